@@ -1,0 +1,401 @@
+// Package kernel turns a line in kernels.toml into a kernel that can be booted:
+// pin -> verified source -> git tree -> patched commit -> resolved config ->
+// built image, kept in a content-addressed store.
+//
+// A pin's source becomes one commit in a git repository of the cache, each patch
+// one more (git am). All kernels of a pin share its work tree and, per variant,
+// one output folder, so that going from one to the next rebuilds what differs.
+package kernel
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"patchproof/patches"
+)
+
+//go:embed kernels.toml configs/*.config
+var declared embed.FS
+
+// Lineup is kernels.toml.
+type Lineup struct {
+	Pins     []Pin          `toml:"pin"`
+	Kernels  []LineupKernel `toml:"kernel"`
+	Variants []Variant      `toml:"variant"`
+}
+
+// Pin is a kernel source fixed by its content: an archive by its hash, or a
+// commit of a git source by what Accept asks for.
+type Pin struct {
+	Name    string
+	Version string
+	// Date is the base commit's author and committer date; archives only, a git
+	// source brings its own commit.
+	Date time.Time
+	// Tree is the git tree id of the unpacked archive.
+	Tree    string
+	Archive Archive
+	Accept  Accept
+	// Known is a file below patches/ that declares the known issues of the source
+	// itself, which every kernel built from it shares.
+	Known   string
+	Sources []Source `toml:"source"`
+}
+
+// Archive identifies a source archive; Size is in bytes.
+type Archive struct {
+	Name   string
+	Size   int64
+	SHA256 string
+}
+
+// Accept says which commit of a git source is the pin: one with Blobs (path to
+// the first digits of a blob id), else one that Series applies to.
+type Accept struct {
+	Blobs  map[string]string
+	Series string
+}
+
+// Source is one place to get a pin from; exactly one of Debian, URL and Git is set.
+type Source struct {
+	// Debian is a path below each repository that the host's apt uses.
+	Debian string
+	URL    string
+	// Git is a repository's URL, Rev the ref or commit to fetch from it.
+	Git, Rev string
+}
+
+// LineupKernel is a kernel of the line-up.
+type LineupKernel struct {
+	Name     string
+	Features []string
+	// Series holds, per pin (treePin for TREE), the patches in order, as paths
+	// below patches/. A kernel without any series is the unpatched base and
+	// exists for every pin.
+	Series map[string][]string
+}
+
+// Variant is a config flavour.
+type Variant struct {
+	Name string
+	// Fragments are files of configs/, later ones win.
+	Fragments []string
+	// Image is what the VM boots: "vmlinux" or "bzImage".
+	Image string
+	// Scale multiplies deadlines.
+	Scale float64
+	// Objects is about how many a build from nothing compiles, for progress.
+	Objects int
+}
+
+// Spec is a kernel to build: a pin, or a commit of a local tree, and the patches on it.
+type Spec struct {
+	Name     string
+	Pin      Pin
+	Features []string
+	Series   []patches.Series
+	// Known are the issues declared for the pin and beside the series.
+	Known []patches.KnownIssue
+	// Tree is a local git repository or work tree and Rev a revision in it;
+	// when Tree is set, only the name of Pin is.
+	Tree, Rev string
+}
+
+// Patches returns the patches of all series in the order they are applied.
+func (s Spec) Patches() []patches.Patch {
+	var all []patches.Patch
+	for _, series := range s.Series {
+		all = append(all, series.Patches...)
+	}
+	return all
+}
+
+// treePin stands for a local tree where a pin's name is asked for.
+const treePin = "tree"
+
+// Load returns the embedded kernels.toml.
+func Load() (*Lineup, error) {
+	text, err := declared.ReadFile("kernels.toml")
+	if err != nil {
+		return nil, err
+	}
+	l, err := parseLineup(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("kernels.toml: %w", err)
+	}
+	return l, nil
+}
+
+func parseLineup(text string) (*Lineup, error) {
+	l := &Lineup{}
+	meta, err := toml.Decode(text, l)
+	if err != nil {
+		return nil, err
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		return nil, fmt.Errorf("unknown key %s", unknown[0])
+	}
+	if err := l.validate(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+var (
+	// plainName keeps names usable as folder, git ref and subtest names.
+	plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	hexSHA256 = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)
+
+func (l *Lineup) validate() error {
+	if len(l.Pins) == 0 || len(l.Kernels) == 0 || len(l.Variants) == 0 {
+		return errors.New("at least one pin, one kernel and one variant are needed")
+	}
+	for _, names := range [][]string{l.pinNames(), l.kernelNames(), l.variantNames()} {
+		for i, name := range names {
+			if !plainName.MatchString(name) {
+				return fmt.Errorf("name %q: want letters, digits, dots, dashes", name)
+			}
+			if slices.Contains(names[:i], name) {
+				return fmt.Errorf("name %q is declared twice", name)
+			}
+		}
+	}
+	for _, p := range l.Pins {
+		if err := p.validate(); err != nil {
+			return fmt.Errorf("pin %s: %w", p.Name, err)
+		}
+	}
+	for _, k := range l.Kernels {
+		for pin := range k.Series {
+			if pin != treePin && !slices.Contains(l.pinNames(), pin) {
+				return fmt.Errorf("kernel %s: series for unknown pin %q", k.Name, pin)
+			}
+		}
+	}
+	for _, v := range l.Variants {
+		if v.Image != "vmlinux" && v.Image != "bzImage" {
+			return fmt.Errorf("variant %s: image %q: want vmlinux or bzImage", v.Name, v.Image)
+		}
+		if v.Scale <= 0 {
+			return fmt.Errorf("variant %s: scale %v: want more than 0", v.Name, v.Scale)
+		}
+		if _, err := readFragments(v); err != nil {
+			return fmt.Errorf("variant %s: %w", v.Name, err)
+		}
+	}
+	return nil
+}
+
+func (p Pin) validate() error {
+	if p.Name == treePin {
+		return fmt.Errorf("the name is taken: it stands for TREE=folder")
+	}
+	if len(p.Sources) == 0 {
+		return errors.New("no source")
+	}
+	archives := 0
+	for i, s := range p.Sources {
+		kinds := 0
+		for _, kind := range []string{s.Debian, s.URL, s.Git} {
+			if kind != "" {
+				kinds++
+			}
+		}
+		if kinds != 1 || (s.Git != "") != (s.Rev != "") {
+			return fmt.Errorf("source %d: want one of debian, url, or git with rev", i+1)
+		}
+		if s.Git == "" {
+			archives++
+		}
+	}
+	if archives == 0 {
+		if len(p.Accept.Blobs) == 0 && p.Accept.Series == "" {
+			return errors.New("a git source needs accept.blobs or accept.series")
+		}
+		return nil
+	}
+	if archives != len(p.Sources) {
+		return errors.New("archive and git sources cannot be mixed: their commits would differ")
+	}
+	if !plainName.MatchString(p.Archive.Name) || p.Archive.Size <= 0 || !hexSHA256.MatchString(p.Archive.SHA256) || p.Tree == "" || p.Date.IsZero() {
+		return errors.New("an archive needs archive.name, archive.size, archive.sha256, tree and date")
+	}
+	return nil
+}
+
+func (p Pin) fromGit() bool { return p.Sources[0].Git != "" }
+
+func (l *Lineup) pinNames() []string {
+	return names(l.Pins, func(p Pin) string { return p.Name })
+}
+
+func (l *Lineup) kernelNames() []string {
+	return names(l.Kernels, func(k LineupKernel) string { return k.Name })
+}
+
+func (l *Lineup) variantNames() []string {
+	return names(l.Variants, func(v Variant) string { return v.Name })
+}
+
+func names[T any](list []T, name func(T) string) []string {
+	var all []string
+	for _, item := range list {
+		all = append(all, name(item))
+	}
+	return all
+}
+
+// pick returns the item called name, or an error that lists the known names.
+func pick[T any](what, name string, list []T, nameOf func(T) string) (T, error) {
+	i := slices.IndexFunc(list, func(item T) bool { return nameOf(item) == name })
+	if i < 0 {
+		var none T
+		return none, fmt.Errorf("unknown %s %q; known: %s", what, name, strings.Join(names(list, nameOf), ", "))
+	}
+	return list[i], nil
+}
+
+// Selection is what a user asked for; empty fields mean the default.
+type Selection struct {
+	// Pin names a pin, the first by default. It excludes Tree.
+	Pin string
+	// Patch is an mbox, a diff or a quilt folder: the line-up becomes base and patched.
+	Patch string
+	// Tree is a folder of a local git tree, Rev a revision in it (default HEAD).
+	Tree, Rev string
+	// Kernels restricts the line-up, all that the pin has by default.
+	Kernels []string
+	// Variant names a variant, the first by default.
+	Variant string
+}
+
+// Patched is the name of the kernel with the user's own patch.
+const Patched = "patched"
+
+// Resolve turns a selection into the kernels to build, base first. It reads the
+// patches of the series (below patches/ in the checkout that the working
+// directory lies in) but neither the network nor the cache.
+func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
+	variant := l.Variants[0]
+	var err error
+	if sel.Variant != "" {
+		if variant, err = pick("VARIANT", sel.Variant, l.Variants, func(v Variant) string { return v.Name }); err != nil {
+			return nil, Variant{}, err
+		}
+	}
+	pin := l.Pins[0]
+	switch {
+	case sel.Tree != "" && sel.Pin != "":
+		return nil, Variant{}, fmt.Errorf("PIN=%s and TREE=%s exclude each other", sel.Pin, sel.Tree)
+	case sel.Rev != "" && sel.Tree == "":
+		return nil, Variant{}, fmt.Errorf("REV=%s needs TREE=folder", sel.Rev)
+	case sel.Tree != "":
+		pin = Pin{Name: treePin}
+		if sel.Rev == "" {
+			sel.Rev = "HEAD"
+		}
+		if sel.Tree, err = filepath.Abs(sel.Tree); err != nil {
+			return nil, Variant{}, err
+		}
+	case sel.Pin != "":
+		if pin, err = pick("PIN", sel.Pin, l.Pins, func(p Pin) string { return p.Name }); err != nil {
+			return nil, Variant{}, err
+		}
+	}
+	kernels, err := l.lineup(pin.Name, sel.Patch, sel.Kernels)
+	if err != nil {
+		return nil, Variant{}, err
+	}
+	var known []patches.KnownIssue
+	if pin.Known != "" {
+		root, err := checkout()
+		if err != nil {
+			return nil, Variant{}, err
+		}
+		if known, err = patches.ReadKnownIssues(filepath.Join(root, "patches", pin.Known)); err != nil {
+			return nil, Variant{}, err
+		}
+	}
+	var specs []Spec
+	for _, k := range kernels {
+		spec := Spec{Name: k.Name, Pin: pin, Features: k.Features, Known: slices.Clone(known), Tree: sel.Tree, Rev: sel.Rev}
+		for _, path := range k.Series[pin.Name] {
+			series, err := readSeries(path)
+			if err != nil {
+				return nil, Variant{}, err
+			}
+			spec.Series = append(spec.Series, series)
+			spec.Known = append(spec.Known, series.Known...)
+		}
+		specs = append(specs, spec)
+	}
+	return specs, variant, nil
+}
+
+// lineup returns the kernels that exist for pin, or base and patched when there
+// is a patch, restricted to those that were asked for.
+func (l *Lineup) lineup(pin, patch string, wanted []string) ([]LineupKernel, error) {
+	var all []LineupKernel
+	for _, k := range l.Kernels {
+		_, has := k.Series[pin]
+		if len(k.Series) == 0 || has && patch == "" {
+			all = append(all, k)
+		}
+	}
+	if patch != "" {
+		path, err := filepath.Abs(patch)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, LineupKernel{Name: Patched, Series: map[string][]string{pin: {path}}})
+	}
+	if len(wanted) == 0 {
+		return all, nil
+	}
+	for _, name := range wanted {
+		if _, err := pick("KERNELS", name, all, func(k LineupKernel) string { return k.Name }); err != nil {
+			return nil, err
+		}
+	}
+	return slices.DeleteFunc(all, func(k LineupKernel) bool { return !slices.Contains(wanted, k.Name) }), nil
+}
+
+// readSeries reads a series given by an absolute path or a path below patches/.
+func readSeries(path string) (patches.Series, error) {
+	if filepath.IsAbs(path) {
+		return patches.Read(path)
+	}
+	root, err := checkout()
+	if err != nil {
+		return patches.Series{}, err
+	}
+	return patches.Read(filepath.Join(root, "patches", path))
+}
+
+// checkout finds patchproof's own folder, where patches/ lies, from the working
+// directory upwards: a command is started at the top, tests in their package.
+func checkout() (string, error) {
+	start, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "kernel", "kernels.toml")); err == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("the series lie in patches/ of a patchproof checkout, and %s is not inside one: %w", start, fs.ErrNotExist)
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package kernel
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestResolve(t *testing.T) {
+	patch := filepath.Join(t.TempDir(), "mine.patch")
+	writeFile(t, patch, strings.ReplaceAll(goodPatch, "\n\n", "\n \n"))
+	for name, test := range map[string]struct {
+		sel  Selection
+		want []string // kernel, pin, number of patches
+	}{
+		"default":     {Selection{}, []string{"base v5.10.13 0", "posted v5.10.13 6"}},
+		"one":         {Selection{Kernels: []string{"posted"}}, []string{"posted v5.10.13 6"}},
+		"verbatim":    {Selection{Pin: "for-5.8"}, []string{"base for-5.8 0", "posted for-5.8 1"}},
+		"own patch":   {Selection{Patch: patch}, []string{"base v5.10.13 0", "patched v5.10.13 1"}},
+		"tree":        {Selection{Tree: "."}, []string{"base tree 0", "posted tree 1"}},
+		"both theirs": {Selection{Tree: ".", Patch: patch}, []string{"base tree 0", "patched tree 1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lineup, err := Load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			specs, _, err := lineup.Resolve(test.sel)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, s := range specs {
+				got = append(got, s.Name+" "+s.Pin.Name+" "+string(rune('0'+len(s.Patches()))))
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("kernels (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestUnknownSelections(t *testing.T) {
+	for name, test := range map[string]struct {
+		sel  Selection
+		want []string
+	}{
+		"pin":          {Selection{Pin: "v9"}, []string{"PIN", `"v9"`, "v5.10.13, for-5.8"}},
+		"kernel":       {Selection{Kernels: []string{"base", "best"}}, []string{"KERNELS", `"best"`, "base, posted"}},
+		"variant":      {Selection{Variant: "fast"}, []string{"VARIANT", `"fast"`, "plain"}},
+		"patch":        {Selection{Patch: "/nonexistent.patch"}, []string{"/nonexistent.patch"}},
+		"pin and tree": {Selection{Pin: "for-5.8", Tree: "."}, []string{"PIN=for-5.8", "TREE=."}},
+		"rev alone":    {Selection{Rev: "v5.7"}, []string{"REV=v5.7", "TREE"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lineup, err := Load()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _, err = lineup.Resolve(test.sel)
+			for _, want := range test.want {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("Resolve(%+v) = %v; want an error with %q", test.sel, err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestBadLineups(t *testing.T) {
+	const good = `
+[[pin]]
+name = "a"
+accept = { series = "x.mbox" }
+source = [{ git = "https://localhost/x", rev = "main" }]
+[[kernel]]
+name = "base"
+[[variant]]
+name = "plain"
+image = "vmlinux"
+scale = 1.0
+fragments = ["plain.config"]
+`
+	if _, err := parseLineup(good); err != nil {
+		t.Fatal(err)
+	}
+	for old, test := range map[string]struct{ new, want string }{
+		`name = "a"`:                      {`name = "../a"`, "../a"},
+		`name = "base"`:                   {`name = "base"` + "\nmodules = true", "unknown key"},
+		`image = "vmlinux"`:               {`image = "uImage"`, "uImage"},
+		`scale = 1.0`:                     {``, "scale"},
+		`"plain.config"`:                  {`"none.config"`, "none.config"},
+		`accept = { series = "x.mbox" }`:  {``, "accept"},
+		`, rev = "main"`:                  {``, "source 1"},
+		`git = "https://localhost/x", re`: {`url = "https://localhost/x", re`, "source 1"},
+	} {
+		if _, err := parseLineup(strings.Replace(good, old, test.new, 1)); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("with %q: %v; want an error with %q", test.new, err, test.want)
+		}
+	}
+}

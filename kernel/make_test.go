@@ -1,0 +1,98 @@
+package kernel
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestWhyABuildFailed(t *testing.T) {
+	for name, test := range map[string]struct {
+		output  string
+		want    BuildError
+		trouble string
+	}{
+		"compiler": {output: `  CC      fs/io_uring.o
+/cache/src/fs/io_uring.c: In function ‘io_alloc_req’:
+/cache/src/fs/io_uring.c:1300:9: warning: unused variable ‘x’ [-Wunused-variable]
+/cache/src/fs/io_uring.c:1304:9: error: ‘req_cachep’ undeclared (first use in this function)
+/cache/src/fs/io_uring.c:1305:9: error: another
+make[2]: *** [/cache/src/scripts/Makefile.build:280: fs/io_uring.o] Error 1`,
+			want: BuildError{File: "fs/io_uring.c", Line: 1304, Message: "error: ‘req_cachep’ undeclared (first use in this function)"}},
+		"missing header": {output: "/cache/src/fs/io_uring.c:82:10: fatal error: linux/none.h: No such file or directory\n",
+			want: BuildError{File: "fs/io_uring.c", Line: 82, Message: "fatal error: linux/none.h: No such file or directory"}},
+		"assembler": {output: "/cache/src/arch/x86/lib/memcpy_64.S:33: Error: no such instruction: `movk'\n",
+			want: BuildError{File: "arch/x86/lib/memcpy_64.S", Line: 33, Message: "Error: no such instruction: `movk'"}},
+		"linker": {output: "  LD      vmlinux.o\nld: fs/io_uring.o: in function `io_uring_init':\nio_uring.c:(.init.text+0x5): undefined reference to `none'\n",
+			want: BuildError{Message: "ld: fs/io_uring.o: in function `io_uring_init':"}},
+		"a tool's own words": {output: "ld: warning: a.o: missing .note.GNU-stack section\n  AS      entry.o\nentry.o: warning: objtool: missing symbol table\nmake[3]: *** [Makefile.build:349: entry.o] Error 1\nmake[3]: *** Deleting file 'entry.o'\n",
+			want: BuildError{Message: "entry.o: warning: objtool: missing symbol table"}},
+		"makefile": {output: "***\n*** The source tree is not clean, please run 'make mrproper'\n*** in /cache/src\n***\nmake: *** [Makefile:180: sub-make] Error 2\n",
+			want: BuildError{Message: "The source tree is not clean, please run 'make mrproper'"}},
+		"missing file": {output: "make[3]: *** No rule to make target 'fs/none.o', needed by 'fs/built-in.a'.  Stop.\n",
+			want: BuildError{Message: "No rule to make target 'fs/none.o', needed by 'fs/built-in.a'.  Stop."}},
+		"silent": {output: "\nmake: *** [Makefile:1: vmlinux] Error 1\n",
+			want: BuildError{Message: "make failed without a compiler's message (exit status 2)"}},
+		"out of memory":  {output: "gcc: fatal error: Killed signal terminated program cc1\ncompilation terminated.\n", trouble: "out of memory"},
+		"make's child":   {output: "make[2]: *** [scripts/Makefile.build:280: fs/io_uring.o] Killed\n", trouble: "out of memory"},
+		"full disk":      {output: "/tmp/ccX.s: Assembler messages:\n/tmp/ccX.s: Fatal error: can't write 12 bytes to section .text: No space left on device\n", trouble: "disk is full"},
+		"no flex":        {output: "/bin/sh: 1: flex: not found\nmake[1]: *** Error 127\n", trouble: "make deps"},
+		"no libelf":      {output: "/cache/src/tools/objtool/elf.h:10:10: fatal error: gelf.h: No such file or directory\n", trouble: "make deps"},
+		"the host first": {output: "/cache/src/a.c:1:1: error: x\ngcc: fatal error: Killed signal terminated program cc1\n", trouble: "out of memory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := failureFinder{src: "/cache/src"}
+			for _, line := range strings.Split(test.output, "\n") {
+				f.line(line)
+			}
+			err := f.error(errors.New("exit status 2"))
+			var refused *BuildError
+			if test.trouble != "" {
+				if errors.As(err, &refused) || !strings.Contains(err.Error(), test.trouble) {
+					t.Errorf("error = %v; want the host's trouble with %q", err, test.trouble)
+				}
+				return
+			}
+			if !errors.As(err, &refused) {
+				t.Fatalf("error = %v; want *BuildError", err)
+			}
+			if diff := cmp.Diff(test.want, *refused); diff != "" {
+				t.Errorf("error (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestObjectLine(t *testing.T) {
+	for line, want := range map[string]bool{
+		"  CC      fs/io_uring.o\n":          true,
+		"  CC [M]  fs/io_uring.o\n":          true,
+		"  AS      arch/x86/entry/entry.o\n": true,
+		"  HOSTCC  scripts/basic/fixdep\n":   false,
+		"  AR      fs/built-in.a\n":          false,
+		"  LD      vmlinux\n":                false,
+		"  ASN.1   x509.asn1.c\n":            false,
+		"CC fs/io_uring.o\n":                 false,
+	} {
+		if got := objectLine.MatchString(line); got != want {
+			t.Errorf("objectLine(%q) = %v; want %v", line, got, want)
+		}
+	}
+}
+
+func TestQuirks(t *testing.T) {
+	src := t.TempDir()
+	if got := quirks(src, ""); got != nil {
+		t.Errorf("quirks without objtool = %q; want none", got)
+	}
+	writeFile(t, filepath.Join(src, "tools/objtool/elf.c"), "\t\tWARN(\"missing symbol table\");\n")
+	if got := quirks(src, "#\nCONFIG_SMP=y\n"); len(got) != 1 {
+		t.Errorf("quirks with old objtool = %q; want one", got)
+	}
+	if got := quirks(src, "#\nCONFIG_PREEMPTION=y\n"); got != nil {
+		t.Errorf("quirks with preemption = %q; want none", got)
+	}
+}

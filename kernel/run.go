@@ -1,0 +1,122 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// killAfter is how long a process group gets to clean up after SIGTERM: gcc and
+// make remove the files that they were writing.
+const killAfter = 5 * time.Second
+
+// run executes cmd in a process group of its own and takes the whole group down
+// when ctx ends, so that no compiler outlives Ctrl-C. It returns ctx's cause then.
+func run(ctx context.Context, cmd *exec.Cmd) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	// Pdeathsig takes it down too when this process is killed. It goes by the thread
+	// that started the child, which therefore must not end before.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	group := -cmd.Process.Pid
+	syscall.Kill(group, syscall.SIGTERM)
+	select {
+	case <-done:
+		// Whatever of the group did not listen.
+		syscall.Kill(group, syscall.SIGKILL)
+		return context.Cause(ctx)
+	case <-time.After(killAfter):
+		syscall.Kill(group, syscall.SIGKILL)
+		return fmt.Errorf("%w (%w)", context.Cause(ctx), errKilled)
+	}
+}
+
+// errKilled means that a command had to be killed: its output may be half written.
+var errKilled = errors.New("killed, it did not stop by itself")
+
+// output runs a command and returns its standard output; on failure the error
+// has the last lines of its standard error.
+func output(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := run(ctx, cmd); err != nil {
+		return nil, commandError(cmd, err, errs.Bytes())
+	}
+	return out.Bytes(), nil
+}
+
+// failedCommand is a command that ended badly.
+type failedCommand struct {
+	line string
+	err  error
+	said string // the last lines of its standard error
+}
+
+func (e *failedCommand) Error() string {
+	if e.said == "" {
+		return fmt.Sprintf("%s: %v", e.line, e.err)
+	}
+	return fmt.Sprintf("%s: %v: %s", e.line, e.err, e.said)
+}
+
+func (e *failedCommand) Unwrap() error { return e.err }
+
+func commandError(cmd *exec.Cmd, err error, stderr []byte) error {
+	if errors.Is(err, exec.ErrNotFound) {
+		return fmt.Errorf("%s is not installed (make deps): %w", cmd.Args[0], err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(stderr)), "\n")
+	said := strings.Join(lines[max(0, len(lines)-5):], "; ")
+	return &failedCommand{strings.Join(cmd.Args, " "), err, said}
+}
+
+// cleanEnv is the environment for git, make and the compiler: nothing of the
+// caller's (MAKEFLAGS, ARCH, KCFLAGS, CROSS_COMPILE, GIT_DIR, ...) may change what comes out.
+func cleanEnv(more ...string) []string {
+	keep := []string{"PATH", "HOME", "TMPDIR"}
+	// git fetches through the caller's proxy.
+	for _, name := range []string{"http_proxy", "https_proxy", "all_proxy", "no_proxy"} {
+		keep = append(keep, name, strings.ToUpper(name))
+	}
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return !slices.Contains(keep, name)
+	})
+	return append(append(env, "LC_ALL=C", "TZ=UTC"), more...)
+}
+
+// countingReader reports how many bytes went through it.
+type countingReader struct {
+	io.Reader
+	n      int64
+	report func(n int64)
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += int64(n)
+	c.report(c.n)
+	return n, err
+}

@@ -1,0 +1,341 @@
+package kernel
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// Store is the cache folder. Kernels in it are found by their key, see Builder.Build.
+type Store struct{ Dir string }
+
+// DefaultCache is where the store lies unless the user says otherwise: patchproof
+// in the XDG cache folder.
+func DefaultCache() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("no cache folder; set CACHE=folder: %w", err)
+	}
+	return filepath.Join(dir, "patchproof"), nil
+}
+
+// Folders of the store. A name ending in tmpSuffix is unfinished.
+const (
+	kernelsDir  = "kernels"
+	requestsDir = "requests"
+	sourcesDir  = "sources"
+	treesDir    = "trees"
+	logsDir     = "logs"
+	tmpSuffix   = ".tmp"
+)
+
+// builtFile describes a kernel in its folder; its time stamp is the kernel's last use.
+const builtFile = "built.json"
+
+// record is what built.json holds: Built without what is specific to this run.
+type record struct {
+	Kernel, Variant    string
+	Image              string // file name of the boot image
+	Size               int64  // of the boot image, bytes
+	Commit, Tree       string
+	ConfigHash         string
+	Compiler           string
+	Objects            int
+	BuildS             float64
+	PatchIDs, Subjects []string
+}
+
+func (s Store) kernelDir(key string) string { return filepath.Join(s.Dir, kernelsDir, key) }
+
+// lookup returns the kernel with that key, if it is whole, and marks it as used.
+func (s Store) lookup(key string) (record, bool) {
+	var r record
+	file := filepath.Join(s.kernelDir(key), builtFile)
+	text, err := os.ReadFile(file)
+	if err != nil || json.Unmarshal(text, &r) != nil {
+		return record{}, false
+	}
+	info, err := os.Stat(filepath.Join(s.kernelDir(key), r.Image))
+	if err != nil || info.Size() != r.Size {
+		return record{}, false
+	}
+	now := time.Now()
+	// A store that cannot be written still serves.
+	_ = os.Chtimes(file, now, now)
+	return r, true
+}
+
+// add puts a kernel into the store: files are copied under their new names, then
+// the folder appears as a whole.
+func (s Store) add(key string, r record, files map[string]string) (err error) {
+	parent := filepath.Join(s.Dir, kernelsDir)
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(parent, "*"+tmpSuffix)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return err
+	}
+	for name, from := range files {
+		size, err := copyFile(filepath.Join(tmp, name), from)
+		if err != nil {
+			return err
+		}
+		if name == r.Image {
+			r.Size = size
+		}
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(tmp, builtFile), append(text, '\n'), 0o644); err != nil {
+		return err
+	}
+	// What is there now was not whole.
+	if err := os.RemoveAll(s.kernelDir(key)); err != nil {
+		return err
+	}
+	return os.Rename(tmp, s.kernelDir(key))
+}
+
+func copyFile(to, from string) (int64, error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return 0, err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o644)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(out, in)
+	return n, errors.Join(err, out.Close())
+}
+
+// writeAtomic writes a small file so that readers see all of it or none.
+func writeAtomic(file, text string) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(file), "*"+tmpSuffix)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), file)
+}
+
+// remembered returns the key that a request had, and remember keeps it.
+func (s Store) remembered(request string) (string, bool) {
+	key, err := os.ReadFile(filepath.Join(s.Dir, requestsDir, request))
+	return strings.TrimSpace(string(key)), err == nil
+}
+
+func (s Store) remember(request, key string) error {
+	return writeAtomic(filepath.Join(s.Dir, requestsDir, request), key+"\n")
+}
+
+// writable fails early and clearly when the store cannot be used.
+func (s Store) writable() error {
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return fmt.Errorf("the cache folder cannot be made; set CACHE to another: %w", err)
+	}
+	f, err := os.CreateTemp(s.Dir, "*"+tmpSuffix)
+	if err != nil {
+		return fmt.Errorf("the cache folder cannot be written; set CACHE to another: %w", err)
+	}
+	defer os.Remove(f.Name())
+	// An empty file fits on a full disk.
+	_, err = f.Write(make([]byte, 4096))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("the cache folder cannot be written; free some space or set CACHE to another: %w", err)
+	}
+	return nil
+}
+
+// lockRetry is how often a lock that somebody holds is tried again.
+const lockRetry = 100 * time.Millisecond
+
+// lock takes the lock file of a tree, waiting for another run to end; waiting is
+// told once what the holder wrote about itself. The returned function releases it.
+func (s Store) lock(ctx context.Context, file, about string, waiting func(holder string)) (func(), error) {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return nil, err
+	}
+	lock := flock.New(file)
+	ok, err := lock.TryLock()
+	if err == nil && !ok {
+		holder, _ := os.ReadFile(file + ".holder")
+		waiting(strings.TrimSpace(string(holder)))
+		_, err = lock.TryLockContext(ctx, lockRetry)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("locking %s: %w", file, err)
+	}
+	if err := writeAtomic(file+".holder", fmt.Sprintf("process %d, %s\n", os.Getpid(), about)); err != nil {
+		lock.Unlock()
+		return nil, err
+	}
+	return func() {
+		os.Remove(file + ".holder")
+		lock.Unlock()
+	}, nil
+}
+
+// use takes the store's own lock, shared: GC waits for nobody and says so.
+func (s Store) use(ctx context.Context) (func(), error) {
+	lock := flock.New(filepath.Join(s.Dir, "lock"))
+	if _, err := lock.TryRLockContext(ctx, lockRetry); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("locking %s: %w", s.Dir, err)
+	}
+	return func() { lock.Unlock() }, nil
+}
+
+// Item is something in the store that can be removed; all of it can be made again.
+type Item struct {
+	Kind string // kernel, tree, source, initramfs, ccache, request, log, leftover
+	Name string
+	Path string
+	Size int64 // bytes
+	Used time.Time
+}
+
+// itemKinds are the folders of the store in the order that List shows them.
+var itemKinds = []struct{ dir, kind string }{
+	{kernelsDir, "kernel"}, {treesDir, "tree"}, {sourcesDir, "source"}, {"initramfs", "initramfs"},
+	{"ccache", "ccache"}, {requestsDir, "request"}, {logsDir, "log"},
+}
+
+// List returns what is in the store.
+func (s Store) List() ([]Item, error) {
+	var items []Item
+	for _, k := range itemKinds {
+		dir := filepath.Join(s.Dir, k.dir)
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if k.kind == "ccache" {
+			// One item: ccache prunes its inside itself.
+			entries = nil
+			item, err := newItem(k.kind, k.kind, dir)
+			if err != nil {
+				return nil, err
+			}
+			items = append(items, item)
+		}
+		for _, e := range entries {
+			if strings.HasSuffix(e.Name(), ".lock") || strings.HasSuffix(e.Name(), ".holder") {
+				continue
+			}
+			item, err := newItem(k.kind, e.Name(), filepath.Join(dir, e.Name()))
+			if err != nil {
+				return nil, err
+			}
+			items = append(items, item)
+		}
+	}
+	return items, nil
+}
+
+func newItem(kind, name, path string) (Item, error) {
+	item := Item{Kind: kind, Name: name, Path: path}
+	if strings.HasSuffix(name, tmpSuffix) {
+		item.Kind = "leftover"
+	}
+	if kind == "kernel" {
+		if text, err := os.ReadFile(filepath.Join(path, builtFile)); err == nil {
+			var r record
+			if json.Unmarshal(text, &r) == nil {
+				item.Name = fmt.Sprintf("%s/%s %.12s", r.Kernel, r.Variant, name)
+			}
+		}
+	}
+	err := filepath.WalkDir(path, func(file string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if d.Type().IsRegular() {
+			item.Size += info.Size()
+		}
+		// A tree's own folder is touched on use; its files have the times of checkouts.
+		if info.ModTime().After(item.Used) && (kind != "tree" || file == path) {
+			item.Used = info.ModTime()
+		}
+		return nil
+	})
+	return item, err
+}
+
+// ErrInUse means that the store cannot be pruned while another run uses it.
+var ErrInUse = errors.New("another run is using the cache; try again when it has ended")
+
+// GC removes what was not used for keep, and the leftovers of runs that died, and
+// returns what it removed. A tree costs about 15 s to make again, a kernel minutes.
+func (s Store) GC(keep time.Duration) ([]Item, error) {
+	if _, err := os.Stat(s.Dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	lock := flock.New(filepath.Join(s.Dir, "lock"))
+	ok, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("locking %s: %w", s.Dir, err)
+	}
+	if !ok {
+		return nil, ErrInUse
+	}
+	defer lock.Unlock()
+	items, err := s.List()
+	if err != nil {
+		return nil, err
+	}
+	oldest := time.Now().Add(-keep)
+	var removed []Item
+	for _, item := range items {
+		if item.Kind != "leftover" && item.Used.After(oldest) {
+			continue
+		}
+		if err := os.RemoveAll(item.Path); err != nil {
+			return removed, err
+		}
+		removed = append(removed, item)
+	}
+	return removed, nil
+}

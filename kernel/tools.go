@@ -1,0 +1,55 @@
+package kernel
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// Tool is something of the host that building and booting kernels needs.
+type Tool struct {
+	// Name is a command, or a header below /usr/include.
+	Name string
+	// Package is the Debian package that has it.
+	Package string
+	// Why says what it is for, in a few words.
+	Why string
+	// Optional tools only make things faster.
+	Optional bool
+}
+
+// tools is the one table of what the host must have besides Go.
+var tools = []Tool{
+	{Name: "git", Package: "git", Why: "keeps the kernel source and applies patches"},
+	{Name: "xz", Package: "xz-utils", Why: "unpacks the kernel source"},
+	{Name: "gcc", Package: "gcc", Why: "compiles the kernel"},
+	{Name: "ld", Package: "binutils", Why: "links the kernel"},
+	{Name: "stdlib.h", Package: "libc6-dev", Why: "the kernel's build tools are C programs"},
+	{Name: "make", Package: "make", Why: "runs the kernel's build"},
+	{Name: "flex", Package: "flex", Why: "Kconfig's scanner"},
+	{Name: "bison", Package: "bison", Why: "Kconfig's parser"},
+	{Name: "bc", Package: "bc", Why: "computes kernel/time's constants"},
+	{Name: "gelf.h", Package: "libelf-dev", Why: "objtool, for exact stack traces"},
+	{Name: "qemu-system-x86_64", Package: "qemu-system-x86", Why: "boots the kernels"},
+	{Name: "ccache", Package: "ccache", Why: "compiles an object once only", Optional: true},
+}
+
+// MissingTools returns what this host lacks.
+func MissingTools() []Tool {
+	var missing []Tool
+	for _, t := range tools {
+		if !t.present() {
+			missing = append(missing, t)
+		}
+	}
+	return missing
+}
+
+func (t Tool) present() bool {
+	if filepath.Ext(t.Name) == ".h" {
+		_, err := os.Stat(filepath.Join("/usr/include", t.Name))
+		return err == nil
+	}
+	_, err := exec.LookPath(t.Name)
+	return err == nil
+}

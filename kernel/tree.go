@@ -1,0 +1,362 @@
+package kernel
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"patchproof/patches"
+)
+
+// tree is a folder of the cache for one pin or one local tree: a git repository
+// src with a work tree, and an output folder per variant beside it.
+type tree struct {
+	dir string
+	// base is the commit that series are applied to.
+	base string
+}
+
+func (t tree) src() string                 { return filepath.Join(t.dir, "src") }
+func (t tree) build(variant string) string { return filepath.Join(t.dir, "build-"+variant) }
+
+// ApplyError is a patch that does not apply. The tree is left without it.
+type ApplyError struct {
+	// Kernel is the kernel to build, On what the patch was applied to.
+	Kernel, On string
+	// Number is the patch's place among the kernel's patches, from 1.
+	Number     int
+	Patch      patches.Patch
+	Mismatches []patches.Mismatch
+	// Git is git am's own message, for what Mismatches cannot explain.
+	Git string
+}
+
+func (e *ApplyError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "kernel %s: patch %d, %q (%s), does not apply to %s", e.Kernel, e.Number, e.Patch.Subject, e.Patch.Path, e.On)
+	if len(e.Mismatches) > 0 {
+		fmt.Fprintf(&b, "\n%s", strings.TrimRight(patches.Format(e.Mismatches), "\n"))
+		return b.String()
+	}
+	fmt.Fprintf(&b, ":\n%s", e.Git)
+	return b.String()
+}
+
+// treeDir is where a spec's tree lies; every local repository has its own.
+func (b *Builder) treeDir(spec Spec) string {
+	if spec.Tree == "" {
+		return filepath.Join(b.Cache, "trees", spec.Pin.Name)
+	}
+	return filepath.Join(b.Cache, "trees", "tree-"+hashOf(spec.Tree)[:12])
+}
+
+// prepare makes the tree of a spec ready for applying patches. The caller holds its lock.
+func (b *Builder) prepare(ctx context.Context, spec Spec) (tree, error) {
+	t := tree{dir: b.treeDir(spec)}
+	var err error
+	switch {
+	case spec.Tree != "":
+		t.base, err = b.borrow(ctx, t, spec)
+	case spec.Pin.fromGit():
+		t.base, err = b.fetchPin(ctx, t, spec)
+	default:
+		t.base, err = b.importPin(ctx, t, spec)
+	}
+	return t, err
+}
+
+// importPin returns the base commit of an archive pin, made from its source the first time.
+func (b *Builder) importPin(ctx context.Context, t tree, spec Spec) (string, error) {
+	pin := spec.Pin
+	if commit, ok := t.imported(ctx, pin); ok {
+		return commit, nil
+	}
+	entries, origin, err := b.source(ctx, spec)
+	if err != nil {
+		return "", err
+	}
+	if err := os.RemoveAll(t.src()); err != nil {
+		return "", err
+	}
+	tmp := t.src() + ".tmp"
+	if err := os.RemoveAll(tmp); err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(tmp)
+	message := fmt.Sprintf("Linux %s\n\nThe source as released.\n", pin.Version)
+	if err := importSource(ctx, tmp, pin.Tree, message, pin.Date, entries); err != nil {
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		return "", fmt.Errorf("importing pin %s from %s: %w", pin.Name, origin, err)
+	}
+	if err := os.Rename(tmp, t.src()); err != nil {
+		return "", err
+	}
+	return git(ctx, t.src(), "rev-parse", "--verify", baseRef)
+}
+
+// imported returns the base commit if it is there and is the pin's.
+func (t tree) imported(ctx context.Context, pin Pin) (string, bool) {
+	if _, err := os.Stat(t.src()); err != nil {
+		return "", false
+	}
+	out, err := git(ctx, t.src(), "rev-parse", baseRef, baseRef+"^{tree}")
+	if err != nil {
+		return "", false
+	}
+	commit, oid, _ := strings.Cut(out, "\n")
+	return commit, oid == pin.Tree
+}
+
+// fetchPin returns the base commit of a git pin, fetched the first time.
+func (b *Builder) fetchPin(ctx context.Context, t tree, spec Spec) (string, error) {
+	pin := spec.Pin
+	if _, err := os.Stat(t.src()); err == nil {
+		if commit, err := git(ctx, t.src(), "rev-parse", "--verify", "--quiet", baseRef); err == nil {
+			return commit, nil
+		}
+	}
+	sources := pin.Sources
+	if b.Source != "" {
+		sources = []Source{{Git: b.Source, Rev: "HEAD"}}
+	}
+	if err := os.RemoveAll(t.src()); err != nil {
+		return "", err
+	}
+	tmp := tree{dir: t.dir + ".tmp"}
+	if err := os.RemoveAll(tmp.dir); err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(tmp.dir)
+	if err := initRepo(ctx, tmp.src()); err != nil {
+		return "", err
+	}
+	var tries []error
+	for _, s := range sources {
+		b.report(Progress{Kernel: spec.Name, Step: StepFetch, Note: s.Git + " " + s.Rev})
+		commit, err := b.fetchCommit(ctx, tmp, pin, s)
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		var failed *failedCommand
+		if errors.As(err, &failed) && failed.said != "" {
+			err = errors.New(failed.said)
+		}
+		if isLocalTrouble(err) {
+			return "", err
+		}
+		if err != nil {
+			tries = append(tries, fmt.Errorf("%s %s: %w", s.Git, s.Rev, err))
+			continue
+		}
+		if _, err := git(ctx, tmp.src(), "update-ref", baseRef, commit); err != nil {
+			return "", err
+		}
+		if err := os.MkdirAll(t.dir, 0o755); err != nil {
+			return "", err
+		}
+		return commit, os.Rename(tmp.src(), t.src())
+	}
+	return "", &sourcesError{"pin " + pin.Name, tries}
+}
+
+// fetchCommit fetches one revision without its history and returns it if it is the pin.
+func (b *Builder) fetchCommit(ctx context.Context, t tree, pin Pin, s Source) (string, error) {
+	if _, err := git(ctx, t.src(), "fetch", "--quiet", "--depth=1", "--no-tags", s.Git, s.Rev); err != nil {
+		return "", err
+	}
+	commit, err := git(ctx, t.src(), "rev-parse", "--verify", "FETCH_HEAD^{commit}")
+	if err != nil {
+		return "", err
+	}
+	differs := pin.Accept.compare(ctx, t, commit)
+	if differs == nil {
+		return commit, nil
+	}
+	if pin.Accept.Series == "" {
+		return "", differs
+	}
+	series, err := readSeries(pin.Accept.Series)
+	if err != nil {
+		return "", err
+	}
+	t.base = commit
+	if _, err := t.apply(ctx, Spec{Name: "accept", Pin: pin, Series: []patches.Series{series}}, commit); err != nil {
+		return "", fmt.Errorf("%w, and its series does not apply: %w", differs, err)
+	}
+	return commit, nil
+}
+
+// compare returns nil if the commit has the pin's blobs.
+func (a Accept) compare(ctx context.Context, t tree, commit string) error {
+	if len(a.Blobs) == 0 {
+		return errors.New("the pin names no blobs")
+	}
+	for path, want := range a.Blobs {
+		got, err := git(ctx, t.src(), "rev-parse", "--verify", commit+":"+path)
+		if err != nil {
+			return fmt.Errorf("commit %.12s has no %s", commit, path)
+		}
+		if !strings.HasPrefix(got, want) {
+			return fmt.Errorf("%s is blob %.12s in commit %.12s, the pin wants %s", path, got, commit, want)
+		}
+	}
+	return nil
+}
+
+// localGit runs git on a repository of the user's, which it must not change in
+// any way: no lock, no refreshed index, no hook, no helper of its configuration.
+func localGit(ctx context.Context, dir string, args ...string) (string, error) {
+	return git(ctx, dir, append([]string{"--no-optional-locks", "-c", "safe.directory=*", "-c", "core.fsmonitor=false"}, args...)...)
+}
+
+// borrow makes a repository of our own that sees the objects of the local tree,
+// and returns the commit that Rev is there.
+func (b *Builder) borrow(ctx context.Context, t tree, spec Spec) (string, error) {
+	commit, err := resolveLocal(ctx, spec)
+	if err != nil {
+		return "", err
+	}
+	objects, err := localGit(ctx, spec.Tree, "rev-parse", "--path-format=absolute", "--git-path", "objects")
+	if err != nil {
+		return "", err
+	}
+	shallow, err := localGit(ctx, spec.Tree, "rev-parse", "--path-format=absolute", "--git-path", "shallow")
+	if err != nil {
+		return "", err
+	}
+	gitDir := filepath.Join(t.src(), ".git")
+	if _, err := os.Stat(filepath.Join(gitDir, "HEAD")); err != nil {
+		if err := initRepo(ctx, t.src()); err != nil {
+			return "", err
+		}
+	}
+	alternates := filepath.Join(gitDir, "objects", "info", "alternates")
+	if err := os.MkdirAll(filepath.Dir(alternates), 0o755); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(alternates, []byte(objects+"\n"), 0o644); err != nil {
+		return "", err
+	}
+	cut, err := os.ReadFile(shallow)
+	if errors.Is(err, fs.ErrNotExist) {
+		return commit, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return commit, os.WriteFile(filepath.Join(gitDir, "shallow"), cut, 0o644)
+}
+
+// resolveLocal returns the commit that a spec's Rev is in its local tree.
+func resolveLocal(ctx context.Context, spec Spec) (string, error) {
+	if info, err := os.Stat(spec.Tree); err != nil {
+		return "", fmt.Errorf("TREE: %w", err)
+	} else if !info.IsDir() {
+		return "", fmt.Errorf("TREE=%s is not a folder", spec.Tree)
+	}
+	if _, err := localGit(ctx, spec.Tree, "rev-parse", "--git-dir"); err != nil {
+		return "", fmt.Errorf("TREE=%s is not a git repository", spec.Tree)
+	}
+	commit, err := localGit(ctx, spec.Tree, "rev-parse", "--verify", "--quiet", "--end-of-options", spec.Rev+"^{commit}")
+	if err != nil {
+		return "", fmt.Errorf("TREE=%s has no commit %q", spec.Tree, spec.Rev)
+	}
+	return commit, nil
+}
+
+// Dirty reports whether a local tree has changes that are not committed: they
+// are not in what is built, which a user should be told.
+func Dirty(ctx context.Context, dir string) bool {
+	out, err := localGit(ctx, dir, "status", "--porcelain", "--untracked-files=no")
+	return err == nil && out != ""
+}
+
+// apply applies the patches of spec to base and returns the commit. Each list of
+// patches is applied once: its commit stays under a ref named by its content.
+func (t tree) apply(ctx context.Context, spec Spec, base string) (string, error) {
+	list := spec.Patches()
+	refs := make([]string, len(list))
+	key := base
+	for i, p := range list {
+		key = hashOf(key, string(p.MailMessage()))
+		refs[i] = seriesRefs + key
+	}
+	for i, ref := range slices.Backward(refs) {
+		if commit, err := git(ctx, t.src(), "rev-parse", "--verify", "--quiet", ref+"^{commit}"); err == nil {
+			if i == len(refs)-1 {
+				return commit, nil
+			}
+			base, list, refs = commit, list[i+1:], refs[i+1:]
+			break
+		}
+	}
+	if len(list) == 0 {
+		return base, nil
+	}
+	if err := checkoutCommit(ctx, t.src(), base); err != nil {
+		return "", err
+	}
+	for i, p := range list {
+		commit, err := t.am(ctx, p)
+		var refused *ApplyError
+		if errors.As(err, &refused) {
+			refused.Kernel, refused.On = spec.Name, spec.Pin.Name
+			if spec.Tree != "" {
+				refused.On = spec.Tree + " " + spec.Rev
+			}
+			refused.Number = len(spec.Patches()) - len(list) + i + 1
+		}
+		if err != nil {
+			return "", err
+		}
+		if _, err := git(ctx, t.src(), "update-ref", refs[i], commit); err != nil {
+			return "", err
+		}
+	}
+	return git(ctx, t.src(), "rev-parse", "--verify", "HEAD")
+}
+
+// am commits one patch on HEAD, exactly where its context is (no fuzz, no merge).
+func (t tree) am(ctx context.Context, p patches.Patch) (string, error) {
+	cmd := gitCommand(t.src(), "am", "--quiet", "--no-gpg-sign", "--no-3way", "--keep-cr", "--committer-date-is-author-date")
+	cmd.Stdin = strings.NewReader(string(p.MailMessage()))
+	_, err := output(ctx, cmd)
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	if err != nil {
+		if _, abortErr := git(ctx, t.src(), "am", "--abort"); abortErr != nil {
+			return "", fmt.Errorf("%w, and %w", err, abortErr)
+		}
+		if isLocalTrouble(err) {
+			return "", err
+		}
+		mismatches := p.Mismatches(func(path string) ([]byte, error) {
+			out, err := output(ctx, gitCommand(t.src(), "cat-file", "blob", "HEAD:"+path))
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
+			}
+			return out, nil
+		})
+		return "", &ApplyError{Patch: p, Mismatches: mismatches, Git: err.Error()}
+	}
+	return git(ctx, t.src(), "rev-parse", "--verify", "HEAD")
+}
+
+// hashOf is the sha256 of the parts, each set off from the next.
+func hashOf(parts ...string) string {
+	sum := sha256.New()
+	for _, part := range parts {
+		fmt.Fprintf(sum, "%d:%s\n", len(part), part)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}

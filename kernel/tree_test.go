@@ -1,0 +1,248 @@
+package kernel
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"patchproof/patches"
+)
+
+// snapshot maps every path below dir to its content, time stamp and mode.
+func snapshot(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		var text []byte
+		if d.Type().IsRegular() {
+			if text, err = os.ReadFile(path); err != nil {
+				return err
+			}
+		}
+		all[path] = fmt.Sprintf("%x %v %v", sha256.Sum256(text), info.ModTime(), info.Mode())
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestLocalTreeIsNotTouched(t *testing.T) {
+	origin := fixtureRepo(t)
+	writeFile(t, filepath.Join(origin, "main.c"), "int second;\n")
+	userGit(t, origin, "commit", "-qam", "second")
+	for name, make := range map[string]func(t *testing.T) string{
+		"checkout": func(t *testing.T) string {
+			dir := filepath.Join(t.TempDir(), "tree")
+			userGit(t, origin, "clone", "-q", origin, dir)
+			// What git would love to clean up: a stale index, staged and unstaged changes, hooks.
+			writeFile(t, filepath.Join(dir, "main.c"), "int uncommitted;\n")
+			writeFile(t, filepath.Join(dir, "staged.c"), "int staged;\n")
+			userGit(t, dir, "add", "staged.c")
+			hook := filepath.Join(dir, ".git/hooks/post-checkout")
+			writeFile(t, hook, "#!/bin/sh\ntouch "+dir+"/hooked\n")
+			if err := os.Chmod(hook, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			return dir
+		},
+		"worktree": func(t *testing.T) string {
+			dir := filepath.Join(t.TempDir(), "tree")
+			userGit(t, origin, "worktree", "add", "-q", "--detach", dir, "HEAD")
+			return dir
+		},
+		"bare": func(t *testing.T) string {
+			dir := filepath.Join(t.TempDir(), "tree")
+			userGit(t, origin, "clone", "-q", "--bare", origin, dir)
+			return dir
+		},
+		"shallow": func(t *testing.T) string {
+			dir := filepath.Join(t.TempDir(), "tree")
+			userGit(t, origin, "clone", "-q", "--depth=1", "file://"+origin, dir)
+			return dir
+		},
+		"shared objects": func(t *testing.T) string {
+			dir := filepath.Join(t.TempDir(), "tree")
+			userGit(t, origin, "clone", "-q", "--shared", origin, dir)
+			return dir
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := make(t)
+			head := userGit(t, dir, "rev-parse", "HEAD")
+			b := &Builder{Cache: t.TempDir()}
+			before, originBefore := snapshot(t, dir), snapshot(t, origin)
+			spec := Spec{Name: "patched", Pin: Pin{Name: treePin}, Tree: dir, Rev: "HEAD", Series: []patches.Series{readPatch(t, goodPatch)}}
+			commit, err := b.Apply(t.Context(), spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			Dirty(t.Context(), dir)
+			if diff := cmp.Diff(before, snapshot(t, dir)); diff != "" {
+				t.Errorf("the tree changed (-before +after):\n%s", diff)
+			}
+			if diff := cmp.Diff(originBefore, snapshot(t, origin)); diff != "" {
+				t.Errorf("the tree's origin changed (-before +after):\n%s", diff)
+			}
+			src := filepath.Join(b.treeDir(spec), "src")
+			if parent := userGit(t, src, "rev-parse", commit+"^"); parent != head {
+				t.Errorf("the patch lies on %s; want HEAD, %s", parent, head)
+			}
+			if text, err := os.ReadFile(filepath.Join(src, "main.c")); string(text) != "int second;\n" {
+				t.Errorf("main.c = %q, %v; want the committed one", text, err)
+			}
+		})
+	}
+}
+
+func TestDirty(t *testing.T) {
+	dir := fixtureRepo(t)
+	if Dirty(t.Context(), dir) {
+		t.Error("Dirty = true for a fresh checkout")
+	}
+	writeFile(t, filepath.Join(dir, "main.c"), "int changed;\n")
+	if !Dirty(t.Context(), dir) {
+		t.Error("Dirty = false with a changed file")
+	}
+}
+
+func TestBadTrees(t *testing.T) {
+	repo := fixtureRepo(t)
+	file := filepath.Join(repo, "Makefile")
+	for name, test := range map[string]struct{ tree, rev, want string }{
+		"none":       {filepath.Join(repo, "none"), "HEAD", "no such file"},
+		"file":       {file, "HEAD", "not a folder"},
+		"no git":     {t.TempDir(), "HEAD", "not a git repository"},
+		"no such":    {repo, "v9", `no commit "v9"`},
+		"an option":  {repo, "--all", `no commit "--all"`},
+		"not commit": {repo, "HEAD:Makefile", "no commit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &Builder{Cache: filepath.Join(t.TempDir(), "cache")}
+			_, err := b.Build(t.Context(), Spec{Name: "base", Pin: Pin{Name: treePin}, Tree: test.tree, Rev: test.rev}, plain)
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("error = %v; want one with %q", err, test.want)
+			}
+			if left := list(t, b.Cache); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+func TestPatchThatDoesNotApply(t *testing.T) {
+	dir := fixtureRepo(t)
+	b := &Builder{Cache: t.TempDir()}
+	spec := Spec{Name: "patched", Pin: Pin{Name: treePin}, Tree: dir, Rev: "HEAD",
+		Series: []patches.Series{readPatch(t, goodPatch), readPatch(t, otherPatch)}}
+	_, err := b.Apply(t.Context(), spec)
+	var refused *ApplyError
+	if !errors.As(err, &refused) {
+		t.Fatalf("error = %v; want *ApplyError", err)
+	}
+	if refused.Number != 2 || refused.Kernel != "patched" || len(refused.Mismatches) != 1 {
+		t.Errorf("error = %+v; want patch 2 of kernel patched with one mismatch", refused)
+	}
+	for _, want := range []string{"patched", "change.patch", "fs/io_uring.c", "@@ -2,5 +2,5 @@", "return another;", "return cached + 1;"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error = %v; want one with %q", err, want)
+		}
+	}
+	src := filepath.Join(b.treeDir(spec), "src")
+	if status := userGit(t, src, "status", "--porcelain"); status != "" {
+		t.Errorf("the tree was left with %q; want it clean", status)
+	}
+	if _, err := os.Stat(filepath.Join(src, ".git/rebase-apply")); err == nil {
+		t.Error("git am was left under way")
+	}
+	// The same tree still serves.
+	spec.Series = spec.Series[:1]
+	if _, err := b.Apply(t.Context(), spec); err != nil {
+		t.Errorf("Apply afterwards: %v", err)
+	}
+}
+
+func TestApplyIsStableAndRemembered(t *testing.T) {
+	data := xz(t, fixtureTar(t))
+	archive := filepath.Join(t.TempDir(), "linux.tar.xz")
+	writeFile(t, archive, string(data))
+	mail := filepath.Join(t.TempDir(), "a.mbox")
+	writeFile(t, mail, "From a@localhost Wed May 13 16:30:44 2020\nFrom: A B <a@localhost>\nDate: Wed, 13 May 2020 10:30:44 -0600\nSubject: [PATCH] change\n\nWhy.\n\n"+strings.ReplaceAll(goodPatch, "\n\n", "\n \n"))
+	series, err := patches.Read(mail)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		b := &Builder{Cache: t.TempDir(), Source: archive}
+		spec := Spec{Name: "patched", Pin: fixturePin(t, data), Series: []patches.Series{series}}
+		var commits []string
+		for range 2 {
+			commit, err := b.Apply(t.Context(), spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			commits = append(commits, commit)
+		}
+		const want = "77647e875c2061f31ff152981146c8bc4bef147b"
+		if diff := cmp.Diff([]string{want, want}, commits); diff != "" {
+			t.Errorf("commits (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestGitPin(t *testing.T) {
+	upstream := fixtureRepo(t)
+	head := userGit(t, upstream, "rev-parse", "HEAD")
+	blob := userGit(t, upstream, "rev-parse", "HEAD:fs/io_uring.c")[:12]
+	applies := filepath.Join(t.TempDir(), "good.patch")
+	writeFile(t, applies, strings.ReplaceAll(goodPatch, "\n\n", "\n \n"))
+	refused := filepath.Join(t.TempDir(), "other.patch")
+	writeFile(t, refused, strings.ReplaceAll(otherPatch, "\n\n", "\n \n"))
+	none := filepath.Join(t.TempDir(), "none")
+	branch := userGit(t, upstream, "symbolic-ref", "HEAD")
+	for name, test := range map[string]struct {
+		accept  Accept
+		sources []Source
+		want    string // in the error
+	}{
+		"blob":           {Accept{Blobs: map[string]string{"fs/io_uring.c": blob}}, []Source{{Git: upstream, Rev: branch}}, ""},
+		"by commit":      {Accept{Blobs: map[string]string{"fs/io_uring.c": blob}}, []Source{{Git: upstream, Rev: head}}, ""},
+		"second source":  {Accept{Blobs: map[string]string{"fs/io_uring.c": blob}}, []Source{{Git: none, Rev: branch}, {Git: upstream, Rev: branch}}, ""},
+		"series applies": {Accept{Blobs: map[string]string{"fs/io_uring.c": "d2e37215d05a"}, Series: applies}, []Source{{Git: upstream, Rev: branch}}, ""},
+		"other blob":     {Accept{Blobs: map[string]string{"fs/io_uring.c": "d2e37215d05a"}, Series: refused}, []Source{{Git: upstream, Rev: branch}}, "d2e37215d05a"},
+		"no source":      {Accept{Blobs: map[string]string{"fs/io_uring.c": blob}}, []Source{{Git: none, Rev: branch}}, none},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &Builder{Cache: t.TempDir()}
+			spec := Spec{Name: "base", Pin: Pin{Name: "for-1.0", Accept: test.accept, Sources: test.sources}}
+			commit, err := b.Apply(t.Context(), spec)
+			if test.want != "" {
+				if err == nil || !strings.Contains(err.Error(), test.want) {
+					t.Errorf("error = %v; want one with %q", err, test.want)
+				}
+				if _, err := os.Stat(filepath.Join(b.treeDir(spec), "src")); err == nil {
+					t.Error("a tree was left behind")
+				}
+				return
+			}
+			if err != nil || commit != head {
+				t.Errorf("Apply = %s, %v; want upstream's %s", commit, err, head)
+			}
+		})
+	}
+}
