@@ -1,0 +1,349 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"patchproof/guest/alloccache"
+	"patchproof/guest/event/report"
+	"patchproof/guest/machine"
+	"patchproof/guest/uring"
+)
+
+// feature is the name under which the line-up declares the patch.
+const feature = "alloc-cache"
+
+const (
+	// rounds is how often a CPU goes and comes back.
+	rounds = 20
+	// limit is when the rounds together count as a hang; they take two to three
+	// seconds on emulated CPUs.
+	limit = 30 * time.Second
+	// nops are kept in flight at once, so that a cache's list of available
+	// requests overflows and both counters are above 0.
+	nops = 300
+	// reads go to the disk in one chain.
+	reads = 16
+	// loadBatch requests at a time are the load, with a pause in between: three
+	// emulated CPUs may have to share one real one.
+	loadBatch = 32
+	loadPause = 200 * time.Microsecond
+)
+
+// The checks. Each is one over all rounds, and names the rounds it failed in.
+const (
+	checkFill     = "fill"              // NOPs and reads on the CPU fill its caches
+	checkOffline  = "offline"           // the CPU goes offline
+	checkRows     = "rows-zero"         // its rows are 0/0 then, and stay so
+	checkOnline   = "online"            // it comes back
+	checkAgain    = "run-again"         // NOPs and reads work on it as on the first day
+	checkLoadNop  = "load-nop"          // NOPs on another CPU all the while
+	checkLoadNVMe = "load-nvme"         // disk reads on another CPU all the while
+	checkSection  = "section"           // the AllocCache section is there exactly when it should
+	stageSetup    = "starting up"       // no check of its own
+	stageStop     = "stopping the load" // no check of its own
+)
+
+func run(t *report.T) {
+	m, err := prepare(t)
+	if err != nil {
+		t.Error(checkSection, err)
+		return
+	}
+	t.Check(checkSection, m.sectionError)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.rounds()
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
+		t.Hang("rounds", fmt.Sprintf("%s\n%s", m.where(limit), machine.StuckTasks()))
+		m.report(t)
+		return
+	}
+	t.Check("rounds", nil)
+	m.report(t)
+}
+
+// hotplug runs the rounds and remembers what went wrong.
+type hotplug struct {
+	victims []int // the CPUs that can be taken offline
+	all     []int
+	watch   *uring.Ring // idle: only its fdinfo is read
+	disk    int32
+	page    []byte // where disk reads go; what they read does not matter
+	cached  bool   // the kernel has the patch
+
+	sectionError error
+
+	mu     sync.Mutex
+	stage  string
+	round  int
+	since  time.Duration            // uptime at which the stage began
+	spent  map[string]time.Duration // per stage
+	made   map[string]int           // how often each check was made
+	errors map[string][]error
+}
+
+func prepare(t *report.T) (*hotplug, error) {
+	m := &hotplug{stage: stageSetup, since: machine.Uptime(), spent: map[string]time.Duration{}, made: map[string]int{}, errors: map[string][]error{}}
+	var err error
+	if m.all, err = machine.OnlineCPUs(); err != nil {
+		return nil, err
+	}
+	for _, cpu := range m.all {
+		if machine.CanGoOffline(cpu) {
+			m.victims = append(m.victims, cpu)
+		}
+	}
+	if len(m.victims) == 0 || len(m.all) < 3 {
+		return nil, fmt.Errorf("CPUs %v are online and %v can go offline; want 3 and at least 1", m.all, m.victims)
+	}
+	disk, err := machine.OpenDisk(machine.NVMe)
+	if err != nil {
+		return nil, err
+	}
+	m.disk = int32(disk)
+	if m.page, err = machine.Buffer(machine.Sector); err != nil {
+		return nil, err
+	}
+	if m.watch, err = uring.New(1, uring.Params{}); err != nil {
+		return nil, err
+	}
+	has, known := t.Feature(feature)
+	_, err = m.rows()
+	m.cached = err == nil
+	switch {
+	case errors.Is(err, alloccache.ErrAbsent) && !has:
+	case err != nil:
+		m.sectionError = err
+	case known && !has:
+		m.sectionError = errors.New("the kernel is declared to be without the patch, but has the section")
+	}
+	return m, nil
+}
+
+// report makes one check of every name, in the order in which a round makes
+// them.
+func (m *hotplug) report(t *report.T) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, name := range []string{checkFill, checkOffline, checkRows, checkOnline, checkAgain, checkLoadNop, checkLoadNVMe} {
+		switch {
+		case name == checkRows && !m.cached:
+			t.Skip(name, feature, "the kernel has no AllocCache section")
+		case m.made[name] == 0:
+			t.Check(name, errors.New("never reached"))
+		default:
+			t.Check(name, errors.Join(m.errors[name]...))
+		}
+	}
+	t.Metric("rounds", float64(m.made[checkAgain]), "count", nil)
+	for _, stage := range slices.Sorted(maps.Keys(m.spent)) {
+		t.Metric("stage", m.spent[stage].Seconds(), "s", map[string]string{"stage": stage})
+	}
+}
+
+// note remembers the outcome of a check in the current round and returns
+// whether it was good.
+func (m *hotplug) note(check string, err error) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.made[check]++
+	if err != nil {
+		m.errors[check] = append(m.errors[check], fmt.Errorf("round %d: %w", m.round, err))
+	}
+	return err == nil
+}
+
+// at remembers where the rounds are, for a hang's report, and how long they
+// were at each stage.
+func (m *hotplug) at(round int, stage string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := machine.Uptime()
+	m.spent[m.stage] += now - m.since
+	m.since = now
+	m.round, m.stage = round, stage
+}
+
+func (m *hotplug) where(after time.Duration) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return fmt.Sprintf("after %v still in round %d of %d, at %s", after, m.round, rounds, m.stage)
+}
+
+// rounds lets the CPUs go and come back in turn. A CPU that does not come back
+// is left out from then on.
+func (m *hotplug) rounds() {
+	for round := 1; round <= rounds && len(m.victims) > 0; round++ {
+		cpu := m.victims[round%len(m.victims)]
+		if !m.oneRound(round, cpu) {
+			m.victims = slices.DeleteFunc(m.victims, func(v int) bool { return v == cpu })
+		}
+	}
+}
+
+// oneRound returns whether the CPU is online again at its end.
+func (m *hotplug) oneRound(round, cpu int) bool {
+	m.at(round, checkFill)
+	stop := m.startLoad(cpu)
+	defer func() {
+		m.at(round, stageStop)
+		stop()
+	}()
+	m.note(checkFill, m.fill(cpu, nil))
+
+	m.at(round, checkOffline)
+	if !m.note(checkOffline, machine.SetOnline(cpu, false)) {
+		return true
+	}
+	if m.cached {
+		m.at(round, checkRows)
+		m.note(checkRows, m.stayZero(cpu))
+	}
+	m.at(round, checkOnline)
+	if !m.note(checkOnline, machine.SetOnline(cpu, true)) {
+		return false
+	}
+	m.at(round, checkAgain)
+	fresh := alloccache.Row{CPU: cpu}
+	m.note(checkAgain, m.fill(cpu, &fresh))
+	return true
+}
+
+// rows reads the AllocCache section.
+func (m *hotplug) rows() ([]alloccache.Row, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", m.watch.FD))
+	if err != nil {
+		return nil, err
+	}
+	return alloccache.Parse(string(text))
+}
+
+// row reads the row of a CPU and a class.
+func (m *hotplug) row(cpu, irq int) (alloccache.Row, error) {
+	rows, err := m.rows()
+	if err != nil {
+		return alloccache.Row{}, err
+	}
+	for _, r := range rows {
+		if r.CPU == cpu && r.IRQ == irq {
+			return r, nil
+		}
+	}
+	return alloccache.Row{}, fmt.Errorf("no row for cpu%d irq=%d", cpu, irq)
+}
+
+// fill runs a chain of NOPs and a chain of disk reads on the CPU. With the
+// patch that moves the CPU's irq=0 row as alloccache predicts, from before (nil:
+// from what the row says), and leaves something in its irq=1 row, as the disk
+// has an interrupt per CPU.
+func (m *hotplug) fill(cpu int, before *alloccache.Row) error {
+	if m.cached && before == nil {
+		row, err := m.row(cpu, 0)
+		if err != nil {
+			return err
+		}
+		before = &row
+	}
+	err := machine.OnCPU(cpu, func() error {
+		return uring.With(nops, uring.Params{}, func(r *uring.Ring) error {
+			return errors.Join(nop(r, nops, uring.SQELink), m.read(r, reads, uring.SQELink))
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("on CPU %d: %w", cpu, err)
+	}
+	if !m.cached {
+		return nil
+	}
+	got, err := m.row(cpu, 0)
+	if err != nil {
+		return err
+	}
+	if want := before.After(nops); got != want {
+		return fmt.Errorf("after %d NOPs in flight at once on CPU %d:\n%s\nwant:\n%s\nbefore:\n%s", nops, cpu, got, want, *before)
+	}
+	if got, err = m.row(cpu, 1); err != nil {
+		return err
+	}
+	if got.Avail+got.Free == 0 {
+		return fmt.Errorf("%d disk reads on CPU %d left nothing in its cache: %s", reads, cpu, got)
+	}
+	return nil
+}
+
+// nop runs n NOPs.
+func nop(r *uring.Ring, n uint32, flags uint8) error {
+	return r.Run(n, flags, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0)
+}
+
+// read runs n disk reads, each of another place.
+func (m *hotplug) read(r *uring.Ring, n uint32, flags uint8) error {
+	return r.Run(n, flags, func(sqe *uring.SQE) {
+		sqe.Opcode, sqe.FD = uring.OpRead, m.disk
+		sqe.Addr, sqe.Len = uring.Address(m.page), machine.Sector
+		sqe.Off = sqe.UserData * 8 * machine.Sector
+	}, machine.Sector)
+}
+
+// stayZero checks an offline CPU's rows now and after the load has gone on for
+// a while.
+func (m *hotplug) stayZero(cpu int) error {
+	for range 2 {
+		rows, err := m.rows()
+		if err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if r.CPU == cpu && (r.Free != 0 || r.Avail != 0) {
+				return fmt.Errorf("CPU %d is offline, but has %s", cpu, r)
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return nil
+}
+
+// startLoad runs NOPs on one other CPU and disk reads on another until stop is
+// called, which returns when both have ended.
+func (m *hotplug) startLoad(victim int) (stop func()) {
+	others := slices.DeleteFunc(slices.Clone(m.all), func(cpu int) bool { return cpu == victim })
+	quit := make(chan struct{})
+	var load sync.WaitGroup
+	loop := func(check string, cpu int, once func(*uring.Ring) error) {
+		load.Go(func() {
+			err := machine.OnCPU(cpu, func() error {
+				return uring.With(loadBatch, uring.Params{}, func(r *uring.Ring) error {
+					for {
+						if err := once(r); err != nil {
+							return fmt.Errorf("on CPU %d: %w", cpu, err)
+						}
+						select {
+						case <-quit:
+							return nil
+						case <-time.After(loadPause):
+						}
+					}
+				})
+			})
+			m.note(check, err)
+		})
+	}
+	loop(checkLoadNop, others[0], func(r *uring.Ring) error { return nop(r, loadBatch, 0) })
+	loop(checkLoadNVMe, others[1], func(r *uring.Ring) error { return m.read(r, loadBatch, 0) })
+	return func() {
+		close(quit)
+		load.Wait()
+	}
+}

@@ -1,0 +1,10 @@
+//go:build linux
+
+// Command nop submits NOPs in batches of many sizes and checks every
+// completion: the shortest path through io_uring's allocation and freeing of
+// requests.
+package main
+
+import "patchproof/guest/event/report"
+
+func main() { report.Main("nop", run) }

@@ -1,0 +1,209 @@
+//go:build linux
+
+// Package report is the guest's half of package event: it runs a program's
+// checks, sends what they found to the host and powers the machine off.
+package report
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"patchproof/guest/event"
+	"patchproof/guest/machine"
+)
+
+// featuresKey is the word of the kernel command line in which the host
+// declares what the kernel under test can do.
+const featuresKey = "patchproof.features"
+
+// T is a running program. Its methods may be called from any goroutine.
+type T struct {
+	program string
+	// features is nil when the host leaves it to the program to find out.
+	features []string
+
+	mu   sync.Mutex
+	send func(event.Event)
+	seq  int
+}
+
+// Main runs a program to its end and powers the machine off; it does not
+// return. A panic becomes the check "program" with verdict error.
+//
+// Without the port (a person in a shell) it prints the events instead and
+// leaves the machine on.
+func Main(program string, run func(*T)) {
+	port, err := openPort(event.Port)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v; printing the results here\n", program, err)
+		t := newT(program, printEvent)
+		t.run(run)
+		os.Exit(0)
+	}
+	t := newT(program, func(e event.Event) {
+		printTrouble(e)
+		if err := port.emit(e); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: event %d could not be sent: %v\n", program, e.Seq, err)
+		}
+	})
+	t.run(run)
+	if err := port.close(); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: the end could not be sent: %v\n", program, err)
+	}
+	// No sync: the disks are scratch, and a stuck request would make it wait
+	// for ever.
+	err = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	fmt.Fprintf(os.Stderr, "%s: power-off: %v\n", program, err)
+	os.Exit(1)
+}
+
+func newT(program string, send func(event.Event)) *T {
+	t := &T{program: program, send: send}
+	if value, ok := machine.BootOption(featuresKey); ok && value != "auto" {
+		t.features = strings.Split(value, ",")
+	}
+	return t
+}
+
+func (t *T) run(run func(*T)) {
+	t.emit(event.Event{Kind: event.KindStart, Program: t.program})
+	if err := recovered(func() error { run(t); return nil }); err != nil {
+		t.check("program", event.Error, err.Error())
+	}
+	t.emit(event.Event{Kind: event.KindEnd, Program: t.program})
+}
+
+// recovered runs f and turns a panic into an error with its trace.
+func recovered(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the program panicked: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return f()
+}
+
+// Check reports a check: pass when err is nil, else fail with its text. It
+// returns whether the check passed.
+func (t *T) Check(name string, err error) bool {
+	if err != nil {
+		t.check(name, event.Fail, err.Error())
+		return false
+	}
+	t.check(name, event.Pass, "")
+	return true
+}
+
+// Within runs f on a thread of its own and reports it as Check does. When f
+// has not returned after limit the check is a hang, with the kernel stacks of
+// the tasks that may be stuck, and f is left behind.
+//
+// The thread ends with f: v5.10 keeps a ring open for every thread that has
+// submitted to it, until that thread closes it last or ends
+// (io_uring_add_task_file, io_uring_flush), so a goroutine that moves between
+// threads would leave its ring behind.
+func (t *T) Within(limit time.Duration, name string, f func() error) bool {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked, so that the thread ends
+		done <- recovered(f)
+	}()
+	select {
+	case err := <-done:
+		return t.Check(name, err)
+	case <-time.After(limit):
+		t.Hang(name, fmt.Sprintf("still running after %v\n%s", limit, machine.StuckTasks()))
+		return false
+	}
+}
+
+// Hang reports a check that did not come to an end; detail says where it is
+// stuck.
+func (t *T) Hang(name, detail string) { t.check(name, event.Hang, detail) }
+
+// Error reports a check that could not be made because of the harness's own
+// trouble (a device that is missing, say).
+func (t *T) Error(name string, err error) { t.check(name, event.Error, err.Error()) }
+
+// Skip reports a check that was not made because the kernel lacks feature.
+// On a kernel that is declared to have it, that is a failure.
+func (t *T) Skip(name, feature, why string) {
+	if slices.Contains(t.features, feature) {
+		t.check(name, event.Fail, fmt.Sprintf("skipped (%s), but the kernel is declared to have %s", why, feature))
+		return
+	}
+	t.check(name, event.Skip, why)
+}
+
+// Feature says whether the kernel is declared to have the feature. When known
+// is false the host left it to the program to find out.
+func (t *T) Feature(name string) (has, known bool) {
+	return slices.Contains(t.features, name), t.features != nil
+}
+
+// Metric reports a measured figure; labels may be nil.
+func (t *T) Metric(name string, value float64, unit string, labels map[string]string) {
+	t.emit(event.Event{Kind: event.KindMetric, Metric: &event.Metric{Name: name, Value: value, Unit: unit, Labels: labels}})
+}
+
+// Logf reports a line for people.
+func (t *T) Logf(format string, args ...any) {
+	t.emit(event.Event{Kind: event.KindLog, Text: clip(fmt.Sprintf(format, args...))})
+}
+
+func (t *T) check(name string, v event.Verdict, detail string) {
+	t.emit(event.Event{Kind: event.KindCheck, Check: &event.Check{Name: name, Verdict: v, Detail: clip(detail)}})
+}
+
+// emit numbers the event and sends it. Sending under the lock keeps the
+// numbers in order on the wire.
+func (t *T) emit(e event.Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.Seq = t.seq
+	e.UptimeS = machine.Uptime().Seconds()
+	if e.Kind == event.KindEnd {
+		e.Count = t.seq
+	}
+	t.seq++
+	t.send(e)
+}
+
+// textLimit keeps a line below the 64 KiB at which the host's bufio.Scanner
+// gives up, with every byte escaped to six.
+const textLimit = 10_000
+
+func clip(s string) string {
+	if len(s) <= textLimit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:textLimit], "") + "\n(cut)"
+}
+
+// printTrouble repeats on the console what did not pass, so that the console
+// log alone tells where a splat belongs.
+func printTrouble(e event.Event) {
+	if e.Check == nil || e.Check.Verdict == event.Pass || e.Check.Verdict == event.Skip {
+		return
+	}
+	printEvent(e)
+}
+
+func printEvent(e event.Event) {
+	switch e.Kind {
+	case event.KindCheck:
+		fmt.Printf("%-5s %s %s\n", e.Check.Verdict, e.Check.Name, strings.ReplaceAll(e.Check.Detail, "\n", "\n      "))
+	case event.KindMetric:
+		fmt.Printf("      %s %g %s %v\n", e.Metric.Name, e.Metric.Value, e.Metric.Unit, e.Metric.Labels)
+	case event.KindLog:
+		fmt.Printf("      %s\n", e.Text)
+	}
+}

@@ -1,0 +1,107 @@
+//go:build linux
+
+package machine
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// NVMe is the disk that programs read and write; its content is scratch.
+const NVMe = "/dev/nvme0n1"
+
+// Sector is the alignment and smallest size of O_DIRECT requests in bytes.
+const Sector = 512
+
+// OpenDisk opens the disk, or a partition of it, for O_DIRECT, and exclusively:
+// while the open file lives anywhere, also only as a ring's registered file,
+// another exclusive open fails with EBUSY (bd_claim, fs/block_dev.c).
+func OpenDisk(path string) (fd int, err error) {
+	fd, err = unix.Open(path, unix.O_RDWR|unix.O_DIRECT|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", path, err)
+	}
+	return fd, nil
+}
+
+// PartitionSize is in bytes.
+const PartitionSize = 4 << 20
+
+// AddPartition adds the n-th partition, from 1, and returns its path. The disk
+// needs no partition table for that (blkpg.h).
+func AddPartition(n int) (path string, err error) {
+	disk, err := unix.Open(NVMe, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", fmt.Errorf("open %s: %w", NVMe, err)
+	}
+	defer unix.Close(disk)
+	partition := unix.BlkpgPartition{Start: int64(n-1) * PartitionSize, Length: PartitionSize, Pno: int32(n)}
+	var pin runtime.Pinner
+	pin.Pin(&partition)
+	defer pin.Unpin()
+	const addPartition = 1 // BLKPG_ADD_PARTITION
+	arg := unix.BlkpgIoctlArg{Op: addPartition, Datalen: int32(unsafe.Sizeof(partition)), Data: (*byte)(unsafe.Pointer(&partition))}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(disk), unix.BLKPG, uintptr(unsafe.Pointer(&arg))); errno != 0 {
+		return "", fmt.Errorf("add partition %d to %s: %w", n, NVMe, errno)
+	}
+	return fmt.Sprintf("%sp%d", NVMe, n), nil
+}
+
+// NVMePolls says why the disk cannot be polled, nil when it can: the driver
+// must have a polled queue (boot option nvme.poll_queues).
+func NVMePolls() error {
+	const path = "/sys/block/nvme0n1/queue/io_poll"
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if got := strings.TrimSpace(string(b)); got != "1" {
+		return fmt.Errorf("%s is %s; want 1 (boot with nvme.poll_queues=1)", path, got)
+	}
+	return nil
+}
+
+// NVMeInterrupts counts the interrupts that the disk's I/O queues have raised
+// so far (its admin queue, nvme0q0, is left out).
+func NVMeInterrupts() (uint64, error) {
+	const path = "/proc/interrupts"
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	var total uint64
+	for line := range strings.Lines(string(b)) {
+		words := strings.Fields(line)
+		if len(words) < 2 {
+			continue
+		}
+		name := words[len(words)-1]
+		if !strings.HasPrefix(name, "nvme0q") || name == "nvme0q0" {
+			continue
+		}
+		for _, word := range words[1:] {
+			n, err := strconv.ParseUint(word, 10, 64)
+			if err != nil {
+				break
+			}
+			total += n
+		}
+	}
+	return total, nil
+}
+
+// Buffer returns n zeroed bytes at the start of a page and outside Go's heap,
+// so that the kernel may write to them at any time. They are never given back.
+func Buffer(n int) ([]byte, error) {
+	return unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+}
+
+// DropSlab asks every shrinker of the kernel to free what it can
+// (vm.drop_caches=2).
+func DropSlab() error { return os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0) }

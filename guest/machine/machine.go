@@ -1,0 +1,37 @@
+//go:build linux
+
+// Package machine is what guest programs know about the machine they run on:
+// its boot options, its CPUs, its devices and what its tasks are doing. It is
+// the one door to /proc and /sys.
+package machine
+
+import (
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// BootOption returns the value of key=value on the kernel command line.
+func BootOption(key string) (value string, ok bool) {
+	line, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return "", false
+	}
+	for _, word := range strings.Fields(string(line)) {
+		if value, ok := strings.CutPrefix(word, key+"="); ok {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// Uptime is the time since the kernel started (CLOCK_BOOTTIME).
+func Uptime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}

@@ -1,0 +1,87 @@
+//go:build linux
+
+package machine
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Task is a thread, of the kernel or of a process, and where it is.
+type Task struct {
+	TID   string
+	Name  string
+	State string
+	// Stack is the kernel stack as /proc/<tid>/stack shows it, innermost
+	// function first; empty while the task runs.
+	Stack string
+}
+
+func (t Task) String() string {
+	return fmt.Sprintf("%s (%s) state %s\n%s", t.Name, t.TID, t.State, t.Stack)
+}
+
+// Tasks lists every thread but those that end while it looks.
+func Tasks() []Task { return tasks("/proc/[0-9]*/task/[0-9]*/stack") }
+
+// tasks reads the threads whose stack files match the pattern.
+func tasks(pattern string) []Task {
+	stacks, _ := filepath.Glob(pattern)
+	var tasks []Task
+	for _, path := range stacks {
+		stack, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		dir := filepath.Dir(path)
+		name, state := nameAndState(filepath.Join(dir, "stat"))
+		tasks = append(tasks, Task{TID: filepath.Base(dir), Name: name, State: state, Stack: string(stack)})
+	}
+	return tasks
+}
+
+// nameAndState reads /proc/<pid>/stat (proc(5)): the name stands between the
+// first "(" and the last ")", the state letter after it.
+func nameAndState(path string) (name, state string) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "?", "?"
+	}
+	_, rest, _ := strings.Cut(string(b), "(")
+	end := strings.LastIndex(rest, ")")
+	if end < 0 || len(rest) < end+3 {
+		return "?", "?"
+	}
+	return rest[:end], rest[end+2 : end+3]
+}
+
+// KernelTasksIn lists the kernel's threads that have the function on their
+// stack, whatever their state. (Each is its own process, so that the other
+// threads of processes need not be looked at.)
+func KernelTasksIn(function string) []Task {
+	var in []Task
+	for _, t := range tasks("/proc/[0-9]*/stack") {
+		if strings.Contains(t.Stack, " "+function+"+") {
+			in = append(in, t)
+		}
+	}
+	return in
+}
+
+// StuckTasks describes the tasks that a hang may be about: those in
+// uninterruptible sleep and those inside io_uring or the block layer.
+func StuckTasks() string {
+	var b strings.Builder
+	for _, t := range Tasks() {
+		suspect := t.State == "D" || strings.Contains(t.Stack, " io_") || strings.Contains(t.Stack, "blk_")
+		if suspect {
+			b.WriteString(t.String())
+		}
+	}
+	if b.Len() == 0 {
+		return "no task is in uninterruptible sleep or inside io_uring"
+	}
+	return b.String()
+}

@@ -1,0 +1,172 @@
+//go:build linux
+
+// Package uring is the io_uring ABI over plain system calls. It hides
+// nothing: a program can fill in entries by hand and so also submit nonsense.
+// Names follow include/uapi/linux/io_uring.h of v5.10 without their prefix.
+package uring
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// SQE is struct io_uring_sqe, a submission queue entry.
+type SQE struct {
+	Opcode      uint8
+	Flags       uint8
+	IOPrio      uint16
+	FD          int32
+	Off         uint64
+	Addr        uint64
+	Len         uint32
+	OpFlags     uint32 // rw_flags, fsync_flags, msg_flags, timeout_flags ...
+	UserData    uint64
+	BufIndex    uint16
+	Personality uint16
+	SpliceFDIn  int32
+	_           [2]uint64
+}
+
+// CQE is struct io_uring_cqe, a completion queue entry.
+type CQE struct {
+	UserData uint64
+	Res      int32
+	Flags    uint32
+}
+
+// Opcodes (SQE.Opcode).
+const (
+	OpNop         = 0
+	OpReadv       = 1
+	OpWritev      = 2
+	OpFsync       = 3
+	OpReadFixed   = 4
+	OpWriteFixed  = 5
+	OpPollAdd     = 6
+	OpTimeout     = 11
+	OpAsyncCancel = 14
+	OpFilesUpdate = 20
+	OpRead        = 22
+	OpWrite       = 23
+	OpSend        = 26
+	OpRecv        = 27
+)
+
+// Flags of a submission (SQE.Flags).
+const (
+	SQEFixedFile = 1 << 0
+	SQEDrain     = 1 << 1
+	SQELink      = 1 << 2
+	SQEHardLink  = 1 << 3
+	SQEAsync     = 1 << 4
+)
+
+// Flags of Setup (Params.Flags).
+const (
+	SetupIOPoll   = 1 << 0
+	SetupSQPoll   = 1 << 1
+	SetupSQAff    = 1 << 2
+	SetupCQSize   = 1 << 3
+	SetupClamp    = 1 << 4
+	SetupAttachWQ = 1 << 5
+	SetupDisabled = 1 << 6
+)
+
+// Features that Setup reports (Params.Features).
+const (
+	FeatSingleMmap = 1 << 0
+	FeatNoDrop     = 1 << 1
+)
+
+// Flags of Enter.
+const (
+	EnterGetEvents = 1 << 0
+	EnterSQWakeup  = 1 << 1
+	EnterSQWait    = 1 << 2
+)
+
+// Flags that the kernel sets in the submission ring (Ring.SQFlags).
+const (
+	SQNeedWakeup = 1 << 0
+	SQCQOverflow = 1 << 1
+)
+
+// Operations of Register.
+const (
+	RegisterBuffers     = 0
+	UnregisterBuffers   = 1
+	RegisterFiles       = 2
+	UnregisterFiles     = 3
+	RegisterFilesUpdate = 6
+)
+
+// Offsets at which the rings are mapped.
+const (
+	offSQRing = 0
+	offCQRing = 0x8000000
+	offSQEs   = 0x10000000
+)
+
+// SQOffsets is struct io_sqring_offsets.
+type SQOffsets struct {
+	Head, Tail, RingMask, RingEntries, Flags, Dropped, Array, _ uint32
+	_                                                           uint64
+}
+
+// CQOffsets is struct io_cqring_offsets.
+type CQOffsets struct {
+	Head, Tail, RingMask, RingEntries, Overflow, CQEs, Flags, _ uint32
+	_                                                           uint64
+}
+
+// Params is struct io_uring_params.
+type Params struct {
+	SQEntries    uint32
+	CQEntries    uint32
+	Flags        uint32
+	SQThreadCPU  uint32
+	SQThreadIdle uint32 // milliseconds
+	Features     uint32
+	WQFD         uint32
+	_            [3]uint32
+	SQOff        SQOffsets
+	CQOff        CQOffsets
+}
+
+// FilesUpdate is struct io_uring_files_update, the argument of
+// RegisterFilesUpdate.
+type FilesUpdate struct {
+	Offset uint32
+	_      uint32
+	FDs    uint64 // address of the first of n int32
+}
+
+// Setup is io_uring_setup(2). It fills in p and returns the ring's descriptor.
+func Setup(entries uint32, p *Params) (fd int, err error) {
+	r, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, uintptr(entries), uintptr(unsafe.Pointer(p)), 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(r), nil
+}
+
+// Enter is io_uring_enter(2) without a signal mask. It returns how many
+// entries the kernel consumed.
+func Enter(fd int, submit, minComplete, flags uint32) (consumed int, err error) {
+	r, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(fd), uintptr(submit), uintptr(minComplete), uintptr(flags), 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(r), nil
+}
+
+// Register is io_uring_register(2). It returns the kernel's count, which only
+// RegisterFilesUpdate uses.
+func Register(fd int, op uint32, arg unsafe.Pointer, n uint32) (count int, err error) {
+	r, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(fd), uintptr(op), uintptr(arg), uintptr(n), 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(r), nil
+}
