@@ -1,0 +1,204 @@
+package results
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"patchproof/guest/event"
+)
+
+// Matrix prints the run for a terminal: rows are programs, columns kernels, and
+// below it one block for each unexpected or known-issue cell, which says what
+// failed, where its console is and how to run it again. Iterations share a
+// cell: "fail 3/20" is the gravest verdict, had by 3 of 20. The matrix keeps to 80
+// columns, by going on below with the kernels that do not fit. Nothing that a
+// guest wrote reaches the terminal raw.
+func Matrix(w io.Writer, r *Run, colour bool) error {
+	p := printer{run: r, table: r.table(), colour: colour}
+	p.matrix()
+	for _, program := range p.table.programs {
+		for _, col := range p.table.columns {
+			if t := p.table.tallies[col][program]; len(t) > 0 {
+				p.block(p.table.title(col), t)
+			}
+		}
+	}
+	_, err := io.WriteString(w, p.out.String())
+	return err
+}
+
+const (
+	matrixWidth = 80
+	gutter      = 2
+)
+
+type printer struct {
+	run    *Run
+	table  table
+	colour bool
+	out    strings.Builder
+}
+
+func (p *printer) matrix() {
+	left := len("program")
+	for _, program := range p.table.programs {
+		left = max(left, width(Line(program)))
+	}
+	for columns := p.table.columns; len(columns) > 0; {
+		n, total := 0, left
+		for n < len(columns) && (n == 0 || total+gutter+p.columnWidth(columns[n]) <= matrixWidth) {
+			total += gutter + p.columnWidth(columns[n])
+			n++
+		}
+		p.rows(left, columns[:n])
+		columns = columns[n:]
+	}
+}
+
+// rows prints the part of the matrix that has these columns. The padding counts
+// characters and not colour codes, which is why text/tabwriter cannot do it.
+func (p *printer) rows(left int, columns []column) {
+	row := fmt.Sprintf("%-*s", left, "program")
+	for _, col := range columns {
+		row += fmt.Sprintf("%*s%-*s", gutter, "", p.columnWidth(col), marks[plain]+p.table.title(col))
+	}
+	fmt.Fprintln(&p.out, strings.TrimRight(row, " "))
+	for _, program := range p.table.programs {
+		row := fmt.Sprintf("%-*s", left, Line(program))
+		for _, col := range columns {
+			t := p.table.tallies[col][program]
+			text := t.text()
+			pad := p.columnWidth(col) - width(text)
+			if p.colour {
+				text = colours[t.mood()] + text + "\x1b[0m"
+			}
+			row += fmt.Sprintf("%*s%s%*s", gutter, "", text, pad, "")
+		}
+		fmt.Fprintln(&p.out, strings.TrimRight(row, " "))
+	}
+	fmt.Fprintln(&p.out)
+}
+
+func (p *printer) columnWidth(col column) int {
+	w := width(marks[plain] + p.table.title(col))
+	for _, t := range p.table.tallies[col] {
+		w = max(w, width(t.text()))
+	}
+	return w
+}
+
+// block explains a tally that is not plainly as expected.
+func (p *printer) block(kernel string, t tally) {
+	if t.mood() == plain {
+		return
+	}
+	head, n := t.headline()
+	expectation := "unexpected"
+	if head.Expected {
+		expectation = "as declared"
+	}
+	if head.Verdict == event.Error {
+		expectation = "the harness's own trouble"
+	}
+	fmt.Fprintf(&p.out, "%s%s on %s: %s, %s", marks[t.mood()], Line(head.Program), kernel, head.Verdict, expectation)
+	if len(t) > 1 {
+		fmt.Fprintf(&p.out, " in %d of %d runs", n, len(t))
+	}
+	p.out.WriteString("\n")
+	if head.Reason != "" {
+		fmt.Fprintf(&p.out, "    %s\n", Line(head.Reason))
+	}
+	p.checks(append(tally{head}, t...))
+	if head.Console != "" {
+		fmt.Fprintf(&p.out, "    console: %s\n", strings.Map(printable, filepath.Join(p.run.Dir, head.Console)))
+	}
+	if head.Command != "" {
+		fmt.Fprintf(&p.out, "    again:   %s\n", strings.Map(printable, head.Command))
+	}
+	p.out.WriteString("\n")
+}
+
+// checks prints each unexpected or known-issue check of the cells once for each
+// way in which it came out.
+func (p *printer) checks(cells tally) {
+	type outcome struct {
+		name     string
+		verdict  event.Verdict
+		expected bool
+	}
+	told := map[outcome]bool{}
+	for _, cell := range cells {
+		for _, c := range cell.Checks {
+			o := outcome{c.Name, c.Verdict, c.Expected}
+			if told[o] || c.Expected && !c.failedAsKnown() {
+				continue
+			}
+			told[o] = true
+			fmt.Fprintf(&p.out, "    %s: %s", Line(c.Name), c.Verdict)
+			if c.KnownIssue != "" && c.Expected {
+				fmt.Fprintf(&p.out, ", a known issue: %s", Line(c.KnownIssue))
+			}
+			if c.KnownIssue != "" && !c.Expected {
+				fmt.Fprintf(&p.out, ", but its known issue says otherwise: %s", Line(c.KnownIssue))
+			}
+			p.out.WriteString("\n")
+			if c.Detail != "" {
+				fmt.Fprintf(&p.out, "      %s\n", Line(c.Detail))
+			}
+		}
+	}
+}
+
+// mood is how a tally looks in the matrix.
+type mood int
+
+const (
+	plain   mood = iota // as expected, nothing to explain
+	known               // as expected, because an issue is declared
+	trouble             // the harness's own
+	alarm               // unexpected
+)
+
+// The marks are ASCII so that a matrix survives mail and any locale.
+var (
+	marks   = map[mood]string{plain: "  ", known: "  ", trouble: "? ", alarm: "! "}
+	colours = map[mood]string{plain: "\x1b[32m", known: "\x1b[33m", trouble: "\x1b[35m", alarm: "\x1b[31;1m"}
+)
+
+func (t tally) mood() mood {
+	if len(t) == 0 {
+		return plain
+	}
+	head, _ := t.headline()
+	if head.blamesKernel() {
+		return alarm
+	}
+	if head.Verdict == event.Error {
+		return trouble
+	}
+	if t.known() > 0 {
+		return known
+	}
+	return plain
+}
+
+// text is a cell of the matrix, such as "! fail 3/20, 1 known".
+func (t tally) text() string {
+	if len(t) == 0 {
+		return marks[plain] + "-"
+	}
+	head, n := t.headline()
+	text := marks[t.mood()] + string(head.Verdict)
+	if len(t) > 1 {
+		text += fmt.Sprintf(" %d/%d", n, len(t))
+	}
+	if n := t.known(); n > 0 {
+		text += fmt.Sprintf(", %d known", n)
+	}
+	return text
+}
+
+func width(s string) int { return utf8.RuneCountInString(s) }

@@ -1,0 +1,98 @@
+package results
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestReadRefuses(t *testing.T) {
+	cell := func(fields string) string {
+		return `{"schema":1,"id":"a","status":"finished","cells":[{` + fields + `}]}`
+	}
+	for _, tt := range []struct{ name, doc, want string }{
+		{"empty", ``, "not a run.json"},
+		{"not JSON", "\x7fELF", "not a run.json"},
+		{"cut short", `{"schema":1,"id":"a","status":"fin`, "not a run.json"},
+		{"two documents", `{"schema":1,"id":"a","status":"finished"}{}`, "not a run.json"},
+		{"other JSON", `{"version":3}`, "no schema number"},
+		{"null", `null`, "no schema number"},
+		{"newer", `{"schema":99,"cells":"moved"}`, "update patchproof"},
+		{"wrong type", `{"schema":1,"id":"a","status":"finished","cells":{}}`, "not a run.json"},
+		{"no id", `{"schema":1,"status":"finished"}`, "no id"},
+		{"status", `{"schema":1,"id":"a","status":"done"}`, `"done"`},
+		{"no program", cell(`"kernel":"base","verdict":"pass"`), "names no kernel or no program"},
+		{"verdict", cell(`"kernel":"base","program":"nop","verdict":"PASS"`), `"PASS"`},
+		{"check verdict", cell(`"kernel":"base","program":"nop","verdict":"pass","checks":[{"name":"x"}]`), `check "x"`},
+		{"console", cell(`"kernel":"base","program":"nop","verdict":"pass","console":"../../etc/passwd"`), "leaves the run's folder"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "run.json")
+			if err := os.WriteFile(path, []byte(tt.doc), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Read(path)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("Read = %v; want an error with %q and the file's name", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestReadMissing(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{dir, filepath.Join(dir, "none")} {
+		if _, err := Read(path); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("Read(%s) = %v; want an error that names it", path, err)
+		}
+	}
+}
+
+func TestReadIgnoresUnknownFields(t *testing.T) {
+	r, err := decode([]byte(`{"schema":1,"id":"a","status":"finished","mood":"good","cells":[]}`))
+	if err != nil || r.ID != "a" {
+		t.Errorf("decode = %v, %v; want the run", r, err)
+	}
+}
+
+// TestEverySchemaUpgrades fails when Schema is raised and the old run.json are
+// forgotten.
+func TestEverySchemaUpgrades(t *testing.T) {
+	for n := 1; n < Schema; n++ {
+		if upgrades[n] == nil {
+			t.Errorf("schema %d has no upgrade", n)
+		}
+	}
+}
+
+// FuzzRead holds that any file either is refused or can be told to people
+// without a byte that a terminal would obey.
+func FuzzRead(f *testing.F) {
+	f.Add([]byte(`{"schema":1,"id":"a","status":"running","kernels":[{"name":"base"}],"cells":[]}`))
+	f.Add([]byte(`{"schema":1,"id":"a","status":"finished","kernels":[{"name":"base","variant":"plain"},{"name":"posted","variant":"plain","series":["x"],"features":["\u001b[2J"]}],` +
+		`"cells":[{"kernel":"posted","variant":"plain","program":"no\u0007p","verdict":"fail","expected":false,"console":"a.log","command":"qemu\n\u0000",` +
+		`"checks":[{"name":"\u001b]0;x\u0007","verdict":"fail","detail":"\ud800\u202e"}],"metrics":[{"name":"x","value":1e308,"unit":""}]}]}`))
+	f.Add([]byte(`{"schema":2}`))
+	f.Add([]byte(`[`))
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		r, err := decode(doc)
+		if err != nil {
+			return
+		}
+		if code := r.ExitCode(); code < 0 || code > 2 {
+			t.Errorf("ExitCode() = %d", code)
+		}
+		var told strings.Builder
+		if err := Matrix(&told, r, false); err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(&told, Diff(r)+Answer(r))
+		for _, char := range told.String() {
+			if char != '\n' && char != printable(char) {
+				t.Fatalf("%q reaches the terminal in %q", char, told.String())
+			}
+		}
+	})
+}

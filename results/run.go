@@ -1,0 +1,162 @@
+// Package results is the record of a run: its schema, the store that writes
+// and reads it, and what people are told about it.
+//
+// The runner creates a Writer, adds each cell as it finishes, and the store
+// keeps one folder per run:
+//
+//	results/out/<run id>/run.json   everything below, rewritten whole per cell
+//	results/out/<run id>/*.log      one console per cell
+//	results/out/latest              a link to the newest run
+//
+// Everything later reads run.json only: Read gives it back, ExitCode judges it,
+// Matrix, Diff and Answer say it to people.
+package results
+
+import (
+	"time"
+
+	"patchproof/guest/event"
+)
+
+// Schema is the number of the format that this package writes. A field more
+// keeps the number, because readers ignore what they do not know; a field
+// whose meaning changes or that goes away raises it and adds an upgrade.
+const Schema = 1
+
+// Status says how far a run came.
+type Status string
+
+// A run is Running from its first byte on disk; when its process is killed it
+// stays so, and is then as good as its last finished cell.
+const (
+	Running     Status = "running"
+	Finished    Status = "finished"
+	Interrupted Status = "interrupted"
+)
+
+// Run is the content of run.json. Times are UTC.
+type Run struct {
+	Schema   int       `json:"schema"`
+	ID       string    `json:"id"`
+	Status   Status    `json:"status"`
+	Started  time.Time `json:"started"`
+	Finished time.Time `json:"finished,omitzero"`
+	// Command is the command line that began the run.
+	Command []string `json:"command,omitempty"`
+	// Selection holds the make variables that were set: KERNELS, COUNT, ...
+	Selection map[string]string `json:"selection,omitempty"`
+	Host      Host              `json:"host"`
+	Accel     Accel             `json:"accel"`
+	// QEMU is the version that QEMU prints.
+	QEMU    string   `json:"qemu"`
+	Kernels []Kernel `json:"kernels"`
+	// Cells come in the order in which they finished.
+	Cells []Cell `json:"cells"`
+
+	// Dir is the folder that run.json was read from; console paths start there.
+	Dir string `json:"-"`
+}
+
+// Host is the machine that QEMU ran on.
+type Host struct {
+	OS     string `json:"os"`
+	Kernel string `json:"kernel"`
+	CPU    string `json:"cpu"`
+	CPUs   int    `json:"cpus"`
+}
+
+// Accel is QEMU's accelerator, kvm or tcg, and why it was taken. Timings under
+// different accelerators are never compared.
+type Accel struct {
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
+}
+
+// Kernel is one column of the matrix.
+type Kernel struct {
+	Name    string `json:"name"`
+	Pin     string `json:"pin"`
+	Variant string `json:"variant"`
+	// Series holds the subjects of the patches, in order; a base has none.
+	Series   []string `json:"series"`
+	PatchIDs []string `json:"patch_ids"`
+	// Commit and Tree are git object ids of the patched source.
+	Commit     string `json:"commit"`
+	Tree       string `json:"tree"`
+	ConfigHash string `json:"config_hash"`
+	Compiler   string `json:"compiler"`
+	// Key and Vmlinux are the kernel's key in the store and its path there.
+	Key     string `json:"key"`
+	Vmlinux string `json:"vmlinux"`
+	// Objects and BuildS are how many objects the build compiled and how many
+	// seconds it took, in this run or in the one that filled the store.
+	Objects int     `json:"objects"`
+	BuildS  float64 `json:"build_s"`
+	// Features are those that the line-up declares, which no program may skip.
+	Features []string `json:"features"`
+}
+
+// Cell is one program run once on one kernel in its own VM.
+type Cell struct {
+	Kernel  string `json:"kernel"`
+	Variant string `json:"variant"`
+	Program string `json:"program"`
+	// Iteration counts from 1 to COUNT.
+	Iteration int           `json:"iteration"`
+	Verdict   event.Verdict `json:"verdict"`
+	// Expected is false for every verdict that no declaration explains: also
+	// for the pass of a known issue, and always for an error.
+	Expected bool `json:"expected"`
+	// Reason is the verdict's reason in one line, where no check gives it.
+	Reason string `json:"reason,omitempty"`
+	// WallS is the life of QEMU, BootS the time from its start to the
+	// program's first event, both in seconds of the host.
+	WallS   float64        `json:"wall_s"`
+	BootS   float64        `json:"boot_s"`
+	Checks  []Check        `json:"checks"`
+	Metrics []event.Metric `json:"metrics"`
+	// Console is the console log's path inside the run's folder.
+	Console string `json:"console,omitempty"`
+	// Command is the QEMU command line that runs this cell again.
+	Command string `json:"command,omitempty"`
+}
+
+// Check is what a program, or the console watch, asserted, and whether it came
+// out as expected.
+type Check struct {
+	event.Check
+	Expected bool `json:"expected"`
+	// KnownIssue is the declared reason where the series declares this check
+	// as a known issue on this kernel, whatever its verdict was here.
+	KnownIssue string `json:"known_issue,omitempty"`
+}
+
+// failedAsKnown says whether the check is a known issue that showed itself.
+func (c Check) failedAsKnown() bool {
+	return c.KnownIssue != "" && c.Expected && c.Verdict != event.Pass && c.Verdict != event.Skip
+}
+
+// blamesKernel says whether the cell's verdict is an unexpected one of the
+// kernel, and not the harness's own trouble.
+func (c Cell) blamesKernel() bool {
+	return !c.Expected && c.Verdict != event.Error
+}
+
+// ExitCode judges the run as DESIGN.md's contract says: 1 when a verdict about
+// a kernel was unexpected; else 2 when the harness failed a cell, ran none or
+// did not finish; else 0.
+func (r *Run) ExitCode() int {
+	code := 0
+	if r.Status != Finished || len(r.Cells) == 0 {
+		code = 2
+	}
+	for _, c := range r.Cells {
+		if c.blamesKernel() {
+			return 1
+		}
+		if c.Verdict == event.Error {
+			code = 2
+		}
+	}
+	return code
+}

@@ -1,0 +1,95 @@
+package results
+
+import (
+	"slices"
+
+	"patchproof/guest/event"
+)
+
+// column identifies a kernel of the matrix.
+type column struct{ kernel, variant string }
+
+// tally is what one program did on one kernel: a cell per iteration.
+type tally []Cell
+
+// table is a run's cells by kernel and program. Programs are sorted, because
+// cells finish in another order each time.
+type table struct {
+	columns  []column
+	programs []string
+	tallies  map[column]map[string]tally
+}
+
+func (r *Run) table() table {
+	t := table{tallies: map[column]map[string]tally{}}
+	add := func(c column) {
+		if t.tallies[c] == nil {
+			t.columns = append(t.columns, c)
+			t.tallies[c] = map[string]tally{}
+		}
+	}
+	for _, k := range r.Kernels {
+		add(column{k.Name, k.Variant})
+	}
+	for _, c := range r.Cells {
+		col := column{c.Kernel, c.Variant}
+		add(col)
+		t.tallies[col][c.Program] = append(t.tallies[col][c.Program], c)
+		if !slices.Contains(t.programs, c.Program) {
+			t.programs = append(t.programs, c.Program)
+		}
+	}
+	slices.Sort(t.programs)
+	return t
+}
+
+// title names a kernel, with its variant where the run has several.
+func (t table) title(c column) string {
+	for _, other := range t.columns {
+		if other.variant != c.variant {
+			return Line(c.kernel + "/" + c.variant)
+		}
+	}
+	return Line(c.kernel)
+}
+
+// headline returns the cell that stands for all iterations and how many came
+// out like it: the gravest unexpected verdict of the kernel if there is one,
+// so that neither trouble of the harness nor a known issue can hide it.
+func (t tally) headline() (Cell, int) {
+	candidates := slices.DeleteFunc(slices.Clone(t), func(c Cell) bool { return !c.blamesKernel() })
+	if len(candidates) == 0 {
+		candidates = t
+	}
+	worst := candidates[0]
+	for _, c := range candidates {
+		if c.Verdict != worst.Verdict && event.Worst(worst.Verdict, c.Verdict) == c.Verdict {
+			worst = c
+		}
+	}
+	alike := 0
+	for _, c := range candidates {
+		if c.Verdict == worst.Verdict {
+			alike++
+		}
+	}
+	return worst, alike
+}
+
+// known returns how many checks failed as declared, each counted once.
+func (t tally) known() int {
+	names := map[string]bool{}
+	for _, c := range t {
+		for _, check := range c.Checks {
+			if check.failedAsKnown() {
+				names[check.Name] = true
+			}
+		}
+	}
+	return len(names)
+}
+
+// passed says whether every iteration passed.
+func (t tally) passed() bool {
+	return len(t) > 0 && !slices.ContainsFunc(t, func(c Cell) bool { return c.Verdict != event.Pass })
+}

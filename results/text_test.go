@@ -1,0 +1,256 @@
+package results
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"patchproof/guest/event"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// check is an expected check; its detail holds figures that differ each time.
+func check(name string, v event.Verdict, detail string) Check {
+	return Check{Check: event.Check{Name: name, Verdict: v, Detail: detail}, Expected: true}
+}
+
+func knownIssue(c Check, reason string) Check {
+	c.KnownIssue = reason
+	return c
+}
+
+func unexpected(c Check) Check {
+	c.Expected = false
+	return c
+}
+
+// cellOf derives the cell's verdict from its checks, as the runner does.
+func cellOf(kernel, program string, checks ...Check) Cell {
+	c := Cell{
+		Kernel: kernel, Variant: "plain", Program: program, Iteration: 1, Expected: true, Checks: checks,
+		Console: fmt.Sprintf("%s-plain-%s.log", kernel, program),
+		Command: "qemu-system-x86_64 -M q35 -kernel /store/" + kernel + "/vmlinux",
+	}
+	var verdicts []event.Verdict
+	for _, check := range checks {
+		verdicts = append(verdicts, check.Verdict)
+		c.Expected = c.Expected && check.Expected
+	}
+	c.Verdict = event.Worst(verdicts...)
+	return c
+}
+
+func kernels(names ...string) []Kernel {
+	var ks []Kernel
+	for _, name := range names {
+		k := Kernel{Name: name, Variant: "plain"}
+		if name != "base" {
+			k.Series = []string{"io_uring: per-CPU cache of io_kiocb"}
+			k.Features = []string{"alloc-cache"}
+		}
+		ks = append(ks, k)
+	}
+	return ks
+}
+
+func repeat(n int, c Cell) []Cell {
+	var cells []Cell
+	for i := range n {
+		c.Iteration = i + 1
+		cells = append(cells, c)
+	}
+	return cells
+}
+
+func asIs() *Run {
+	r := &Run{Status: Finished, Kernels: kernels("base", "posted")}
+	for _, k := range []string{"base", "posted"} {
+		for _, p := range []string{"nop", "cpuoffline", "fixedfile"} {
+			r.Cells = append(r.Cells, cellOf(k, p, check("cqe", event.Pass, "")))
+		}
+	}
+	return r
+}
+
+func knownIssues() *Run {
+	r := asIs()
+	r.Cells = append(r.Cells,
+		cellOf("base", "fdinfo", check("cqe", event.Pass, ""), check("alloc-cache", event.Skip, "")),
+		cellOf("posted", "fdinfo", check("cqe", event.Pass, ""), check("alloc-cache", event.Pass, ""),
+			knownIssue(check("bounds", event.Fail, "\n\ncpu1 irq=1: nr_avail=257\nsecond line"), "the threshold is tested before the add"),
+			knownIssue(check("counters", event.Fail, ""), "nr_free is not taken down by the shrinker")))
+	return r
+}
+
+func everything() *Run {
+	r := &Run{Status: Finished, Kernels: kernels("base", "posted", "fixed", "fixed-next")}
+	add := func(cells ...Cell) { r.Cells = append(r.Cells, cells...) }
+	hostile := "\x1b[2J\x1b]0;owned\x07\u202egnp\x00 " + strings.Repeat("A", 1000)
+	for _, k := range []string{"base", "posted", "fixed", "fixed-next"} {
+		add(repeat(20, cellOf(k, "nop", check("cqe", event.Pass, "")))...)
+	}
+	add(repeat(17, cellOf("posted", "fixedfile", check("exit", event.Pass, "")))...)
+	add(repeat(2, cellOf("posted", "fixedfile", unexpected(check("exit", event.Hang, hostile)),
+		knownIssue(check("bounds", event.Fail, "nr_avail=257"), "the threshold is tested before the add")))...)
+	add(cellOf("posted", "fixedfile", unexpected(check("console", event.Crash, "list_del corruption. prev->next should be ffff8880\n..."))))
+	add(cellOf("fixed", "fixedfile", unexpected(knownIssue(check("bounds", event.Pass, ""), "the threshold is tested before the add"))))
+	trouble := cellOf("fixed", "cpuoffline", unexpected(check("program", event.Error, "")))
+	trouble.Reason = "events 4 to 6 were lost"
+	add(trouble)
+	late := cellOf("fixed-next", "cpuoffline")
+	late.Verdict, late.Expected, late.Reason = event.Hang, false, "past its deadline of 60 s"
+	add(late)
+	return r
+}
+
+func TestGolden(t *testing.T) {
+	interrupted := asIs()
+	interrupted.Status, interrupted.Cells = Interrupted, interrupted.Cells[:4]
+	variants := asIs()
+	variants.Kernels[1].Variant = "debug"
+	for i := range variants.Cells[3:] {
+		variants.Cells[3+i].Variant = "debug"
+	}
+	for i := range variants.Cells[:3] {
+		c := variants.Cells[i]
+		c.Variant = "debug"
+		variants.Cells = append(variants.Cells, c)
+	}
+	variants.Kernels = append(variants.Kernels, Kernel{Name: "base", Variant: "debug"})
+	baseOnly := &Run{Status: Finished, Kernels: kernels("base"), Cells: asIs().Cells[:3]}
+	for _, tt := range []struct {
+		name string
+		run  *Run
+	}{
+		{"as-expected", asIs()},
+		{"known-issues", knownIssues()},
+		{"everything", everything()},
+		{"interrupted", interrupted},
+		{"variants", variants},
+		{"base-only", baseOnly},
+		{"nothing", &Run{Status: Finished, Kernels: kernels("base", "posted")}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.run.Dir = "results/out/20260301-225959.123"
+			var out strings.Builder
+			if err := Matrix(&out, tt.run, false); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, tt.name, out.String()+Diff(tt.run)+Answer(tt.run)+"\n")
+		})
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got; -update rewrites it):\n%s", path, diff)
+	}
+}
+
+func TestMatrixWidth(t *testing.T) {
+	r := &Run{Status: Finished, Kernels: kernels("base", "posted", "fixed", "known-bad-list", "known-bad-count", "next")}
+	for _, k := range r.Kernels {
+		c := cellOf(k.Name, "nop", unexpected(check("order", event.Crash, "")), knownIssue(check("drops", event.Fail, ""), "lost"))
+		r.Cells = append(r.Cells, repeat(100, c)...)
+	}
+	var out strings.Builder
+	if err := Matrix(&out, r, false); err != nil {
+		t.Fatal(err)
+	}
+	titles := ""
+	for line := range strings.Lines(out.String()) {
+		isTitle := strings.HasPrefix(line, "program")
+		if n := width(strings.TrimSuffix(line, "\n")); n > matrixWidth && (isTitle || strings.HasPrefix(line, "nop")) {
+			t.Errorf("a line of the matrix has %d columns; want at most %d: %s", n, matrixWidth, line)
+		}
+		if isTitle {
+			titles += line
+		}
+	}
+	for _, k := range r.Kernels {
+		if !strings.Contains(titles, " "+k.Name) {
+			t.Errorf("the matrix has no column for %s", k.Name)
+		}
+	}
+}
+
+func TestMatrixColour(t *testing.T) {
+	var bare, coloured strings.Builder
+	if err := Matrix(&bare, everything(), false); err != nil {
+		t.Fatal(err)
+	}
+	if err := Matrix(&coloured, everything(), true); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(bare.String(), "\x1b") {
+		t.Error("the matrix has colours that nobody asked for")
+	}
+	if !strings.Contains(coloured.String(), "\x1b[31;1m! crash 1/20") {
+		t.Errorf("no red crash in the coloured matrix:\n%s", coloured.String())
+	}
+}
+
+func TestCompare(t *testing.T) {
+	run := func(posted ...Cell) *Run {
+		base := cellOf("base", "nop", check("order", event.Pass, "took 3 ms"))
+		return &Run{Kernels: kernels("base", "posted"), Cells: append([]Cell{base}, posted...)}
+	}
+	feature := Change{"feature alloc-cache", Absent, "declared"}
+	slow := cellOf("posted", "nop", check("order", event.Pass, "took 97 ms"))
+	slow.WallS, slow.Metrics = 9, []event.Metric{{Name: "ops", Value: 3}}
+	failing := cellOf("posted", "nop", check("order", event.Fail, ""))
+	for _, tt := range []struct {
+		name string
+		run  *Run
+		want []Change
+	}{
+		{"figures and texts do not count", run(slow), []Change{feature}},
+		{"verdict and check", run(failing), []Change{feature, {"nop", "pass", "fail"}, {"nop/order", "pass", "fail"}}},
+		{"iterations disagree", run(slow, failing), []Change{feature, {"nop", "pass", "fail/pass"}, {"nop/order", "pass", "fail/pass"}}},
+		{"a program that ran on one only", run(), []Change{feature}},
+		{"not judged", run(cellOf("posted", "nop", unexpected(check("program", event.Error, "")))), []Change{feature}},
+		{"another check", run(cellOf("posted", "nop", check("drops", event.Pass, ""))),
+			[]Change{feature, {"nop/drops", Absent, "pass"}, {"nop/order", "pass", Absent}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, _ := tt.run.Compare(tt.run.Kernels[0], tt.run.Kernels[1])
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("Compare(base, posted) (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestLine(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
+		{"", ""},
+		{"plain", "plain"},
+		{"\n \r\n first\nsecond", "first"},
+		{"a\tb", "a b"},
+		{"\x1b[31mred\x9b", "\ufffd[31mred\ufffd"},
+		{"\u202eright to left\u200b", "\ufffdright to left\ufffd"},
+		{"nul\x00\xff", "nul\ufffd\ufffd"},
+		{strings.Repeat("é", 1<<20), strings.Repeat("é", lineLimit) + "…"},
+	} {
+		if got := Line(tt.in); got != tt.want {
+			t.Errorf("Line(%.40q) = %q; want %q", tt.in, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package results
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"patchproof/guest/event"
+)
+
+const (
+	runFile    = "run.json"
+	latestLink = "latest"
+)
+
+// Writer keeps one run's record on disk. Its methods may be called from
+// several goroutines.
+type Writer struct {
+	dir string
+
+	mu  sync.Mutex
+	run Run
+}
+
+// Create makes the run's folder under root (results/out), writes its first
+// run.json there and lets root/latest point at it. It sets the schema, the id,
+// the status and, if missing, the start; a new run has no cells. When it fails, no folder stays.
+func Create(root string, run Run) (*Writer, error) {
+	if run.Started.IsZero() {
+		run.Started = time.Now()
+	}
+	run.Started = run.Started.UTC()
+	run.Schema, run.Status, run.Finished = Schema, Running, time.Time{}
+	id, err := claim(root, run.Started)
+	if err != nil {
+		return nil, fmt.Errorf("making a folder for the results: %w", err)
+	}
+	run.ID = id
+	// Lists, never null: readers in other languages iterate over them.
+	run.Cells = []Cell{}
+	if run.Kernels == nil {
+		run.Kernels = []Kernel{}
+	}
+	w := &Writer{dir: filepath.Join(root, id), run: run}
+	if err := w.write(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(w.dir))
+	}
+	if err := renameio.Symlink(id, filepath.Join(root, latestLink)); err != nil {
+		return nil, errors.Join(fmt.Errorf("pointing %s at the new run: %w", filepath.Join(root, latestLink), err), os.RemoveAll(w.dir))
+	}
+	return w, nil
+}
+
+// claim makes a new folder below root and returns its name, which sorts by
+// time. Runs that start in the same millisecond are told apart by mkdir, which
+// lets only one of them have a name.
+func claim(root string, started time.Time) (string, error) {
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return "", err
+	}
+	stamp := started.Format("20060102-150405.000")
+	id := stamp
+	for n := 2; ; n++ {
+		err := os.Mkdir(filepath.Join(root, id), 0o755)
+		if err == nil {
+			return id, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return "", err
+		}
+		id = fmt.Sprintf("%s-%d", stamp, n)
+	}
+}
+
+// Dir is the run's folder, where the console logs belong.
+func (w *Writer) Dir() string { return w.dir }
+
+// AddKernel records a kernel that is ready to boot.
+func (w *Writer) AddKernel(k Kernel) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.run.Kernels = append(w.run.Kernels, k)
+	return w.write()
+}
+
+// Add records a finished cell. A cell that cannot be written as JSON (a figure
+// that is not a number) is refused. When the disk refuses it is kept, and the
+// next Add or Finish tries again.
+func (w *Writer) Add(c Cell) error {
+	if c.Checks == nil {
+		c.Checks = []Check{}
+	}
+	if c.Metrics == nil {
+		c.Metrics = []event.Metric{}
+	}
+	if _, err := json.Marshal(c); err != nil {
+		return fmt.Errorf("recording %s on %s: %w", c.Program, c.Kernel, err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.run.Cells = append(w.run.Cells, c)
+	return w.write()
+}
+
+// Finish records how the run ended and when.
+func (w *Writer) Finish(s Status) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.run.Status, w.run.Finished = s, time.Now().UTC()
+	return w.write()
+}
+
+// write replaces run.json in one step, so that a reader, or a kill at any
+// moment, meets either the old record or the new one.
+func (w *Writer) write() error {
+	path := filepath.Join(w.dir, runFile)
+	doc, err := json.MarshalIndent(w.run, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err := renameio.WriteFile(path, append(doc, '\n'), 0o644); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}
