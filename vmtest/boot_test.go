@@ -1,0 +1,91 @@
+package vmtest
+
+import (
+	"bufio"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hugelgupf/vmtest/qemu"
+
+	"patchproof/guest/event"
+)
+
+// BenchmarkBoot measures the way from QEMU's start to a guest program's first
+// event against the way to the line of an init of 60 bytes, on the same kernel
+// and machine, in turns.
+func BenchmarkBoot(b *testing.B) {
+	s := base(b)
+	full, err := BuildInitramfs(interrupted, b.TempDir())
+	if err != nil {
+		b.Fatal(err)
+	}
+	bare := initramfsOf(b, writeELF(b, 0x400000, bareInit(), nil))
+	programs, err := selectPrograms([]string{"nop"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.Program, s.Kernel, s.Variant = programs[0], "base", "plain"
+	s.Console = filepath.Join(b.TempDir(), "console.log")
+	var bares, events []float64
+	for b.Loop() {
+		s.Initramfs = bare
+		bares = append(bares, timeToLine(b, s.vm()).Seconds())
+		s.Initramfs = full
+		cell := RunCell(interrupted, s)
+		if cell.BootS == 0 {
+			b.Fatalf("nop never began: %s %s", cell.Verdict, cell.Reason)
+		}
+		events = append(events, cell.BootS)
+	}
+	b.ReportMetric(median(bares), "bare-s")
+	b.ReportMetric(median(events), "event-s")
+	b.ReportMetric(median(events)/median(bares), "ratio")
+	b.ReportMetric(slices.Min(events)/slices.Min(bares), "min-ratio")
+}
+
+func median(all []float64) float64 {
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// timeToLine boots the guest by the same options, but with its console on
+// QEMU's stdout, and returns when bareLine came.
+func timeToLine(b *testing.B, v vm) time.Duration {
+	b.Helper()
+	o, err := qemu.OptionsFor(qemu.ArchAMD64, bare(qemuBinary), v.Machine.options(), v.Boot.options(), endOnPanic(), qemu.WithQEMUArgs(
+		"-serial", "stdio", "-monitor", "none",
+		"-device", "virtio-serial", "-chardev", "null,id=events",
+		"-device", "virtserialport,chardev=events,name="+event.Port))
+	if err != nil {
+		b.Fatal(err)
+	}
+	args, err := o.Cmdline()
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.CommandContext(interrupted, args[0], args[1:]...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	var took time.Duration
+	var seen []string
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		seen = append(seen, lines.Text())
+		if took == 0 && strings.Contains(lines.Text(), bareLine) {
+			took = time.Since(start)
+		}
+	}
+	if err := cmd.Wait(); err != nil || took == 0 {
+		b.Fatalf("the bare guest printed no %s (%v):\n%s", bareLine, err, strings.Join(seen, "\n"))
+	}
+	return took
+}

@@ -1,0 +1,84 @@
+package vmtest
+
+import (
+	"context"
+	"strings"
+
+	"patchproof/guest/event"
+	"patchproof/patches"
+	"patchproof/results"
+)
+
+// CellSpec is one program to run once on one kernel.
+type CellSpec struct {
+	Kernel, Variant string
+	Program         Program
+	// Iteration counts from 1.
+	Iteration int
+	// Image is the kernel image to boot.
+	Image, Initramfs string
+	Accel            Accel
+	// Scale multiplies the deadlines: the variant's.
+	Scale float64
+	// Features are what the kernel is declared to have; nil leaves it to the
+	// program to find out.
+	Features []string
+	// Known are the issues declared with the kernel's series.
+	Known []patches.KnownIssue
+	// Console is the path of the console log to write.
+	Console string
+}
+
+// RunCell boots one VM and says what came of it. What the harness could not do
+// is the verdict error, with its reason, and never the kernel's fault.
+func RunCell(ctx context.Context, s CellSpec) results.Cell {
+	out, err := s.vm().run(ctx)
+	f := judge(out, err, s)
+	f.reason = printable(f.reason)
+	expect(&f, s)
+	cell := results.Cell{
+		Kernel:    s.Kernel,
+		Variant:   s.Variant,
+		Program:   s.Program.Name,
+		Iteration: s.Iteration,
+		Verdict:   f.verdict,
+		Expected:  f.expected,
+		Reason:    f.reason,
+		Checks:    f.checks,
+		Console:   s.Console,
+	}
+	if out != nil {
+		cell.WallS, cell.BootS = out.Wall.Seconds(), out.Boot.Seconds()
+		cell.Metrics = out.Report.Metrics
+		cell.Command = out.Command
+	}
+	return cell
+}
+
+func (s CellSpec) vm() vm {
+	features := "auto"
+	if s.Features != nil {
+		features = strings.Join(s.Features, ",")
+	}
+	return vm{
+		Machine: machine{Accel: s.Accel.Name, CPUs: s.Program.CPUs, MemoryMiB: s.Program.MemoryMiB},
+		Boot: bootFrom{
+			Kernel:    s.Image,
+			Initramfs: s.Initramfs,
+			Append:    append([]string{"uroot.uinitargs=" + s.Program.Name, "patchproof.features=" + features}, s.Program.Append...),
+		},
+		Devices:      s.Program.Devices,
+		Program:      s.Program.Name,
+		BootDeadline: deadline(bootDeadline, s.Accel.Name, s.Scale),
+		Deadline:     deadline(s.Program.Deadline, s.Accel.Name, s.Scale),
+		Console:      s.Console,
+	}
+}
+
+// finding is a cell's verdict in the making.
+type finding struct {
+	verdict  event.Verdict
+	expected bool
+	reason   string
+	checks   []results.Check
+}

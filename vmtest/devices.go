@@ -1,0 +1,194 @@
+package vmtest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/hugelgupf/vmtest/qemu"
+	"github.com/hugelgupf/vmtest/qemu/qevent"
+	"golang.org/x/sys/unix"
+
+	"patchproof/guest/event"
+)
+
+// process starts QEMU so that it dies with the harness, even when the harness
+// is killed: setpriv (util-linux) sets PR_SET_PDEATHSIG, see prctl(2), and
+// execs QEMU in its own place. Without setpriv only the harness's own clean-up
+// ends QEMU.
+func process() qemu.Fn {
+	command := qemuBinary
+	if _, err := exec.LookPath("setpriv"); err == nil {
+		command = "setpriv --pdeathsig KILL " + qemuBinary
+	}
+	return bare(command)
+}
+
+// bare sets the command and forgets what the library would add by itself: its
+// default -nographic puts the serial port on QEMU's stdout, from where its Wait
+// reads all output into memory, and its VMTEST_* variables would make two runs
+// of one selection differ.
+func bare(command string) qemu.Fn {
+	return func(_ *qemu.IDAllocator, o *qemu.Options) error {
+		o.QEMUCommand, o.QEMUArgs, o.KernelArgs, o.VMTimeout = command, nil, "", 0
+		return nil
+	}
+}
+
+// machine is the board: processors and memory, and nothing that the programs
+// do not use. Each omitted part is one less for the guest to probe: no NIC
+// (-nodefaults), no SATA, SMBus and USB controllers, no vmport, no HPET.
+type machine struct {
+	Accel     string
+	CPUs      int
+	MemoryMiB int
+}
+
+func (m machine) options() qemu.Fn {
+	return func(_ *qemu.IDAllocator, o *qemu.Options) error {
+		o.AppendQEMU("-nodefaults", "-no-user-config", "-display", "none",
+			"-machine", "q35,vmport=off,sata=off,smbus=off,usb=off",
+			"-accel", m.Accel,
+			"-smp", fmt.Sprint(m.CPUs),
+			"-m", fmt.Sprint(m.MemoryMiB))
+		if m.Accel == "kvm" {
+			o.AppendQEMU("-cpu", "host")
+		}
+		return nil
+	}
+}
+
+// bootFrom is what the guest boots, and the words of the kernel command line
+// that every guest gets.
+type bootFrom struct {
+	Kernel, Initramfs string
+	// Append are further words of the kernel command line.
+	Append []string
+}
+
+func (b bootFrom) options() qemu.Fn {
+	return qemu.All(
+		qemu.WithKernel(b.Kernel),
+		qemu.WithInitramfs(b.Initramfs),
+		qemu.WithAppendKernel(
+			"console=ttyS0",
+			// 256 ptys of the old kind cost a fifth of a second under TCG
+			// (drivers/tty/pty.c, legacy_pty_init).
+			"pty.legacy_count=0",
+			// So that the dump of a guest past its deadline always works.
+			"sysrq_always_enabled"),
+		qemu.WithAppendKernel(b.Append...),
+	)
+}
+
+// endOnPanic makes a panic the end of QEMU: the kernel reboots at once and
+// QEMU exits instead. An oops is a panic too, because what is left of the
+// kernel then is worth no check: a program would wait for locks that nobody
+// gives back. So is an NMI that nobody claims, which is how a guest that
+// answers to nothing is asked for its stack.
+func endOnPanic() qemu.Fn {
+	return qemu.All(qemu.HaltOnKernelPanic(), qemu.WithAppendKernel("oops=panic", "unknown_nmi_panic"))
+}
+
+// link connects a QEMU chardev to the harness: a socket pair, whose one end
+// QEMU inherits. Unlike a path it is never left behind, and unlike a pipe it
+// goes both ways.
+func link(id string, conn *net.Conn) qemu.Fn {
+	return func(_ *qemu.IDAllocator, o *qemu.Options) error {
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("socket pair for QEMU's %s: %w", id, err)
+		}
+		mine, theirs := os.NewFile(uintptr(fds[0]), id), os.NewFile(uintptr(fds[1]), id)
+		defer mine.Close()
+		if *conn, err = net.FileConn(mine); err != nil {
+			theirs.Close()
+			return err
+		}
+		o.AppendQEMU("-chardev", fmt.Sprintf("socket,id=%s,fd=%d", id, o.AddFile(theirs)))
+		// Only QEMU may hold its end, so that QEMU's death ends ours.
+		o.Tasks = append(o.Tasks, qemu.WaitVMStarted(func(context.Context, *qemu.Notifications) error {
+			return theirs.Close()
+		}))
+		return nil
+	}
+}
+
+// console is the guest's first serial port. *conn is valid once the option
+// has been applied and must be drained: QEMU stalls the guest when it is full.
+func console(conn *net.Conn) qemu.Fn {
+	return qemu.All(link("console", conn), qemu.WithQEMUArgs("-serial", "chardev:console"))
+}
+
+// monitor is QEMU's control socket, which speaks QMP.
+func monitor(conn *net.Conn) qemu.Fn {
+	return qemu.All(link("monitor", conn), qemu.WithQEMUArgs("-mon", "chardev=monitor,mode=control"))
+}
+
+// events is the virtio-serial port on which the program reports. The channel
+// is closed at the end of the report or of QEMU.
+//
+// The library closes the channel a second time, and so panics, when a guest
+// says twice that it is done. A guest must not be able to end the harness:
+// that panic becomes the error of VM.Wait.
+func events(ch chan<- event.Event) qemu.Fn {
+	return func(alloc *qemu.IDAllocator, o *qemu.Options) error {
+		before := len(o.Tasks)
+		if err := qevent.EventChannel(event.Port, ch)(alloc, o); err != nil {
+			return err
+		}
+		for i, task := range o.Tasks[before:] {
+			o.Tasks[before+i] = recovering(task)
+		}
+		return nil
+	}
+}
+
+// recovering turns a panic of the task into its error.
+func recovering(task qemu.Task) qemu.Task {
+	return func(ctx context.Context, n *qemu.Notifications) (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = fmt.Errorf("the guest's report went on after its end (%v)", r)
+			}
+		}()
+		return task(ctx, n)
+	}
+}
+
+// Device is a disk of the guest.
+type Device struct {
+	// Kind is NVMe or VirtioBlk.
+	Kind DeviceKind
+	// SizeMiB is the size of the disk, which starts as zeroes.
+	SizeMiB int
+}
+
+// DeviceKind is how the guest sees a disk.
+type DeviceKind string
+
+// NVMe is /dev/nvme<n>n1: with nvme.poll_queues set it does real
+// IORING_SETUP_IOPOLL. VirtioBlk is /dev/vd<letter>.
+const (
+	NVMe      DeviceKind = "nvme"
+	VirtioBlk DeviceKind = "virtio-blk-pci"
+)
+
+// attach connects the device to a raw image. cache=unsafe: the image is
+// scratch, so that a flush in the guest need not reach the host's disk.
+func (d Device) attach(image string) qemu.Fn {
+	return func(alloc *qemu.IDAllocator, o *qemu.Options) error {
+		id := alloc.ID("disk")
+		device := fmt.Sprintf("%s,drive=%s", d.Kind, id)
+		if d.Kind == NVMe {
+			device += ",serial=" + id
+		}
+		o.AppendQEMU(
+			"-drive", fmt.Sprintf("if=none,id=%s,format=raw,cache=unsafe,file=%s", id, strings.ReplaceAll(image, ",", ",,")),
+			"-device", device)
+		return nil
+	}
+}

@@ -1,0 +1,257 @@
+package vmtest
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/u-root/mkuimage/cpio"
+	"github.com/u-root/mkuimage/uimage"
+	"github.com/u-root/mkuimage/uimage/initramfs"
+
+	"patchproof/guest/event"
+)
+
+// prepared is the selection's plan, which these tests take a kernel and an
+// accelerator from.
+var prepared = sync.OnceValues(func() (*Plan, error) {
+	sel, err := FromEnv(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := Prepare(interrupted, sel, nil)
+	if err != nil {
+		return nil, err
+	}
+	_, err = plan.Kernels()
+	return plan, err
+})
+
+// base returns a spec that boots the first kernel of the selection.
+func base(t testing.TB) CellSpec {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it boots a kernel")
+	}
+	plan, err := prepared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := plan.Cells[0]
+	spec.Image, spec.Initramfs, spec.Accel = plan.ready[0].Vmlinux, plan.initramfs, plan.accel
+	return spec
+}
+
+// hostileInitramfs holds nothing but testdata/hostile as its init.
+func hostileInitramfs(t testing.TB) string {
+	t.Helper()
+	init := filepath.Join(t.TempDir(), "hostile")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", init, "./testdata/hostile")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return initramfsOf(t, init)
+}
+
+// initramfsOf holds nothing but an init.
+func initramfsOf(t testing.TB, init string) string {
+	t.Helper()
+	dir := t.TempDir()
+	archive, err := cpio.ArchiveFromRecords([]cpio.Record{
+		cpio.Directory("dev", 0o755), cpio.Directory("proc", 0o555), cpio.Directory("sys", 0o555),
+		cpio.CharDev("dev/console", 0o600, 5, 1),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "initramfs.cpio")
+	err = uimage.Create(nil,
+		uimage.WithTempDir(dir), uimage.WithBaseArchive(archive), uimage.WithSkipLDD(),
+		uimage.WithFiles(init+":init"), uimage.WithOutput(&initramfs.CPIOFile{Path: file}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// spec returns a cell whose guest does as it is told by the words on its
+// kernel command line.
+func spec(t *testing.T, base CellSpec, initramfs string, words ...string) CellSpec {
+	return CellSpec{
+		Kernel: "base", Variant: "plain", Iteration: 1,
+		Program:   Program{Name: "nop", CPUs: 2, MemoryMiB: 256, Deadline: 2 * time.Second, Append: words},
+		Image:     base.Image,
+		Initramfs: initramfs,
+		Accel:     base.Accel,
+		Scale:     1,
+		Console:   filepath.Join(t.TempDir(), "console.log"),
+	}
+}
+
+func TestVerdictOfMisbehavingGuests(t *testing.T) {
+	kernel, guest := base(t), hostileInitramfs(t)
+	tests := []struct {
+		how     string
+		want    event.Verdict
+		reason  string
+		console string
+	}{
+		{how: "well", want: event.Pass},
+		{how: "line", want: event.Error, reason: "never reported its start", console: "HOSTILE-INIT"},
+		{how: "lost", want: event.Error, reason: "were lost"},
+		{how: "twice", want: event.Error, reason: "came twice"},
+		{how: "after-end", want: event.Error, reason: "after the end"},
+		{how: "done-twice", want: event.Error, reason: "went on after its end"},
+		{how: "event-after-done", want: event.Error, reason: "went on after its end"},
+		{how: "no-end", want: event.Error, reason: "never reported its end"},
+		{how: "no-done", want: event.Error, reason: "never reported its end"},
+		{how: "garbage", want: event.Error, reason: "JSON error"},
+		{how: "long-line", want: event.Error, reason: "token too long"},
+		{how: "escapes", want: event.Pass, console: `\x1b]0;title\x07\x1b[2J`},
+		{how: "exit", want: event.Error, reason: "ended without powering the guest off"},
+		{how: "sysrq-crash", want: event.Crash, console: "sysrq triggered crash"},
+		{how: "hang", want: event.Hang, reason: "had not ended", console: "sysrq: Show State"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.how, func(t *testing.T) {
+			t.Parallel()
+			s := spec(t, kernel, guest, "hostile="+tc.how)
+			cell := RunCell(interrupted, s)
+			log, err := os.ReadFile(s.Console)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cell.Verdict != tc.want || !strings.Contains(cell.Reason, tc.reason) {
+				t.Errorf("verdict of %s = %s, %q; want %s, %q\n%s", tc.how, cell.Verdict, cell.Reason, tc.want, tc.reason, log)
+			}
+			if strings.ContainsAny(cell.Reason, "\x00\x1b") {
+				t.Errorf("the reason has control characters: %q", cell.Reason)
+			}
+			if !strings.Contains(string(log), tc.console) {
+				t.Errorf("the console log lacks %q:\n%s", tc.console, log)
+			}
+			if strings.ContainsAny(string(log), "\x00\x1b\xff") {
+				t.Error("the console log has control characters")
+			}
+		})
+	}
+}
+
+// A guest that hangs says where.
+func TestHangSaysWhere(t *testing.T) {
+	s := spec(t, base(t), hostileInitramfs(t), "hostile=hang")
+	cell := RunCell(interrupted, s)
+	var detail string
+	for _, c := range cell.Checks {
+		if c.Name == deadlineCheck {
+			detail = c.Detail
+		}
+	}
+	for _, want := range []string{"task:init", "sys_pause"} {
+		if !strings.Contains(detail, want) {
+			t.Errorf("the detail of a hang lacks %q:\n%s", want, detail)
+		}
+	}
+}
+
+func TestFloodIsBounded(t *testing.T) {
+	s := spec(t, base(t), hostileInitramfs(t), "hostile=flood")
+	s.Program.Deadline = 3 * time.Second
+	cell := RunCell(interrupted, s)
+	if cell.Verdict != event.Hang {
+		t.Errorf("verdict = %s, want %s (%s)", cell.Verdict, event.Hang, cell.Reason)
+	}
+	info, err := os.Stat(s.Console)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("console log: %d bytes", info.Size())
+	if most := int64(logHead + logTail + 1<<10); info.Size() > most {
+		t.Errorf("console log has %d bytes, want at most %d", info.Size(), most)
+	}
+}
+
+func TestPanicBeforeInit(t *testing.T) {
+	s := spec(t, base(t), hostileInitramfs(t), "rdinit=/nonexistent")
+	cell := RunCell(interrupted, s)
+	if cell.Verdict != event.Crash || len(cell.Checks) != 1 || !strings.Contains(cell.Checks[0].Detail, "Kernel panic - not syncing") {
+		t.Errorf("cell = %s %+v, want a crash with the panic", cell.Verdict, cell.Checks)
+	}
+}
+
+func TestKernelThatNeverPrints(t *testing.T) {
+	s := spec(t, base(t), hostileInitramfs(t))
+	s.Image = writeELF(t, 0x100000, []byte{0xfa, 0xf4, 0xeb, 0xfd}, pvhNote(0x100000)) // cli; hlt; jmp to the hlt
+	// A quarter of the scale: there is nothing to wait for.
+	s.Scale = 0.05
+	cell := RunCell(interrupted, s)
+	if cell.Verdict != event.Hang || !strings.Contains(cell.Reason, "the kernel printed nothing within") {
+		t.Errorf("cell = %s %q, want a hang that says that nothing was printed", cell.Verdict, cell.Reason)
+	}
+}
+
+func TestQEMUThatFails(t *testing.T) {
+	s := spec(t, base(t), hostileInitramfs(t))
+	s.Image = filepath.Join(t.TempDir(), "missing")
+	cell := RunCell(interrupted, s)
+	if cell.Verdict != event.Error || cell.Expected || !strings.Contains(cell.Reason, "missing") {
+		t.Errorf("cell = %s %q, want an error that names the image", cell.Verdict, cell.Reason)
+	}
+}
+
+// qemus lists the processes with this text on their command line.
+func qemus(t *testing.T, text string) []string {
+	t.Helper()
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, line := range lines {
+		cmd, err := os.ReadFile(line)
+		if err == nil && strings.HasPrefix(string(cmd), qemuBinary) && strings.Contains(string(cmd), text) {
+			found = append(found, strings.ReplaceAll(string(cmd), "\x00", " "))
+		}
+	}
+	return found
+}
+
+func TestCancelLeavesNothing(t *testing.T) {
+	s := spec(t, base(t), hostileInitramfs(t), "hostile=hang")
+	s.Program.Devices = []Device{{Kind: NVMe, SizeMiB: 64}}
+	s.Program.Deadline = time.Hour
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	ctx, cancel := context.WithCancel(interrupted)
+	defer cancel()
+	done := make(chan event.Verdict)
+	go func() { done <- RunCell(ctx, s).Verdict }()
+	for len(qemus(t, s.Initramfs)) == 0 {
+		select {
+		case v := <-done:
+			t.Fatalf("the cell ended by itself: %s", v)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	cancel()
+	if v := <-done; v != event.Error {
+		t.Errorf("verdict of a cancelled cell = %s, want %s", v, event.Error)
+	}
+	if left := qemus(t, s.Initramfs); len(left) > 0 {
+		t.Errorf("still running: %q", left)
+	}
+	left, err := os.ReadDir(tmp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(0, len(left)); diff != "" {
+		t.Errorf("left in the temporary folder: %v", left)
+	}
+}

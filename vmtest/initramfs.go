@@ -1,0 +1,284 @@
+package vmtest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/u-root/gobusybox/src/pkg/bb"
+	"github.com/u-root/gobusybox/src/pkg/golang"
+	"github.com/u-root/mkuimage/cpio"
+	"github.com/u-root/mkuimage/uimage"
+	"github.com/u-root/mkuimage/uimage/builder"
+	"github.com/u-root/mkuimage/uimage/initramfs"
+	"github.com/u-root/uio/llog"
+	"github.com/u-root/uio/ulog"
+)
+
+// module is the import path of this repository's module.
+const module = "patchproof"
+
+// coreCommands are the u-root commands in the initramfs beside the guest
+// programs: init, and what a person needs in `make shell`
+// (uroot.uinitargs=gosh). Each one is linked into the one binary that every
+// guest process starts from, so the list is short.
+var coreCommands = []string{
+	"cat", "dd", "dmesg", "echo", "gosh", "grep", "head", "hexdump", "init", "ls", "mkdir", "mount", "ps", "rm", "shutdown", "sleep", "umount",
+}
+
+// buildTag leaves gosh's line editor out: every process of the guest would
+// initialise its many packages, which costs a boot a tenth of a second under TCG.
+const buildTag = "goshsmall"
+
+// BuildInitramfs returns the path of the guest's initramfs in the cache folder
+// and builds it when its content has not been built before: u-root's init, a
+// few core commands and all guest programs, in one busybox binary.
+//
+// Its key covers the Go version, the versions of all modules, the guest
+// sources and the recipe, so an unchanged checkout only hashes some files.
+func BuildInitramfs(ctx context.Context, cache string) (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	key, err := initramfsKey(ctx, root)
+	if err != nil {
+		return "", fmt.Errorf("the initramfs's sources cannot be read: %w", err)
+	}
+	dir := filepath.Join(cache, "initramfs")
+	file := filepath.Join(dir, key+".cpio")
+	if _, err := os.Stat(file); err == nil {
+		return file, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("the cache cannot be written (choose another with CACHE=): %w", err)
+	}
+	lock := flock.New(filepath.Join(dir, "lock"))
+	if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
+		return "", fmt.Errorf("waiting for another run that builds the initramfs: %w", err)
+	}
+	defer lock.Close()
+	if _, err := os.Stat(file); err == nil {
+		return file, nil
+	}
+	if err := writeInitramfs(ctx, root, file); err != nil {
+		return "", fmt.Errorf("the initramfs could not be built: %w", err)
+	}
+	return file, nil
+}
+
+// moduleRoot finds the checkout that the process runs in.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for start := dir; ; dir = filepath.Dir(dir) {
+		text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && strings.HasPrefix(string(text), "module "+module+"\n") {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", fmt.Errorf("%s is not inside a checkout of %s, whose guest programs are needed", start, module)
+		}
+	}
+}
+
+// initramfsKey hashes everything that decides the initramfs's content.
+func initramfsKey(ctx context.Context, root string) (string, error) {
+	version, err := exec.CommandContext(ctx, "go", "env", "GOVERSION").Output()
+	if err != nil {
+		return "", fmt.Errorf("go env GOVERSION: %w", err)
+	}
+	h := sha256.New()
+	h.Write(version)
+	// This file is the recipe.
+	files := []string{filepath.Join(root, "go.mod"), filepath.Join(root, "go.sum"), filepath.Join(root, "vmtest", "initramfs.go")}
+	guest, err := guestSources(root)
+	if err != nil {
+		return "", err
+	}
+	for _, file := range append(files, guest...) {
+		if err := hashFile(h, root, file); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))[:32], nil
+}
+
+// guestSources lists the files below guest/ that are compiled, in order.
+func guestSources(root string) ([]string, error) {
+	var files []string
+	err := filepath.WalkDir(filepath.Join(root, "guest"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && d.Name() == "testdata" {
+			return filepath.SkipDir
+		}
+		if strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+			files = append(files, path)
+		}
+		return nil
+	})
+	return files, err
+}
+
+func hashFile(h io.Writer, root, file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	rel, err := filepath.Rel(root, file)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(h, "%s %d\n", rel, info.Size())
+	_, err = io.Copy(h, f)
+	return err
+}
+
+// writeInitramfs builds the archive beside file and renames it into place.
+func writeInitramfs(ctx context.Context, root, file string) error {
+	tmp, err := os.MkdirTemp(filepath.Dir(file), "build-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	commands, err := filepath.Glob(filepath.Join(root, "guest", "cmd", "*", "*.go"))
+	if err != nil {
+		return err
+	}
+	var packages []string
+	for _, source := range commands {
+		packages = append(packages, path.Join(module, "guest/cmd", filepath.Base(filepath.Dir(source))))
+	}
+	slices.Sort(packages)
+	packages = slices.Compact(packages)
+	for _, name := range coreCommands {
+		packages = append(packages, "github.com/u-root/u-root/cmds/core/"+name)
+	}
+	base, err := cpio.ArchiveFromRecords([]cpio.Record{
+		cpio.Directory("dev", 0o755),
+		cpio.Directory("proc", 0o555),
+		cpio.Directory("sys", 0o555),
+		cpio.Directory("tmp", 0o777),
+		// The kernel opens init's stdin, stdout and stderr on it, before
+		// anything is mounted (init/main.c, console_on_rootfs).
+		cpio.CharDev("dev/console", 0o600, 5, 1),
+	})
+	if err != nil {
+		return err
+	}
+	out := filepath.Join(tmp, "initramfs.cpio")
+	err = uimage.Create(llog.New(slog.LevelError, llog.WritePrintf(io.Discard)),
+		uimage.WithEnv(golang.DisableCGO(), golang.WithGOARCH("amd64"), golang.WithGOOS("linux"), golang.WithWorkingDir(root), golang.WithBuildTag(buildTag)),
+		uimage.WithTempDir(tmp),
+		uimage.WithBaseArchive(base),
+		uimage.WithCommands(nil, &busybox{ctx: ctx, root: root}, packages...),
+		uimage.WithInit("init"),
+		// No command is called uinit, so the busybox runs the one that its first
+		// argument names (gobusybox's bbmain/cmd/main.go, run): the program, to
+		// which u-root's init hands uroot.uinitargs, without a second exec.
+		uimage.WithSymlink("bbin/uinit", "/bbin/bb"),
+		uimage.WithCPIOOutput(out),
+	)
+	if err != nil {
+		return err
+	}
+	return os.Rename(out, file)
+}
+
+// busybox builds the guest's one binary. It stands in for mkuimage's
+// builder.GBBBuilder for two reasons: gobusybox takes any package whose import
+// path has no dot in its first element for the standard library (bb.go,
+// collectDeps) and so leaves out this module's own packages; and it
+// always compiles everything anew (go build -a), which the Go build cache
+// makes needless.
+type busybox struct {
+	ctx  context.Context
+	root string
+}
+
+// DefaultBinaryDir implements builder.Builder.
+func (*busybox) DefaultBinaryDir() string { return "bbin" }
+
+// Build implements builder.Builder.
+func (b *busybox) Build(_ *llog.Logger, files *initramfs.Files, opts builder.Opts) error {
+	src := filepath.Join(opts.TempDir, "src-tree")
+	if err := bb.BuildBusybox(ulog.Null, &bb.Opts{
+		Env:          opts.Env,
+		GenSrcDir:    src,
+		CommandPaths: opts.Packages,
+		GenerateOnly: true,
+	}); err != nil {
+		return err
+	}
+	if err := b.copyModule(filepath.Join(src, "src", module)); err != nil {
+		return err
+	}
+	binary := filepath.Join(opts.TempDir, "bb")
+	cmd := exec.CommandContext(b.ctx, "go", "build", "-tags="+buildTag, "-trimpath", "-ldflags=-s -w -buildid=", "-o", binary, ".")
+	cmd.Dir = filepath.Join(src, "src", "bb.u-root.com", "bb")
+	cmd.Env = append(os.Environ(), "GO111MODULE=off", "GOPATH="+src, "GOFLAGS=", "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return errors.Join(b.ctx.Err(), fmt.Errorf("go build: %w\n%s", err, out))
+	}
+	if err := files.AddFile(binary, "bbin/bb"); err != nil {
+		return err
+	}
+	for _, pkg := range opts.Packages {
+		if err := files.AddRecord(cpio.Symlink(path.Join("bbin", path.Base(pkg)), "bb")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyModule adds the packages that the guest programs import to the GOPATH
+// that gobusybox generated. The programs themselves are there, rewritten.
+func (b *busybox) copyModule(dst string) error {
+	sources, err := guestSources(b.root)
+	if err != nil {
+		return err
+	}
+	for _, source := range sources {
+		rel, err := filepath.Rel(b.root, source)
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(filepath.ToSlash(rel), "guest/cmd/") {
+			continue
+		}
+		text, err := os.ReadFile(source)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(dst, rel)
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(target, text, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,75 @@
+package vmtest
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"patchproof/guest/event"
+	"patchproof/patches"
+	"patchproof/results"
+)
+
+// expect holds a finding against the issues that are declared for the kernel.
+// A cell is as expected when every check that did not pass is declared with
+// that verdict, and every declared check that was reported did fail. A check
+// that may fail is fine both ways. An error is never as expected, and a skip
+// only of a feature that the kernel is not declared to have, which the program
+// itself has judged.
+func expect(f *finding, s CellSpec) {
+	var issues []patches.KnownIssue
+	for _, k := range s.Known {
+		if k.Covers(s.Kernel, s.Variant, s.Program.Name, k.Check) {
+			issues = append(issues, k)
+		}
+	}
+	f.expected = f.verdict != event.Error
+	seen := make([]bool, len(issues))
+	for i := range f.checks {
+		c := &f.checks[i]
+		c.Expected = c.Verdict == event.Pass || c.Verdict == event.Skip
+		for n, k := range issues {
+			if !covers(k, *c, s) {
+				continue
+			}
+			seen[n] = true
+			c.KnownIssue = k.Reason
+			c.Expected = string(c.Verdict) == k.Verdict || k.MayFail && c.Verdict == event.Pass
+			if c.Verdict == event.Pass && !k.MayFail {
+				f.reason = fmt.Sprintf("known issue passed: %s (declared: %s)", c.Name, k.Reason)
+			}
+			break
+		}
+		f.expected = f.expected && c.Expected
+	}
+	// A complaint or a check that is declared and did not come is a known
+	// issue that passed, unless the kernel stopped before.
+	whole := !slices.ContainsFunc(f.checks, func(c results.Check) bool {
+		return c.Verdict == event.Crash || c.Verdict == event.Hang
+	})
+	for n, k := range issues {
+		if seen[n] || k.MayFail || !whole || f.verdict == event.Error {
+			continue
+		}
+		f.expected = false
+		f.reason = fmt.Sprintf("known issue passed: %s did not show (declared: %s)", k.Check, k.Reason)
+	}
+}
+
+// covers says whether the issue is declared for this check.
+func covers(k patches.KnownIssue, c results.Check, s CellSpec) bool {
+	name := c.Name
+	if isConsole(name) {
+		name = patches.ConsoleCheck
+		title, _, _ := strings.Cut(c.Detail, "\n")
+		if match, err := regexp.MatchString(k.Match, title); err != nil || !match {
+			return false
+		}
+	}
+	return k.Covers(s.Kernel, s.Variant, s.Program.Name, name)
+}
+
+func isConsole(name string) bool {
+	return name == patches.ConsoleCheck || strings.HasPrefix(name, patches.ConsoleCheck+" ")
+}

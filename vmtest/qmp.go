@@ -1,0 +1,60 @@
+package vmtest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// qmp speaks to QEMU's monitor (QEMU's docs/interop/qmp-spec). It needs three
+// commands, none of which gives anything back.
+type qmp struct {
+	conn net.Conn
+	dec  *json.Decoder
+}
+
+// qmpPatience is how long QEMU may take to answer.
+const qmpPatience = 5 * time.Second
+
+// openQMP takes the greeting and leaves the negotiation of capabilities.
+func openQMP(conn net.Conn) (*qmp, error) {
+	m := &qmp{conn: conn, dec: json.NewDecoder(conn)}
+	conn.SetDeadline(time.Now().Add(qmpPatience))
+	var greeting struct{ QMP *json.RawMessage }
+	if err := m.dec.Decode(&greeting); err != nil {
+		return nil, fmt.Errorf("QEMU's monitor: %w", err)
+	}
+	if greeting.QMP == nil {
+		return nil, errors.New("QEMU's monitor did not greet")
+	}
+	return m, m.execute("qmp_capabilities", nil)
+}
+
+// execute runs a command and waits for its answer; events between are skipped.
+func (m *qmp) execute(command string, arguments map[string]any) error {
+	request := map[string]any{"execute": command}
+	if arguments != nil {
+		request["arguments"] = arguments
+	}
+	m.conn.SetDeadline(time.Now().Add(qmpPatience))
+	if err := json.NewEncoder(m.conn).Encode(request); err != nil {
+		return fmt.Errorf("QEMU's monitor, %s: %w", command, err)
+	}
+	for {
+		var answer struct {
+			Return *json.RawMessage
+			Error  *struct{ Desc string }
+		}
+		if err := m.dec.Decode(&answer); err != nil {
+			return fmt.Errorf("QEMU's monitor, %s: %w", command, err)
+		}
+		if answer.Error != nil {
+			return fmt.Errorf("QEMU's monitor refused %s: %s", command, answer.Error.Desc)
+		}
+		if answer.Return != nil {
+			return nil
+		}
+	}
+}

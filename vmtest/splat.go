@@ -1,0 +1,297 @@
+package vmtest
+
+import (
+	"regexp"
+	"strings"
+	"sync/atomic"
+
+	"patchproof/guest/event"
+)
+
+// splat is one complaint of the kernel on its console.
+type splat struct {
+	// Verdict is event.Crash or event.Hang.
+	Verdict event.Verdict
+	// Title names the complaint without what differs from run to run:
+	// addresses, processors, process ids, times.
+	Title string
+	// Text is the whole complaint as printed, the first time.
+	Text string
+	// Times counts the complaints with this title.
+	Times int
+}
+
+// signs are the beginnings of the kernel's complaints, as matched against a
+// kernel line without its timestamp. The first that matches decides.
+var signs = []struct {
+	verdict event.Verdict
+	pattern *regexp.Regexp
+}{
+	// kernel/hung_task.c, kernel/watchdog.c, kernel/rcu/tree_stall.h,
+	// kernel/workqueue.c
+	{event.Hang, regexp.MustCompile(`^INFO: task \S+ blocked for more than`)},
+	{event.Hang, regexp.MustCompile(`(?:BUG: )?soft lockup - CPU#`)},
+	{event.Hang, regexp.MustCompile(`hard LOCKUP on cpu|^NMI watchdog: Watchdog detected`)},
+	{event.Hang, regexp.MustCompile(`^rcu: INFO: \S+ (?:self-)?detected (?:expedited )?stalls?`)},
+	{event.Hang, regexp.MustCompile(`^BUG: workqueue lockup`)},
+	{event.Hang, regexp.MustCompile(`INFO: \S+ detected expedited stalls`)},
+
+	// Faults of the processor: arch/x86/mm/fault.c, arch/x86/kernel/traps.c,
+	// dumpstack.c
+	{event.Crash, regexp.MustCompile(`^BUG: unable to handle `)},
+	{event.Crash, regexp.MustCompile(`^BUG: kernel NULL pointer dereference`)},
+	{event.Crash, regexp.MustCompile(`^BUG: stack guard page was hit`)},
+	{event.Crash, regexp.MustCompile(`^general protection fault`)},
+	{event.Crash, regexp.MustCompile(`^double fault|^PANIC: double fault`)},
+	{event.Crash, regexp.MustCompile(`^(?:invalid opcode|divide error|stack segment|int3|bounds|alignment check|segment not present): `)},
+	{event.Crash, regexp.MustCompile(`^kernel BUG at `)},
+	{event.Crash, regexp.MustCompile(`^Oops`)},
+	{event.Crash, regexp.MustCompile(`^traps: PANIC`)},
+
+	// Sanitizers and memory debugging: mm/kasan/report.c, mm/kfence/report.c,
+	// lib/ubsan.c, mm/slub.c, lib/list_debug.c, lib/refcount.c, lib/debugobjects.c,
+	// mm/kmemleak.c
+	{event.Crash, regexp.MustCompile(`^BUG: K[A-Z]*SAN: `)},
+	{event.Crash, regexp.MustCompile(`^BUG: KFENCE: `)},
+	{event.Crash, regexp.MustCompile(`^UBSAN: `)},
+	{event.Crash, regexp.MustCompile(`^BUG \S+ \([^)]*\): `)},
+	{event.Crash, regexp.MustCompile(`^list_(?:add|del) corruption`)},
+	{event.Crash, regexp.MustCompile(`^refcount_t: `)},
+	{event.Crash, regexp.MustCompile(`^ODEBUG: `)},
+	{event.Crash, regexp.MustCompile(`^kmemleak: \d+ new suspected memory leaks`)},
+	{event.Crash, regexp.MustCompile(`^BUG: Bad (?:page|rss|pagetable)`)},
+	{event.Crash, regexp.MustCompile(`^kmem_cache_destroy \S+: `)},
+
+	// lockdep and friends: kernel/locking/lockdep.c, kernel/rcu/update.c,
+	// kernel/sched/core.c, kernel/locking/rtmutex-debug.c, spinlock_debug.c
+	{event.Crash, regexp.MustCompile(`^WARNING: (?:possible |inconsistent |suspicious |bad |held |lock |locks |HARDIRQ|SOFTIRQ|Nested )`)},
+	{event.Crash, regexp.MustCompile(`^WARNING: .*(?:-> |lock order|nested)`)},
+	{event.Crash, regexp.MustCompile(`^INFO: (?:trying to register non-static key|possible |inconsistent |suspicious )`)},
+	{event.Crash, regexp.MustCompile(`^BUG: (?:sleeping function called|scheduling while atomic|spinlock |rwlock |MAX_LOCK|held lock|assuming |using |looking |key |Invalid wait context)`)},
+	{event.Crash, regexp.MustCompile(`^DEBUG_LOCKS_WARN_ON`)},
+
+	// The rest of WARN() and BUG(): kernel/panic.c.
+	{event.Crash, regexp.MustCompile(`^WARNING: `)},
+	{event.Crash, regexp.MustCompile(`^BUG: `)},
+	{event.Crash, regexp.MustCompile(`^unregister_netdevice: waiting for`)},
+	{event.Crash, regexp.MustCompile(`^Kernel panic - not syncing: `)},
+}
+
+var (
+	// kernelLine takes a line that printk wrote: its timestamp, with the
+	// caller's id where the kernel prints one, and the text. What a program
+	// prints has no timestamp and is never a complaint, whatever it says; it
+	// may come before the kernel's text on one line.
+	kernelLine = regexp.MustCompile(`\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? (.*)$`)
+
+	cutHere = "------------[ cut here ]------------"
+	// blockEnd is the last line of a complaint.
+	blockEnd = regexp.MustCompile(`^---\[ end `)
+	// inTrace are the lines that belong to a complaint after its stack began.
+	inTrace = regexp.MustCompile(`^(?: |\t|$|R[A-Z0-9]{1,2}:|E[A-Z]{2}:|[CDEFGS][SR]\d?:|ORIG_RAX|CR\d|DR\d|Code:|Call Trace|Modules linked in|CPU: |Hardware name|Workqueue|Kernel Offset|irq event|hardirqs|softirqs|PKRU|Stack:|Rebooting|Kernel panic|---|===|-----|Dumping ftrace|Disabling lock|Allocated by|Freed by|The buggy|addr |this frame|Memory state|page:|page dumped|flags:|raw:|Last potentially|Dead code|>|\(stack is|NMI backtrace|Sending NMI|task:|rcu:|Showing|Mem-Info|INFO: lockdep|#\d|\d+ locks? held|no locks held|Object|Redzone|Padding|FIX )`)
+)
+
+const (
+	// splatLines bounds the text of one complaint, maxSplats their number:
+	// a kernel that complains without end complains enough.
+	splatLines = 300
+	maxSplats  = 20
+	// maxPreface bounds the lines between "cut here" and what it is about.
+	maxPreface = 5
+	// maxDump bounds the answer of a stuck guest that is kept, and maxDigest
+	// what of it comes into the result, in bytes.
+	maxDump, maxDigest = 512 << 10, 32 << 10
+)
+
+// initExit is the panic that follows when init ends by itself, with whatever
+// status, and not by a signal: u-root's init does when its program has ended
+// without powering the machine off. That is no fault of the kernel.
+var initExit = regexp.MustCompile(`^Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000[0-9a-f]{2}00`)
+
+// watcher reads a console line by line and keeps the kernel's complaints.
+type watcher struct {
+	found []splat
+	// initExited is set when initExit was seen.
+	initExited bool
+
+	// now is the complaint that is being read, nil between two.
+	now *splat
+	// lines are its lines so far; traced says that its stack has begun.
+	lines  []string
+	traced bool
+	// preface holds the lines from a "cut here" to the line that says what it
+	// is, and said the text of the first one: WARN() prints its message there.
+	preface []string
+	said    string
+
+	// dumping is set while a stuck guest is asked where it is: what it prints
+	// then is an answer and no complaint.
+	dumping atomic.Bool
+	answer  strings.Builder
+}
+
+// line takes the next line of the console.
+func (w *watcher) line(line string) {
+	if w.dumping.Load() {
+		w.close()
+		if w.answer.Len() < maxDump {
+			w.answer.WriteString(line + "\n")
+		}
+		return
+	}
+	m := kernelLine.FindStringSubmatch(line)
+	if m == nil {
+		return
+	}
+	text := m[1]
+	verdict, begins := sign(text)
+	switch {
+	case initExit.MatchString(text):
+		w.initExited = true
+		w.close()
+	case text == cutHere:
+		w.close()
+		w.preface = []string{line}
+	case begins && w.continues(text):
+		w.add(text, line)
+	case begins:
+		w.begin(verdict, text, line)
+	case w.preface != nil:
+		if w.said == "" {
+			w.said = text
+		}
+		w.preface = append(w.preface, line)
+		if len(w.preface) > maxPreface {
+			w.preface, w.said = nil, ""
+		}
+	case w.now != nil:
+		w.add(text, line)
+	}
+}
+
+func sign(text string) (event.Verdict, bool) {
+	for _, s := range signs {
+		if s.pattern.MatchString(text) {
+			return s.verdict, true
+		}
+	}
+	return "", false
+}
+
+// continues says that a line which looks like a complaint is a part or a
+// consequence of the one before it.
+func (w *watcher) continues(text string) bool {
+	if afterOops.MatchString(text) && w.now == nil && len(w.found) > 0 {
+		// The panic that oops=panic and the like make of it.
+		last := len(w.found) - 1
+		w.now, w.lines, w.traced = &w.found[last], []string{w.found[last].Text}, true
+		w.found = w.found[:last]
+		return true
+	}
+	// One fault prints several lines that could each begin one: "refcount_t:"
+	// and then "WARNING:", a cause and then "Oops".
+	return w.now != nil && !w.traced && len(w.lines) < 8
+}
+
+// afterOops is a panic that only ends what was complained about before.
+var afterOops = regexp.MustCompile(`^Kernel panic - not syncing: (?:Fatal exception|panic_on_warn|hung_task: blocked tasks|softlockup: hung tasks)`)
+
+func (w *watcher) begin(verdict event.Verdict, text, line string) {
+	said, lines := w.said, append(w.preface, line)
+	w.close()
+	if said == "" {
+		said = text
+	}
+	w.now, w.lines = &splat{Verdict: verdict, Title: title(said), Times: 1}, lines
+}
+
+// add takes a line after the beginning, which ends the complaint when it does
+// not belong to it.
+func (w *watcher) add(text, line string) {
+	if w.traced && !inTrace.MatchString(text) {
+		w.close()
+		return
+	}
+	w.lines = append(w.lines, line)
+	if strings.HasPrefix(text, "Call Trace:") {
+		w.traced = true
+	}
+	if rip, ok := strings.CutPrefix(text, "RIP: 0010:"); ok && !strings.Contains(w.now.Title, function(rip)) {
+		w.now.Title += " in " + function(rip)
+	}
+	if blockEnd.MatchString(text) || len(w.lines) >= splatLines {
+		w.close()
+	}
+}
+
+// close ends the complaint that is being read. One with a title that is there
+// already is only counted.
+func (w *watcher) close() {
+	now := w.now
+	text := strings.Join(w.lines, "\n")
+	w.now, w.lines, w.traced, w.preface, w.said = nil, nil, false, nil, ""
+	if now == nil {
+		return
+	}
+	for i := range w.found {
+		if w.found[i].Title == now.Title {
+			w.found[i].Times++
+			return
+		}
+	}
+	if len(w.found) < maxSplats {
+		now.Text = text
+		w.found = append(w.found, *now)
+	}
+}
+
+// splats returns the complaints in their order. The console must have ended.
+func (w *watcher) splats() []splat {
+	w.close()
+	return w.found
+}
+
+// dump returns what the guest answered while dumping was set, shortened.
+func (w *watcher) dump() string {
+	text := digest(strings.TrimSpace(w.answer.String()))
+	if len(text) > maxDigest {
+		text = text[:maxDigest] + "\n(the console log has the rest)"
+	}
+	return text
+}
+
+// volatile are the parts of a first line that differ between two runs of the
+// same fault.
+var volatile = []struct {
+	pattern *regexp.Regexp
+	with    string
+}{
+	{regexp.MustCompile(`/\d+/0x[0-9a-f]+`), ""},
+	{regexp.MustCompile(`CPU: \d+ PID: \d+ `), ""},
+	{regexp.MustCompile(`\.([chS]):\d+(?::\d+)?`), ".$1"},
+	{regexp.MustCompile(`CPU#\d+`), "CPU"},
+	{regexp.MustCompile(`\bcpu \d+`), "cpu"},
+	{regexp.MustCompile(`\b\d+s\b`), "Ns"},
+	{regexp.MustCompile(`for more than \d+ seconds`), "too long"},
+	{regexp.MustCompile(`(\[?[A-Za-z][\w./-]*?)(?:/u?\d+:\d+\S*?)?:\d+(\]| blocked)`), "$1$2"},
+	{regexp.MustCompile(`\+0x[0-9a-f]+/0x[0-9a-f]+`), ""},
+	{regexp.MustCompile(`(?: for|,)? address: (?:0x)?[0-9a-f]+`), ""},
+	{regexp.MustCompile(`\b(?:0x)?[0-9a-f]{8,16}\b`), "ADDR"},
+	{regexp.MustCompile(`by task \S+`), "by task"},
+	{regexp.MustCompile(`: [0-9a-f]{4} \[#\d+\].*`), ""},
+	{regexp.MustCompile(`\s+`), " "},
+}
+
+// title makes a first line comparable between runs.
+func title(text string) string {
+	for _, v := range volatile {
+		text = v.pattern.ReplaceAllString(text, v.with)
+	}
+	return strings.TrimSpace(text)
+}
+
+// function is the name in func+0x12/0x34.
+func function(text string) string {
+	name, _, _ := strings.Cut(strings.TrimSpace(text), "+")
+	return name
+}

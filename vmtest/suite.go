@@ -1,0 +1,429 @@
+package vmtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"patchproof/kernel"
+	"patchproof/results"
+)
+
+// Plan is a run: its cells, and the kernels and the initramfs that they wait
+// for, which are made meanwhile.
+type Plan struct {
+	// Cells are in the order in which they start: the slowest program first.
+	Cells []CellSpec
+
+	jobs   int
+	record results.Run
+	writer *results.Writer
+	// stop ends what is still being made; made is closed then.
+	stop context.CancelCauseFunc
+	made chan struct{}
+
+	// mu guards what follows, changed tells that some of it is new.
+	mu      sync.Mutex
+	changed *sync.Cond
+	// ready holds, by name, the kernels that can be booted, in the order in
+	// which they came; madeErr is why there will not be more.
+	ready   []*kernel.Built
+	madeErr error
+	// initramfs and accel are set before the first kernel is ready.
+	initramfs string
+	accel     Accel
+	// waiting are the cells that were started and have not had their turn.
+	waiting []*turn
+	ended   bool
+}
+
+// turn is a cell that was started.
+type turn struct {
+	spec CellSpec
+	done chan struct{}
+	// cell and err are set when done is closed.
+	cell results.Cell
+	err  error
+}
+
+// Check finds what is wrong with a selection without changing anything.
+func Check(sel Selection) error {
+	_, _, _, err := resolve(sel)
+	return err
+}
+
+func resolve(sel Selection) ([]kernel.Spec, kernel.Variant, []Program, error) {
+	lineup, err := kernel.Load()
+	if err != nil {
+		return nil, kernel.Variant{}, nil, err
+	}
+	specs, variant, err := lineup.Resolve(sel.Selection)
+	if err != nil {
+		return nil, kernel.Variant{}, nil, err
+	}
+	programs, err := selectPrograms(sel.Programs)
+	if err != nil {
+		return nil, kernel.Variant{}, nil, err
+	}
+	return specs, variant, programs, checkAccel(sel.Accel)
+}
+
+// Prepare checks the selection and begins to make the kernels and the
+// initramfs, whatever of them is not in the cache. progress may be nil. End must
+// be called.
+func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress)) (*Plan, error) {
+	specs, variant, programs, err := resolve(sel)
+	if err != nil {
+		return nil, err
+	}
+	version, err := FindQEMU(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	p := &Plan{jobs: sel.Jobs, stop: stop, made: make(chan struct{}), record: results.Run{
+		Command:   os.Args,
+		Selection: sel.Set,
+		Host:      host(),
+		QEMU:      version,
+	}}
+	p.changed = sync.NewCond(&p.mu)
+	for _, program := range programs {
+		for _, spec := range specs {
+			for n := range sel.Count {
+				p.Cells = append(p.Cells, CellSpec{
+					Kernel: spec.Name, Variant: variant.Name, Program: program, Iteration: n + 1,
+					Scale: variant.Scale, Features: declaredFeatures(spec), Known: spec.Known,
+				})
+			}
+		}
+	}
+	go p.make(ctx, sel, specs, variant, progress)
+	return p, nil
+}
+
+// make makes the initramfs and the kernels, one after the other, as each build
+// uses all processors. The cells of a kernel run while the next one is built.
+func (p *Plan) make(ctx context.Context, sel Selection, specs []kernel.Spec, variant kernel.Variant, progress func(kernel.Progress)) {
+	defer close(p.made)
+	var initramfs sync.WaitGroup
+	initramfs.Go(func() {
+		var err error
+		if p.initramfs, err = BuildInitramfs(ctx, sel.Cache); err != nil {
+			p.stop(err)
+		}
+	})
+	b := kernel.Builder{Cache: sel.Cache, Jobs: sel.Jobs, Source: sel.Source, Progress: progress}
+	err := applyAll(ctx, b, specs, variant)
+	for i := 0; err == nil && i < len(specs); i++ {
+		var built *kernel.Built
+		built, err = b.Build(ctx, specs[i], variant)
+		initramfs.Wait()
+		if i == 0 && err == nil && ctx.Err() == nil {
+			p.accel, err = ChooseAccel(ctx, sel.Accel, sel.Cache, built.Vmlinux, p.initramfs)
+		}
+		if err == nil && ctx.Err() == nil {
+			p.add(built)
+		}
+	}
+	if err != nil {
+		p.stop(err)
+	}
+	initramfs.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ctx.Err() != nil {
+		// What stopped it first, not what failed because of that.
+		p.madeErr = context.Cause(ctx)
+	}
+	p.changed.Broadcast()
+}
+
+// applyAll finds a patch that does not apply before minutes go into building
+// its base.
+func applyAll(ctx context.Context, b kernel.Builder, specs []kernel.Spec, variant kernel.Variant) error {
+	for _, spec := range specs {
+		built, err := b.Stored(ctx, spec, variant)
+		if err != nil {
+			return err
+		}
+		if built != nil || len(spec.Series) == 0 {
+			continue
+		}
+		if _, err := b.Apply(ctx, spec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add makes a kernel known to the run and to the cells that wait for it.
+func (p *Plan) add(b *kernel.Built) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ready = append(p.ready, b)
+	if p.writer != nil {
+		p.recordKernel(b)
+	}
+	p.changed.Broadcast()
+}
+
+// recordKernel writes a kernel into the run's record.
+func (p *Plan) recordKernel(b *kernel.Built) {
+	if err := p.writer.AddKernel(kernelRecord(b)); err != nil && p.madeErr == nil {
+		p.madeErr = err
+	}
+}
+
+// Kernels waits until everything is made.
+func (p *Plan) Kernels() ([]*kernel.Built, error) {
+	<-p.made
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ready, p.madeErr
+}
+
+// declaredFeatures are what the programs must not skip, and nil where nobody
+// declared anything: for a patch or a tree of the user's own.
+func declaredFeatures(s kernel.Spec) []string {
+	if s.Tree != "" || s.Name == kernel.Patched {
+		return nil
+	}
+	return append([]string{}, s.Features...)
+}
+
+// kernelRecord is what run.json says of a kernel.
+func kernelRecord(b *kernel.Built) results.Kernel {
+	return results.Kernel{
+		Name: b.Spec.Name, Pin: b.Spec.Pin.Name, Variant: b.Variant,
+		Series: b.Subjects, PatchIDs: b.PatchIDs,
+		Commit: b.Commit, Tree: b.Tree, ConfigHash: b.ConfigHash, Compiler: b.Compiler,
+		Key: b.Key, Vmlinux: b.Vmlinux, Objects: b.Objects, BuildS: b.BuildS,
+		Features: b.Spec.Features,
+	}
+}
+
+// Name is the cell's name as a subtest: kernel/variant/program, and the
+// iteration from the second on.
+func (s CellSpec) Name() string {
+	name := s.Kernel + "/" + s.Variant + "/" + s.Program.Name
+	if s.Iteration > 1 {
+		name += fmt.Sprintf("/%d", s.Iteration)
+	}
+	return name
+}
+
+// Begin waits for the first kernel, creates the run's folder below results/out
+// of the checkout and lets cells start.
+func (p *Plan) Begin(ctx context.Context) error {
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.ready) == 0 && p.madeErr == nil {
+		p.changed.Wait()
+	}
+	if len(p.ready) == 0 {
+		return p.madeErr
+	}
+	p.record.Accel = results.Accel(p.accel)
+	if p.writer, err = results.Create(filepath.Join(root, "results", "out"), p.record); err != nil {
+		return err
+	}
+	for _, b := range p.ready {
+		p.recordKernel(b)
+	}
+	for range p.jobs {
+		go func() {
+			for t, b := p.next(); t != nil; t, b = p.next() {
+				p.run(ctx, t, b)
+			}
+		}()
+	}
+	return nil
+}
+
+// next waits for a cell whose kernel is ready, or whose kernel will never be:
+// then there is no kernel. At the end of the run there is neither.
+func (p *Plan) next() (*turn, *kernel.Built) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		if p.ended {
+			return nil, nil
+		}
+		for i, t := range p.waiting {
+			b := p.kernel(t.spec.Kernel)
+			if b != nil || p.madeErr != nil {
+				p.waiting = slices.Delete(p.waiting, i, i+1)
+				return t, b
+			}
+		}
+		p.changed.Wait()
+	}
+}
+
+// kernel returns a kernel that is ready.
+func (p *Plan) kernel(name string) *kernel.Built {
+	i := slices.IndexFunc(p.ready, func(b *kernel.Built) bool { return b.Spec.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return p.ready[i]
+}
+
+// run runs a cell and records it, unless it was interrupted.
+func (p *Plan) run(ctx context.Context, t *turn, b *kernel.Built) {
+	defer close(t.done)
+	if t.err = ctx.Err(); t.err != nil {
+		return
+	}
+	if b == nil {
+		t.err = errNoKernel
+		return
+	}
+	s := t.spec
+	s.Image, s.Initramfs, s.Accel = b.Vmlinux, p.initramfs, p.accel
+	log := strings.ReplaceAll(s.Name(), "/", "-") + ".log"
+	s.Console = filepath.Join(p.Dir(), log)
+	t.cell = RunCell(ctx, s)
+	t.cell.Console = log
+	if t.err = ctx.Err(); t.err == nil {
+		t.err = p.writer.Add(t.cell)
+	}
+}
+
+// errNoKernel means that a cell could not run because its kernel was not made,
+// which Kernels tells the reason of.
+var errNoKernel = errors.New("its kernel could not be made")
+
+// Dir is the run's folder, after Begin.
+func (p *Plan) Dir() string { return p.writer.Dir() }
+
+// How says in one line how the guests run, after Begin.
+func (p *Plan) How() string {
+	return fmt.Sprintf("QEMU %s, %s: %s", p.record.QEMU, p.accel.Name, p.accel.Reason)
+}
+
+// Start queues a cell and returns a function that waits for it. Cells run in
+// the order of their Start as far as their kernels are ready, JOBS at a time.
+// Each is recorded as it finishes; one that was interrupted is not, and gives
+// ctx's error.
+func (p *Plan) Start(s CellSpec) func() (results.Cell, error) {
+	t := &turn{spec: s, done: make(chan struct{})}
+	p.mu.Lock()
+	p.waiting = append(p.waiting, t)
+	p.changed.Broadcast()
+	p.mu.Unlock()
+	return func() (results.Cell, error) {
+		<-t.done
+		return t.cell, t.err
+	}
+}
+
+// End stops what is still being made and, if the run has begun, records that
+// it is over; ctx tells whether it was interrupted.
+func (p *Plan) End(ctx context.Context) error {
+	p.stop(nil)
+	<-p.made
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+	p.changed.Broadcast()
+	if p.writer == nil {
+		return nil
+	}
+	if ctx.Err() != nil || p.madeErr != nil {
+		return p.writer.Finish(results.Interrupted)
+	}
+	return p.writer.Finish(results.Finished)
+}
+
+// Run begins, runs all cells and calls onCell as each finishes, one call at a
+// time. It returns the run's folder. An error is the harness's or the kernel
+// build's; what the kernels did is in the record.
+func (p *Plan) Run(ctx context.Context, onCell func(results.Cell)) (dir string, err error) {
+	if err := p.Begin(ctx); err != nil {
+		return "", err
+	}
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	for _, s := range p.Cells {
+		cell := p.Start(s)
+		wait.Go(func() {
+			c, cellErr := cell()
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case cellErr == nil:
+				onCell(c)
+			case ctx.Err() == nil && !errors.Is(cellErr, errNoKernel):
+				err = errors.Join(err, cellErr)
+			}
+		})
+	}
+	wait.Wait()
+	_, madeErr := p.Kernels()
+	return p.Dir(), errors.Join(err, madeErr, p.End(ctx))
+}
+
+// Shell boots the last kernel of the selection with a shell on the harness's
+// own terminal, by the very command that a cell's record gives.
+func (p *Plan) Shell(ctx context.Context) error {
+	built, err := p.Kernels()
+	if err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp("", "patchproof-shell-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	s := p.Cells[0]
+	s.Image, s.Initramfs, s.Accel = built[len(built)-1].Vmlinux, p.initramfs, p.accel
+	s.Program.Name = "gosh"
+	cmd := exec.CommandContext(ctx, "sh", "-c", s.vm().command())
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = tmp, os.Stdin, os.Stdout, os.Stderr
+	return cmd.Run()
+}
+
+// host describes the machine that the guests run on.
+func host() results.Host {
+	h := results.Host{OS: runtime.GOOS, CPUs: runtime.NumCPU()}
+	if text, err := os.ReadFile("/etc/os-release"); err == nil {
+		if name, ok := field(string(text), "PRETTY_NAME="); ok {
+			h.OS = strings.Trim(name, `"`)
+		}
+	}
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if name, ok := field(string(text), "model name"); ok {
+			h.CPU = strings.TrimLeft(name, "\t :")
+		}
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		h.Kernel = unix.ByteSliceToString(u.Release[:])
+	}
+	return h
+}
+
+// field is the rest of the first line that starts with key.
+func field(text, key string) (string, bool) {
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, key); ok {
+			return strings.TrimSpace(rest), true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,131 @@
+package vmtest
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"patchproof/guest/event"
+	"patchproof/patches"
+	"patchproof/results"
+)
+
+// judge decides a cell's verdict and gathers its checks:
+//
+//  1. a complaint of the kernel is a crash or a hang, whatever the program said;
+//  2. so is a guest that did not come to its end before its deadline;
+//  3. a report that is not whole is an error, because the harness knows nothing;
+//  4. otherwise the worst check decides.
+//
+// An error of the harness comes before all of them.
+func judge(out *outcome, err error, s CellSpec) finding {
+	if err != nil {
+		return finding{verdict: event.Error, reason: err.Error()}
+	}
+	f := finding{}
+	for _, c := range out.Report.Checks {
+		c.Detail = printableLines(c.Detail)
+		f.checks = append(f.checks, results.Check{Check: c})
+	}
+	if out.Ending == cancelled {
+		f.verdict, f.reason = event.Error, "interrupted"
+		return f
+	}
+	if out.QEMUErr != nil {
+		f.verdict, f.reason = event.Error, out.QEMUErr.Error()
+		return f
+	}
+	f.consoleChecks(out)
+	f.deadlineCheck(out, s)
+	var verdicts []event.Verdict
+	for _, c := range f.checks {
+		verdicts = append(verdicts, c.Verdict)
+	}
+	whole := out.ReportErr == nil && out.LogErr == nil
+	if f.kernelStopped(out) || whole {
+		f.verdict = event.Worst(verdicts...)
+		if f.verdict == event.Error && len(verdicts) == 0 {
+			f.reason = "the program reported no check"
+		}
+		return f
+	}
+	f.verdict, f.reason = event.Error, errors.Join(out.ReportErr, out.LogErr).Error()
+	if note := lastWords(out); note != "" {
+		f.reason += "; " + note
+	}
+	return f
+}
+
+// kernelStopped says that the kernel itself is the reason why the report is
+// not whole.
+func (f *finding) kernelStopped(out *outcome) bool {
+	return len(out.Splats) > 0 || out.Ending != exited
+}
+
+// consoleChecks adds a check for each of the kernel's complaints.
+func (f *finding) consoleChecks(out *outcome) {
+	for i, s := range out.Splats {
+		name := patches.ConsoleCheck
+		if i > 0 {
+			name = fmt.Sprintf("%s %d", name, i+1)
+		}
+		times := ""
+		if s.Times > 1 {
+			times = fmt.Sprintf("\n(%d times, here the first)", s.Times)
+		}
+		f.checks = append(f.checks, results.Check{Check: event.Check{
+			Name: name, Verdict: s.Verdict, Detail: s.Title + times + "\n\n" + s.Text,
+		}})
+	}
+}
+
+// deadlineCheck adds a check for a guest that had to be killed.
+func (f *finding) deadlineCheck(out *outcome, s CellSpec) {
+	var what string
+	v := s.vm()
+	switch out.Ending {
+	case silent:
+		what = fmt.Sprintf("the kernel printed nothing within %v", v.BootDeadline)
+	case bootStuck:
+		what = fmt.Sprintf("%s had not begun %v after QEMU's start", s.Program.Name, v.BootDeadline)
+	case stuck:
+		what = fmt.Sprintf("%s had not ended %v after its first event", s.Program.Name, v.Deadline)
+	default:
+		return
+	}
+	detail := what
+	switch {
+	case out.Dump != "":
+		detail += "\n\nAsked where it is, the guest said:\n" + out.Dump
+	case out.DumpErr != nil:
+		detail += fmt.Sprintf("\n\nIt could not be asked where it is: %v", out.DumpErr)
+	default:
+		detail += "\n\nAsked where it is, through sysrq and an NMI, the guest said nothing."
+	}
+	f.reason = what
+	f.checks = append(f.checks, results.Check{Check: event.Check{Name: deadlineCheck, Verdict: event.Hang, Detail: detail}})
+}
+
+// deadlineCheck is the check of a guest that ran past its deadline.
+const deadlineCheck = "deadline"
+
+// lastWords tells where a guest with an incomplete report was last seen.
+func lastWords(out *outcome) string {
+	switch {
+	case !out.Printed:
+		return "the kernel printed nothing; is it an image for this machine?"
+	case out.InitExited:
+		return "it ended without powering the guest off; the console log has its last words"
+	case out.Report.Started == nil:
+		return "the console log says how far the boot came"
+	}
+	return ""
+}
+
+func printableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	return strings.Join(lines, "\n")
+}
