@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"patchproof/kernel"
+)
+
+type depsCmd struct{}
+
+// Run installs what is missing, optional tools excepted.
+func (depsCmd) Run(ctx context.Context, t *terminal) error {
+	if err := ensureTools(ctx, t); err != nil {
+		return err
+	}
+	t.printf("All needed system packages are installed.\n")
+	return nil
+}
+
+// ensureTools installs the packages of missing tools through apt, which takes
+// root; otherwise the error is the one line that says what to run.
+func ensureTools(ctx context.Context, t *terminal) error {
+	var packages, why []string
+	for _, tool := range kernel.MissingTools() {
+		if tool.Optional {
+			continue
+		}
+		packages = append(packages, tool.Package)
+		why = append(why, fmt.Sprintf("%s (%s)", tool.Name, tool.Why))
+	}
+	if len(packages) == 0 {
+		return nil
+	}
+	slices.Sort(packages)
+	packages = slices.Compact(packages)
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return fmt.Errorf("missing: %s; install them with this system's package manager, Debian's names are: %s",
+			strings.Join(why, ", "), strings.Join(packages, " "))
+	}
+	install := append([]string{"install", "--yes", "--no-install-recommends"}, packages...)
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("missing: %s; run: sudo apt-get %s", strings.Join(why, ", "), strings.Join(install, " "))
+	}
+	t.printf("Installing %s\n", strings.Join(packages, " "))
+	// Package lists may be missing or old; if they cannot be renewed, what is
+	// there may still do.
+	update := apt(ctx, "update")
+	if err := apt(ctx, install...); err != nil {
+		return errors.Join(update, err)
+	}
+	return nil
+}
+
+func apt(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"--quiet"}, args...)...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("apt-get %s: %w\n%s", strings.Join(args, " "), err, lastLines(out, 8))
+	}
+	return nil
+}
+
+func lastLines(out []byte, n int) string {
+	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}

@@ -1,0 +1,98 @@
+// Patchproof is the command behind the Makefile; `make help` lists what people use.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"patchproof/kernel"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// The exit codes of the contract of a run.
+const (
+	exitExpected   = 0
+	exitUnexpected = 1
+	exitTrouble    = 2
+)
+
+// errUnexpected means that a kernel did not come out as expected, which the
+// report has said already.
+var errUnexpected = errors.New("unexpected verdict")
+
+// errReported means that the harness could not do all of its work and has said why.
+var errReported = errors.New("harness trouble")
+
+type commands struct {
+	Vmtest vmtestCmd `cmd:"" help:"Build the selected kernels, run the programs on each and report."`
+	Build  buildCmd  `cmd:"" help:"Build the selected kernels and print their paths."`
+	Shell  shellCmd  `cmd:"" help:"Boot the last selected kernel with a shell on the console."`
+	Deps   depsCmd   `cmd:"" help:"Install the system packages that are missing."`
+	Cache  struct {
+		Ls cacheLsCmd `cmd:"" help:"List what is in the cache."`
+		Gc cacheGcCmd `cmd:"" help:"Remove what was not used for a while and what dead runs left."`
+	} `cmd:"" help:"See and prune the cache of sources, trees and kernels."`
+	Results struct {
+		Show resultsShowCmd `cmd:"" help:"Print a run's matrix again."`
+	} `cmd:"" help:"Look at stored runs."`
+}
+
+// run is main with its surroundings as parameters; it returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	code := exitExpected
+	exited := false
+	parser, err := kong.New(&commands{},
+		kong.Name("patchproof"),
+		kong.Description("Builds a kernel with and without a patch, boots both, and says what the patch does."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(c int) { code, exited = c, true }),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(newTerminal(stdout, stderr)),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "patchproof:", err)
+		return exitTrouble
+	}
+	parsed, err := parser.Parse(args)
+	if exited {
+		return code
+	}
+	if err == nil {
+		err = parsed.Run()
+	}
+	switch {
+	case err == nil:
+		return exitExpected
+	case errors.Is(err, errUnexpected):
+		return exitUnexpected
+	case errors.Is(err, errReported):
+		return exitTrouble
+	case ctx.Err() != nil:
+		fmt.Fprintln(stderr, "patchproof: interrupted; what was finished is kept and will not be done again")
+		return exitTrouble
+	}
+	fmt.Fprintln(stderr, "patchproof:", err)
+	if brokenByPatch(err) {
+		return exitUnexpected
+	}
+	return exitTrouble
+}
+
+// brokenByPatch says whether err is a finding about the patch, and not trouble
+// of the harness: the kernel does not build with it and does without.
+func brokenByPatch(err error) bool {
+	var refused *kernel.BuildError
+	return errors.As(err, &refused) && refused.Patched && refused.BaseBuilt
+}
