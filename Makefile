@@ -6,7 +6,7 @@ export KERNELS PROGRAMS VARIANT ACCEL PIN PATCH TREE REV KERNEL_SRC JOBS COUNT C
 GO ?= go
 PATCHPROOF := bin/patchproof
 # The command itself needs no C compiler, so that it can install one.
-BUILD := CGO_ENABLED=0 $(GO) build -trimpath -o $(PATCHPROOF) ./cmd/patchproof
+BUILD := CGO_ENABLED=0 $(GO) build -o $(PATCHPROOF) ./cmd/patchproof
 
 .PHONY: help
 help:

@@ -77,6 +77,7 @@ const (
 const (
 	FeatSingleMmap = 1 << 0
 	FeatNoDrop     = 1 << 1
+	FeatPoll32Bits = 1 << 6 // since v5.9
 )
 
 // Flags of Enter.

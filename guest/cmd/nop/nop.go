@@ -205,7 +205,9 @@ func cqFull() (err error) {
 			return fmt.Errorf("batch %d: the kernel took %d of %d entries (error %v)", i, consumed, maxEntries, err)
 		}
 	}
-	if r.SQFlags()&uring.SQCQOverflow == 0 {
+	// The flag is of v5.8; no feature tells of it, the next one's does.
+	flagged := r.Params.Features&uring.FeatPoll32Bits != 0
+	if flagged && r.SQFlags()&uring.SQCQOverflow == 0 {
 		return errors.New("the completion ring is overfull but IORING_SQ_CQ_OVERFLOW is not set")
 	}
 	if err := queueNops(r, 3*maxEntries, 1); err != nil {

@@ -27,16 +27,17 @@ type envelope struct {
 
 // openPort opens the port of that name.
 func openPort(name string) (*port, error) {
-	names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
+	const class = "/sys/class/virtio-ports"
+	ports, err := os.ReadDir(class)
 	if err != nil {
 		return nil, err
 	}
-	for _, path := range names {
-		got, err := os.ReadFile(path)
+	for _, p := range ports {
+		got, err := os.ReadFile(filepath.Join(class, p.Name(), "name"))
 		if err != nil || string(bytes.TrimSpace(got)) != name {
 			continue
 		}
-		dev := "/dev/" + filepath.Base(filepath.Dir(path))
+		dev := "/dev/" + p.Name()
 		fd, err := unix.Open(dev, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return nil, fmt.Errorf("open %s: %w", dev, err)
