@@ -26,6 +26,9 @@ func NewCollector(program string) *Collector {
 	return &Collector{program: program, seen: map[string]bool{}}
 }
 
+// maxEvents bounds what a guest can make the host remember.
+const maxEvents = 100_000
+
 // Add takes the next event. An event that is refused leaves the collector as
 // it was.
 func (c *Collector) Add(e Event) error {
@@ -37,6 +40,9 @@ func (c *Collector) Add(e Event) error {
 	}
 	if e.Seq < c.next {
 		return fmt.Errorf("event %d came twice or out of order (event %d was due)", e.Seq, c.next)
+	}
+	if e.Seq >= maxEvents {
+		return fmt.Errorf("more than %d events: a program gone wild", maxEvents)
 	}
 	if e.Kind != KindStart && c.Started == nil {
 		return fmt.Errorf("event %d (%s) came before the start", e.Seq, e.Kind)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,14 @@ type Ring struct {
 
 	// tail is where Next continues; the kernel sees it after Publish.
 	tail uint32
+	// woken says that Submit has woken the kernel's thread for what it published.
+	woken bool
+	// LostWakeups counts how often the kernel's thread went to sleep beside
+	// entries that were published while it said to be awake. v5.10 looks for
+	// entries before it sets IORING_SQ_NEED_WAKEUP (__io_sq_thread and
+	// io_sq_thread), so that an entry published in between waits for ever. Wait
+	// wakes the thread then.
+	LostWakeups int
 }
 
 // New sets up a ring of at least entries submissions and maps it. Of params
@@ -124,7 +133,8 @@ func (r *Ring) Submit() (consumed int, err error) {
 	if r.Params.Flags&SetupSQPoll == 0 {
 		return r.enter(pending, 0, 0)
 	}
-	if r.SQFlags()&SQNeedWakeup != 0 {
+	r.woken = r.SQFlags()&SQNeedWakeup != 0
+	if r.woken {
 		if _, err := r.enter(pending, 0, EnterSQWakeup); err != nil {
 			return 0, err
 		}
@@ -136,6 +146,9 @@ func (r *Ring) Submit() (consumed int, err error) {
 // SetupSQPoll it also waits until the kernel has given back the entries that
 // it was shown, which it does after their completions (io_submit_sqes).
 func (r *Ring) Wait(n uint32) error {
+	if r.Params.Flags&SetupSQPoll != 0 {
+		return r.waitPolled(n)
+	}
 	for r.Ready() < n {
 		// A signal to this thread (the Go runtime sends SIGURG) ends the wait
 		// early without an error of its own, hence the loop.
@@ -143,10 +156,40 @@ func (r *Ring) Wait(n uint32) error {
 			return err
 		}
 	}
-	for r.Params.Flags&SetupSQPoll != 0 && atomic.LoadUint32(r.sqHead) != atomic.LoadUint32(r.sqTail) {
-		runtime.Gosched()
-	}
 	return nil
+}
+
+// waitPolled watches the rings, because a wait inside the kernel would not end
+// after a lost wake-up.
+func (r *Ring) waitPolled(n uint32) error {
+	for {
+		pending := atomic.LoadUint32(r.sqTail) - atomic.LoadUint32(r.sqHead)
+		if pending == 0 && r.Ready() >= n {
+			return nil
+		}
+		if pending > 0 && !r.woken && r.asleep() {
+			r.LostWakeups++
+			r.woken = true
+			// Not 0 entries: v5.10.13 would answer EOWNERDEAD, the value that
+			// its io_uring_enter left in ret.
+			if _, err := r.enter(pending, 0, EnterSQWakeup); err != nil {
+				return err
+			}
+		}
+		time.Sleep(20 * time.Microsecond)
+	}
+}
+
+// asleep says whether the kernel's thread sleeps although entries are pending.
+// A kernel that looks for entries once more after it has raised the flag shows
+// the same for a moment, hence the second look.
+func (r *Ring) asleep() bool {
+	head := atomic.LoadUint32(r.sqHead)
+	if r.SQFlags()&SQNeedWakeup == 0 {
+		return false
+	}
+	time.Sleep(20 * time.Millisecond)
+	return r.SQFlags()&SQNeedWakeup != 0 && atomic.LoadUint32(r.sqHead) == head && head != atomic.LoadUint32(r.sqTail)
 }
 
 func (r *Ring) enter(submit, wait, flags uint32) (int, error) {

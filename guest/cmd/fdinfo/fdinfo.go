@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"patchproof/guest/alloccache"
@@ -321,7 +322,8 @@ func (c *caches) shrinkCounts() error {
 	}
 	for i, r := range after {
 		if r.Free != 0 || r.Avail != before[i].Avail {
-			return fmt.Errorf("after the shrinkers ran:\n%swant nr_free 0 and nr_avail as before:\n%s", show(after), show(before))
+			return fmt.Errorf("%s after the shrinkers ran; want nr_free=0 and nr_avail as before\nbefore:\n%safter:\n%s",
+				strings.TrimSpace(r.String()), show(before), show(after))
 		}
 	}
 	return nil

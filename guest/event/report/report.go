@@ -5,6 +5,7 @@
 package report
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -26,9 +27,8 @@ const featuresKey = "patchproof.features"
 
 // T is a running program. Its methods may be called from any goroutine.
 type T struct {
-	program string
-	// features is nil when the host leaves it to the program to find out.
-	features []string
+	program  string
+	features func() []string
 
 	mu   sync.Mutex
 	send func(event.Event)
@@ -66,11 +66,17 @@ func Main(program string, run func(*T)) {
 }
 
 func newT(program string, send func(event.Event)) *T {
-	t := &T{program: program, send: send}
-	if value, ok := machine.BootOption(featuresKey); ok && value != "auto" {
-		t.features = strings.Split(value, ",")
+	return &T{program: program, send: send, features: sync.OnceValue(declared)}
+}
+
+// declared returns the features that the host declares, nil when it leaves it
+// to the program to find out.
+func declared() []string {
+	value, ok := machine.BootOption(featuresKey)
+	if !ok || value == "auto" {
+		return nil
 	}
-	return t
+	return strings.Split(value, ",")
 }
 
 func (t *T) run(run func(*T)) {
@@ -81,11 +87,16 @@ func (t *T) run(run func(*T)) {
 	t.emit(event.Event{Kind: event.KindEnd, Program: t.program})
 }
 
-// recovered runs f and turns a panic into an error with its trace.
+// panicError is a panic of the program: the harness's own trouble.
+type panicError struct{ text string }
+
+func (e panicError) Error() string { return e.text }
+
+// recovered runs f and turns a panic into a panicError with its trace.
 func recovered(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("the program panicked: %v\n%s", r, debug.Stack())
+			err = panicError{fmt.Sprintf("the program panicked: %v\n%s", r, debug.Stack())}
 		}
 	}()
 	return f()
@@ -118,6 +129,10 @@ func (t *T) Within(limit time.Duration, name string, f func() error) bool {
 	}()
 	select {
 	case err := <-done:
+		if panicked := (panicError{}); errors.As(err, &panicked) {
+			t.Error(name, err)
+			return false
+		}
 		return t.Check(name, err)
 	case <-time.After(limit):
 		t.Hang(name, fmt.Sprintf("still running after %v\n%s", limit, machine.StuckTasks()))
@@ -136,7 +151,7 @@ func (t *T) Error(name string, err error) { t.check(name, event.Error, err.Error
 // Skip reports a check that was not made because the kernel lacks feature.
 // On a kernel that is declared to have it, that is a failure.
 func (t *T) Skip(name, feature, why string) {
-	if slices.Contains(t.features, feature) {
+	if slices.Contains(t.features(), feature) {
 		t.check(name, event.Fail, fmt.Sprintf("skipped (%s), but the kernel is declared to have %s", why, feature))
 		return
 	}
@@ -146,7 +161,7 @@ func (t *T) Skip(name, feature, why string) {
 // Feature says whether the kernel is declared to have the feature. When known
 // is false the host left it to the program to find out.
 func (t *T) Feature(name string) (has, known bool) {
-	return slices.Contains(t.features, name), t.features != nil
+	return slices.Contains(t.features(), name), t.features() != nil
 }
 
 // Metric reports a measured figure; labels may be nil.

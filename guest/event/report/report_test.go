@@ -22,7 +22,7 @@ import (
 func collect(t *testing.T, features []string, run func(*T)) *event.Collector {
 	t.Helper()
 	c := event.NewCollector("prog")
-	p := &T{program: "prog", features: features, send: func(e event.Event) {
+	p := &T{program: "prog", features: func() []string { return features }, send: func(e event.Event) {
 		if err := c.Add(e); err != nil {
 			t.Errorf("Add(%+v) = %v", e, err)
 		}
@@ -50,7 +50,7 @@ func TestVerdicts(t *testing.T) {
 	})
 	want := map[string]event.Verdict{
 		"good": event.Pass, "bad": event.Fail, "stuck": event.Hang, "no-disk": event.Error,
-		"no-fins": event.Skip, "no-wings": event.Fail, "in-time": event.Pass, "panics": event.Fail, "too-late": event.Hang,
+		"no-fins": event.Skip, "no-wings": event.Fail, "in-time": event.Pass, "panics": event.Error, "too-late": event.Hang,
 	}
 	for _, check := range c.Checks {
 		if check.Verdict != want[check.Name] {
@@ -82,7 +82,7 @@ func TestFeature(t *testing.T) {
 		{[]string{"none"}, false, true},
 		{[]string{"fins", "wings"}, true, true},
 	} {
-		p := &T{features: tt.features}
+		p := &T{features: func() []string { return tt.features }}
 		if has, known := p.Feature("wings"); has != tt.has || known != tt.known {
 			t.Errorf("with features %q, Feature(wings) = %v, %v; want %v, %v", tt.features, has, known, tt.has, tt.known)
 		}
@@ -146,5 +146,19 @@ func TestLinesFitTheHost(t *testing.T) {
 	}
 	if err := c.Finish(); err != nil {
 		t.Errorf("Finish() = %v", err)
+	}
+}
+
+// The first event is written without the JSON encoder and must not differ.
+func TestStartLine(t *testing.T) {
+	for _, uptime := range []float64{0, 0.5, 12.345678901, 1e7} {
+		e := event.Event{Kind: event.KindStart, Program: "nop", UptimeS: uptime}
+		want, err := encoded(envelope{Action: "guestevent", Actual: &e})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := startLine(e); string(got) != string(want) {
+			t.Errorf("startLine(%v) = %s; want %s", uptime, got, want)
+		}
 	}
 }
