@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,8 @@ type Progress struct {
 type Builder struct {
 	// Cache is the store's folder, see DefaultCache.
 	Cache string
-	// Jobs is make's -j, the number of CPUs when 0.
+	// Jobs is make's -j; 0 means one more than the host has CPUs, because some
+	// job is always waiting for another process.
 	Jobs int
 	// Source is a local tarball or directory to take a pin from (KERNEL_SRC); for
 	// a git pin, a local repository whose HEAD is taken.
@@ -415,10 +417,7 @@ func (j *job) do(ctx context.Context) (key string, err error) {
 }
 
 func (b *Builder) jobs() int {
-	if b.Jobs > 0 {
-		return b.Jobs
-	}
-	return runtime.NumCPU()
+	return cmp.Or(b.Jobs, runtime.NumCPU()+1)
 }
 
 // makeEnv is make's environment, with ccache between make and gcc when the host

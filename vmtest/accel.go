@@ -154,7 +154,8 @@ func kvmTrouble(ctx context.Context, kernel, initramfs string) (string, error) {
 		return "", err
 	case ctx.Err() != nil:
 		return "", ctx.Err()
-	case out.Boot > 0:
+	case out.Boot > 0 || out.Printed:
+		// A kernel that prints and then fails is the kernel's affair.
 		return "", nil
 	case out.QEMUErr != nil:
 		text, _, _ := strings.Cut(out.QEMUErr.Error(), "\n")

@@ -67,6 +67,9 @@ type outcome struct {
 	// DumpErr why it could not be asked.
 	Dump    string
 	DumpErr error
+	// Died says that the kernel panicked, Reset that the guest ended without
+	// that and without powering itself off.
+	Died, Reset bool
 	// InitExited says that the program ended without powering the guest off.
 	InitExited bool
 	// Printed says that the guest printed at least one byte.
@@ -99,29 +102,43 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 		return nil, err
 	}
 
-	var consoleConn, monitorConn net.Conn
+	port, err := openSerial(tmp)
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	defer port.close()
+	var monitorConn net.Conn
 	reports := make(chan event.Event)
 	stderr := &clipped{}
 	start := time.Now()
 	q, err := qemu.StartContext(ctx, qemu.ArchAMD64,
 		process(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks,
-		console(&consoleConn), monitor(&monitorConn), events(reports),
+		port.options(), monitor(&monitorConn), events(reports),
 		qemu.WithSerialOutput(stderr))
-	for _, conn := range []net.Conn{consoleConn, monitorConn} {
-		if conn != nil {
-			defer conn.Close()
-		}
+	if monitorConn != nil {
+		defer monitorConn.Close()
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("QEMU could not be started: %w", err), log.Close())
 	}
 
-	g := &guest{console: consoleConn, monitor: monitorConn, began: make(chan struct{}), gone: make(chan struct{})}
+	g := &guest{console: port.in, monitor: monitorConn, began: make(chan struct{}), gone: make(chan struct{})}
 	out := &outcome{Command: v.command(), Report: event.NewCollector(v.Program)}
 	var readers sync.WaitGroup
-	readers.Go(func() { io.Copy(log, io.TeeReader(consoleConn, &g.printed)) })
+	readers.Go(func() { port.copyTo(io.MultiWriter(&g.printed, log), g.gone) })
 	readers.Go(func() {
-		for e := range reports {
+		for {
+			var e event.Event
+			more := false
+			select {
+			case e, more = <-reports:
+			case <-g.gone:
+				// The library closes the channel before it says so, unless it was
+				// cancelled before it had begun to listen.
+			}
+			if !more {
+				return
+			}
 			if out.ReportErr != nil {
 				continue
 			}
@@ -153,7 +170,11 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	readers.Wait()
 	out.LogErr = log.Close()
 	out.Printed = g.printed.Load() > 0
-	out.Splats, out.Dump, out.InitExited = w.splats(), w.dump(), w.initExited
+	out.Splats, out.Dump, out.InitExited, out.Died = w.splats(), w.dump(), w.initExited, w.died
+	out.Reset = out.Ending == exited && out.Printed && !w.poweredOff && !w.initExited && !w.died
+	if w.droppedLines && out.LogErr == nil {
+		out.LogErr = errors.New("the kernel could not print everything (printk messages dropped)")
+	}
 	if out.Ending == exited {
 		var exit *exec.ExitError
 		if errors.As(waitErr, &exit) {
@@ -219,7 +240,8 @@ func (v vm) command() string {
 
 // guest is a running VM as the harness sees it.
 type guest struct {
-	console, monitor net.Conn
+	console *os.File
+	monitor net.Conn
 	// printed counts the bytes on the console.
 	printed counter
 	// began is closed at the program's first event, gone when QEMU has ended

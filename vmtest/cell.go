@@ -81,4 +81,6 @@ type finding struct {
 	expected bool
 	reason   string
 	checks   []results.Check
+	// ended says that the program came to its end, so that it has reported all.
+	ended bool
 }

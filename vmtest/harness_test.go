@@ -51,13 +51,19 @@ func base(t testing.TB) CellSpec {
 // hostileInitramfs holds nothing but testdata/hostile as its init.
 func hostileInitramfs(t testing.TB) string {
 	t.Helper()
-	init := filepath.Join(t.TempDir(), "hostile")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", init, "./testdata/hostile")
+	return initramfsOf(t, staticGo(t, "./testdata/hostile"))
+}
+
+// staticGo builds a static Go program.
+func staticGo(t testing.TB, pkg string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "init")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return initramfsOf(t, init)
+	return file
 }
 
 // initramfsOf holds nothing but an init.

@@ -2,7 +2,6 @@ package vmtest
 
 import (
 	"fmt"
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -16,8 +15,8 @@ type Selection struct {
 	Programs []string
 	// Accel is auto (default), kvm or tcg.
 	Accel string
-	// Jobs is how many cells run at once, one per CPU by default; make gets the
-	// same number. Count is how often each cell is run, once by default.
+	// Jobs is how many cells run at once, and make's -j; 0 means one cell per CPU
+	// and make's default. Count is how often each cell is run, once by default.
 	Jobs, Count int
 	// Cache is the store's folder.
 	Cache string
@@ -41,13 +40,20 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 			s.Set[name] = value
 		}
 	}
-	s.Kernels = words(s.Set["KERNELS"])
-	s.Programs = words(s.Set["PROGRAMS"])
 	s.Variant, s.Accel = s.Set["VARIANT"], s.Set["ACCEL"]
 	s.Pin, s.Patch, s.Tree, s.Rev = s.Set["PIN"], s.Set["PATCH"], s.Set["TREE"], s.Set["REV"]
 	s.Cache, s.Source = s.Set["CACHE"], s.Set["KERNEL_SRC"]
 	var err error
-	if s.Jobs, err = positive("JOBS", s.Set["JOBS"], runtime.NumCPU()); err != nil {
+	if s.Kernels, err = words("KERNELS", s.Set["KERNELS"]); err != nil {
+		return Selection{}, err
+	}
+	if s.Programs, err = words("PROGRAMS", s.Set["PROGRAMS"]); err != nil {
+		return Selection{}, err
+	}
+	if s.Tree != "" && s.Source != "" {
+		return Selection{}, fmt.Errorf("TREE=%s and KERNEL_SRC=%s exclude each other: a tree needs no other source", s.Tree, s.Source)
+	}
+	if s.Jobs, err = positive("JOBS", s.Set["JOBS"], 0); err != nil {
 		return Selection{}, err
 	}
 	if s.Count, err = positive("COUNT", s.Set["COUNT"], 1); err != nil {
@@ -59,8 +65,12 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 	return s, err
 }
 
-func words(list string) []string {
-	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+func words(name, list string) ([]string, error) {
+	all := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+	if list != "" && len(all) == 0 {
+		return nil, fmt.Errorf("%s=%q names nothing; leave it out to take all", name, list)
+	}
+	return all, nil
 }
 
 func positive(name, value string, without int) (int, error) {

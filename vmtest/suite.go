@@ -1,6 +1,7 @@
 package vmtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type Plan struct {
 	// Cells are in the order in which they start: the slowest program first.
 	Cells []CellSpec
 
+	cache  string
 	jobs   int
 	record results.Run
 	writer *results.Writer
@@ -38,6 +40,8 @@ type Plan struct {
 	// which they came; madeErr is why there will not be more.
 	ready   []*kernel.Built
 	madeErr error
+	// broken is a kernel that its patches kept from being built.
+	broken *results.Kernel
 	// initramfs and accel are set before the first kernel is ready.
 	initramfs string
 	accel     Accel
@@ -90,7 +94,7 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 		return nil, err
 	}
 	ctx, stop := context.WithCancelCause(ctx)
-	p := &Plan{jobs: sel.Jobs, stop: stop, made: make(chan struct{}), record: results.Run{
+	p := &Plan{cache: sel.Cache, jobs: cmp.Or(sel.Jobs, runtime.NumCPU()), stop: stop, made: make(chan struct{}), record: results.Run{
 		Command:   os.Args,
 		Selection: sel.Set,
 		Host:      host(),
@@ -115,6 +119,12 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 // uses all processors. The cells of a kernel run while the next one is built.
 func (p *Plan) make(ctx context.Context, sel Selection, specs []kernel.Spec, variant kernel.Variant, progress func(kernel.Progress)) {
 	defer close(p.made)
+	if progress == nil {
+		progress = func(kernel.Progress) {}
+	}
+	if sel.Tree != "" && kernel.Dirty(ctx, sel.Tree) {
+		progress(kernel.Progress{Step: "note: uncommitted changes in " + sel.Tree + " are not tested"})
+	}
 	var initramfs sync.WaitGroup
 	initramfs.Go(func() {
 		var err error
@@ -127,6 +137,7 @@ func (p *Plan) make(ctx context.Context, sel Selection, specs []kernel.Spec, var
 	for i := 0; err == nil && i < len(specs); i++ {
 		var built *kernel.Built
 		built, err = b.Build(ctx, specs[i], variant)
+		p.recordBroken(err, specs[i], variant)
 		initramfs.Wait()
 		if i == 0 && err == nil && ctx.Err() == nil {
 			p.accel, err = ChooseAccel(ctx, sel.Accel, sel.Cache, built.Vmlinux, p.initramfs)
@@ -146,6 +157,23 @@ func (p *Plan) make(ctx context.Context, sel Selection, specs []kernel.Spec, var
 		p.madeErr = context.Cause(ctx)
 	}
 	p.changed.Broadcast()
+}
+
+// recordBroken records a kernel whose patches broke the build: a finding about
+// the kernel, unlike everything else that can stop a build.
+func (p *Plan) recordBroken(err error, spec kernel.Spec, variant kernel.Variant) {
+	var refused *kernel.BuildError
+	if !errors.As(err, &refused) || !refused.Patched || !refused.BaseBuilt {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	broken := kernelRecord(&kernel.Built{Spec: spec, Variant: variant.Name})
+	broken.BuildError = refused.Error()
+	p.broken = &broken
+	if p.writer != nil {
+		p.writer.AddKernel(broken)
+	}
 }
 
 // applyAll finds a patch that does not apply before minutes go into building
@@ -195,7 +223,7 @@ func (p *Plan) Kernels() ([]*kernel.Built, error) {
 // declaredFeatures are what the programs must not skip, and nil where nobody
 // declared anything: for a patch or a tree of the user's own.
 func declaredFeatures(s kernel.Spec) []string {
-	if s.Tree != "" || s.Name == kernel.Patched {
+	if s.Name == kernel.Patched || s.Tree != "" && len(s.Series) == 0 {
 		return nil
 	}
 	return append([]string{}, s.Features...)
@@ -243,6 +271,11 @@ func (p *Plan) Begin(ctx context.Context) error {
 	}
 	for _, b := range p.ready {
 		p.recordKernel(b)
+	}
+	if p.broken != nil {
+		if err := p.writer.AddKernel(*p.broken); err != nil {
+			return err
+		}
 	}
 	for range p.jobs {
 		go func() {
@@ -344,7 +377,7 @@ func (p *Plan) End(ctx context.Context) error {
 	if p.writer == nil {
 		return nil
 	}
-	if ctx.Err() != nil || p.madeErr != nil {
+	if ctx.Err() != nil || p.madeErr != nil && p.broken == nil {
 		return p.writer.Finish(results.Interrupted)
 	}
 	return p.writer.Finish(results.Finished)
@@ -355,7 +388,7 @@ func (p *Plan) End(ctx context.Context) error {
 // build's; what the kernels did is in the record.
 func (p *Plan) Run(ctx context.Context, onCell func(results.Cell)) (dir string, err error) {
 	if err := p.Begin(ctx); err != nil {
-		return "", err
+		return "", errors.Join(err, p.End(ctx))
 	}
 	var wait sync.WaitGroup
 	var mu sync.Mutex
@@ -390,8 +423,12 @@ func (p *Plan) Shell(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
+	initramfs, err := BuildInitramfs(ctx, p.cache, shellCommands...)
+	if err != nil {
+		return err
+	}
 	s := p.Cells[0]
-	s.Image, s.Initramfs, s.Accel = built[len(built)-1].Vmlinux, p.initramfs, p.accel
+	s.Image, s.Initramfs, s.Accel = built[len(built)-1].Vmlinux, initramfs, p.accel
 	s.Program.Name = "gosh"
 	cmd := exec.CommandContext(ctx, "sh", "-c", s.vm().command())
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = tmp, os.Stdin, os.Stdout, os.Stderr

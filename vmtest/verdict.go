@@ -37,29 +37,32 @@ func judge(out *outcome, err error, s CellSpec) finding {
 	}
 	f.consoleChecks(out)
 	f.deadlineCheck(out, s)
+	if out.Reset {
+		f.checks = append(f.checks, results.Check{Check: event.Check{Name: "reset", Verdict: event.Crash,
+			Detail: "the guest reset itself without a word, as a processor does after a triple fault"}})
+	}
 	var verdicts []event.Verdict
 	for _, c := range f.checks {
 		verdicts = append(verdicts, c.Verdict)
 	}
-	whole := out.ReportErr == nil && out.LogErr == nil
-	if f.kernelStopped(out) || whole {
-		f.verdict = event.Worst(verdicts...)
-		if f.verdict == event.Error && len(verdicts) == 0 {
-			f.reason = "the program reported no check"
+	f.ended = out.Report.Ended != nil && !kernelStopped(out)
+	f.verdict = event.Worst(verdicts...)
+	if trouble := errors.Join(out.ReportErr, out.LogErr); trouble != nil && !kernelStopped(out) {
+		f.reason = trouble.Error()
+		if note := lastWords(out); note != "" {
+			f.reason += "; " + note
 		}
-		return f
-	}
-	f.verdict, f.reason = event.Error, errors.Join(out.ReportErr, out.LogErr).Error()
-	if note := lastWords(out); note != "" {
-		f.reason += "; " + note
+		f.verdict = event.Worst(f.verdict, event.Error)
+	} else if len(verdicts) == 0 {
+		f.reason = "the program reported no check"
 	}
 	return f
 }
 
 // kernelStopped says that the kernel itself is the reason why the report is
-// not whole.
-func (f *finding) kernelStopped(out *outcome) bool {
-	return len(out.Splats) > 0 || out.Ending != exited
+// not whole. A complaint alone is not: after a WARNING it goes on.
+func kernelStopped(out *outcome) bool {
+	return out.Died || out.Reset || out.Ending != exited
 }
 
 // consoleChecks adds a check for each of the kernel's complaints.
