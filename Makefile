@@ -9,19 +9,20 @@ PATCHPROOF := bin/patchproof
 BUILD := CGO_ENABLED=0 $(GO) build -o $(PATCHPROOF) ./cmd/patchproof
 
 .PHONY: help
-help:
-	@$(BUILD) && $(PATCHPROOF) help-make
+help: ## this list
+	@echo 'Targets:'; sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' Makefile | expand -t 12 | sed 's/^/  /'; \
+	echo 'Variables, also as environment:'; sed -n 's/^| `\([A-Z_]*\)`[^|]*|[^|]*| \(.*\) |$$/\1\t\2/p; s/^| `TREE`, `REV` |[^|]*| \(.*\) |$$/TREE, REV\t\1/p' README.md | expand -t 12 | sed 's/^/  /; s/`//g'
 
 .PHONY: deps
-deps: command
+deps: command ## install the system packages that are missing (root, apt)
 	@$(PATCHPROOF) deps
 
 .PHONY: build
-build: command
+build: command ## build the selected kernels
 	@$(PATCHPROOF) build
 
 .PHONY: shell
-shell: command
+shell: command ## boot the last selected kernel with a shell
 	@$(PATCHPROOF) shell
 
 .PHONY: command
@@ -48,15 +49,15 @@ endif
 endif
 
 .PHONY: vmtest
-vmtest:
-	@exit $(CODE)
+vmtest: ## the main job: fetch, build, boot, report
+	@exit $(or $(CODE),2)
 
 # Checks first, then unit tests with the race detector, then the suite on real kernels.
 .PHONY: test
-test: deps check unit suite
+test: deps check unit suite ## all tests, real kernels included
 
 .PHONY: check
-check:
+check: ## formatting, vet, staticcheck, actionlint
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w):" $$unformatted; exit 1; fi
 	$(GO) vet ./...
@@ -64,13 +65,13 @@ check:
 	$(GO) tool actionlint
 
 .PHONY: unit
-unit:
+unit: ## unit tests with the race detector
 	$(GO) test -race -short ./...
 
 .PHONY: suite
-suite:
-	$(GO) test -timeout 60m -v ./kernel ./vmtest
+suite: ## the tests that build and boot kernels
+	$(GO) test -count=1 -p 1 -timeout 60m -v ./kernel ./cmd/patchproof ./vmtest
 
 .PHONY: clean
-clean:
+clean: ## remove bin/ and results/out/
 	rm -rf bin results/out

@@ -31,6 +31,9 @@ func Answer(r *Run) string {
 // everything is worth no word of its own beside a kernel held against it.
 func (r *Run) kernelAnswer(t table, col column) []string {
 	tallies := t.tallies[col]
+	if r.kernel(col).BuildError != "" {
+		return []string{t.title(col) + ": DOES NOT BUILD, and its base does"}
+	}
 	if len(tallies) == 0 {
 		return []string{t.title(col) + ": not run"}
 	}

@@ -94,6 +94,9 @@ type Kernel struct {
 	BuildS  float64 `json:"build_s"`
 	// Features are those that the line-up declares, which no program may skip.
 	Features []string `json:"features"`
+	// BuildError says how the patches broke the build, when they did: such a
+	// kernel has no image and no cells.
+	BuildError string `json:"build_error,omitempty"`
 }
 
 // Cell is one program run once on one kernel in its own VM.
@@ -143,12 +146,17 @@ func (c Cell) blamesKernel() bool {
 }
 
 // ExitCode judges the run as DESIGN.md's contract says: 1 when a verdict about
-// a kernel was unexpected; else 2 when the harness failed a cell, ran none or
+// a kernel was unexpected, or its patches broke the build; else 2 when the harness failed a cell, ran none or
 // did not finish; else 0.
 func (r *Run) ExitCode() int {
 	code := 0
 	if r.Status != Finished || len(r.Cells) == 0 {
 		code = 2
+	}
+	for _, k := range r.Kernels {
+		if k.BuildError != "" {
+			return 1
+		}
 	}
 	for _, c := range r.Cells {
 		if c.blamesKernel() {

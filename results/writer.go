@@ -86,6 +86,11 @@ func (w *Writer) Dir() string { return w.dir }
 func (w *Writer) AddKernel(k Kernel) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for _, list := range []*[]string{&k.Series, &k.PatchIDs, &k.Features} {
+		if *list == nil {
+			*list = []string{}
+		}
+	}
 	w.run.Kernels = append(w.run.Kernels, k)
 	return w.write()
 }

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"patchproof/kernel"
 )
@@ -45,9 +47,9 @@ func ensureTools(ctx context.Context, t *terminal) error {
 	}
 	install := append([]string{"install", "--yes", "--no-install-recommends"}, packages...)
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("missing: %s; run: sudo apt-get %s", strings.Join(why, ", "), strings.Join(install, " "))
+		return fmt.Errorf("missing: %s; run: sudo apt-get update && sudo apt-get %s", strings.Join(why, ", "), strings.Join(install, " "))
 	}
-	t.printf("Installing %s\n", strings.Join(packages, " "))
+	t.printf("Installing %s (this takes a minute or two)\n", strings.Join(packages, " "))
 	// Package lists may be missing or old; if they cannot be renewed, what is
 	// there may still do.
 	update := apt(ctx, "update")
@@ -60,6 +62,9 @@ func ensureTools(ctx context.Context, t *terminal) error {
 func apt(ctx context.Context, args ...string) error {
 	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"--quiet"}, args...)...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	// Killed outright, it would leave dpkg's database half written.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = time.Minute
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("apt-get %s: %w\n%s", strings.Join(args, " "), err, lastLines(out, 8))
 	}

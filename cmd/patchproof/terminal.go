@@ -51,15 +51,23 @@ func (t *terminal) printf(format string, args ...any) {
 	fmt.Fprintf(t.out, format, args...)
 }
 
+// errorf writes trouble that is not the end of the command.
+func (t *terminal) errorf(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.endBar()
+	fmt.Fprintf(t.err, "patchproof: "+format, args...)
+}
+
 // progress shows one step of preparing a kernel.
 func (t *terminal) progress(p kernel.Progress) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	step := p.Step + " " + p.Kernel
+	step := describe(p)
 	if step != t.step {
 		t.endBar()
 		t.step, t.lastLine = step, time.Now()
-		fmt.Fprintln(t.err, describe(p))
+		fmt.Fprintln(t.err, step)
 	}
 	if p.Total == 0 || p.Done == 0 {
 		return
@@ -115,7 +123,8 @@ func describe(p kernel.Progress) string {
 	if text == "" {
 		text = p.Step
 	}
-	if p.Kernel != "" {
+	// A source serves all kernels.
+	if p.Kernel != "" && p.Step != kernel.StepFetch && p.Step != kernel.StepUnpack {
 		text = p.Kernel + ": " + text
 	}
 	if p.Note != "" {

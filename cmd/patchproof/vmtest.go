@@ -79,8 +79,11 @@ func (c vmtestCmd) Run(ctx context.Context, t *terminal) error {
 	if reportErr := report(t, run); reportErr != nil {
 		return reportErr
 	}
-	if err != nil {
+	if err != nil && run.ExitCode() != exitUnexpected {
 		return err
+	}
+	if err != nil {
+		t.errorf("%v\n", err)
 	}
 	switch run.ExitCode() {
 	case exitUnexpected:

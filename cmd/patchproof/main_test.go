@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"patchproof/kernel"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"patchproof": main})
+}
+
+// TestScripts runs the command as a user would; the scripts read like a manual
+// of what it says to bad input. Those in testdata/real need kernels, and find
+// them in the suite's cache.
+func TestScripts(t *testing.T) {
+	t.Run("script", func(t *testing.T) { runScripts(t, "testdata/script") })
+	t.Run("real", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("it builds and boots kernels")
+		}
+		runScripts(t, "testdata/real")
+	})
+}
+
+func runScripts(t *testing.T, dir string) {
+	checkout, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := os.Getenv("CACHE")
+	if cache == "" {
+		if cache, err = kernel.DefaultCache(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: dir,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("CHECKOUT", checkout)
+			env.Setenv("STORE", cache)
+			for _, name := range []string{"PATH", "GOCACHE", "GOPATH", "GOMODCACHE", "GOFLAGS", "GOPROXY", "KERNEL_SRC"} {
+				env.Setenv(name, os.Getenv(name))
+			}
+			// The Go build cache is the user's; HOME is the script's own.
+			home, err := os.UserHomeDir()
+			if err != nil {
+				return err
+			}
+			if os.Getenv("GOPATH") == "" {
+				env.Setenv("GOPATH", filepath.Join(home, "go"))
+			}
+			if os.Getenv("GOCACHE") == "" {
+				userCache, err := os.UserCacheDir()
+				if err != nil {
+					return err
+				}
+				env.Setenv("GOCACHE", filepath.Join(userCache, "go-build"))
+			}
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits},
+	})
+}
+
+// exits runs a command and compares its exit code: exits 2 patchproof vmtest.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits code command ...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	if err != nil {
+		got = strings.TrimPrefix(err.Error(), "exit status ")
+	}
+	if got != args[0] {
+		ts.Fatalf("%s ended with %s; want %s", strings.Join(args[1:], " "), got, args[0])
+	}
+}
+
+func TestInterruptedBeforeAnything(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var stdout, stderr strings.Builder
+	if code := run(ctx, []string{"build", "--cache", t.TempDir()}, &stdout, &stderr); code != exitTrouble || !strings.Contains(stderr.String(), "interrupted") {
+		t.Errorf("run with a cancelled context = %d, %q; want %d and that it was interrupted", code, stderr.String(), exitTrouble)
+	}
+}
