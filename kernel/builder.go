@@ -196,7 +196,7 @@ func (b *Builder) withTree(ctx context.Context, spec Spec, f func(tree) error) e
 	if err := b.store().writable(); err != nil {
 		return err
 	}
-	release, err := b.store().use(ctx)
+	release, err := b.store().Use(ctx)
 	if err != nil {
 		return err
 	}

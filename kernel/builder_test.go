@@ -275,7 +275,7 @@ func TestGC(t *testing.T) {
 			t.Errorf("%s is there: %v; want %v (removed: %v)", path, err == nil, want, removed)
 		}
 	}
-	release, err := s.use(t.Context())
+	release, err := s.Use(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,15 +43,14 @@ const builtFile = "built.json"
 
 // record is what built.json holds: Built without what is specific to this run.
 type record struct {
-	Kernel, Variant    string
-	Image              string // file name of the boot image
-	Size               int64  // of the boot image, bytes
-	Commit, Tree       string
-	ConfigHash         string
-	Compiler           string
-	Objects            int
-	BuildS             float64
-	PatchIDs, Subjects []string
+	Kernel, Variant string
+	Image           string // file name of the boot image
+	Size            int64  // of the boot image, bytes
+	Commit, Tree    string
+	ConfigHash      string
+	Compiler        string
+	Objects         int
+	BuildS          float64
 }
 
 func (s Store) kernelDir(key string) string { return filepath.Join(s.Dir, kernelsDir, key) }
@@ -203,8 +202,12 @@ func (s Store) lock(ctx context.Context, file, about string, waiting func(holder
 	}, nil
 }
 
-// use takes the store's own lock, shared: GC waits for nobody and says so.
-func (s Store) use(ctx context.Context) (func(), error) {
+// Use takes the store's own lock, shared, as long as something in the store is
+// needed: GC then removes nothing and says so.
+func (s Store) Use(ctx context.Context) (release func(), err error) {
+	if err := s.writable(); err != nil {
+		return nil, err
+	}
 	lock := flock.New(filepath.Join(s.Dir, "lock"))
 	if _, err := lock.TryRLockContext(ctx, lockRetry); err != nil {
 		if ctx.Err() != nil {

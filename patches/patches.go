@@ -116,7 +116,12 @@ func Read(path string) (Series, error) {
 	if err != nil {
 		return Series{}, err
 	}
-	return Series{Name: stem(path), Path: path, Patches: list}, nil
+	s := Series{Name: stem(path), Path: path, Patches: list}
+	known := strings.TrimSuffix(path, filepath.Ext(path)) + "." + knownIssuesFile
+	if s.Known, err = ReadKnownIssues(known); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return Series{}, err
+	}
+	return s, nil
 }
 
 // stem is a file's name without folder and extension.

@@ -66,7 +66,7 @@ func BuildInitramfs(ctx context.Context, cache string, commands ...string) (stri
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("the cache cannot be written (choose another with CACHE=): %w", err)
 	}
-	lock := flock.New(filepath.Join(dir, "lock"))
+	lock := flock.New(dir + ".lock")
 	if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
 		return "", fmt.Errorf("waiting for another run that builds the initramfs: %w", err)
 	}
@@ -158,7 +158,7 @@ func hashFile(h io.Writer, root, file string) error {
 
 // writeInitramfs builds the archive beside file and renames it into place.
 func writeInitramfs(ctx context.Context, root, file string, commands []string) error {
-	tmp, err := os.MkdirTemp(filepath.Dir(file), "build-")
+	tmp, err := os.MkdirTemp(filepath.Dir(file), "*.tmp")
 	if err != nil {
 		return err
 	}

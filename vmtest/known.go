@@ -34,6 +34,9 @@ func expect(f *finding, s CellSpec) {
 			}
 			seen[n] = true
 			c.KnownIssue = k.Reason
+			if k.Function != "" {
+				c.KnownIssue += " (" + k.Function + ")"
+			}
 			c.Expected = string(c.Verdict) == k.Verdict || k.MayFail && c.Verdict == event.Pass
 			if c.Verdict == event.Pass && !k.MayFail {
 				f.reason = fmt.Sprintf("known issue passed: %s (declared: %s)", c.Name, k.Reason)

@@ -32,6 +32,8 @@ type Plan struct {
 	// stop ends what is still being made; made is closed then.
 	stop context.CancelCauseFunc
 	made chan struct{}
+	// release lets the cache be pruned again; it is set when made is closed.
+	release func()
 
 	// mu guards what follows, changed tells that some of it is new.
 	mu      sync.Mutex
@@ -119,6 +121,15 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 // uses all processors. The cells of a kernel run while the next one is built.
 func (p *Plan) make(ctx context.Context, sel Selection, specs []kernel.Spec, variant kernel.Variant, progress func(kernel.Progress)) {
 	defer close(p.made)
+	release, err := kernel.Store{Dir: sel.Cache}.Use(ctx)
+	if err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.madeErr = err
+		p.changed.Broadcast()
+		return
+	}
+	p.release = release
 	if progress == nil {
 		progress = func(kernel.Progress) {}
 	}
@@ -133,7 +144,7 @@ func (p *Plan) make(ctx context.Context, sel Selection, specs []kernel.Spec, var
 		}
 	})
 	b := kernel.Builder{Cache: sel.Cache, Jobs: sel.Jobs, Source: sel.Source, Progress: progress}
-	err := applyAll(ctx, b, specs, variant)
+	err = applyAll(ctx, b, specs, variant)
 	for i := 0; err == nil && i < len(specs); i++ {
 		var built *kernel.Built
 		built, err = b.Build(ctx, specs[i], variant)
@@ -370,6 +381,9 @@ func (p *Plan) Start(s CellSpec) func() (results.Cell, error) {
 func (p *Plan) End(ctx context.Context) error {
 	p.stop(nil)
 	<-p.made
+	if p.release != nil {
+		defer p.release()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true
