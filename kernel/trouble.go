@@ -18,5 +18,6 @@ func isLocalTrouble(err error) bool {
 			return true
 		}
 	}
-	return false
+	// git fast-import's own words for ENOSPC.
+	return strings.Contains(err.Error(), "Out of diskspace")
 }
