@@ -131,3 +131,22 @@ func TestWire(t *testing.T) {
 		t.Errorf("Marshal(check) = %s; want %s", got, want)
 	}
 }
+
+func TestCollectorIsBounded(t *testing.T) {
+	c := NewCollector("nop")
+	if err := c.Add(Event{Kind: KindStart, Program: "nop"}); err != nil {
+		t.Fatal(err)
+	}
+	for seq := 1; ; seq++ {
+		err := c.Add(Event{Seq: seq, Kind: KindMetric, Metric: &Metric{Name: "flood"}})
+		if seq < maxEvents && err != nil {
+			t.Fatalf("Add of event %d = %v", seq, err)
+		}
+		if seq == maxEvents {
+			if err == nil || !strings.Contains(err.Error(), "gone wild") {
+				t.Errorf("Add of event %d = %v; want that there are too many", seq, err)
+			}
+			return
+		}
+	}
+}
