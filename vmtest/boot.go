@@ -123,7 +123,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	}
 
 	g := &guest{console: port.in, monitor: monitorConn, began: make(chan struct{}), gone: make(chan struct{})}
-	out := &outcome{Command: v.command(), Report: event.NewCollector(v.Program)}
+	out := &outcome{Command: v.command(eventsFile()), Report: event.NewCollector(v.Program)}
 	var readers sync.WaitGroup
 	readers.Go(func() { port.copyTo(io.MultiWriter(&g.printed, log), g.gone) })
 	readers.Go(func() {
@@ -208,13 +208,18 @@ func (v vm) disks(dir string) (qemu.Fn, error) {
 	return qemu.All(attach...), nil
 }
 
-// command is a line for a shell that boots the same guest by hand: the console
-// on the terminal, the events in a file.
-func (v vm) command() string {
-	fns := []qemu.Fn{bare(qemuBinary), v.Machine.options(), v.Boot.options(), endOnPanic(), qemu.WithQEMUArgs(
-		"-serial", "mon:stdio",
+// eventsFile keeps the program's report in a file. Without it a program prints
+// its report and leaves the guest on.
+func eventsFile() qemu.Fn {
+	return qemu.WithQEMUArgs(
 		"-device", "virtio-serial", "-chardev", "file,id=events,path=events.json",
-		"-device", "virtserialport,chardev=events,name="+event.Port)}
+		"-device", "virtserialport,chardev=events,name="+event.Port)
+}
+
+// command is a line for a shell that boots the same guest by hand, with the
+// console on the terminal.
+func (v vm) command(report qemu.Fn) string {
+	fns := []qemu.Fn{bare(qemuBinary), v.Machine.options(), v.Boot.options(), endOnPanic(), qemu.WithQEMUArgs("-serial", "mon:stdio"), report}
 	var line []string
 	for i, d := range v.Devices {
 		image := fmt.Sprintf("disk%d.img", i)

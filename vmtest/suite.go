@@ -426,7 +426,8 @@ func (p *Plan) Run(ctx context.Context, onCell func(results.Cell)) (dir string, 
 }
 
 // Shell boots the last kernel of the selection with a shell on the harness's
-// own terminal, by the very command that a cell's record gives.
+// own terminal, by the command that a cell's record gives but for the events, so
+// that programs print their results.
 func (p *Plan) Shell(ctx context.Context) error {
 	built, err := p.Kernels()
 	if err != nil {
@@ -444,7 +445,7 @@ func (p *Plan) Shell(ctx context.Context) error {
 	s := p.Cells[0]
 	s.Image, s.Initramfs, s.Accel = built[len(built)-1].Vmlinux, initramfs, p.accel
 	s.Program.Name = "gosh"
-	cmd := exec.CommandContext(ctx, "sh", "-c", s.vm().command())
+	cmd := exec.CommandContext(ctx, "sh", "-c", s.vm().command(nil))
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = tmp, os.Stdin, os.Stdout, os.Stderr
 	return cmd.Run()
 }
