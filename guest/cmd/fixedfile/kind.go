@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -250,13 +251,18 @@ func holdBlocked(r *uring.Ring, _ string) error {
 	if err != nil {
 		return err
 	}
+	// A worker that an earlier ring left there must not be taken for this one's.
+	before := machine.KernelTasksIn("pipe_read")
 	*r.Next() = uring.SQE{Opcode: uring.OpRead, Flags: uring.SQEFixedFile | uring.SQEAsync, Addr: uring.Address(buf), Len: 4096}
 	if err := submitPending(r, 1); err != nil {
 		return err
 	}
 	return await(time.Now().Add(exitLimit), func() error {
-		if len(machine.KernelTasksIn("pipe_read")) == 0 {
-			return errors.New("no worker thread is in pipe_read")
+		fresh := slices.ContainsFunc(machine.KernelTasksIn("pipe_read"), func(task machine.Task) bool {
+			return !slices.ContainsFunc(before, func(old machine.Task) bool { return old.TID == task.TID })
+		})
+		if !fresh {
+			return errors.New("no worker thread of the ring is in pipe_read")
 		}
 		return nil
 	})
