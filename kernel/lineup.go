@@ -319,7 +319,7 @@ func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
 	}
 	var known []patches.KnownIssue
 	if pin.Known != "" {
-		root, err := checkout()
+		root, err := Checkout()
 		if err != nil {
 			return nil, Variant{}, err
 		}
@@ -376,16 +376,16 @@ func readSeries(path string) (patches.Series, error) {
 	if filepath.IsAbs(path) {
 		return patches.Read(path)
 	}
-	root, err := checkout()
+	root, err := Checkout()
 	if err != nil {
 		return patches.Series{}, err
 	}
 	return patches.Read(filepath.Join(root, "patches", path))
 }
 
-// checkout finds patchproof's own folder, where patches/ lies, from the working
+// Checkout finds patchproof's own folder, where patches/ lies, from the working
 // directory upwards: a command is started at the top, tests in their package.
-func checkout() (string, error) {
+func Checkout() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {
 		return "", err

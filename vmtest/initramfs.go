@@ -26,6 +26,8 @@ import (
 	"github.com/u-root/mkuimage/uimage/initramfs"
 	"github.com/u-root/uio/llog"
 	"github.com/u-root/uio/ulog"
+
+	"patchproof/kernel"
 )
 
 // module is the import path of this repository's module.
@@ -50,7 +52,7 @@ const buildTag = "goshsmall"
 // Its key covers the Go version, the versions of all modules, the guest
 // sources and the recipe, so an unchanged checkout only hashes some files.
 func BuildInitramfs(ctx context.Context, cache string, commands ...string) (string, error) {
-	root, err := moduleRoot()
+	root, err := kernel.Checkout()
 	if err != nil {
 		return "", err
 	}
@@ -78,23 +80,6 @@ func BuildInitramfs(ctx context.Context, cache string, commands ...string) (stri
 		return "", fmt.Errorf("the initramfs could not be built: %w", err)
 	}
 	return file, nil
-}
-
-// moduleRoot finds the checkout that the process runs in.
-func moduleRoot() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for start := dir; ; dir = filepath.Dir(dir) {
-		text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err == nil && strings.HasPrefix(string(text), "module "+module+"\n") {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("%s is not inside a checkout of %s, whose guest programs are needed", start, module)
-		}
-	}
 }
 
 // initramfsKey hashes everything that decides the initramfs's content.

@@ -264,7 +264,7 @@ func (s CellSpec) Name() string {
 // Begin waits for the first kernel, creates the run's folder below results/out
 // of the checkout and lets cells start.
 func (p *Plan) Begin(ctx context.Context) error {
-	root, err := moduleRoot()
+	root, err := kernel.Checkout()
 	if err != nil {
 		return err
 	}
