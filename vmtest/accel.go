@@ -145,7 +145,11 @@ func kvmTrouble(ctx context.Context, kernel, initramfs string) (string, error) {
 	defer os.RemoveAll(tmp)
 	probe, cancel := context.WithTimeout(ctx, probePatience)
 	defer cancel()
-	s := CellSpec{Program: Programs()[0], Image: kernel, Initramfs: initramfs, Accel: Accel{Name: kvm}, Scale: 1, Console: filepath.Join(tmp, "console.log")}
+	program, err := selectPrograms([]string{"nop"}, "")
+	if err != nil {
+		return "", err
+	}
+	s := CellSpec{Program: program[0], Image: kernel, Initramfs: initramfs, Accel: Accel{Name: kvm}, Scale: 1, Console: filepath.Join(tmp, "console.log")}
 	v := s.vm()
 	v.enough = cancel
 	out, err := v.run(probe)

@@ -2,6 +2,7 @@ package vmtest
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"patchproof/guest/event"
@@ -41,6 +42,7 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 		Variant:   s.Variant,
 		Program:   s.Program.Name,
 		Iteration: s.Iteration,
+		Mode:      string(s.Program.Mode),
 		Verdict:   f.verdict,
 		Expected:  f.expected,
 		Reason:    f.reason,
@@ -61,16 +63,20 @@ func (s CellSpec) vm() vm {
 		features = strings.Join(s.Features, ",")
 	}
 	return vm{
-		Machine: machine{Accel: s.Accel.Name, CPUs: s.Program.CPUs, MemoryMiB: s.Program.MemoryMiB},
+		Machine: machine{Accel: s.accel(), Mode: s.Program.Mode, CPUs: s.Program.CPUs, MemoryMiB: s.Program.MemoryMiB},
 		Boot: bootFrom{
 			Kernel:    s.Image,
 			Initramfs: s.Initramfs,
-			Append:    append([]string{"uroot.uinitargs=" + s.Program.Name, "patchproof.features=" + features}, s.Program.Append...),
+			Append: append([]string{
+				"uroot.uinitargs=" + s.Program.command(),
+				"patchproof.features=" + features,
+				fmt.Sprintf("patchproof.scale=%g", s.scale()),
+			}, s.Program.Append...),
 		},
 		Devices:      s.Program.Devices,
-		Program:      s.Program.Name,
-		BootDeadline: deadline(bootDeadline, s.Accel.Name, s.Scale),
-		Deadline:     deadline(s.Program.Deadline, s.Accel.Name, s.Scale),
+		Program:      s.Program.command(),
+		BootDeadline: s.deadline(bootDeadline),
+		Deadline:     s.deadline(s.Program.Deadline),
 		Console:      s.Console,
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hugelgupf/vmtest/qemu"
@@ -47,6 +48,7 @@ func bare(command string) qemu.Fn {
 // (-nodefaults), no SATA, SMBus and USB controllers, no vmport, no HPET.
 type machine struct {
 	Accel     string
+	Mode      Mode
 	CPUs      int
 	MemoryMiB int
 }
@@ -58,12 +60,38 @@ func (m machine) options() qemu.Fn {
 		}
 		o.AppendQEMU("-nodefaults", "-no-user-config", "-display", "none",
 			"-machine", "q35,vmport=off,sata=off,smbus=off,usb=off",
-			"-accel", m.Accel,
+			"-accel", m.accel(),
 			"-smp", fmt.Sprint(m.CPUs),
 			"-m", fmt.Sprint(m.MemoryMiB))
+		switch {
+		case m.Mode == Icount:
+			o.AppendQEMU("-icount", "shift=0,sleep=off")
+		case m.Mode == Singlestep && !oneInsnPerTB():
+			o.AppendQEMU("-singlestep")
+		}
 		return nil
 	}
 }
+
+// accel is QEMU's accelerator with its properties.
+func (m machine) accel() string {
+	if m.Mode == Singlestep && oneInsnPerTB() {
+		return m.Accel + ",one-insn-per-tb=on"
+	}
+	return m.Accel
+}
+
+// oneInsnPerTB says that this QEMU's name for -singlestep is a property of the
+// accelerator: since 8.1, and the only name since 9.0.
+var oneInsnPerTB = sync.OnceValue(func() bool {
+	version, err := FindQEMU(context.Background())
+	if err != nil {
+		return false
+	}
+	var major, minor int
+	fmt.Sscanf(version, "%d.%d", &major, &minor)
+	return major > 8 || major == 8 && minor >= 1
+})
 
 // knownClock tells a kernel how fast the time stamp counter runs, which TCG
 // takes from the host. A guest that has to find out waits for timer interrupts

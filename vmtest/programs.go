@@ -1,6 +1,7 @@
 package vmtest
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,8 +10,11 @@ import (
 
 // Program is a guest program and the machine that it needs.
 type Program struct {
-	// Name is the command's name below guest/cmd.
+	// Name is the row in the matrix.
 	Name string
+	// Command is the command's name below guest/cmd, Name when it is empty: one
+	// command may make several rows.
+	Command string
 	// CPUs and MemoryMiB are the guest's.
 	CPUs, MemoryMiB int
 	// Deadline is how long the program may take from its first event to its
@@ -19,6 +23,32 @@ type Program struct {
 	Devices  []Device
 	// Append are words that it needs on the kernel command line.
 	Append []string
+	// Mode is how the processors are emulated.
+	Mode Mode
+	// Variants are those whose kernels can run it; none means all.
+	Variants []string
+}
+
+// Mode is a way to emulate processors. All but Normal need TCG, and take it
+// where the other programs run under KVM.
+type Mode string
+
+// The modes. Singlestep lets an interrupt in after every instruction, where TCG
+// otherwise takes one between translation blocks only, so that an inlined list
+// operation is never interrupted. Icount makes guest time the number of
+// instructions, the same in every run; it emulates one processor.
+const (
+	Normal     Mode = ""
+	Singlestep Mode = "singlestep"
+	Icount     Mode = "icount"
+)
+
+// command is the guest command that the program runs.
+func (p Program) command() string { return cmp.Or(p.Command, p.Name) }
+
+// runsOn says whether the program can run on kernels of the variant.
+func (p Program) runsOn(variant string) bool {
+	return len(p.Variants) == 0 || slices.Contains(p.Variants, variant)
 }
 
 // Programs returns the guest programs, the slowest first, so that the last
@@ -41,20 +71,41 @@ const bootDeadline = 15 * time.Second
 // about three times slower, and cells share the processors.
 const tcgScale = 4
 
-// deadline scales a deadline to the accelerator and the kernel's variant.
-func deadline(d time.Duration, accel string, variantScale float64) time.Duration {
-	scale := variantScale
-	if accel == tcg {
+// singlestepScale is by how much slower a guest is when each instruction is a
+// translation block of its own.
+const singlestepScale = 6
+
+// scale is what deadlines, and the programs' own limits, are multiplied by.
+func (s CellSpec) scale() float64 {
+	scale := s.Scale
+	if s.accel() == tcg {
 		scale *= tcgScale
 	}
-	return time.Duration(float64(d) * scale)
+	if s.Program.Mode == Singlestep {
+		scale *= singlestepScale
+	}
+	return scale
 }
 
-// selectPrograms returns the named programs, all of them when none is named.
-func selectPrograms(names []string) ([]Program, error) {
+// deadline scales a deadline.
+func (s CellSpec) deadline(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * s.scale())
+}
+
+// accel is the accelerator of the cell.
+func (s CellSpec) accel() string {
+	if s.Program.Mode != Normal {
+		return tcg
+	}
+	return s.Accel.Name
+}
+
+// selectPrograms returns the named programs, when none is named all that run on
+// the variant.
+func selectPrograms(names []string, variant string) ([]Program, error) {
 	all := Programs()
 	if len(names) == 0 {
-		return all, nil
+		return slices.DeleteFunc(all, func(p Program) bool { return !p.runsOn(variant) }), nil
 	}
 	var known []string
 	for _, p := range all {
@@ -63,6 +114,9 @@ func selectPrograms(names []string) ([]Program, error) {
 	for _, name := range names {
 		if !slices.Contains(known, name) {
 			return nil, fmt.Errorf("unknown PROGRAMS %q; known: %s", name, strings.Join(known, ", "))
+		}
+		if p := all[slices.Index(known, name)]; !p.runsOn(variant) {
+			return nil, fmt.Errorf("PROGRAMS=%s needs VARIANT=%s", name, strings.Join(p.Variants, " or "))
 		}
 	}
 	return slices.DeleteFunc(all, func(p Program) bool { return !slices.Contains(names, p.Name) }), nil

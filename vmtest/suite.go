@@ -76,7 +76,7 @@ func resolve(sel Selection) ([]kernel.Spec, kernel.Variant, []Program, error) {
 	if err != nil {
 		return nil, kernel.Variant{}, nil, err
 	}
-	programs, err := selectPrograms(sel.Programs)
+	programs, err := selectPrograms(sel.Programs, variant.Name)
 	if err != nil {
 		return nil, kernel.Variant{}, nil, err
 	}
@@ -444,7 +444,7 @@ func (p *Plan) Shell(ctx context.Context) error {
 	}
 	s := p.Cells[0]
 	s.Image, s.Initramfs, s.Accel = built[len(built)-1].Vmlinux, initramfs, p.accel
-	s.Program.Name = "gosh"
+	s.Program.Name, s.Program.Command = "gosh", ""
 	cmd := exec.CommandContext(ctx, "sh", "-c", s.vm().command(nil))
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = tmp, os.Stdin, os.Stdout, os.Stderr
 	return cmd.Run()

@@ -7,6 +7,7 @@ package machine
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +26,20 @@ func BootOption(key string) (value string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// Patience is a limit scaled to the machine: the host says by how much
+// everything takes longer than under KVM and with a plain kernel.
+func Patience(limit time.Duration) time.Duration {
+	value, ok := BootOption("patchproof.scale")
+	if !ok {
+		return limit
+	}
+	scale, err := strconv.ParseFloat(value, 64)
+	if err != nil || scale < 1 {
+		return limit
+	}
+	return time.Duration(float64(limit) * scale)
 }
 
 // Uptime is the time since the kernel started (CLOCK_BOOTTIME).

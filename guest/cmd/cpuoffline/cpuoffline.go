@@ -25,7 +25,7 @@ const (
 	rounds = 20
 	// limit is when the rounds together count as a hang; they take two to three
 	// seconds on emulated CPUs.
-	limit = 30 * time.Second
+	limit = 10 * time.Second
 	// nops are kept in flight at once, so that a cache's list of available
 	// requests overflows and both counters are above 0.
 	nops = 300
@@ -65,8 +65,8 @@ func run(t *report.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(limit):
-		t.Hang("rounds", fmt.Sprintf("%s\n%s", m.where(limit), machine.StuckTasks()))
+	case <-time.After(machine.Patience(limit)):
+		t.Hang("rounds", fmt.Sprintf("%s\n%s", m.where(machine.Patience(limit)), machine.StuckTasks()))
 		m.report(t)
 		return
 	}

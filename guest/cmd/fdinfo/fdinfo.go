@@ -19,7 +19,7 @@ import (
 const feature = "alloc-cache"
 
 // limit is when a check counts as a hang.
-const limit = 5 * time.Second
+const limit = 2 * time.Second
 
 func run(t *report.T) {
 	possible, err := machine.PossibleCPUs()
@@ -291,7 +291,7 @@ func (c *caches) nvmeReads(cpu int, n uint32) error {
 // settle reads the section until ok accepts it: a completion is visible to the
 // program a moment before its request is freed.
 func (c *caches) settle(ok func([]alloccache.Row) error) error {
-	const patience = time.Second
+	patience := machine.Patience(300 * time.Millisecond)
 	for start := time.Now(); ; time.Sleep(time.Millisecond) {
 		rows, err := c.read()
 		if err != nil {

@@ -20,7 +20,7 @@ import (
 )
 
 // exitLimit is how long a ring may take to go.
-const exitLimit = 3 * time.Second
+const exitLimit = time.Second
 
 // exitWork is the kernel's function that tears a ring down, in a kworker
 // (fs/io_uring.c, queued by io_ring_ctx_wait_and_kill).
@@ -99,9 +99,9 @@ func (s *suite) depart(k kind, way string) *departure {
 		}
 		return nil
 	}
-	d.deadline = time.Now().Add(exitLimit)
+	d.deadline = time.Now().Add(machine.Patience(exitLimit))
 	if err := d.p.leave(way, d.deadline); errors.Is(err, errLate) {
-		s.Hang(d.name+"exits", fmt.Sprintf("after %v: %v\n%s", exitLimit, err, machine.StuckTasks()))
+		s.Hang(d.name+"exits", fmt.Sprintf("after %v: %v\n%s", machine.Patience(exitLimit), err, machine.StuckTasks()))
 	} else {
 		s.Check(d.name+"exits", err)
 	}
@@ -132,7 +132,7 @@ func (s *suite) gone(name string, deadline time.Time) {
 // reportGone reports a hang when the ring has left something behind.
 func (s *suite) reportGone(name string, err error) {
 	if err != nil {
-		s.Hang(name, fmt.Sprintf("after %v: %v\n%s", exitLimit, err, machine.StuckTasks()))
+		s.Hang(name, fmt.Sprintf("after %v: %v\n%s", machine.Patience(exitLimit), err, machine.StuckTasks()))
 		return
 	}
 	s.Check(name, nil)
@@ -212,7 +212,7 @@ func start(k kind, way string) (*process, error) {
 			p.said <- lines.Text()
 		}
 	}()
-	if err := p.hear(saysReady, time.Now().Add(exitLimit)); err != nil {
+	if err := p.hear(saysReady, time.Now().Add(machine.Patience(exitLimit))); err != nil {
 		p.end()
 		return nil, fmt.Errorf("the child could not put requests in flight: %w", err)
 	}

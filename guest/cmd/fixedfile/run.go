@@ -15,7 +15,7 @@ import (
 )
 
 // limit is when a check of registration or data counts as a hang.
-const limit = 5 * time.Second
+const limit = 2 * time.Second
 
 func run(t *report.T) {
 	s := &suite{T: t}
@@ -30,7 +30,7 @@ func run(t *report.T) {
 		}
 		t.Within(limit, k.name+"/register", func() error { return withFiles(k, register) })
 		t.Within(limit, k.name+"/read-write", func() error { return withFiles(k, readWrite) })
-		s.gone(k.name+"/", time.Now().Add(exitLimit)) // the rings of these two
+		s.gone(k.name+"/", time.Now().Add(machine.Patience(exitLimit))) // the rings of these two
 		for _, way := range []string{byClose, byExit, byKill} {
 			s.judge(s.depart(k, way))
 		}

@@ -16,7 +16,7 @@ import (
 
 // limit is when a check counts as a hang; each takes milliseconds, also on an
 // emulated CPU.
-const limit = 5 * time.Second
+const limit = 2 * time.Second
 
 // maxEntries makes a ring that spans many pages; 5.10 allows eight times as many
 // (IORING_MAX_ENTRIES).

@@ -114,7 +114,7 @@ func (t *T) Check(name string, err error) bool {
 }
 
 // Within runs f on a thread of its own and reports it as Check does. When f
-// has not returned after limit the check is a hang, with the kernel stacks of
+// has not returned after limit (see machine.Patience) the check is a hang, with the kernel stacks of
 // the tasks that may be stuck, and f is left behind.
 //
 // The thread ends with f: v5.10 keeps a ring open for every thread that has
@@ -122,6 +122,7 @@ func (t *T) Check(name string, err error) bool {
 // (io_uring_add_task_file, io_uring_flush), so a goroutine that moves between
 // threads would leave its ring behind.
 func (t *T) Within(limit time.Duration, name string, f func() error) bool {
+	limit = machine.Patience(limit)
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked, so that the thread ends
