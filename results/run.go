@@ -105,11 +105,11 @@ type Cell struct {
 	Variant string `json:"variant"`
 	Program string `json:"program"`
 	// Iteration counts from 1 to COUNT.
-	Iteration int           `json:"iteration"`
+	Iteration int `json:"iteration"`
 	// Mode is how the processors were emulated where that is not the usual way:
 	// singlestep or icount, both with TCG.
-	Mode string `json:"mode,omitempty"`
-	Verdict   event.Verdict `json:"verdict"`
+	Mode    string        `json:"mode,omitempty"`
+	Verdict event.Verdict `json:"verdict"`
 	// Expected is false for every verdict that no declaration explains: also
 	// for the pass of a known issue, and always for an error.
 	Expected bool `json:"expected"`
