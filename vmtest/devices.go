@@ -56,7 +56,7 @@ type machine struct {
 func (m machine) options() qemu.Fn {
 	return func(_ *qemu.IDAllocator, o *qemu.Options) error {
 		if m.Accel == tcg {
-			o.AppendKernel(knownClock()...)
+			o.AppendKernel(m.knownClock()...)
 		}
 		o.AppendQEMU("-nodefaults", "-no-user-config", "-display", "none",
 			"-machine", "q35,vmport=off,sata=off,smbus=off,usb=off",
@@ -94,12 +94,19 @@ var oneInsnPerTB = sync.OnceValue(func() bool {
 })
 
 // knownClock tells a kernel how fast the time stamp counter runs, which TCG
-// takes from the host. A guest that has to find out waits for timer interrupts
+// takes from the host, and with icount from the instructions. A guest that has to find out waits for timer interrupts
 // that a busy host delivers late: it then warns and delays wrongly, and takes
 // 0.08 s longer to boot even on an idle one.
-func knownClock() []string {
+func (m machine) knownClock() []string {
 	// tickRate is CONFIG_HZ, Kconfig's default.
 	const tickRate = 250
+	words := func(khz int) []string {
+		return []string{fmt.Sprintf("tsc_early_khz=%d", khz), fmt.Sprintf("lpj=%d", khz*1000/tickRate)}
+	}
+	if m.Mode == Icount {
+		// With shift=0 an instruction is a nanosecond.
+		return words(1_000_000)
+	}
 	text, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return nil
@@ -109,8 +116,7 @@ func knownClock() []string {
 	if err != nil {
 		return nil
 	}
-	khz := int(mhz * 1000)
-	return []string{fmt.Sprintf("tsc_early_khz=%d", khz), fmt.Sprintf("lpj=%d", khz*1000/tickRate)}
+	return words(int(mhz * 1000))
 }
 
 // bootFrom is what the guest boots, and the words of the kernel command line
