@@ -6,6 +6,7 @@ package alloccache
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -40,6 +41,16 @@ type Row struct {
 
 func (r Row) String() string {
 	return fmt.Sprintf("  cpu%d: irq=%d, nr_free=%d, nr_avail=%d", r.CPU, r.IRQ, r.Free, r.Avail)
+}
+
+// Read reads the section in the fdinfo of a ring of this process. The caches
+// belong to the kernel: every ring shows the same ones.
+func Read(ring int) ([]Row, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", ring))
+	if err != nil {
+		return nil, err
+	}
+	return Parse(string(text))
 }
 
 // Parse reads the section out of a whole fdinfo text. The section is the last
@@ -95,18 +106,30 @@ func parseRow(line string) (Row, error) {
 }
 
 // After predicts the row after n requests of its class were in flight at the
-// same time, all taken on its CPU and then freed on it one by one: available
-// requests are taken first, the rest is newly allocated, every freed request
-// becomes available, and when that makes more than Max all of them move to the
-// free list (io_req_cache_alloc, io_req_cache_free, io_req_cache_reclaim).
+// same time, all taken on its CPU and then freed on it one by one.
 func (r Row) After(n int) Row {
-	r.Avail = max(0, r.Avail-n)
+	r = r.take(n)
 	for range n {
-		r.Avail++
-		if r.Avail > Max {
-			r.Free += r.Avail
-			r.Avail = 0
-		}
+		r = r.put(1)
+	}
+	return r
+}
+
+// take is the row after n requests were taken: available ones first
+// (io_req_cache_alloc).
+func (r Row) take(n int) Row {
+	r.Avail = max(0, r.Avail-n)
+	return r
+}
+
+// put is the row after n requests became available at once. When that makes
+// more than Max, all that are available move to the free list
+// (io_req_cache_free, io_req_cache_free_bulk, io_req_cache_reclaim).
+func (r Row) put(n int) Row {
+	r.Avail += n
+	if r.Avail > Max {
+		r.Free += r.Avail
+		r.Avail = 0
 	}
 	return r
 }

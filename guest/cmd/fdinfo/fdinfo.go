@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -100,11 +99,7 @@ type caches struct {
 }
 
 func (c *caches) read() ([]alloccache.Row, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", c.ring))
-	if err != nil {
-		return nil, err
-	}
-	rows, err := alloccache.Parse(string(text))
+	rows, err := alloccache.Read(c.ring)
 	c.seen = append(c.seen, rows...)
 	return rows, err
 }
