@@ -84,13 +84,22 @@ func OnCPU(cpu int, f func() error) error {
 				done <- fmt.Errorf("panic on CPU %d: %v", cpu, r)
 			}
 		}()
-		var set unix.CPUSet
-		set.Set(cpu)
-		if err := unix.SchedSetaffinity(0, &set); err != nil {
-			done <- fmt.Errorf("bind to CPU %d: %w", cpu, err)
+		if err := Bind(cpu); err != nil {
+			done <- err
 			return
 		}
 		done <- f()
 	}()
 	return <-done
+}
+
+// Bind moves the calling thread to the CPU. The goroutine must be locked to it,
+// as it is within OnCPU.
+func Bind(cpu int) error {
+	var set unix.CPUSet
+	set.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return fmt.Errorf("bind to CPU %d: %w", cpu, err)
+	}
+	return nil
 }

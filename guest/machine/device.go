@@ -70,30 +70,42 @@ func NVMePolls() error {
 // NVMeInterrupts counts the interrupts that the disk's I/O queues have raised
 // so far (its admin queue, nvme0q0, is left out).
 func NVMeInterrupts() (uint64, error) {
+	perCPU, err := NVMeInterruptsPerCPU()
+	var total uint64
+	for _, n := range perCPU {
+		total += n
+	}
+	return total, err
+}
+
+// NVMeInterruptsPerCPU counts the same by the CPU that they came to: one count
+// per online CPU, in order.
+func NVMeInterruptsPerCPU() ([]uint64, error) {
 	const path = "/proc/interrupts"
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var total uint64
-	for line := range strings.Lines(string(b)) {
+	header, table, _ := strings.Cut(string(b), "\n")
+	counts := make([]uint64, len(strings.Fields(header)))
+	for line := range strings.Lines(table) {
 		words := strings.Fields(line)
-		if len(words) < 2 {
+		if len(words) <= len(counts) {
 			continue
 		}
 		name := words[len(words)-1]
 		if !strings.HasPrefix(name, "nvme0q") || name == "nvme0q0" {
 			continue
 		}
-		for _, word := range words[1:] {
-			n, err := strconv.ParseUint(word, 10, 64)
+		for i := range counts {
+			n, err := strconv.ParseUint(words[1+i], 10, 64)
 			if err != nil {
-				break
+				return nil, fmt.Errorf("%s: %q: %w", path, line, err)
 			}
-			total += n
+			counts[i] += n
 		}
 	}
-	return total, nil
+	return counts, nil
 }
 
 // Buffer returns n zeroed bytes at the start of a page and outside Go's heap,
@@ -101,7 +113,3 @@ func NVMeInterrupts() (uint64, error) {
 func Buffer(n int) ([]byte, error) {
 	return unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
 }
-
-// DropSlab asks every shrinker of the kernel to free what it can
-// (vm.drop_caches=2).
-func DropSlab() error { return os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0) }

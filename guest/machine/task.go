@@ -85,3 +85,17 @@ func StuckTasks() string {
 	}
 	return b.String()
 }
+
+// Sleeps counts how often the kernel's thread of that name has gone to sleep.
+func Sleeps(name string) (int, error) {
+	comms, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		return 0, err
+	}
+	for _, path := range comms {
+		if comm, err := os.ReadFile(path); err == nil && string(comm) == name+"\n" {
+			return numberIn(filepath.Join(filepath.Dir(path), "status"), "voluntary_ctxt_switches:")
+		}
+	}
+	return 0, fmt.Errorf("no task is called %s", name)
+}

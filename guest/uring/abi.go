@@ -37,20 +37,28 @@ type CQE struct {
 
 // Opcodes (SQE.Opcode).
 const (
-	OpNop         = 0
-	OpReadv       = 1
-	OpWritev      = 2
-	OpFsync       = 3
-	OpReadFixed   = 4
-	OpWriteFixed  = 5
-	OpPollAdd     = 6
-	OpTimeout     = 11
-	OpAsyncCancel = 14
-	OpFilesUpdate = 20
-	OpRead        = 22
-	OpWrite       = 23
-	OpSend        = 26
-	OpRecv        = 27
+	OpNop            = 0
+	OpReadv          = 1
+	OpWritev         = 2
+	OpFsync          = 3
+	OpReadFixed      = 4
+	OpWriteFixed     = 5
+	OpPollAdd        = 6
+	OpPollRemove     = 7
+	OpSendMsg        = 9
+	OpRecvMsg        = 10
+	OpTimeout        = 11
+	OpTimeoutRemove  = 12
+	OpAsyncCancel    = 14
+	OpClose          = 19
+	OpFilesUpdate    = 20
+	OpRead           = 22
+	OpWrite          = 23
+	OpFadvise        = 24
+	OpMadvise        = 25
+	OpSend           = 26
+	OpRecv           = 27
+	OpProvideBuffers = 31
 )
 
 // Flags of a submission (SQE.Flags).
