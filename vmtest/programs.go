@@ -58,6 +58,14 @@ func Programs() []Program {
 	return []Program{
 		{Name: "fixedfile", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"nvme.poll_queues=1"}},
 		{Name: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}},
+		// Writes share one queue and its interrupt, reads have one per CPU.
+		{Name: "accounting", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
+			Append: []string{"nvme.poll_queues=1", "nvme.write_queues=1", "slab_nomerge"}},
+		// Little memory, so that it is soon taken.
+		{Name: "shrinker", Command: "accounting", CPUs: 2, MemoryMiB: 256, Deadline: 60 * time.Second, Devices: []Device{nvme},
+			Append: []string{"patchproof.part=shrinker", "slab_nomerge"}},
+		// Nothing is measured on a debug kernel.
+		{Name: "cost", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Mode: Icount, Variants: []string{"plain"}},
 		{Name: "nop", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second},
 		{Name: "fdinfo", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}},
 	}

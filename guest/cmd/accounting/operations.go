@@ -1,0 +1,110 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"patchproof/guest/machine"
+	"patchproof/guest/uring"
+)
+
+// operation is an opcode that can be queued behind a poll.
+type operation struct {
+	name string
+	request
+	// prepare, when it is set, is called with the ring before.
+	prepare func(*uring.Ring) error
+}
+
+// operations are those that need no more than a file or a buffer. What each
+// returns shows that it ran.
+func (b *books) operations() ([]operation, error) {
+	// Two ends of a stream, with a byte to receive at each.
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	const bytes = 2 // for RECV and RECVMSG
+	if _, err := unix.Write(pair[1], make([]byte, bytes)); err != nil {
+		return nil, fmt.Errorf("write to a socket: %w", err)
+	}
+	args, err := machine.Buffer(4096)
+	if err != nil {
+		return nil, err
+	}
+	// Arguments in memory stand in one page outside Go's heap.
+	vector := (*unix.Iovec)(uring.Pointer(args))
+	*vector = unix.Iovec{Base: &b.page[0], Len: machine.Sector}
+	byteVector := (*unix.Iovec)(uring.Pointer(args[1024:]))
+	*byteVector = unix.Iovec{Base: &b.page[0], Len: 1}
+	message := (*unix.Msghdr)(uring.Pointer(args[2048:]))
+	*message = unix.Msghdr{Iov: byteVector, Iovlen: 1}
+
+	op := func(name string, opcode uint8, want int32, fill func(*uring.SQE)) operation {
+		return operation{name: name, request: request{func(sqe *uring.SQE) {
+			fill(sqe)
+			sqe.Opcode = opcode
+		}, want}}
+	}
+	nothing := func(*uring.SQE) {}
+	vectored := func(sqe *uring.SQE) {
+		sqe.FD, sqe.Addr, sqe.Len = b.zero, uint64(uintptr(unsafe.Pointer(vector))), 1
+	}
+	sector := b.transfer(uring.OpRead, b.zero).fill
+	// A request that does not exist.
+	stranger := func(sqe *uring.SQE) { sqe.Addr = 1 << 40 }
+	noSuch := -int32(unix.ENOENT)
+	socket := func(sqe *uring.SQE) { sqe.FD, sqe.Addr, sqe.Len = int32(pair[0]), uring.Address(b.page), 1 }
+	socketMessage := func(sqe *uring.SQE) {
+		sqe.FD, sqe.Addr, sqe.Len = int32(pair[0]), uint64(uintptr(unsafe.Pointer(message))), 1
+	}
+	list := []operation{
+		op("NOP", uring.OpNop, 0, nothing),
+		op("READV", uring.OpReadv, machine.Sector, vectored),
+		op("WRITEV", uring.OpWritev, machine.Sector, vectored),
+		op("FSYNC", uring.OpFsync, 0, func(sqe *uring.SQE) { sqe.FD = b.disk }),
+		op("READ_FIXED", uring.OpReadFixed, machine.Sector, sector),
+		op("WRITE_FIXED", uring.OpWriteFixed, machine.Sector, sector),
+		op("POLL_ADD", uring.OpPollAdd, unix.POLLOUT, func(sqe *uring.SQE) { sqe.FD, sqe.OpFlags = b.zero, unix.POLLOUT }),
+		op("POLL_REMOVE", uring.OpPollRemove, noSuch, stranger),
+		op("SENDMSG", uring.OpSendMsg, 1, socketMessage),
+		op("RECVMSG", uring.OpRecvMsg, 1, socketMessage),
+		op("TIMEOUT_REMOVE", uring.OpTimeoutRemove, noSuch, stranger),
+		op("ASYNC_CANCEL", uring.OpAsyncCancel, noSuch, stranger),
+		// The ring has no registered files.
+		op("FILES_UPDATE", uring.OpFilesUpdate, -int32(unix.EINVAL), func(sqe *uring.SQE) { sqe.Addr, sqe.Len = uring.Address(b.page), 1 }),
+		op("READ", uring.OpRead, machine.Sector, sector),
+		op("WRITE", uring.OpWrite, machine.Sector, sector),
+		op("FADVISE", uring.OpFadvise, 0, func(sqe *uring.SQE) { sqe.FD = b.disk }),
+		op("MADVISE", uring.OpMadvise, 0, func(sqe *uring.SQE) { sqe.Addr, sqe.Len = uring.Address(b.page), 4096 }),
+		op("SEND", uring.OpSend, 1, socket),
+		op("RECV", uring.OpRecv, 1, socket),
+		// Its descriptor is the number of buffers.
+		op("PROVIDE_BUFFERS", uring.OpProvideBuffers, 0, func(sqe *uring.SQE) {
+			sqe.FD, sqe.Addr, sqe.Len = 1, uring.Address(b.page), machine.Sector
+		}),
+	}
+	for i := range list {
+		if list[i].name == "READ_FIXED" || list[i].name == "WRITE_FIXED" {
+			list[i].prepare = b.register
+		}
+	}
+	return list, nil
+}
+
+// register registers the page as the ring's only buffer.
+func (b *books) register(r *uring.Ring) error {
+	buffer := unix.Iovec{Base: &b.page[0], Len: uint64(len(b.page))}
+	var pin runtime.Pinner
+	pin.Pin(&buffer)
+	defer pin.Unpin()
+	if _, err := uring.Register(r.FD, uring.RegisterBuffers, unsafe.Pointer(&buffer), 1); err != nil {
+		return fmt.Errorf("register a buffer: %w", err)
+	}
+	return nil
+}

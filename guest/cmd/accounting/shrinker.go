@@ -1,0 +1,257 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"patchproof/guest/alloccache"
+	"patchproof/guest/event/report"
+	"patchproof/guest/machine"
+	"patchproof/guest/uring"
+)
+
+func (b *books) shrinker(t *report.T) {
+	cpu := b.cpus[0]
+	t.Within(limit, "growth/irq0", func() error { return b.growth(t, cpu, b.nops(1)[0]) })
+	t.Within(limit, "growth/irq1", func() error { return b.growth(t, cpu, b.reads(1)[0]) })
+	t.Within(limit, "reclaim", func() error { return b.reclaim(t, cpu) })
+
+	var drop shrinking
+	if t.Within(limit, "shrink/in-flight-survive", func() error { return b.drop(t, &drop) }) {
+		t.Check("shrink/objects-freed", drop.objectsFreed())
+		b.check(t, "shrink/nr_free-falls", drop.freeFalls)
+		b.check(t, "shrink/nr_avail-kept", drop.availKept)
+	}
+	t.Within(limit, "shrink/works-after", b.overflow)
+	var pressure shrinking
+	if t.Within(limit, "pressure/in-flight-survive", func() error { return b.pressure(t, &pressure) }) {
+		b.check(t, "pressure/objects-freed", pressure.someFreed)
+		t.Check("pressure/accounted", pressure.accounted())
+	}
+	t.Within(limit, "outlive/objects-return", b.outlive)
+}
+
+// check makes a check that only a cache can fail.
+func (b *books) check(t *report.T, name string, f func() error) {
+	if !b.cached {
+		t.Skip(name, feature, "the kernel has no cache")
+		return
+	}
+	t.Check(name, f())
+}
+
+// growth keeps many requests in flight, again and again. What was enough for
+// one round must do for the next: the objects in use may not go on growing.
+func (b *books) growth(t *report.T, cpu int, q request) error {
+	const rounds = 12
+	var sqe uring.SQE
+	q.fill(&sqe)
+	class := fmt.Sprint(alloccache.Class(sqe.Opcode))
+	var objects []int
+	err := b.openRing(cpu, many, 0, func(r *uring.Ring) error {
+		for round := range rounds {
+			if err := r.Run(many, uring.SQELink, q.fill, q.want); err != nil {
+				return err
+			}
+			s, err := b.settled()
+			if err != nil {
+				return err
+			}
+			objects = append(objects, s.objects)
+			t.Metric("objects", float64(s.objects), "objects", map[string]string{"irq": class, "round": fmt.Sprint(round + 1)})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	// The first rounds may fill the cache.
+	if half := rounds / 2; objects[rounds-1] > objects[half-1] {
+		return fmt.Errorf("the slab has %v objects in use after each of %d rounds with %d requests in flight; want no more after the last round than half-way", objects, rounds, many)
+	}
+	return nil
+}
+
+// reclaim frees requests in small steps until a list overflows, and reports the
+// counters after each.
+func (b *books) reclaim(t *report.T, cpu int) error {
+	if err := b.begin(); err != nil {
+		return err
+	}
+	const chains, length = 10, many / 10
+	return b.ring(cpu, 2*many, 0, func(r *uring.Ring) error {
+		// Empties the list.
+		if err := b.roundTrip(r, cpu, b.nops(alloccache.Max)...); err != nil {
+			return err
+		}
+		var held []*chain
+		for range chains {
+			c, err := b.hold(r, cpu, b.nops(length-1)...)
+			if err != nil {
+				return err
+			}
+			held = append(held, c)
+		}
+		if err := b.snapshot(t, "reclaim", 0); err != nil {
+			return err
+		}
+		for i, c := range held {
+			if err := c.release(); err != nil {
+				return err
+			}
+			c.freed(cpu)
+			if err := b.agree(fmt.Sprintf("after %d of %d requests were freed", (i+1)*length, many)); err != nil {
+				return err
+			}
+			if err := b.snapshot(t, "reclaim", i+1); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// snapshot reports every counter; the steps of what happens count from 0.
+func (b *books) snapshot(t *report.T, what string, step int) error {
+	s, err := b.read()
+	if err != nil {
+		return err
+	}
+	for _, r := range s.rows {
+		labels := map[string]string{"cpu": fmt.Sprint(r.CPU), "irq": fmt.Sprint(r.IRQ), "during": what, "step": fmt.Sprint(step)}
+		t.Metric("nr_avail", float64(r.Avail), "requests", labels)
+		t.Metric("nr_free", float64(r.Free), "requests", labels)
+	}
+	t.Metric("slab", float64(s.objects), "objects", map[string]string{"during": what, "step": fmt.Sprint(step)})
+	return nil
+}
+
+// overflow leaves requests on the free lists of both classes of every CPU.
+func (b *books) overflow() error {
+	if err := b.begin(); err != nil {
+		return err
+	}
+	for _, cpu := range b.cpus {
+		err := b.ring(cpu, 1024, 0, func(r *uring.Ring) error {
+			return b.roundTrip(r, cpu, slices.Concat(b.nops(many), b.reads(many))...)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shrinking is what the kernel said before and after it was to give memory back,
+// with requests in flight.
+type shrinking struct {
+	before, after state
+	// inFlight requests and the fallback requests of open rings are objects that
+	// must stay.
+	inFlight, rings int
+}
+
+func (s shrinking) String() string { return fmt.Sprintf("before: %s\nafter: %s", s.before, s.after) }
+
+// drop writes to vm.drop_caches.
+func (b *books) drop(t *report.T, s *shrinking) error {
+	return b.shrink(t, "drop_caches", s, machine.DropSlab)
+}
+
+// shrink fills the free lists, keeps requests in flight, lets act make the
+// shrinkers run, and sees the requests through.
+func (b *books) shrink(t *report.T, what string, s *shrinking, act func() error) error {
+	if err := b.overflow(); err != nil {
+		return err
+	}
+	cpu := b.cpus[0]
+	return b.openRing(cpu, 64, 0, func(r *uring.Ring) error {
+		c, err := b.hold(r, cpu, slices.Concat(b.nops(20), b.reads(20))...)
+		if err != nil {
+			return err
+		}
+		s.inFlight, s.rings = len(c.requests), b.rings
+		if s.before, err = b.read(); err != nil {
+			return err
+		}
+		if err := errors.Join(b.snapshot(t, what, 0), act()); err != nil {
+			return err
+		}
+		if s.after, err = b.settled(); err != nil {
+			return err
+		}
+		return errors.Join(b.snapshot(t, what, 1), c.release())
+	})
+}
+
+// objectsFreed checks that only what is available is still cached.
+func (s shrinking) objectsFreed() error {
+	avail := 0
+	for _, r := range s.after.rows {
+		avail += r.Avail
+	}
+	if want := avail + s.inFlight + s.rings; s.after.objects != want {
+		return fmt.Errorf("the slab has %d objects in use; want %d: %d available, %d in flight, %d rings\n%s", s.after.objects, want, avail, s.inFlight, s.rings, s)
+	}
+	return nil
+}
+
+// freeFalls checks that nr_free counts what is on the free lists: nothing.
+func (s shrinking) freeFalls() error {
+	for i, r := range s.after.rows {
+		if s.before.rows[i].Free == 0 {
+			return fmt.Errorf("nothing was on the free list of cpu%d irq=%d\n%s", r.CPU, r.IRQ, s)
+		}
+		if r.Free != 0 {
+			return fmt.Errorf("cpu%d irq=%d has nr_free=%d after the shrinkers ran; want 0\n%s", r.CPU, r.IRQ, r.Free, s)
+		}
+	}
+	return nil
+}
+
+// availKept checks that the shrinker left alone what can be taken.
+func (s shrinking) availKept() error {
+	for i, r := range s.after.rows {
+		if want := s.before.rows[i].Avail; r.Avail != want {
+			return fmt.Errorf("cpu%d irq=%d has nr_avail=%d after the shrinkers ran; want %d\n%s", r.CPU, r.IRQ, r.Avail, want, s)
+		}
+	}
+	return nil
+}
+
+// someFreed checks that a shrinker ran: it is asked for batches of 128
+// (SHRINK_BATCH) and may leave a rest.
+func (s shrinking) someFreed() error {
+	const batch = 128
+	if freed := s.before.objects - s.after.objects; freed < batch {
+		return fmt.Errorf("memory ran short and %d objects were freed; want at least %d\n%s", freed, batch, s)
+	}
+	return nil
+}
+
+// accounted checks that the caches count what the slab has.
+func (s shrinking) accounted() error {
+	if want := s.after.held() + s.inFlight + s.rings; s.after.objects != want {
+		return fmt.Errorf("the slab has %d objects in use; want %d: %d that the caches count, %d in flight, %d rings\n%s", s.after.objects, want, s.after.held(), s.inFlight, s.rings, s)
+	}
+	return nil
+}
+
+// outlive checks that requests do not stay when no ring needs them and the
+// shrinkers have run: the idle ring has its own one, as after boot.
+func (b *books) outlive() error {
+	if err := machine.DropSlab(); err != nil {
+		return err
+	}
+	s, err := b.settled()
+	if err != nil {
+		return err
+	}
+	if s.objects != 1 {
+		return fmt.Errorf("with no other ring left, and after the shrinkers ran, the slab has %d objects in use; want 1, the idle ring's, as after boot\n%s", s.objects, s)
+	}
+	return nil
+}
