@@ -41,7 +41,7 @@ func (b *books) accounting(t *report.T) {
 	for _, cpu := range b.cpus {
 		check(fmt.Sprintf("threshold/cpu%d/irq0", cpu), func() error { return b.threshold(cpu, b.nops) })
 		check(fmt.Sprintf("threshold/cpu%d/irq1", cpu), func() error { return b.threshold(cpu, b.reads) })
-		check(fmt.Sprintf("threshold/cpu%d/interrupt", cpu), func() error { return b.interrupts(cpu) })
+		check(fmt.Sprintf("threshold/cpu%d/disk", cpu), func() error { return b.diskChain(cpu) })
 		check(fmt.Sprintf("threshold/cpu%d/poll-batch", cpu), func() error { return b.pollBatches(t, cpu) })
 	}
 	check("mixed/one-submission", func() error { return b.mixedBatch(first) })
@@ -113,9 +113,9 @@ func (b *books) threshold(cpu int, requests func(n int) []request) error {
 	})
 }
 
-// interrupts frees requests in the disk's interrupt: it has one per CPU for
-// reads.
-func (b *books) interrupts(cpu int) error {
+// diskChain frees requests in the disk's interrupt, of which it has one per CPU
+// for reads, or, where that comes first, in the task that submitted them.
+func (b *books) diskChain(cpu int) error {
 	raised, err := machine.NVMeInterrupts()
 	if err != nil {
 		return err
@@ -294,54 +294,70 @@ func (b *books) cancelled(cpu, canceller int) error {
 	})
 }
 
-// otherInterrupt writes to the disk from every CPU. All share one queue for
-// writes and so its interrupt (boot with nvme.write_queues=1), and without
-// rq_affinity a write completes on the CPU that it comes to: for all CPUs but
-// one that is another one.
+// otherInterrupt frees requests in the hard interrupt of another CPU than they
+// were taken on, and makes the list there overflow in it. All CPUs share one
+// queue for writes and so its interrupt (boot with nvme.write_queues=1); without
+// rq_affinity a write completes on the CPU that it comes to.
 func (b *books) otherInterrupt() error {
 	if err := os.WriteFile("/sys/block/nvme0n1/queue/rq_affinity", []byte("0"), 0); err != nil {
 		return err
 	}
-	const n = 40
-	elsewhere := 0
-	for _, cpu := range b.cpus {
-		if err := b.begin(); err != nil {
-			return err
-		}
-		err := b.ring(cpu, 64, 0, func(r *uring.Ring) error {
-			before, err := machine.NVMeInterruptsPerCPU()
-			if err != nil {
-				return err
-			}
-			c, err := b.hold(r, cpu, times(n, b.transfer(uring.OpWrite, b.disk))...)
-			if err != nil {
-				return err
-			}
-			if err := c.release(); err != nil {
-				return err
-			}
-			after, err := machine.NVMeInterruptsPerCPU()
-			if err != nil {
-				return err
-			}
-			c.freed(cpu)
-			for i := range b.cpus {
-				if b.cpus[i] != cpu {
-					elsewhere += int(after[i] - before[i])
-				}
-			}
-			// The last of the submission and the interrupt to be done with a
-			// request frees it.
-			return b.agreeOnTotals(fmt.Sprintf("after %d writes from CPU %d", n, cpu))
-		})
-		if err != nil {
-			return err
+	// So few wait in the plug until all are submitted (BLK_MAX_REQUEST_COUNT).
+	// Only then does the disk get them, and the interrupt frees them all.
+	const n = 12
+	write := b.transfer(uring.OpWrite, b.disk)
+	writes := func(cpu int) error {
+		return b.openRing(cpu, n, 0, func(r *uring.Ring) error { return r.Run(n, 0, write.fill, write.want) })
+	}
+	there, err := b.interruptedBy(func() error { return writes(b.cpus[0]) })
+	if err != nil {
+		return err
+	}
+	here := b.cpus[0]
+	if here == there {
+		here = b.cpus[1]
+	}
+	if err := b.begin(); err != nil {
+		return err
+	}
+	// The list there is empty after the first and full after the second.
+	err = b.ring(there, 1024, 0, func(r *uring.Ring) error {
+		return errors.Join(b.roundTrip(r, there, b.reads(alloccache.Max+1)...), b.roundTrip(r, there, b.reads(alloccache.Max)...))
+	})
+	if err != nil {
+		return err
+	}
+	b.model.Alloc(here, uring.OpWrite, n)
+	b.model.Free(there, uring.OpWrite, n)
+	if came, err := b.interruptedBy(func() error { return writes(here) }); err != nil || came != there {
+		return fmt.Errorf("the interrupts came to CPU %d, before to CPU %d (%v)", came, there, err)
+	}
+	return b.agree(fmt.Sprintf("after writes from CPU %d ended in the interrupt of CPU %d", here, there))
+}
+
+// interruptedBy returns the only CPU that got the disk's interrupts while f ran.
+func (b *books) interruptedBy(f func() error) (cpu int, err error) {
+	before, err := machine.NVMeInterruptsPerCPU()
+	if err != nil {
+		return 0, err
+	}
+	if err := f(); err != nil {
+		return 0, err
+	}
+	after, err := machine.NVMeInterruptsPerCPU()
+	if err != nil {
+		return 0, err
+	}
+	var got []int
+	for i, cpu := range b.cpus {
+		if after[i] != before[i] {
+			got = append(got, cpu)
 		}
 	}
-	if want := n * (len(b.cpus) - 1); elsewhere < want {
-		return fmt.Errorf("%d interrupts came to another CPU than the write's; want %d (boot with nvme.write_queues=1)", elsewhere, want)
+	if len(got) != 1 {
+		return 0, fmt.Errorf("CPUs %v got the disk's interrupts; want one", got)
 	}
-	return nil
+	return got[0], nil
 }
 
 // workers completes requests in io-wq workers, on whichever CPU they run.
