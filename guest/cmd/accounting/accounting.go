@@ -30,10 +30,15 @@ func (b *books) accounting(t *report.T) {
 			return f()
 		})
 	}
+	if err := prepareDisk(); err != nil {
+		t.Error("disk", err)
+		return
+	}
 	first, last := b.cpus[0], b.cpus[len(b.cpus)-1]
 	operations, err := b.operations()
 	if err != nil {
 		t.Error("class", err)
+		return
 	}
 	for _, op := range operations {
 		check("class/"+op.name, func() error { return b.class(last, op) })
@@ -52,6 +57,13 @@ func (b *books) accounting(t *report.T) {
 	check("elsewhere/worker", func() error { return b.workers(last) })
 	check("elsewhere/ring-exit", func() error { return b.ringExit(last) })
 	t.Within(limit, "accounted", b.accounted)
+}
+
+// prepareDisk checks that the disk can be polled (boot with nvme.poll_queues=1),
+// and lets a request complete on the CPU that its interrupt comes to. With
+// nvme.write_queues=1 that is the same one for the writes of all CPUs.
+func prepareDisk() error {
+	return errors.Join(machine.NVMePolls(), os.WriteFile("/sys/block/nvme0n1/queue/rq_affinity", []byte("0"), 0))
 }
 
 // accounted checks that every object of the slab is on a list or the fallback
@@ -137,9 +149,6 @@ func (b *books) diskChain(cpu int) error {
 // that need not wait looks once, so that what it reports is one batch
 // (io_iopoll_getevents, io_do_iopoll).
 func (b *books) pollBatches(t *report.T, cpu int) error {
-	if err := machine.NVMePolls(); err != nil {
-		return err
-	}
 	return b.ring(cpu, 1024, uring.SetupIOPoll, func(r *uring.Ring) error {
 		toDisk := b.transfer(uring.OpRead, b.disk)
 		largest := 0
@@ -296,12 +305,8 @@ func (b *books) cancelled(cpu, canceller int) error {
 
 // otherInterrupt frees requests in the hard interrupt of another CPU than they
 // were taken on, and makes the list there overflow in it. All CPUs share one
-// queue for writes and so its interrupt (boot with nvme.write_queues=1); without
-// rq_affinity a write completes on the CPU that it comes to.
+// queue for writes and so its interrupt (prepareDisk).
 func (b *books) otherInterrupt() error {
-	if err := os.WriteFile("/sys/block/nvme0n1/queue/rq_affinity", []byte("0"), 0); err != nil {
-		return err
-	}
 	// So few wait in the plug until all are submitted (BLK_MAX_REQUEST_COUNT).
 	// Only then does the disk get them, and the interrupt frees them all.
 	const n = 12

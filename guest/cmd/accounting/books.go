@@ -158,11 +158,14 @@ func (b *books) expected() state {
 
 // agree waits until the kernel says what the model does: completions are
 // visible a moment before their requests are freed.
-func (b *books) agree(when string) error { return b.settle(when, state.equal) }
+func (b *books) agree(when string) error {
+	return b.settle(when, 300*time.Millisecond, state.equal)
+}
 
-// agreeOnTotals is agree where it is open on which CPU requests were freed.
+// agreeOnTotals is agree where it is open on which CPU requests were freed, and
+// where another task has to run first.
 func (b *books) agreeOnTotals(when string) error {
-	return b.settle(when, func(got, want state) bool {
+	return b.settle(when, time.Second, func(got, want state) bool {
 		for irq := range alloccache.Classes {
 			if alloccache.Total(got.rows, irq) != alloccache.Total(want.rows, irq) {
 				return false
@@ -172,7 +175,7 @@ func (b *books) agreeOnTotals(when string) error {
 	})
 }
 
-func (b *books) settle(when string, equal func(got, want state) bool) error {
+func (b *books) settle(when string, patience time.Duration, equal func(got, want state) bool) error {
 	want := b.expected()
 	for start := time.Now(); ; time.Sleep(time.Millisecond) {
 		got, err := b.read()
@@ -182,7 +185,7 @@ func (b *books) settle(when string, equal func(got, want state) bool) error {
 		if equal(got, want) {
 			return nil
 		}
-		if time.Since(start) > machine.Patience(200*time.Millisecond) {
+		if time.Since(start) > machine.Patience(patience) {
 			return fmt.Errorf("%s:\n%s\nwant:\n%s", when, got, want)
 		}
 	}
@@ -340,10 +343,5 @@ func (b *books) roundTrip(r *uring.Ring, cpu int, requests ...request) error {
 
 // fill leaves at least n requests of each class available on the CPU.
 func (b *books) fill(r *uring.Ring, cpu, n int) error {
-	for range 2 { // the first may end with an empty list
-		if err := b.roundTrip(r, cpu, slices.Concat(b.nops(n), b.reads(n))...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return b.roundTrip(r, cpu, slices.Concat(b.nops(n), b.reads(n))...)
 }
