@@ -122,7 +122,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 		return nil, errors.Join(fmt.Errorf("QEMU could not be started: %w", err), log.Close())
 	}
 
-	g := &guest{console: port.in, monitor: monitorConn, began: make(chan struct{}), gone: make(chan struct{})}
+	g := &guest{console: port.in, qmp: sync.OnceValues(func() (*qmp, error) { return openQMP(monitorConn) }), began: make(chan struct{}), gone: make(chan struct{})}
 	out := &outcome{Command: v.command(eventsFile()), Report: event.NewCollector(v.Program)}
 	var readers sync.WaitGroup
 	readers.Go(func() { port.copyTo(io.MultiWriter(&g.printed, log), g.gone) })
@@ -144,6 +144,9 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 			}
 			if out.ReportErr = out.Report.Add(e); out.ReportErr == nil && e.Kind == event.KindStart {
 				out.Boot = time.Since(start)
+				if v.Machine.Mode == Singlestep {
+					out.ReportErr = g.singlestep()
+				}
 				close(g.began)
 				if v.enough != nil {
 					v.enough()
@@ -219,6 +222,7 @@ func eventsFile() qemu.Fn {
 // command is a line for a shell that boots the same guest by hand, with the
 // console on the terminal.
 func (v vm) command(report qemu.Fn) string {
+	v.Machine.stepped = v.Machine.Mode == Singlestep
 	fns := []qemu.Fn{bare(qemuBinary), v.Machine.options(), v.Boot.options(), endOnPanic(), qemu.WithQEMUArgs("-serial", "mon:stdio"), report}
 	var line []string
 	for i, d := range v.Devices {
@@ -246,7 +250,8 @@ func (v vm) command(report qemu.Fn) string {
 // guest is a running VM as the harness sees it.
 type guest struct {
 	console *os.File
-	monitor net.Conn
+	// qmp opens QEMU's monitor, once.
+	qmp func() (*qmp, error)
 	// printed counts the bytes on the console.
 	printed counter
 	// began is closed at the program's first event, gone when QEMU has ended
@@ -297,7 +302,7 @@ const (
 // Documentation/admin-guide/sysrq.rst), and if nothing answers through an NMI,
 // on which the kernel panics with the stack of the processor.
 func (g *guest) interrogate() error {
-	m, err := openQMP(g.monitor)
+	m, err := g.qmp()
 	if err != nil {
 		return err
 	}
@@ -326,6 +331,19 @@ func (g *guest) interrogate() error {
 		}
 	}
 	return nil
+}
+
+// singlestep makes each instruction a translation block of its own from now on.
+func (g *guest) singlestep() error {
+	m, err := g.qmp()
+	if err != nil {
+		return err
+	}
+	command := "singlestep on"
+	if oneInsnPerTB() {
+		command = "one-insn-per-tb on"
+	}
+	return m.execute("human-monitor-command", map[string]any{"command-line": command})
 }
 
 // answered waits until the guest prints something.

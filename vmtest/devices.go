@@ -51,6 +51,10 @@ type machine struct {
 	Mode      Mode
 	CPUs      int
 	MemoryMiB int
+	// stepped has the guest single-stepped from its first instruction on. The
+	// harness switches that on when the program begins (guest.singlestep), because
+	// a boot then takes twenty times as long; a command line can't.
+	stepped bool
 }
 
 func (m machine) options() qemu.Fn {
@@ -66,7 +70,7 @@ func (m machine) options() qemu.Fn {
 		switch {
 		case m.Mode == Icount:
 			o.AppendQEMU("-icount", "shift=0,sleep=off")
-		case m.Mode == Singlestep && !oneInsnPerTB():
+		case m.stepped && !oneInsnPerTB():
 			o.AppendQEMU("-singlestep")
 		}
 		return nil
@@ -75,7 +79,7 @@ func (m machine) options() qemu.Fn {
 
 // accel is QEMU's accelerator with its properties.
 func (m machine) accel() string {
-	if m.Mode == Singlestep && oneInsnPerTB() {
+	if m.stepped && oneInsnPerTB() {
 		return m.Accel + ",one-insn-per-tb=on"
 	}
 	return m.Accel

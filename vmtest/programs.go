@@ -55,7 +55,13 @@ func (p Program) runsOn(variant string) bool {
 // cells of a run are short ones.
 func Programs() []Program {
 	nvme := Device{Kind: NVMe, SizeMiB: 64}
+	race := func(name string) []string { return []string{"patchproof.race=" + name} }
 	return []Program{
+		{Name: "race-timer", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("timer"), Mode: Singlestep},
+		{Name: "race-link", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("link"), Mode: Singlestep},
+		// Short, because the RFC spends all of it.
+		{Name: "race-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 5 * time.Second, Append: race("lock")},
+		{Name: "race-hotplug-shrink", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("hotplug-shrink")},
 		{Name: "fixedfile", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"nvme.poll_queues=1"}},
 		{Name: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}},
 		// Writes share one queue and its interrupt, reads have one per CPU.

@@ -1,0 +1,242 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"patchproof/guest/event/report"
+	"patchproof/guest/machine"
+	"patchproof/guest/uring"
+)
+
+// limit is when a scenario counts as a hang.
+const limit = 15 * time.Second
+
+// scenarios are the races by their name on the kernel command line. Each passes on
+// a kernel without the cache; what they do to one with it is declared beside the
+// series.
+var scenarios = map[string]func() error{
+	"timer":          func() error { return timers(0) },
+	"link":           func() error { return timers(links) },
+	"lock":           lock,
+	"hotplug-shrink": hotplugShrink,
+}
+
+func run(t *report.T) {
+	name, _ := machine.BootOption("patchproof.race")
+	scenario, ok := scenarios[name]
+	if !ok {
+		t.Error("race", fmt.Errorf("patchproof.race=%q names no scenario", name))
+		return
+	}
+	t.Within(limit, name, scenario)
+}
+
+const (
+	// links are the NOPs behind a timeout: it fails them as it fires, in the timer's
+	// interrupt.
+	links = 3
+	// timerRounds is several times what the RFC stands under singlestep.
+	timerRounds = 400
+	// burst timeouts fire in one interrupt, enough for it to reclaim the list: the
+	// task that it interrupted then puts the neighbours that it knew, which are on
+	// the free list now, back at the list's head.
+	burst = 300
+	// after is when they fire, from when they are armed.
+	after = time.Millisecond
+	// nops are submitted at once between two looks at the completions, in linked
+	// pairs: so many that the processor is seldom anywhere else than in the kernel,
+	// and linked because then the first of each is freed with interrupts on.
+	nops = 128
+)
+
+// timespecSize is that of struct __kernel_timespec.
+const timespecSize = 16
+
+// timers lets timeouts fire while NOPs are allocated and freed on the same CPU.
+// Both are of the class that the RFC keeps with preemption disabled only, and a
+// timeout is freed in the interrupt that it fires in: whatever the task does to the
+// list at that moment is torn.
+func timers(links uint32) error {
+	spec, err := machine.Buffer(timespecSize)
+	if err != nil {
+		return err
+	}
+	binary.LittleEndian.PutUint64(spec[8:], uint64(after))
+	return uring.With(burst*(links+1)+nops, uring.Params{}, func(r *uring.Ring) error {
+		for round := range timerRounds {
+			if err := fire(r, spec, burst/(links+1), links); err != nil {
+				return fmt.Errorf("round %d of %d: %w", round+1, timerRounds, err)
+			}
+		}
+		return nil
+	})
+}
+
+// fire arms timeouts and runs NOPs until all have fired. The timeouts and their
+// links are numbered from 1; NOPs are 0 and counted.
+func fire(r *uring.Ring, spec []byte, timeouts, links uint32) error {
+	seen := make([]bool, 1+timeouts*(1+links))
+	for i := range uint64(len(seen) - 1) {
+		sqe := r.Next()
+		sqe.UserData = 1 + i
+		if i%uint64(1+links) < uint64(links) {
+			sqe.Flags = uring.SQELink
+		}
+		if i%uint64(1+links) == 0 {
+			sqe.Opcode, sqe.FD, sqe.Addr, sqe.Len = uring.OpTimeout, -1, uring.Address(spec), 1
+		}
+	}
+	sent, left := 0, len(seen)-1
+	for left > 0 || sent > 0 {
+		if left > 0 {
+			for n := range nops {
+				if sqe := r.Next(); n%2 == 0 {
+					sqe.Flags = uring.SQELink
+				}
+			}
+			sent += nops
+		}
+		if _, err := r.Submit(); err != nil {
+			return fmt.Errorf("submit: %w", err)
+		}
+		for cqe, ok := r.Take(); ok; cqe, ok = r.Take() {
+			if cqe.UserData == 0 {
+				sent--
+				if cqe.Res != 0 || sent < 0 {
+					return fmt.Errorf("NOP: result %d; want 0; %d completed that were not submitted", cqe.Res, max(0, -sent))
+				}
+				continue
+			}
+			if cqe.UserData >= uint64(len(seen)) || seen[cqe.UserData] {
+				return fmt.Errorf("completion %+v is of no request, or the second of one", cqe)
+			}
+			seen[cqe.UserData] = true
+			left--
+			want := -int32(unix.ETIME)
+			if (cqe.UserData-1)%uint64(1+links) > 0 {
+				want = -int32(unix.ECANCELED)
+			}
+			if cqe.Res != want {
+				return fmt.Errorf("request %d: result %d; want %d", cqe.UserData, cqe.Res, want)
+			}
+		}
+	}
+	return nil
+}
+
+// lockRounds times, a shrinker works through thousands of requests while bursts of
+// timeouts fire. On the RFC the first round is enough.
+const lockRounds = 5
+
+// lock shrinks on the CPU whose timers fire: the shrinker holds free_lock with
+// interrupts enabled, and the timeouts' interrupt reclaims, which takes it too. The
+// CPU then spins with interrupts off: nothing in the guest can tell, so the harness
+// asks it, by NMI, when its deadline is over.
+func lock() error {
+	spec, err := machine.Buffer(timespecSize)
+	if err != nil {
+		return err
+	}
+	return machine.OnCPU(0, func() error {
+		for round := range lockRounds {
+			if err := fill(40); err != nil {
+				return fmt.Errorf("round %d: %w", round+1, err)
+			}
+			if err := shrinkUnderTimers(spec); err != nil {
+				return fmt.Errorf("round %d: %w", round+1, err)
+			}
+		}
+		return nil
+	})
+}
+
+// overflow requests in flight make a list reclaim when they are freed.
+const overflow = 300
+
+// fill puts chains times overflow requests on the CPU's free list, on a kernel that
+// has one.
+func fill(chains int) error {
+	return uring.With(overflow, uring.Params{}, func(r *uring.Ring) error {
+		for range chains {
+			if err := r.Run(overflow, uring.SQELink, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// shrinkUnderTimers arms bursts of timeouts and shrinks until they have fired.
+func shrinkUnderTimers(spec []byte) error {
+	const bursts = 5
+	return uring.With(bursts*overflow, uring.Params{}, func(r *uring.Ring) error {
+		for burst := range bursts {
+			binary.LittleEndian.PutUint64(spec[8:], uint64(burst+1)*uint64(2*time.Millisecond))
+			for range overflow {
+				sqe := r.Next()
+				sqe.Opcode, sqe.FD, sqe.Addr, sqe.Len = uring.OpTimeout, -1, uring.Address(spec), 1
+			}
+			if _, err := r.Submit(); err != nil {
+				return fmt.Errorf("submit: %w", err)
+			}
+		}
+		for r.Ready() < bursts*overflow {
+			if err := machine.DropSlab(); err != nil {
+				return err
+			}
+		}
+		for range bursts * overflow {
+			if cqe, _ := r.Take(); cqe.Res != -int32(unix.ETIME) {
+				return fmt.Errorf("timeout: result %d; want %d", cqe.Res, -int32(unix.ETIME))
+			}
+		}
+		return nil
+	})
+}
+
+const (
+	// hotplugRounds is how often a CPU dies under a shrinker.
+	hotplugRounds = 12
+	// deadChains make its free list so long that emptying it takes about as long as
+	// the rest of its going offline.
+	deadChains = 300
+)
+
+// hotplugShrink takes a CPU with a long free list offline while another CPU
+// shrinks: the RFC's callback for a dead CPU walks that list without its lock. The
+// shrinker begins a little later in each round, from the start of the CPU's way
+// offline to its end, because the callback is the last part of it.
+func hotplugShrink() error {
+	const victim, shrinker = 1, 2
+	var took time.Duration
+	for round := range hotplugRounds {
+		if err := machine.OnCPU(victim, func() error { return fill(deadChains) }); err != nil {
+			return fmt.Errorf("round %d: %w", round+1, err)
+		}
+		delay := took * time.Duration(round) / hotplugRounds
+		start := make(chan struct{})
+		shrunk := make(chan error, 1)
+		go func() {
+			shrunk <- machine.OnCPU(shrinker, func() error {
+				<-start
+				time.Sleep(delay)
+				return machine.DropSlab()
+			})
+		}()
+		close(start)
+		began := time.Now()
+		err := machine.SetOnline(victim, false)
+		took = time.Since(began)
+		if err := errors.Join(err, <-shrunk, machine.SetOnline(victim, true)); err != nil {
+			return fmt.Errorf("round %d: %w", round+1, err)
+		}
+	}
+	return nil
+}
