@@ -55,13 +55,15 @@ func (p Program) runsOn(variant string) bool {
 // cells of a run are short ones.
 func Programs() []Program {
 	nvme := Device{Kind: NVMe, SizeMiB: 64}
+	plain, debug := []string{"plain"}, []string{"debug"}
 	race := func(name string) []string { return []string{"patchproof.race=" + name} }
 	return []Program{
-		{Name: "race-timer", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("timer"), Mode: Singlestep},
-		{Name: "race-link", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("link"), Mode: Singlestep},
+		{Name: "race-timer", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("timer"), Mode: Singlestep, Variants: plain},
+		{Name: "race-link", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("link"), Mode: Singlestep, Variants: plain},
 		// Short, because the RFC spends all of it.
-		{Name: "race-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 5 * time.Second, Append: race("lock")},
-		{Name: "race-hotplug-shrink", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("hotplug-shrink")},
+		{Name: "race-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 5 * time.Second, Append: race("lock"), Variants: plain},
+		{Name: "race-hotplug-shrink", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("hotplug-shrink"), Variants: plain},
+		{Name: "race-irq-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("irq-lock"), Variants: debug},
 		{Name: "fixedfile", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"nvme.poll_queues=1"}},
 		{Name: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}},
 		// Writes share one queue and its interrupt, reads have one per CPU.
