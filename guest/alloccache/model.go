@@ -36,14 +36,6 @@ func NewModel(rows []Row) *Model { return &Model{rows: slices.Clone(rows)} }
 // Rows are the predicted rows, in the order in which NewModel got them.
 func (m *Model) Rows() []Row { return slices.Clone(m.rows) }
 
-// Row is the predicted row of a CPU and an opcode's class.
-func (m *Model) Row(cpu int, opcode uint8) Row {
-	if r := m.row(cpu, opcode); r != nil {
-		return *r
-	}
-	return Row{CPU: cpu, IRQ: Class(opcode)}
-}
-
 // Objects is the number of slab objects that are requests in flight or on a
 // list. Each ring keeps one more, its fallback request (io_ring_ctx_alloc).
 func (m *Model) Objects() int {

@@ -87,13 +87,3 @@ func TestModel(t *testing.T) {
 		})
 	}
 }
-
-func TestModelRow(t *testing.T) {
-	rows := []Row{{0, 0, 1, 2}, {0, 1, 3, 4}}
-	if got, want := NewModel(rows).Row(0, uring.OpWritev), rows[1]; got != want {
-		t.Errorf("Row(0, OpWritev) = %+v; want %+v", got, want)
-	}
-	if got, want := NewModel(nil).Row(3, uring.OpWritev), (Row{CPU: 3, IRQ: 1}); got != want {
-		t.Errorf("Row(3, OpWritev) without a cache = %+v; want %+v", got, want)
-	}
-}
