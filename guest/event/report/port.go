@@ -6,11 +6,16 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"patchproof/guest/event"
+	"patchproof/guest/machine"
 )
 
 // port is a virtio-serial port, written with plain blocking system calls:
@@ -26,6 +31,33 @@ type envelope struct {
 
 // ports is where the kernel lists them, each with the name that QEMU gave it.
 const ports = "/sys/class/virtio-ports"
+
+// consoleDriver is where the kernel links the devices that ports belong to.
+const consoleDriver = "/sys/bus/virtio/drivers/virtio_console"
+
+// portPatience is how long the host's names for a device's ports may take.
+const portPatience = 5 * time.Second
+
+// awaitPort opens the port of that name. A guest that has a device for ports
+// waits for it: the name comes in a message of the host's after the device was
+// found, which a worker takes after boot went on
+// (drivers/char/virtio_console.c, control_work_handler).
+func awaitPort(name string) (*port, error) {
+	for end := time.Now().Add(machine.Patience(portPatience)); ; time.Sleep(time.Millisecond) {
+		p, err := openPort(name)
+		if err == nil || !hasPorts() || time.Now().After(end) {
+			return p, err
+		}
+	}
+}
+
+// hasPorts says whether the machine has a device for ports.
+func hasPorts() bool {
+	devices, err := os.ReadDir(consoleDriver)
+	return err == nil && slices.ContainsFunc(devices, func(d os.DirEntry) bool {
+		return strings.HasPrefix(d.Name(), "virtio")
+	})
+}
 
 // openPort opens the port of that name. Like everything up to the first event
 // it keeps to system calls: on an emulated CPU most of a program's start is the

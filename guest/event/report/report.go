@@ -41,7 +41,7 @@ type T struct {
 // Without the port (a person in a shell) it prints the events instead and
 // leaves the machine on.
 func Main(program string, run func(*T)) {
-	port, err := openPort(event.Port)
+	port, err := awaitPort(event.Port)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v; printing the results here\n", program, err)
 		t := newT(program, printEvent)
