@@ -74,22 +74,31 @@ type makeRun struct {
 	count    int
 }
 
-// quirks are make variables that some trees need with today's tools.
+// quirks are make variables that some trees need.
+//
+// With KASAN a vmlinux dies behind its PVH entry point without a word:
+// xen_prepare_pvh and the memcmp that it calls look into shadow memory before
+// kasan_early_init has made any. So platform/pvh/enlighten.o must not look, nor
+// lib/string.o, which lib/Makefile itself leaves out for early code if
+// CONFIG_AMD_MEM_ENCRYPT is set. memcpy, memset and memmove stay watched.
 //
 // binutils 2.36 leaves the symbol table out of an object without symbols, as
 // thunk_64.o is without preemption and lock debugging. objtool takes that since
 // 1d489151e9f9 (v5.11, and stable trees); before, it must not see the file.
 func quirks(src, config string) []string {
+	set := func(option string) bool { return strings.Contains(config, "\nCONFIG_"+option+"=y\n") }
+	var vars []string
+	if set("PVH") && set("KASAN") {
+		vars = append(vars, "KASAN_SANITIZE_enlighten.o=n", "KASAN_SANITIZE_string.o=n")
+	}
 	text, err := os.ReadFile(filepath.Join(src, "tools/objtool/elf.c"))
 	if err != nil || !strings.Contains(string(text), `WARN("missing symbol table")`) {
-		return nil
+		return vars
 	}
-	for _, filled := range []string{"PREEMPTION", "TRACE_IRQFLAGS", "DEBUG_LOCK_ALLOC"} {
-		if strings.Contains(config, "\nCONFIG_"+filled+"=y\n") {
-			return nil
-		}
+	if !set("PREEMPTION") && !set("TRACE_IRQFLAGS") && !set("DEBUG_LOCK_ALLOC") {
+		vars = append(vars, "OBJECT_FILES_NON_STANDARD_thunk_64.o=y")
 	}
-	return []string{"OBJECT_FILES_NON_STANDARD_thunk_64.o=y"}
+	return vars
 }
 
 // objectLine matches kbuild's line for a compiled object, not for one of a host

@@ -88,6 +88,9 @@ func TestQuirks(t *testing.T) {
 	if got := quirks(src, ""); got != nil {
 		t.Errorf("quirks without objtool = %q; want none", got)
 	}
+	if got := quirks(src, "#\nCONFIG_PVH=y\nCONFIG_KASAN=y\n"); len(got) != 2 {
+		t.Errorf("quirks with KASAN = %q; want two", got)
+	}
 	writeFile(t, filepath.Join(src, "tools/objtool/elf.c"), "\t\tWARN(\"missing symbol table\");\n")
 	if got := quirks(src, "#\nCONFIG_SMP=y\n"); len(got) != 1 {
 		t.Errorf("quirks with old objtool = %q; want one", got)
