@@ -12,9 +12,13 @@ import (
 type splat struct {
 	// Verdict is event.Crash or event.Hang.
 	Verdict event.Verdict
-	// Title names the complaint without what differs from run to run:
-	// addresses, processors, process ids, times.
+	// Title names the complaint without what differs from run to run
+	// (addresses, processors, process ids, times) or from one version of the
+	// source to the next (line numbers).
 	Title string
+	// place is the line of the source that the kernel itself names. Two warnings
+	// of one function have one title and differ by their place.
+	place string
 	// Text is the whole complaint as printed, the first time.
 	Text string
 	// Times counts the complaints with this title.
@@ -57,7 +61,7 @@ var signs = []struct {
 	// mm/kmemleak.c, mm/page_alloc.c, mm/oom_kill.c
 	{event.Crash, "SAN: ", regexp.MustCompile(`^(?:BUG: K[A-Z]*SAN|UBSAN): `)},
 	{event.Crash, "BUG ", regexp.MustCompile(`^BUG \S+ \([^)]*\): `)},
-	{event.Crash, " corruption", regexp.MustCompile(`^list_(?:add|del) corruption`)},
+	{event.Crash, "list_", regexp.MustCompile(`^list_(?:add|del) (?:corruption|double add)`)},
 	{event.Crash, "refcount_t: ", regexp.MustCompile(`^refcount_t: `)},
 	{event.Crash, "ODEBUG: ", regexp.MustCompile(`^ODEBUG: `)},
 	{event.Crash, "kmemleak: ", regexp.MustCompile(`^kmemleak: \d+ new suspected memory leaks`)},
@@ -121,6 +125,10 @@ type watcher struct {
 	// lines are its lines so far; traced says that its stack has begun.
 	lines  []string
 	traced bool
+	// begun is the line that began it, without its timestamp, and naming says
+	// that a following line may still add to the title what it is about.
+	begun  string
+	naming bool
 	// preface holds the lines from a "cut here" to the line that says what it
 	// is, and said the text of the first one: WARN() prints its message there.
 	preface []string
@@ -165,6 +173,7 @@ func (w *watcher) line(line string) {
 		w.close()
 		w.preface = []string{line}
 	case begins && w.continues(text):
+		w.begun = text
 		w.add(text, line)
 	case begins:
 		w.begin(verdict, text, line)
@@ -193,16 +202,37 @@ func sign(text string) (event.Verdict, bool) {
 // continues says that a line which looks like a complaint is a part or a
 // consequence of the one before it.
 func (w *watcher) continues(text string) bool {
-	if afterOops.MatchString(text) && w.now == nil && len(w.found) > 0 {
-		// The panic that oops=panic and the like make of it.
-		last := len(w.found) - 1
-		w.now, w.lines, w.traced = &w.found[last], []string{w.found[last].Text}, true
-		w.found = w.found[:last]
-		return true
+	if afterOops.MatchString(text) {
+		if w.now == nil && len(w.found) > 0 {
+			// The panic that oops=panic and the like make of it.
+			last := len(w.found) - 1
+			w.now, w.lines, w.traced = &w.found[last], []string{w.found[last].Text}, true
+			w.found = w.found[:last]
+		}
+		return w.now != nil
 	}
-	// One fault prints several lines that could each begin one: "refcount_t:"
-	// and then "WARNING:", a cause and then "Oops".
-	return w.now != nil && !w.traced && len(w.lines) < 8
+	if w.now == nil || w.traced {
+		return false
+	}
+	for _, pair := range sameFault {
+		if pair.first.MatchString(w.begun) && pair.next.MatchString(text) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameFault are the lines of which one fault prints two, each of which could
+// begin a complaint: kernel/panic.c, __warn, after the text of WARN();
+// arch/x86/mm/fault.c, show_fault_oops, and arch/x86/kernel/dumpstack.c,
+// __die_header; arch/x86/kernel/traps.c, handle_bug and do_error_trap.
+var sameFault = []struct{ first, next *regexp.Regexp }{
+	{regexp.MustCompile(`^(?:refcount_t: |ODEBUG: |DEBUG_LOCKS_WARN_ON|list_(?:add|del) |kmem_cache_destroy )`), regexp.MustCompile(`^WARNING: CPU: `)},
+	{regexp.MustCompile(`^BUG: (?:unable to handle |kernel NULL |stack guard )`), regexp.MustCompile(`^Oops`)},
+	{regexp.MustCompile(`^kernel BUG at `), regexp.MustCompile(`^invalid opcode: `)},
+	{regexp.MustCompile(`^traps: PANIC|^PANIC: double fault`), regexp.MustCompile(`^double fault`)},
+	// The panic that a check of the kernel ends in, and its report.
+	{regexp.MustCompile(`^(?:general protection|Oops|invalid opcode|double fault)`), regexp.MustCompile(`^Kernel panic`)},
 }
 
 // afterOops is a panic that only ends what was complained about before.
@@ -214,7 +244,7 @@ func (w *watcher) begin(verdict event.Verdict, text, line string) {
 	if said == "" {
 		said = text
 	}
-	w.now, w.lines = &splat{Verdict: verdict, Title: title(said), Times: 1}, lines
+	w.now, w.lines, w.begun, w.naming = &splat{Verdict: verdict, Title: title(said), Times: 1, place: place(text)}, lines, text, true
 }
 
 // add takes a line after the beginning, which ends the complaint when it does
@@ -225,19 +255,94 @@ func (w *watcher) add(text, line string) {
 		return
 	}
 	w.lines = append(w.lines, line)
+	if w.now.place == "" && !w.traced {
+		w.now.place = place(text)
+	}
+	w.name(text)
 	if strings.HasPrefix(text, "Call Trace:") {
 		w.traced = true
-	}
-	if rip, ok := strings.CutPrefix(text, "RIP: 0010:"); ok && !strings.Contains(w.now.Title, function(rip)) {
-		w.now.Title += " in " + function(rip)
 	}
 	if blockEnd.MatchString(text) || len(w.lines) >= splatLines {
 		w.close()
 	}
 }
 
-// close ends the complaint that is being read. One with a title that is there
-// already is only counted.
+// name adds to the title what only a later line tells: the lock, the place, the
+// function. The registers before the trace are those of the fault; in a trace
+// they are of what an interrupt or a system call left, which differs from run to
+// run, and only a complaint about a processor that is stuck is about that.
+func (w *watcher) name(text string) {
+	if !w.naming {
+		return
+	}
+	for _, subject := range subjects {
+		if m := subject.FindStringSubmatch(text); m != nil {
+			w.now.Title += ": " + title(strings.Join(m[1:], " in "))
+			w.naming = false
+			return
+		}
+	}
+	where := ""
+	if rip, ok := strings.CutPrefix(text, "RIP: 0010:"); ok && (!w.traced || w.now.Verdict == event.Hang) {
+		where = function(rip)
+	} else if m := traceLine.FindStringSubmatch(text); m != nil && w.traced && inMessenger(w.now.Title) {
+		where = m[1]
+	}
+	switch {
+	case where == "":
+	case messengers.MatchString(where):
+		// Its caller is meant, which the trace has.
+		if !inMessenger(w.now.Title) {
+			w.now.Title += " in " + where
+		}
+	default:
+		w.now.Title, w.naming = titleIn(w.now.Title, where), false
+	}
+}
+
+// subjects are lines that say what a complaint is about: the lock of lockdep's
+// reports (print_lock), the line of RCU's, the caller of check_preemption_disabled.
+var subjects = []*regexp.Regexp{
+	regexp.MustCompile(`^[0-9a-f]{16} \((.+)\)\{.{4,}?\}-\{\d+:\d+\}, at: ([\w.]+)`),
+	regexp.MustCompile(`^(\S+:\d+ suspicious \S+ usage)!`),
+	regexp.MustCompile(`^caller is ([\w.]+)`),
+}
+
+var (
+	// traceLine is a function of a stack that was certainly called.
+	traceLine = regexp.MustCompile(`^ ([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+`)
+	// messengers are functions that complain about what their callers did.
+	messengers = regexp.MustCompile(`^(?:_*list_(?:add|del|move|splice)\w*|refcount_warn_saturate|debug_print_object|_*mem(?:cpy|set|move|cmp)\w*|\w*kasan\w*|__asan_\w+|check_memory_region|print_address_description|kfree|kmem_cache_free\w*|slab_\w+|dump_stack|show_stack|__warn|warn_slowpath_\w+|report_bug|handle_bug|exc_\w+|asm_exc_\w+)(?:\.\w+)*$`)
+	// endsIn is the function at the end of a title.
+	endsIn = regexp.MustCompile(` (?:in )?([\w.]+)$`)
+)
+
+// inMessenger says that a title names a messenger.
+func inMessenger(title string) bool {
+	m := endsIn.FindStringSubmatch(title)
+	return m != nil && messengers.MatchString(m[1])
+}
+
+// titleIn names the function in a title, in the place of a messenger, and once.
+func titleIn(title, function string) string {
+	if m := endsIn.FindStringSubmatch(title); m != nil {
+		if m[1] == function {
+			return title
+		}
+		if messengers.MatchString(m[1]) {
+			title = strings.TrimSuffix(title, m[0])
+		}
+	}
+	return title + " in " + function
+}
+
+// place is the file and line in a line of a complaint, if it has them.
+func place(text string) string { return sourceLine.FindString(text) }
+
+var sourceLine = regexp.MustCompile(`[\w./-]+\.[chS]:\d+`)
+
+// close ends the complaint that is being read. One that is there already is
+// only counted.
 func (w *watcher) close() {
 	now := w.now
 	text := strings.Join(w.lines, "\n")
@@ -246,7 +351,7 @@ func (w *watcher) close() {
 		return
 	}
 	for i := range w.found {
-		if w.found[i].Title == now.Title {
+		if w.found[i].Title == now.Title && w.found[i].place == now.place {
 			w.found[i].Times++
 			return
 		}
@@ -278,6 +383,7 @@ var volatile = []struct {
 	pattern *regexp.Regexp
 	with    string
 }{
+	{regexp.MustCompile(` \[[0-9a-f]{8}\] code: \S+`), " code"},
 	{regexp.MustCompile(`/\d+/0x[0-9a-f]+`), ""},
 	{regexp.MustCompile(`CPU: \d+ PID: \d+ `), ""},
 	{regexp.MustCompile(`\.([chS]):\d+(?::\d+)?`), ".$1"},

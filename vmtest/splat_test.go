@@ -80,3 +80,55 @@ func TestWatchFindsKernelLineBehindProgramsText(t *testing.T) {
 		t.Errorf("watch = %+v; want the panic", got)
 	}
 }
+
+// Two complaints are one only when they are of one place, and a place keeps its
+// title when lines above it move.
+func TestWatchTellsComplaintsApart(t *testing.T) {
+	warning := func(line string) []string {
+		return []string{
+			"------------[ cut here ]------------",
+			"WARNING: CPU: 0 PID: 1 at fs/io_uring.c:" + line + " io_free_req+0x12/0x34",
+			"RIP: 0010:io_free_req+0x12/0x34", "Call Trace:", " io_submit+0x1/0x2", "---[ end trace 0 ]---",
+		}
+	}
+	const warned = "WARNING: at fs/io_uring.c io_free_req"
+	tests := []struct {
+		name  string
+		lines []string
+		want  []string
+	}{
+		{name: "two warnings of one function", lines: append(warning("10"), warning("20")...), want: []string{warned, warned}},
+		{name: "the same warning twice", lines: append(warning("10"), warning("10")...), want: []string{warned}},
+		{name: "a second kind close to the first",
+			lines: []string{
+				"BUG: sleeping function called from invalid context at mm/slab.h:5", "in_atomic(): 1",
+				"BUG: KASAN: use-after-free in io_free_req+0x1/0x2", "Call Trace:", " io_free_req+0x1/0x2",
+			},
+			want: []string{"BUG: sleeping function called from invalid context at mm/slab.h", "BUG: KASAN: use-after-free in io_free_req"}},
+		{name: "a fault and its oops",
+			lines: []string{"BUG: kernel NULL pointer dereference, address: 0", "#PF: supervisor read access", "Oops: 0000 [#1]", "RIP: 0010:io_free_req+0x1/0x2", "Call Trace:", " f+0x1/0x2", "Kernel panic - not syncing: Fatal exception"},
+			want:  []string{"BUG: kernel NULL pointer dereference in io_free_req"}},
+		{name: "what an interrupt found is not at fault",
+			lines: []string{"WARNING: inconsistent lock state", "swapper/0/0 [HC1[1]:SC0[0]:HE0:SE1] takes:",
+				"ffff88801aa343c0 (&ce->free_lock){?.+.}-{2:2}, at: io_req_cache_reclaim+0x1c6/0x3d0", "Call Trace:", " lock_acquire+0x1/0x2", "RIP: 0010:default_idle+0x1/0x2"},
+			want: []string{"WARNING: inconsistent lock state: &ce->free_lock in io_req_cache_reclaim"}},
+		{name: "the caller of a per-CPU access",
+			lines: []string{"BUG: using smp_processor_id() in preemptible [00000000] code: init/1", "caller is io_free_req+0x1/0x2", "CPU: 0 PID: 1 Comm: init", "Call Trace:", " check_preemption_disabled+0x1/0x2"},
+			want:  []string{"BUG: using smp_processor_id() in preemptible code: io_free_req"}},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			w := &watcher{}
+			for _, line := range tc.lines {
+				w.line("[    1.234567] " + line)
+			}
+			var got []string
+			for _, s := range w.splats() {
+				got = append(got, s.Title)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("titles (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
