@@ -64,6 +64,8 @@ type Built struct {
 	BuildS  float64
 	// Reused says that the store had it.
 	Reused bool
+	// Symbols finds the places of its code in the source.
+	Symbols *Symbols
 }
 
 // Build returns the kernel of a spec from the store, after building it if need
@@ -273,6 +275,7 @@ func (b *Builder) known(request string, spec Spec, v Variant) (*Built, bool) {
 		Vmlinux: filepath.Join(dir, r.Image), Config: filepath.Join(dir, "config"), Log: filepath.Join(dir, "build.log"),
 		Commit: r.Commit, Tree: r.Tree, ConfigHash: r.ConfigHash, Compiler: r.Compiler,
 		Objects: r.Objects, BuildS: r.BuildS, Reused: true,
+		Symbols: b.symbols(spec, dir, r.Commit),
 	}
 	for _, p := range spec.Patches() {
 		built.PatchIDs = append(built.PatchIDs, p.ID())

@@ -135,6 +135,24 @@ type Check struct {
 	// KnownIssue is the declared reason where the series declares this check
 	// as a known issue on this kernel, whatever its verdict was here.
 	KnownIssue string `json:"known_issue,omitempty"`
+	// Where are the places of the patched source that a complaint of the kernel
+	// names, in its order.
+	Where []Frame `json:"where,omitempty"`
+}
+
+// Frame is a place of the patched source on a stack.
+type Frame struct {
+	// Function is as the debug info has it. Inlined says that the next frame is
+	// what it was inlined into.
+	Function string `json:"function"`
+	Inlined  bool   `json:"inlined,omitempty"`
+	// File and Line are 0 and empty where the kernel has no debug info; the file
+	// is then known for functions in files that the series changes.
+	File string `json:"file,omitempty"`
+	Line int    `json:"line,omitempty"`
+	// Patch is the number, from 1, of the patch in the kernel's series that added
+	// the line or, without a line, changed the function last; 0 means none.
+	Patch int `json:"patch,omitempty"`
 }
 
 // failedAsKnown says whether the check is a known issue that showed itself.

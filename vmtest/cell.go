@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"patchproof/guest/event"
+	"patchproof/kernel"
 	"patchproof/patches"
 	"patchproof/results"
 )
@@ -26,6 +27,10 @@ type CellSpec struct {
 	Features []string
 	// Known are the issues declared with the kernel's series.
 	Known []patches.KnownIssue
+	// Series holds the subjects of the kernel's patches, and Symbols the places of
+	// its code; without them complaints stay as the kernel printed them.
+	Series  []string
+	Symbols *kernel.Symbols
 	// Console is the path of the console log to write.
 	Console string
 }
@@ -36,6 +41,9 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 	out, err := s.vm().run(ctx)
 	f := judge(out, err, s)
 	f.reason = printable(f.reason)
+	if s.Symbols != nil {
+		f.symbolise(ctx, s)
+	}
 	expect(&f, s)
 	cell := results.Cell{
 		Kernel:    s.Kernel,

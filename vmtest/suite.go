@@ -339,6 +339,7 @@ func (p *Plan) run(ctx context.Context, t *turn, b *kernel.Built) {
 	}
 	s := t.spec
 	s.Image, s.Initramfs, s.Accel = b.Vmlinux, p.initramfs, p.accel
+	s.Series, s.Symbols = b.Subjects, b.Symbols
 	log := strings.ReplaceAll(s.Name(), "/", "-") + ".log"
 	s.Console = filepath.Join(p.Dir(), log)
 	t.cell = RunCell(ctx, s)

@@ -1,0 +1,359 @@
+package kernel
+
+import (
+	"context"
+	"debug/dwarf"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Symbols finds the places of a kernel's code in its patched source. It reads
+// nothing before it is asked, and each thing once. Its methods may be called
+// from any goroutine.
+type Symbols struct {
+	// vmlinux is the ELF image, src the repository that has commit, on whose base
+	// are the patches.
+	vmlinux, src, commit string
+	patches              int
+	// touched are the files that the patches change.
+	touched []string
+
+	mu     sync.Mutex
+	loaded bool
+	err    error
+	// symbols are the functions by name: static ones may share it.
+	symbols map[string][]elf.Symbol
+	// debug is nil for an image without debug info.
+	debug *dwarf.Data
+	files map[string]*blamed
+}
+
+// Frame is a place in the kernel's source.
+type Frame struct {
+	// Function is the function whose code it is, as far as the kernel told it or
+	// the debug info does; Inlined says that the next frame is its caller.
+	Function string
+	Inlined  bool
+	// File and Line are of the patched source. Without debug info the line is 0,
+	// and the file is known for functions in files that the patches touch.
+	File string
+	Line int
+	// Patch is the number, from 1, of the patch that added the line, 0 for a line
+	// of the base. Without a line it is the last patch that changed the function.
+	Patch int
+}
+
+// blamed is a file of the patched source.
+type blamed struct {
+	// lines holds the text, patch the patch that added it.
+	lines []string
+	patch []int
+}
+
+func (b *Builder) symbols(spec Spec, dir, commit string) *Symbols {
+	s := &Symbols{vmlinux: filepath.Join(dir, "vmlinux"), src: tree{dir: b.treeDir(spec)}.src(), commit: commit, patches: len(spec.Patches())}
+	for _, p := range spec.Patches() {
+		for _, f := range p.Files {
+			if !f.IsDelete && !slices.Contains(s.touched, f.New) {
+				s.touched = append(s.touched, f.New)
+			}
+		}
+	}
+	return s
+}
+
+// Frames returns the place of function+offset, where the function has size
+// bytes, and after it, when the code there was inlined, the places that it was
+// inlined into. called says that the address is one to return to, as those of a
+// stack are, and the call before it is meant. It returns nothing for a function
+// that is not the kernel's.
+func (s *Symbols) Frames(ctx context.Context, function string, offset, size uint64, called bool) ([]Frame, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.loaded {
+		s.loaded, s.err = true, s.load()
+	}
+	if s.err != nil {
+		return nil, s.err
+	}
+	symbol, ok := s.symbol(function, size)
+	if !ok || offset > size {
+		return nil, nil
+	}
+	pc := symbol.Value + offset
+	if called && offset > 0 {
+		pc--
+	}
+	frames, err := s.lookUp(pc)
+	if err != nil {
+		return nil, err
+	}
+	if len(frames) == 0 {
+		frames = []Frame{{Function: function}}
+	}
+	for i := range frames {
+		if err := s.mark(ctx, &frames[i]); err != nil {
+			return nil, err
+		}
+	}
+	return frames, nil
+}
+
+// symbol returns the function of that name and size. The size that the kernel
+// prints reaches to the next symbol, so the largest that fits is meant.
+func (s *Symbols) symbol(name string, size uint64) (elf.Symbol, bool) {
+	var best elf.Symbol
+	found := false
+	for _, symbol := range s.symbols[name] {
+		if symbol.Size <= size && (!found || symbol.Size > best.Size) {
+			best, found = symbol, true
+		}
+	}
+	return best, found
+}
+
+// load reads the symbols, and the debug info if there is one.
+func (s *Symbols) load() error {
+	image, err := elf.Open(s.vmlinux)
+	if err != nil {
+		return fmt.Errorf("the symbols of the kernel: %w", err)
+	}
+	defer image.Close()
+	all, err := image.Symbols()
+	if err != nil {
+		return fmt.Errorf("the symbols of %s: %w", s.vmlinux, err)
+	}
+	s.symbols, s.files = map[string][]elf.Symbol{}, map[string]*blamed{}
+	for _, symbol := range all {
+		if elf.ST_TYPE(symbol.Info) == elf.STT_FUNC || elf.ST_TYPE(symbol.Info) == elf.STT_NOTYPE {
+			s.symbols[symbol.Name] = append(s.symbols[symbol.Name], symbol)
+		}
+	}
+	if image.Section(".debug_info") == nil {
+		return nil
+	}
+	if s.debug, err = image.DWARF(); err != nil {
+		return fmt.Errorf("the debug info of %s: %w", s.vmlinux, err)
+	}
+	return nil
+}
+
+// lookUp returns the places of an address, the innermost first; none without
+// debug info, as an assembler file may be.
+func (s *Symbols) lookUp(pc uint64) ([]Frame, error) {
+	if s.debug == nil {
+		return nil, nil
+	}
+	r := s.debug.Reader()
+	unit, err := r.SeekPC(pc)
+	if errors.Is(err, dwarf.ErrUnknownPC) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	lines, err := s.debug.LineReader(unit)
+	if err != nil || lines == nil {
+		return nil, err
+	}
+	at, err := lineAt(lines, pc)
+	if errors.Is(err, io.EOF) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	chain, err := s.chain(r, pc)
+	if err != nil {
+		return nil, err
+	}
+	// The build's folder lies beside the source's.
+	folder, _ := unit.Val(dwarf.AttrCompDir).(string)
+	relative := func(f *dwarf.LineFile) string {
+		if f == nil {
+			return ""
+		}
+		return filepath.Clean(strings.TrimPrefix(f.Name, filepath.Join(filepath.Dir(folder), "src")+"/"))
+	}
+	files := lines.Files()
+	place := Frame{File: relative(at.File), Line: at.Line}
+	var frames []Frame
+	for i, entry := range slices.Backward(chain) {
+		place.Function, place.Inlined = s.nameOf(entry), i > 0
+		frames = append(frames, place)
+		line, _ := entry.Val(dwarf.AttrCallLine).(int64)
+		file, _ := entry.Val(dwarf.AttrCallFile).(int64)
+		place = Frame{Line: int(line)}
+		if file >= 0 && int(file) < len(files) {
+			place.File = relative(files[file])
+		}
+	}
+	return frames, nil
+}
+
+// lineAt returns the row of a line table that has pc, or io.EOF. The table's
+// SeekPC gives up at a sequence of higher addresses, and a kernel's code lies in
+// several sections in no order.
+func lineAt(table *dwarf.LineReader, pc uint64) (dwarf.LineEntry, error) {
+	last := dwarf.LineEntry{EndSequence: true}
+	for {
+		var row dwarf.LineEntry
+		if err := table.Next(&row); err != nil {
+			return dwarf.LineEntry{}, err
+		}
+		if !last.EndSequence && last.Address <= pc && pc < row.Address {
+			return last, nil
+		}
+		last = row
+	}
+}
+
+// chain returns the function that has pc, and from the outermost to the
+// innermost what is inlined there. r has just read the unit.
+func (s *Symbols) chain(r *dwarf.Reader, pc uint64) ([]*dwarf.Entry, error) {
+	var chain []*dwarf.Entry
+	for {
+		entry, err := r.Next()
+		if err != nil {
+			return nil, err
+		}
+		if entry == nil || entry.Tag == dwarf.TagCompileUnit || entry.Tag == 0 {
+			// The end of the innermost that has pc, or of the unit.
+			return chain, nil
+		}
+		inside := false
+		switch entry.Tag {
+		case dwarf.TagSubprogram, dwarf.TagInlinedSubroutine, dwarf.TagLexDwarfBlock:
+			ranges, err := s.debug.Ranges(entry)
+			if err != nil {
+				return nil, err
+			}
+			inside = slices.ContainsFunc(ranges, func(r [2]uint64) bool { return r[0] <= pc && pc < r[1] })
+		}
+		if !inside {
+			r.SkipChildren()
+			continue
+		}
+		if entry.Tag != dwarf.TagLexDwarfBlock {
+			chain = append(chain, entry)
+		}
+		if !entry.Children {
+			return chain, nil
+		}
+	}
+}
+
+// nameOf is a function's name, which an inlined or split one has elsewhere.
+func (s *Symbols) nameOf(entry *dwarf.Entry) string {
+	for range 4 {
+		if name, ok := entry.Val(dwarf.AttrName).(string); ok {
+			return name
+		}
+		origin, ok := entry.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset)
+		if !ok {
+			if origin, ok = entry.Val(dwarf.AttrSpecification).(dwarf.Offset); !ok {
+				return ""
+			}
+		}
+		r := s.debug.Reader()
+		r.Seek(origin)
+		next, err := r.Next()
+		if err != nil || next == nil {
+			return ""
+		}
+		entry = next
+	}
+	return ""
+}
+
+// mark says which patch the frame is of.
+func (s *Symbols) mark(ctx context.Context, f *Frame) error {
+	if f.Line > 0 {
+		if !slices.Contains(s.touched, f.File) {
+			return nil
+		}
+		file, err := s.file(ctx, f.File)
+		if err == nil && f.Line <= len(file.patch) {
+			f.Patch = file.patch[f.Line-1]
+		}
+		return err
+	}
+	for _, name := range s.touched {
+		if filepath.Ext(name) != ".c" {
+			continue
+		}
+		file, err := s.file(ctx, name)
+		if err != nil {
+			return err
+		}
+		if last, ok := file.changed(f.Function); ok {
+			f.File, f.Patch = name, last
+			return nil
+		}
+	}
+	return nil
+}
+
+// changed returns the last patch that changed a function which the file
+// defines, 0 if none did.
+func (b *blamed) changed(function string) (patch int, ok bool) {
+	// A part of a function that the compiler split off: io_free_req.part.0.
+	function, _, _ = strings.Cut(function, ".")
+	definition := regexp.MustCompile(`^[a-z].*\b` + regexp.QuoteMeta(function) + `\(`)
+	for i, line := range b.lines {
+		if !definition.MatchString(line) || strings.HasSuffix(line, ";") {
+			continue
+		}
+		length := slices.Index(b.lines[i:], "}")
+		if length < 0 {
+			continue
+		}
+		return slices.Max(b.patch[i : i+length+1]), true
+	}
+	return 0, false
+}
+
+// file returns a file of the patched source with the patch of each line.
+func (s *Symbols) file(ctx context.Context, name string) (*blamed, error) {
+	if file, ok := s.files[name]; ok {
+		return file, nil
+	}
+	base := fmt.Sprintf("%s~%d", s.commit, s.patches)
+	commits, err := git(ctx, s.src, "rev-list", "--reverse", base+".."+s.commit)
+	if err != nil {
+		return nil, fmt.Errorf("the patches of the kernel: %w", err)
+	}
+	text, err := git(ctx, s.src, "blame", "--porcelain", base+".."+s.commit, "--", name)
+	if err != nil {
+		return nil, fmt.Errorf("which patch added what to %s: %w", name, err)
+	}
+	file := parseBlame(text, strings.Fields(commits))
+	s.files[name] = file
+	return file, nil
+}
+
+// blameLine begins the entry of a line: its commit, its number there and here.
+var blameLine = regexp.MustCompile(`^([0-9a-f]{40}) \d+ \d+`)
+
+// parseBlame reads git blame's porcelain format (git-blame(1)). commits are
+// those of the patches, in order.
+func parseBlame(text string, commits []string) *blamed {
+	file := &blamed{}
+	patch := 0
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if code, ok := strings.CutPrefix(line, "\t"); ok {
+			file.lines, file.patch = append(file.lines, code), append(file.patch, patch)
+		} else if m := blameLine.FindStringSubmatch(line); m != nil {
+			patch = slices.Index(commits, m[1]) + 1
+		}
+	}
+	return file
+}

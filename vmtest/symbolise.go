@@ -1,0 +1,95 @@
+package vmtest
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"patchproof/kernel"
+	"patchproof/results"
+)
+
+// maxFrames bounds the places of one complaint.
+const maxFrames = 64
+
+// codeAddress is how the kernel prints an address in its code: function,
+// offset, size. In a stack a question mark stands before what may be a left-over.
+var codeAddress = regexp.MustCompile(`(\? )?\b([A-Za-z_][\w.]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)`)
+
+// atFault are lines with the address of an instruction, where the others have
+// one to return to.
+var atFault = regexp.MustCompile(`RIP: 0010:|WARNING: CPU: `)
+
+// symbolise adds to each of the kernel's complaints the places of the source that
+// it names. What cannot be found out is said, and changes no verdict.
+func (f *finding) symbolise(ctx context.Context, s CellSpec) {
+	for i := range f.checks {
+		c := &f.checks[i]
+		if !isConsole(c.Name) {
+			continue
+		}
+		where, text, err := s.symbolise(ctx, c.Detail)
+		switch {
+		case err != nil:
+			c.Detail += "\n\n(without places in the source: " + err.Error() + ")"
+		case text != "":
+			c.Detail += "\n\nIn the patched source:" + text
+		}
+		c.Where = where
+	}
+}
+
+// symbolise finds the places of the source that a complaint names, and gives
+// them as a text of one line each.
+func (s CellSpec) symbolise(ctx context.Context, splat string) ([]results.Frame, string, error) {
+	var where []results.Frame
+	var text strings.Builder
+	seen := map[string]bool{}
+	for line := range strings.Lines(splat) {
+		m := codeAddress.FindStringSubmatch(line)
+		if m == nil || m[1] != "" || seen[m[0]] || len(where) >= maxFrames {
+			continue
+		}
+		seen[m[0]] = true
+		offset, _ := strconv.ParseUint(m[3], 16, 64)
+		size, _ := strconv.ParseUint(m[4], 16, 64)
+		frames, err := s.Symbols.Frames(ctx, m[2], offset, size, !atFault.MatchString(line))
+		if err != nil {
+			return nil, "", err
+		}
+		known := false
+		for _, f := range frames {
+			where = append(where, results.Frame(f))
+			known = known || f.File != ""
+		}
+		if !known {
+			continue
+		}
+		fmt.Fprintf(&text, "\n%s", m[0])
+		for _, f := range frames {
+			fmt.Fprintf(&text, "\n    %s", s.describe(f))
+		}
+	}
+	return where, text.String(), nil
+}
+
+// describe says where a frame is, and of which patch.
+func (s CellSpec) describe(f kernel.Frame) string {
+	text := f.File
+	if f.Line > 0 {
+		text = fmt.Sprintf("%s:%d", f.File, f.Line)
+	}
+	if f.Patch > 0 && f.Patch <= len(s.Series) {
+		how := "patch"
+		if f.Line == 0 {
+			how = "changed by patch"
+		}
+		text += fmt.Sprintf(" [%s %d/%d %s]", how, f.Patch, len(s.Series), s.Series[f.Patch-1])
+	}
+	if f.Inlined {
+		return f.Function + " " + text + ", inlined into"
+	}
+	return f.Function + " " + text
+}
