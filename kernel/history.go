@@ -1,0 +1,337 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"patchproof/patches"
+)
+
+// History is the commits below a kernel: those of a local tree, and one for
+// each patch. It is a bare repository of its own that borrows the objects of
+// the tree in the cache, which borrows a user's: what git bisect writes while
+// it searches is in neither.
+type History struct {
+	dir string
+	// Base is the commit that the spec's patches are applied to, Tip the last
+	// of them.
+	Base, Tip string
+}
+
+// Commit is what people are told of a commit.
+type Commit struct {
+	ID      string `json:"id"`
+	Subject string `json:"subject"`
+	// Author is a name and an address.
+	Author  string   `json:"author"`
+	Parents []string `json:"-"`
+}
+
+// History applies the patches of a spec and makes a repository at dir, a folder
+// that exists and is empty, in which its commits can be searched. It is good for
+// as long as the store is in use.
+func (b *Builder) History(ctx context.Context, spec Spec, dir string) (*History, error) {
+	b, err := b.absolute()
+	if err != nil {
+		return nil, err
+	}
+	h := &History{dir: dir}
+	err = b.withTree(ctx, spec, func(t tree) error {
+		h.Base = t.base
+		if h.Tip, err = b.apply(ctx, t, spec); err != nil {
+			return err
+		}
+		return h.borrow(ctx, filepath.Join(t.src(), ".git"))
+	})
+	if err != nil {
+		return nil, err
+	}
+	// git bisect wants a HEAD to come back to.
+	_, err = git(ctx, dir, "update-ref", "--no-deref", "HEAD", h.Tip)
+	return h, err
+}
+
+// borrow makes the repository see the objects of another.
+func (h *History) borrow(ctx context.Context, gitDir string) error {
+	if _, err := git(ctx, h.dir, "init", "--quiet", "--bare", "--template="); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(h.dir, "info"), 0o755); err != nil {
+		return err
+	}
+	files := map[string]string{
+		"objects/info/alternates": filepath.Join(gitDir, "objects") + "\n",
+		// So that hunks are told by functions and not by labels.
+		"info/attributes": "*.c diff=cpp\n*.h diff=cpp\n",
+	}
+	cut, err := os.ReadFile(filepath.Join(gitDir, "shallow"))
+	if err == nil {
+		files["shallow"] = string(cut)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for name, text := range files {
+		path := filepath.Join(h.dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// LocalCommit returns the commit that a revision is in a local tree.
+func LocalCommit(ctx context.Context, dir, rev string) (string, error) {
+	return resolveLocal(ctx, Spec{Tree: dir, Rev: rev})
+}
+
+// Commit looks a revision up: an id or the beginning of one.
+func (h *History) Commit(ctx context.Context, rev string) (Commit, error) {
+	out, err := git(ctx, h.dir, "log", "-1", "--no-show-signature", "--format=%H%x00%P%x00%an <%ae>%x00%s", "--end-of-options", rev+"^{commit}")
+	if err != nil {
+		return Commit{}, fmt.Errorf("no commit %q", rev)
+	}
+	parts := strings.SplitN(out, "\x00", 4)
+	if len(parts) < 4 {
+		return Commit{}, fmt.Errorf("git log of %s printed %q", rev, out)
+	}
+	return Commit{ID: parts[0], Parents: strings.Fields(parts[1]), Author: parts[2], Subject: parts[3]}, nil
+}
+
+// Between returns the ids of the commits after old up to tip along first
+// parents, the oldest first.
+func (h *History) Between(ctx context.Context, old, tip string) ([]string, error) {
+	out, err := git(ctx, h.dir, "rev-list", "--reverse", "--first-parent", old+".."+tip)
+	return strings.Fields(out), err
+}
+
+// Count returns how many commits are in tip's history and not in old's.
+func (h *History) Count(ctx context.Context, old, tip string) (int, error) {
+	out, err := git(ctx, h.dir, "rev-list", "--count", old+".."+tip)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(out)
+}
+
+// IsAncestor says whether old is in tip's history.
+func (h *History) IsAncestor(ctx context.Context, old, tip string) (bool, error) {
+	out, err := git(ctx, h.dir, "rev-list", "--max-count=1", old, "--not", tip)
+	return out == "", err
+}
+
+// MergeBase returns the newest commit that both have in their history, empty if
+// there is none.
+func (h *History) MergeBase(ctx context.Context, one, other string) string {
+	out, err := git(ctx, h.dir, "merge-base", one, other)
+	if err != nil {
+		return ""
+	}
+	return out
+}
+
+// Before returns the commit n steps down the first parents, or the oldest one
+// there is.
+func (h *History) Before(ctx context.Context, commit string, n int) (string, error) {
+	out, err := git(ctx, h.dir, "rev-list", "--first-parent", "--max-count="+strconv.Itoa(n+1), commit)
+	all := strings.Fields(out)
+	if err != nil || len(all) == 0 {
+		return "", err
+	}
+	return all[len(all)-1], nil
+}
+
+// Mark is what is known of a commit.
+type Mark string
+
+// The marks, in git bisect's words.
+const (
+	Good Mark = "good"
+	Bad  Mark = "bad"
+	Skip Mark = "skip"
+)
+
+// Bisected is where a search ended.
+type Bisected struct {
+	// First is the first bad commit; it is empty when commits had to be skipped,
+	// and Candidates then are those that it may be.
+	First      string
+	Candidates []string
+}
+
+// firstBad and maybeBad are how the log of git bisect ends.
+var (
+	firstBad = regexp.MustCompile(`(?m)^# first bad commit: \[([0-9a-f]+)\]`)
+	maybeBad = regexp.MustCompile(`(?m)^# possible first bad commit: \[([0-9a-f]+)\]`)
+)
+
+// Bisect lets git bisect choose the commits between good, an ancestor, and bad
+// that judge is asked about. An error of judge ends the search. The log is that
+// of git bisect, also when there is an error.
+func (h *History) Bisect(ctx context.Context, good, bad string, judge func(ctx context.Context, commit string) (Mark, error)) (found Bisected, log string, err error) {
+	_, err = git(ctx, h.dir, "bisect", "start", "--no-checkout", bad, good)
+	for {
+		var logErr error
+		if log, logErr = git(ctx, h.dir, "bisect", "log"); logErr != nil {
+			return Bisected{}, log, errors.Join(err, logErr)
+		}
+		if first := firstBad.FindStringSubmatch(log); first != nil {
+			return Bisected{First: first[1]}, log, nil
+		}
+		for _, maybe := range maybeBad.FindAllStringSubmatch(log, -1) {
+			found.Candidates = append(found.Candidates, maybe[1])
+		}
+		if len(found.Candidates) > 0 {
+			return found, log, nil
+		}
+		// Ending with skipped commits is a failure to git, which the log tells.
+		if err != nil {
+			return Bisected{}, log, err
+		}
+		commit, headErr := git(ctx, h.dir, "rev-parse", "--verify", "BISECT_HEAD")
+		if headErr != nil {
+			return Bisected{}, log, headErr
+		}
+		mark, judgeErr := judge(ctx, commit)
+		if judgeErr != nil {
+			return Bisected{}, log, judgeErr
+		}
+		_, err = git(ctx, h.dir, "bisect", string(mark), commit)
+	}
+}
+
+// Touched are the functions, types and the like in a file that a commit changes.
+type Touched struct {
+	File  string   `json:"file"`
+	Names []string `json:"names"`
+}
+
+func (t Touched) String() string {
+	if len(t.Names) == 0 {
+		return t.File
+	}
+	return t.File + ": " + strings.Join(t.Names, ", ")
+}
+
+var (
+	hunkHead = regexp.MustCompile(`^@@ [^@]* @@ ?(.*)$`)
+	// definition is a line of a diff that begins a function; it is not indented.
+	definition = regexp.MustCompile(`^[+-][A-Za-z_][\w \t*]*\b(\w+)\(`)
+	calledLike = regexp.MustCompile(`(\w+)\s*\(`)
+	aggregate  = regexp.MustCompile(`\b(?:struct|union|enum) (\w+)`)
+)
+
+// Touched lists what a commit changes against its first parent.
+func (h *History) Touched(ctx context.Context, commit Commit) ([]Touched, error) {
+	if len(commit.Parents) == 0 {
+		return nil, nil
+	}
+	out, err := git(ctx, h.dir, "diff", "--no-color", "--no-ext-diff", "--no-prefix", "--unified=0", commit.Parents[0], commit.ID)
+	if err != nil {
+		return nil, err
+	}
+	return touched(out), nil
+}
+
+func touched(diff string) []Touched {
+	var all []Touched
+	inHunk := false
+	add := func(name string) {
+		if t := &all[len(all)-1]; name != "" && !slices.Contains(t.Names, name) {
+			t.Names = append(t.Names, name)
+		}
+	}
+	for line := range strings.Lines(diff) {
+		line = strings.TrimRight(line, "\n")
+		switch head := hunkHead.FindStringSubmatch(line); {
+		case strings.HasPrefix(line, "diff --git "):
+			inHunk = false
+			all = append(all, Touched{File: line[strings.LastIndexByte(line, ' ')+1:]})
+		case head != nil && len(all) > 0:
+			inHunk = true
+			add(nameIn(head[1]))
+		case inHunk:
+			if found := definition.FindStringSubmatch(line); found != nil {
+				add(found[1])
+			}
+		}
+	}
+	return all
+}
+
+// nameIn is the name of the function or type that a hunk's header shows.
+func nameIn(head string) string {
+	if found := calledLike.FindStringSubmatch(head); found != nil {
+		return found[1]
+	}
+	if found := aggregate.FindStringSubmatch(head); found != nil {
+		return found[1]
+	}
+	words := strings.FieldsFunc(head, func(r rune) bool {
+		return !(r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z')
+	})
+	if len(words) == 0 {
+		return ""
+	}
+	return words[len(words)-1]
+}
+
+// ErrNoRevert means that a commit cannot be taken out: what came later changed
+// the same lines.
+var ErrNoRevert = errors.New("it does not revert cleanly")
+
+// Revert returns a patch that takes a commit, against its first parent, out of onto.
+func (h *History) Revert(ctx context.Context, commit Commit, onto string) (patches.Patch, error) {
+	if len(commit.Parents) == 0 {
+		return patches.Patch{}, fmt.Errorf("%w: it has no parent", ErrNoRevert)
+	}
+	// git merge-tree finds the base of a merge by itself. So commits are made up
+	// whose common parent is the one to take out.
+	tip := func(rev string) (string, error) {
+		return git(ctx, h.dir, "commit-tree", "-p", commit.ID, "-m", "side", rev+"^{tree}")
+	}
+	ours, err := tip(onto)
+	if err != nil {
+		return patches.Patch{}, err
+	}
+	theirs, err := tip(commit.Parents[0])
+	if err != nil {
+		return patches.Patch{}, err
+	}
+	out, err := git(ctx, h.dir, "merge-tree", "--write-tree", "--no-messages", ours, theirs)
+	if ctx.Err() != nil {
+		return patches.Patch{}, context.Cause(ctx)
+	}
+	if err != nil {
+		return patches.Patch{}, ErrNoRevert
+	}
+	diff, err := output(ctx, gitCommand(h.dir, "diff", "--no-color", "--no-ext-diff", "--binary", "--full-index", "--no-renames", onto+"^{tree}", strings.TrimSpace(out)))
+	if err != nil {
+		return patches.Patch{}, err
+	}
+	if len(bytes.TrimSpace(diff)) == 0 {
+		return patches.Patch{}, fmt.Errorf("%w: nothing of it is left", ErrNoRevert)
+	}
+	file := filepath.Join(h.dir, "revert.diff")
+	if err := os.WriteFile(file, diff, 0o644); err != nil {
+		return patches.Patch{}, err
+	}
+	series, err := patches.Read(file)
+	if err != nil {
+		return patches.Patch{}, fmt.Errorf("%w: %w", ErrNoRevert, err)
+	}
+	patch := series.Patches[0]
+	patch.Subject = fmt.Sprintf("Revert %q", commit.Subject)
+	return patch, nil
+}
