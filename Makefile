@@ -2,6 +2,7 @@
 
 # Selections; see `make help`. They reach the command and the tests as environment.
 export KERNELS PROGRAMS VARIANT ACCEL PIN PATCH TREE REV KERNEL_SRC JOBS COUNT CACHE
+export PROGRAM CHECK GOOD BAD FRESH
 
 GO ?= go
 PATCHPROOF := bin/patchproof
@@ -10,7 +11,7 @@ BUILD := CGO_ENABLED=0 $(GO) build -o $(PATCHPROOF) ./cmd/patchproof
 
 .PHONY: help
 help: ## this list
-	@echo 'Targets:'; sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' Makefile | expand -t 12 | sed 's/^/  /'; \
+	@echo 'Targets:'; sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16 | sed 's/^/  /'; \
 	echo 'Variables, also as environment:'; sed -n 's/^| `\([A-Z_]*\)`[^|]*|[^|]*| \(.*\) |$$/\1\t\2/p; s/^| `TREE`, `REV` |[^|]*| \(.*\) |$$/TREE, REV\t\1/p' README.md | expand -t 12 | sed 's/^/  /; s/`//g'
 
 .PHONY: deps
@@ -29,16 +30,22 @@ shell: command ## boot the last selected kernel with a shell
 command:
 	@$(BUILD)
 
+# Targets that end as their command does: 0, 1 or 2.
+CAMPAIGNS := vmtest bisect bisect-config
 # GNU make ends with 2 whatever a recipe returned, and with 1 only in question
 # mode. So the run happens while make remakes a file that it includes, and after
 # a run with an unexpected verdict that file turns question mode on.
-ifneq (,$(filter vmtest,$(MAKECMDGOALS)))
+CAMPAIGN := $(filter $(CAMPAIGNS),$(MAKECMDGOALS))
+ifneq (,$(CAMPAIGN))
+ifneq (,$(word 2,$(CAMPAIGN)))
+$(error one at a time: $(CAMPAIGN))
+endif
 ifeq (,$(findstring n,$(firstword -$(MAKEFLAGS))))
 VERDICT := .verdict.$(shell echo $$PPID).mk
 ifndef MAKE_RESTARTS
 $(shell rm -f $(VERDICT))
 $(VERDICT):
-	@code=2; $(BUILD) && { $(PATCHPROOF) vmtest; code=$$?; }; \
+	@code=2; $(BUILD) && { $(PATCHPROOF) $(CAMPAIGN); code=$$?; }; \
 	if [ $$code = 1 ]; then echo 'MAKEFLAGS += --question'; else echo "CODE := $$code"; fi >$@
 endif
 -include $(VERDICT)
@@ -48,8 +55,11 @@ endif
 endif
 endif
 
-.PHONY: vmtest
+.PHONY: $(CAMPAIGNS)
 vmtest: ## the main job: fetch, build, boot, report
+bisect: ## find the patch or commit that a failure began with; without variables, a demonstration
+bisect-config: ## find the config options that GOOD passes and BAD fails by
+$(CAMPAIGNS):
 	@exit $(or $(CODE),2)
 
 # Checks first, then unit tests with the race detector, then the suite on real kernels.

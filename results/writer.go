@@ -38,7 +38,7 @@ func Create(root string, run Run) (*Writer, error) {
 	}
 	run.Started = run.Started.UTC()
 	run.Schema, run.Status, run.Finished = Schema, Running, time.Time{}
-	id, err := claim(root, run.Started)
+	id, err := NewFolder(root, run.Started)
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for the results: %w", err)
 	}
@@ -58,10 +58,10 @@ func Create(root string, run Run) (*Writer, error) {
 	return w, nil
 }
 
-// claim makes a new folder below root and returns its name, which sorts by
+// NewFolder makes a new folder for a run below root (results/out) and returns its name, which sorts by
 // time. Runs that start in the same millisecond are told apart by mkdir, which
 // lets only one of them have a name.
-func claim(root string, started time.Time) (string, error) {
+func NewFolder(root string, started time.Time) (string, error) {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return "", err
 	}

@@ -99,7 +99,7 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 	p := &Plan{cache: sel.Cache, jobs: cmp.Or(sel.Jobs, runtime.NumCPU()), stop: stop, made: make(chan struct{}), record: results.Run{
 		Command:   os.Args,
 		Selection: sel.Set,
-		Host:      host(),
+		Host:      Host(),
 		QEMU:      version,
 	}}
 	p.changed = sync.NewCond(&p.mu)
@@ -451,8 +451,8 @@ func (p *Plan) Shell(ctx context.Context) error {
 	return cmd.Run()
 }
 
-// host describes the machine that the guests run on.
-func host() results.Host {
+// Host describes the machine that the guests run on.
+func Host() results.Host {
 	h := results.Host{OS: runtime.GOOS, CPUs: runtime.NumCPU()}
 	if text, err := os.ReadFile("/etc/os-release"); err == nil {
 		if name, ok := field(string(text), "PRETTY_NAME="); ok {

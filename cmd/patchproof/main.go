@@ -37,6 +37,7 @@ var errReported = errors.New("harness trouble")
 
 type commands struct {
 	Vmtest vmtestCmd `cmd:"" help:"Build the selected kernels, run the programs on each and report."`
+	Bisect bisectCmd `cmd:"" help:"Find the patch or commit that a failure began with."`
 	Build  buildCmd  `cmd:"" help:"Build the selected kernels and print their paths."`
 	Shell  shellCmd  `cmd:"" help:"Boot the last selected kernel with a shell on the console."`
 	Deps   depsCmd   `cmd:"" help:"Install the system packages that are missing."`

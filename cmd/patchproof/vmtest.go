@@ -27,13 +27,18 @@ type selection struct {
 	Cache     string `env:"CACHE" placeholder:"FOLDER" help:"Where sources and kernels are kept."`
 }
 
-// read checks the selection as far as that needs no kernel source.
-func (s selection) read() (vmtest.Selection, error) {
-	values := map[string]string{
+// values are the selection by the names of its variables.
+func (s selection) values() map[string]string {
+	return map[string]string{
 		"KERNELS": s.Kernels, "PROGRAMS": s.Programs, "VARIANT": s.Variant, "ACCEL": s.Accel,
 		"PIN": s.Pin, "PATCH": s.Patch, "TREE": s.Tree, "REV": s.Rev, "KERNEL_SRC": s.KernelSrc,
 		"JOBS": s.Jobs, "COUNT": s.Count, "CACHE": s.Cache,
 	}
+}
+
+// read checks the selection as far as that needs no kernel source.
+func (s selection) read() (vmtest.Selection, error) {
+	values := s.values()
 	return vmtest.FromEnv(func(name string) string { return values[name] })
 }
 

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"maps"
+
+	"patchproof/vmtest/bisect"
+)
+
+// searchFlags are the make variables of a search as flags.
+type searchFlags struct {
+	selection `embed:""`
+	Program   string `env:"PROGRAM" placeholder:"NAME" help:"Guest program; fixedfile by default."`
+	Check     string `env:"CHECK" placeholder:"NAME" help:"Check to go by (a * at its end stands for any), or the verdict fail, hang or crash; by default what only the bad end shows."`
+	Good      string `env:"GOOD" placeholder:"END" help:"The end that passes."`
+	Bad       string `env:"BAD" placeholder:"END" help:"The end that fails."`
+	Fresh     string `env:"FRESH" placeholder:"1" help:"Start over, whatever an earlier search found."`
+}
+
+// read checks the variables as far as that needs no file.
+func (f searchFlags) read() (bisect.Question, error) {
+	values := f.values()
+	maps.Copy(values, map[string]string{"PROGRAM": f.Program, "CHECK": f.Check, "GOOD": f.Good, "BAD": f.Bad, "FRESH": f.Fresh})
+	return bisect.FromEnv(func(name string) string { return values[name] })
+}
+
+// teller shows a campaign on the terminal.
+func (t *terminal) teller() bisect.Teller {
+	return bisect.Teller{Progress: t.progress, Say: func(format string, args ...any) { t.printf(format+"\n", args...) }}
+}
+
+// searched reports a search and makes its end the command's.
+func (t *terminal) searched(r *bisect.Record, err error) error {
+	if err != nil {
+		return err
+	}
+	t.printf("\n%s%s\n", r.Report(), r.Path())
+	switch r.Answer.Outcome {
+	case bisect.Found:
+		return nil
+	case bisect.Untestable:
+		return errReported
+	}
+	return errUnexpected
+}
+
+type bisectCmd struct {
+	searchFlags `embed:""`
+}
+
+// Run searches for a commit.
+func (c bisectCmd) Run(ctx context.Context, t *terminal) error {
+	q, err := c.read()
+	if err != nil {
+		return err
+	}
+	if err := bisect.Check(q); err != nil {
+		return err
+	}
+	if err := ensureTools(ctx, t); err != nil {
+		return err
+	}
+	return t.searched(bisect.Run(ctx, q, t.teller()))
+}

@@ -1,0 +1,241 @@
+package bisect
+
+import (
+	"fmt"
+	"strings"
+
+	"patchproof/kernel"
+	"patchproof/results"
+)
+
+// Outcome is how a search ended.
+type Outcome string
+
+// The outcomes. Only Found is what was asked for.
+const (
+	Found Outcome = "found"
+	// BaseDoes: what the patches run on fails the same way.
+	BaseDoes Outcome = "the base does this"
+	// GoodIsBad and BadIsGood: an end is not what it was said to be.
+	GoodIsBad Outcome = "good is bad"
+	BadIsGood Outcome = "bad is good"
+	// OtherVerdict: the bad end fails, but not as asked.
+	OtherVerdict Outcome = "another verdict"
+	// Untestable: an end cannot be built or judged.
+	Untestable Outcome = "untestable"
+	// Inconclusive: the good end fails in a way of its own.
+	Inconclusive Outcome = "inconclusive"
+	// AllSkipped: what is left cannot be judged.
+	AllSkipped Outcome = "all skipped"
+	// NotBelieved: there is a result that a check of it contradicts.
+	NotBelieved Outcome = "not believed"
+)
+
+// Answer is what a search found.
+type Answer struct {
+	Outcome Outcome `json:"outcome"`
+	// Text says it in a sentence.
+	Text string `json:"text"`
+	// Culprit is the first bad commit and Title its place in the series.
+	Culprit *kernel.Commit `json:"culprit,omitempty"`
+	Title   string         `json:"title,omitempty"`
+	// Options is the smallest set of options found, as the bad config has them.
+	Options []string `json:"options,omitempty"`
+	// Doubt is why a result is not believed.
+	Doubt string `json:"doubt,omitempty"`
+	// Candidates are what may be the culprit when some could not be judged.
+	Candidates []string `json:"candidates,omitempty"`
+	// Signature is what was searched for. Shown are the symptoms of the culprit's
+	// kernel, each in a line, and Evidence the stacks or the splat behind them.
+	Signature *Symptom `json:"signature,omitempty"`
+	Shown     []string `json:"shown,omitempty"`
+	Evidence  string   `json:"evidence,omitempty"`
+	// Before and With are the verdicts on both sides of the culprit.
+	Before *Side `json:"before,omitempty"`
+	With   *Side `json:"with,omitempty"`
+	// Touched is what the culprit changes.
+	Touched []kernel.Touched `json:"touched,omitempty"`
+	// SameCode says that the culprit's kernel is its parent's.
+	SameCode bool `json:"same_code"`
+	// Revert says what became of the bad end without the culprit.
+	Revert string `json:"revert,omitempty"`
+	// Rate is how often a bad kernel fails, and Confidence how sure the answer is,
+	// both estimates between 0 and 1: see odds.
+	Rate       float64 `json:"rate,omitempty"`
+	Confidence float64 `json:"confidence,omitempty"`
+	// Runs is how often a kernel was run before it counted as good.
+	Runs int `json:"runs,omitempty"`
+}
+
+// Side is the verdict on one side of a culprit.
+type Side struct {
+	Title string `json:"title"`
+	Text  string `json:"text"`
+}
+
+func sideOf(t *Trial) *Side {
+	text := string(t.Mark)
+	if len(t.Cells) > 0 {
+		text += ", " + times(len(t.Cells))
+	}
+	if t.Why != "" {
+		text += ": " + results.Line(t.Why)
+	}
+	return &Side{t.Title, text}
+}
+
+// evidence adds what a bad kernel showed.
+func (s *search) evidence(a *Answer, t *Trial) {
+	for _, c := range t.Cells {
+		found, ok := s.sig.shows(c)
+		if !ok {
+			continue
+		}
+		a.Evidence = found.Detail
+		if len(s.sig.Blocked) > 0 {
+			a.Evidence = s.sig.stacks(symptoms(c, s.sig.check))
+		}
+		for _, sy := range symptoms(c, s.sig.check) {
+			line := sy.String()
+			if sy.Title == "" {
+				line += ": " + results.Line(sy.Detail)
+			}
+			a.Shown = append(a.Shown, line)
+		}
+		return
+	}
+}
+
+// stacks picks the tasks that are blocked where the signature says, each once,
+// out of all that the symptoms tell.
+func (sig signature) stacks(all []Symptom) string {
+	var kept []string
+	seen := map[string]bool{}
+	for _, s := range all {
+		var task []string
+		end := func() {
+			var functions string
+			for _, line := range task {
+				if f := frame.FindStringSubmatch(line); f != nil {
+					functions += f[1] + "\n"
+				}
+			}
+			hit := false
+			for _, f := range sig.Blocked {
+				hit = hit || strings.Contains("\n"+functions, "\n"+f+"\n")
+			}
+			if hit && !seen[functions] {
+				seen[functions] = true
+				kept = append(kept, task...)
+			}
+			task = nil
+		}
+		for line := range strings.Lines(s.Detail) {
+			line = strings.TrimRight(line, "\n")
+			switch {
+			case frame.MatchString(line) && task != nil:
+				task = append(task, line)
+			case strings.Contains(line, " state"):
+				end()
+				task = []string{line}
+			default:
+				end()
+			}
+		}
+		end()
+	}
+	return strings.Join(kept, "\n")
+}
+
+// end completes an answer that names a culprit.
+func (a *Answer) end(s *search) *Answer {
+	o := oddsOf(s.record, s.sig)
+	a.Rate, a.Confidence, a.Runs = o.rate(), o.confidence(), s.count
+	switch a.Outcome {
+	case Found:
+		a.Text = fmt.Sprintf("%s is the first bad commit.", a.Title)
+	case NotBelieved:
+		a.Text = fmt.Sprintf("git bisect ends at %s, which is not believed: %s.", a.Title, a.Doubt)
+		a.Confidence = 0
+	}
+	return a
+}
+
+// Report is the answer for people, with the log of what was tried.
+func (r *Record) Report() string {
+	var b strings.Builder
+	a := r.Answer
+	fmt.Fprintf(&b, "%s\n", a.Text)
+	if c := a.Culprit; c != nil {
+		fmt.Fprintf(&b, "\n  %s\n  %s\n  %s\n", c.ID, results.Line(c.Subject), results.Line(c.Author))
+	}
+	for _, o := range a.Options {
+		fmt.Fprintf(&b, "  %s\n", o)
+	}
+	for _, c := range a.Candidates {
+		fmt.Fprintf(&b, "  %s\n", results.Line(c))
+	}
+	if a.Before != nil {
+		fmt.Fprintf(&b, "\n  before  %s\n  with    %s\n", a.Before.Text, a.With.Text)
+	}
+	if len(a.Shown) > 0 {
+		b.WriteString("\n  it shows:\n")
+		for _, line := range a.Shown {
+			fmt.Fprintf(&b, "    %s\n", results.Line(line))
+		}
+	}
+	if a.Evidence != "" {
+		b.WriteString("\n")
+		for line := range strings.Lines(shorten(a.Evidence)) {
+			fmt.Fprintf(&b, "    %s\n", strings.TrimRight(line, "\n"))
+		}
+	}
+	if len(a.Touched) > 0 {
+		b.WriteString("\n  it touches:\n")
+		for _, t := range a.Touched {
+			fmt.Fprintf(&b, "    %s\n", t)
+		}
+	}
+	if a.Revert != "" {
+		fmt.Fprintf(&b, "\n  %s\n", results.Line(a.Revert))
+	}
+	for _, t := range r.Trials {
+		if t.Role == roleWithout {
+			fmt.Fprintf(&b, "\n  %s: %s, %s\n", t.Title, t.Mark, results.Line(t.Why))
+		}
+	}
+	if a.Confidence > 0 {
+		fmt.Fprintf(&b, "\n  confidence %s: a bad kernel fails in about %.0f %% of its runs, as far as %s of each can tell", percent(a.Confidence), 100*a.Rate, times(a.Runs))
+		if a.Confidence < 0.99 {
+			fmt.Fprintf(&b, "; COUNT=%d makes it surer", 3*a.Runs)
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\nkernels tried:\n")
+	for _, t := range r.Trials {
+		fmt.Fprintf(&b, "  %-9s %-5s %s (%s)\n", t.Role, t.Mark, results.Line(t.Title), t.cost())
+		if t.Mark == kernel.Skip {
+			fmt.Fprintf(&b, "            skipped: %s\n", results.Line(t.Why))
+		}
+	}
+	return b.String()
+}
+
+// percent rounds down: what is not certain is not 100 %.
+func percent(p float64) string {
+	if p >= 0.9999 {
+		return "over 99.99 %"
+	}
+	return fmt.Sprintf("%.4g %%", float64(int(p*1e4))/100)
+}
+
+// evidenceLines is how much of a splat is printed; the record has all of it.
+const evidenceLines = 40
+
+func shorten(text string) string {
+	lines := strings.SplitAfter(text, "\n")
+	if len(lines) <= evidenceLines {
+		return text
+	}
+	return strings.Join(lines[:evidenceLines], "") + "...\n"
+}

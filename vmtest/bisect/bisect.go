@@ -1,0 +1,459 @@
+// Package bisect finds out who is to blame for a failure: which patch of a
+// series, which commit of a local tree, or which config option.
+//
+// A search verifies both ends, takes from the bad one the signature that it goes
+// by (symptom.go), lets git bisect choose what to try next (package kernel's
+// History), builds and runs each choice (lab.go), and does not believe what comes
+// out before the culprit's code differs from its parent's and the bad end without
+// it is cured (this file). Everything that was tried is in the record (record.go).
+package bisect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"patchproof/guest/event"
+	"patchproof/kernel"
+	"patchproof/patches"
+	"patchproof/results"
+	"patchproof/vmtest"
+)
+
+// Check finds what is wrong with a question without changing anything.
+func Check(q Question) error {
+	_, err := q.resolve()
+	return err
+}
+
+// search is a search for a commit under way.
+type search struct {
+	*path
+	*lab
+	sig signature
+}
+
+// Run searches and returns the record, in which the answer is. An error is the
+// harness's trouble, or a question that has no answer; the record is nil when
+// the search has not begun.
+func Run(ctx context.Context, q Question, tell Teller) (*Record, error) {
+	span, err := q.resolve()
+	if err != nil {
+		return nil, err
+	}
+	l, release, err := newLab(ctx, q, span.program, tell)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return l.search(ctx, q, span)
+}
+
+// search searches the commits of a span.
+func (l *lab) search(ctx context.Context, q Question, span *span) (*Record, error) {
+	dir, err := os.MkdirTemp("", "patchproof-bisect-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	p, err := span.open(ctx, &l.builder, dir)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := l.open("bisect.json", p.identity(q, l.initramfs), span.variant, q)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	s := &search{path: p, lab: l}
+	answer, err := s.answer(ctx)
+	return l.close(answer, err)
+}
+
+// answer makes the search.
+func (s *search) answer(ctx context.Context) (*Answer, error) {
+	good, err := s.tryEnd(ctx, s.good, roleGood)
+	if err != nil {
+		return nil, err
+	}
+	bad, err := s.tryEnd(ctx, s.bad, roleBad)
+	if err != nil {
+		return nil, err
+	}
+	if good.Broken != "" || bad.Broken != "" {
+		return s.noEnd(good, bad), nil
+	}
+	sig, ok := signatureOf(good.Cells, bad.Cells, asked(s.record.Check))
+	if !ok {
+		return s.noSignature(ctx, good, bad)
+	}
+	s.sig = sig
+	good.Mark, good.Why = sig.judge(good.Cells)
+	bad.Mark, bad.Why = sig.judge(bad.Cells)
+	if good.Mark != kernel.Good {
+		return &Answer{Outcome: Inconclusive, Text: fmt.Sprintf("%s cannot serve as the good end: %s.", good.Title, good.Why)}, nil
+	}
+	s.tell.Say("the bad end's signature: %s%s", sig.Symptom, where(sig.Blocked))
+	if len(s.top) > 0 {
+		if err := s.tryWithout(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s.between(ctx, s.path.good, s.path.bad)
+}
+
+// tryEnd tries one of the ends. Its mark is known when both have been tried.
+func (s *search) tryEnd(ctx context.Context, commit, role string) (*Trial, error) {
+	point, err := s.at(ctx, commit)
+	if err != nil {
+		return nil, err
+	}
+	// How often the bad end fails is to be known, so all of its runs are made.
+	return s.try(ctx, point, question{role: role, enough: func(results.Cell) bool { return false }})
+}
+
+// judged is a question whose answer the signature gives.
+func (s *search) judged(role string) question {
+	return question{role: role, judge: s.sig.judge, enough: func(c results.Cell) bool {
+		_, bad := s.sig.shows(c)
+		return bad
+	}}
+}
+
+// tryWithout tries the bad end without the patch on top of it: that tells
+// whether the patch has a part in it at all.
+func (s *search) tryWithout(ctx context.Context) error {
+	point, err := s.at(ctx, s.path.bad)
+	if err != nil {
+		return err
+	}
+	_, err = s.try(ctx, s.without(point), s.judged(roleWithout))
+	return err
+}
+
+// between searches the commits between two ends that are verified.
+func (s *search) between(ctx context.Context, good, bad string) (*Answer, error) {
+	count, err := s.history.Count(ctx, good, bad)
+	if err != nil {
+		return nil, err
+	}
+	s.tell.Say("%d commits to search", count)
+	found, log, err := s.history.Bisect(ctx, good, bad, func(ctx context.Context, commit string) (kernel.Mark, error) {
+		point, err := s.at(ctx, commit)
+		if err != nil {
+			return "", err
+		}
+		t, err := s.try(ctx, point, s.judged(roleStep))
+		if err != nil {
+			return "", err
+		}
+		return t.Mark, nil
+	})
+	if log != "" {
+		err = errors.Join(err, os.WriteFile(filepath.Join(s.record.dir(), "git-bisect.log"), []byte(log+"\n"), 0o644))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if found.First == "" {
+		return s.skipped(ctx, found.Candidates)
+	}
+	return s.verify(ctx, found.First, bad)
+}
+
+// verify holds a culprit against its parent, and the bad end against itself
+// without the culprit.
+func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error) {
+	culprit, err := s.at(ctx, first)
+	if err != nil {
+		return nil, err
+	}
+	a := &Answer{Outcome: Found, Culprit: culprit.commit, Title: culprit.title, Signature: &s.sig.Symptom}
+	if a.Touched, err = s.history.Touched(ctx, *culprit.commit); err != nil {
+		return nil, err
+	}
+	with := s.record.trial(culprit.key)
+	s.evidence(a, with)
+	if len(culprit.commit.Parents) == 0 {
+		return a.end(s), nil
+	}
+	point, err := s.at(ctx, culprit.commit.Parents[0])
+	if err != nil {
+		return nil, err
+	}
+	before, err := s.try(ctx, point, s.judged(roleParent))
+	if err != nil {
+		return nil, err
+	}
+	a.Before, a.With = sideOf(before), sideOf(with)
+	if before.Mark == kernel.Bad {
+		a.Outcome = NotBelieved
+		a.Doubt = "its parent shows the same"
+		return a.end(s), nil
+	}
+	if before.Broken == "" {
+		if a.SameCode, err = s.sameCode(ctx, with, culprit, point); err != nil {
+			return nil, err
+		}
+		if a.SameCode {
+			a.Outcome = NotBelieved
+			a.Doubt = "its kernel has the same code as its parent's, so the difference between their verdicts is chance"
+			return a.end(s), nil
+		}
+	}
+	if err := s.cure(ctx, a, culprit, bad); err != nil {
+		return nil, err
+	}
+	return a.end(s), nil
+}
+
+// sameCode compares the kernel of a trial with its parent's, once.
+func (s *search) sameCode(ctx context.Context, t *Trial, points ...subject) (bool, error) {
+	if t.SameCode != nil {
+		return *t.SameCode, nil
+	}
+	var built []*kernel.Built
+	for _, point := range points {
+		b, err := s.builder.Build(ctx, point.spec, point.variant)
+		if err != nil {
+			return false, err
+		}
+		built = append(built, b)
+	}
+	same, err := kernel.SameCode(built[0], built[1])
+	if err != nil {
+		return false, err
+	}
+	t.SameCode = &same
+	return same, s.record.save()
+}
+
+// cure takes the culprit out of the bad end and tries that.
+func (s *search) cure(ctx context.Context, a *Answer, culprit subject, bad string) error {
+	end, err := s.at(ctx, bad)
+	if err != nil {
+		return err
+	}
+	if culprit.key == end.key {
+		// Without the culprit, the bad end is the culprit's parent.
+		a.Revert = "it is the bad end itself, which without it is its parent"
+		return nil
+	}
+	onto, err := s.builder.Apply(ctx, end.spec)
+	if err != nil {
+		return err
+	}
+	patch, err := s.history.Revert(ctx, *culprit.commit, onto)
+	if errors.Is(err, kernel.ErrNoRevert) {
+		a.Revert = err.Error() + " on the bad end, so the cure could not be tried"
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	revert := end
+	revert.key = "revert " + culprit.key
+	revert.title = "the bad end without it"
+	revert.commit = nil
+	revert.spec.Name = "reverted"
+	revert.spec.Series = append(slices.Clone(end.spec.Series), patches.Series{Name: "revert", Patches: []patches.Patch{patch}})
+	t, err := s.try(ctx, revert, s.judged(roleRevert))
+	if err != nil {
+		return err
+	}
+	switch t.Mark {
+	case kernel.Good:
+		a.Revert = "reverted on the bad end, it is cured"
+	case kernel.Bad:
+		a.Revert = "reverted on the bad end, the same shows still"
+		a.Outcome, a.Doubt = NotBelieved, "the bad end shows the same without it"
+	default:
+		a.Revert = "reverted on the bad end, nothing can be said: " + t.Why
+	}
+	return nil
+}
+
+// noEnd answers when an end cannot be tried at all.
+func (s *search) noEnd(ends ...*Trial) *Answer {
+	for _, t := range ends {
+		if t.Broken != "" {
+			return &Answer{Outcome: Untestable, Text: fmt.Sprintf("the %s, %s, cannot be tried: %s.", t.Role, t.Title, t.Broken)}
+		}
+	}
+	return nil
+}
+
+// noSignature answers when the bad end shows nothing that the good end does not.
+func (s *search) noSignature(ctx context.Context, good, bad *Trial) (*Answer, error) {
+	check := asked(s.record.Check)
+	shown := shownBy(bad, check)
+	wanted := slices.DeleteFunc(slices.Clone(shown), func(sy Symptom) bool { return !check.wants(sy) })
+	switch {
+	case len(shown) == 0 && harnessTrouble(bad) != "":
+		return &Answer{Outcome: Untestable, Text: fmt.Sprintf("the bad end, %s, cannot be judged: %s.", bad.Title, harnessTrouble(bad))}, nil
+	case len(shown) == 0:
+		return &Answer{Outcome: BadIsGood, Text: fmt.Sprintf("the bad end, %s, passes: %s without a failure. If it fails rarely, a larger COUNT finds it.", bad.Title, times(len(bad.Cells)))}, nil
+	case len(wanted) == 0:
+		return &Answer{Outcome: OtherVerdict, Text: fmt.Sprintf("the bad end, %s, does not show CHECK=%s, but %s.", bad.Title, check, shown[0])}, nil
+	}
+	// All of it shows on the good end too.
+	s.sig = signature{Symptom: wanted[0], check: check}
+	good.Mark, good.Why = s.sig.judge(good.Cells)
+	bad.Mark, bad.Why = s.sig.judge(bad.Cells)
+	if s.base.Tree == "" {
+		a := &Answer{Outcome: BaseDoes, Signature: &wanted[0], Text: fmt.Sprintf("the base already does this: %s on %s, as on %s.", wanted[0], good.Title, bad.Title)}
+		if s.path.good != s.history.Base {
+			a.Outcome, a.Text = GoodIsBad, fmt.Sprintf("the good end is bad: %s on %s, as on %s. Try an earlier GOOD.", wanted[0], good.Title, bad.Title)
+		}
+		s.evidence(a, good)
+		return a, nil
+	}
+	s.tell.Say("%s already does this: the search goes on in the history below it", good.Title)
+	return s.below(ctx, s.path.good)
+}
+
+// firstStride is how many commits are gone back at first for a good end, and
+// strideGrowth by how much further each time.
+const (
+	firstStride  = 16
+	strideGrowth = 4
+)
+
+// below goes down the history from a bad commit until one is good, and searches
+// what lies between.
+func (s *search) below(ctx context.Context, bad string) (*Answer, error) {
+	for stride, from := firstStride, bad; ; stride *= strideGrowth {
+		older, err := s.history.Before(ctx, from, stride)
+		if err != nil {
+			return nil, err
+		}
+		point, err := s.at(ctx, older)
+		if err != nil {
+			return nil, err
+		}
+		if older == from {
+			a := &Answer{Outcome: BaseDoes, Signature: &s.sig.Symptom, Text: fmt.Sprintf("all of the history that is here does this; the oldest commit is %s.", point.title)}
+			s.evidence(a, s.record.trial(bad))
+			return a, nil
+		}
+		t, err := s.try(ctx, point, s.judged(roleOlder))
+		if err != nil {
+			return nil, err
+		}
+		from = older
+		switch t.Mark {
+		case kernel.Bad:
+			bad = older
+		case kernel.Good:
+			return s.between(ctx, older, bad)
+		}
+	}
+}
+
+// skipped answers when git bisect is left with commits that cannot be judged.
+func (s *search) skipped(ctx context.Context, candidates []string) (*Answer, error) {
+	a := &Answer{Outcome: AllSkipped, Signature: &s.sig.Symptom,
+		Text: fmt.Sprintf("one of %d commits is the first bad one; the others between could not be judged.", len(candidates))}
+	for _, id := range candidates {
+		c, err := s.history.Commit(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		text := fmt.Sprintf("%.12s %s", c.ID, c.Subject)
+		if t := s.record.trial(c.ID); t != nil && t.Mark == kernel.Skip {
+			text += " (skipped: " + results.Line(t.Why) + ")"
+		}
+		a.Candidates = append(a.Candidates, text)
+	}
+	return a, nil
+}
+
+// shownBy are the symptoms of a trial, each once.
+func shownBy(t *Trial, check asked) []Symptom {
+	var all []Symptom
+	for _, c := range t.Cells {
+		for _, sy := range symptoms(c, check) {
+			if !slices.ContainsFunc(all, sy.like) {
+				all = append(all, sy)
+			}
+		}
+	}
+	return all
+}
+
+// harnessTrouble is why a trial has no verdict.
+func harnessTrouble(t *Trial) string {
+	for _, c := range t.Cells {
+		if c.Verdict == event.Error {
+			return results.Line(c.Reason)
+		}
+	}
+	return ""
+}
+
+// where says in which functions tasks are blocked.
+func where(functions []string) string {
+	if len(functions) == 0 {
+		return ""
+	}
+	return ", blocked in " + strings.Join(functions, ", ")
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "1 run"
+	}
+	return fmt.Sprintf("%d runs", n)
+}
+
+// newLab prepares what all trials share. release lets the cache be pruned again.
+func newLab(ctx context.Context, q Question, program vmtest.Program, tell Teller) (l *lab, release func(), err error) {
+	version, err := vmtest.FindQEMU(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if release, err = (kernel.Store{Dir: q.Cache}).Use(ctx); err != nil {
+		return nil, nil, err
+	}
+	initramfs, err := vmtest.BuildInitramfs(ctx, q.Cache)
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	return &lab{
+		record: &Record{QEMU: version, Host: vmtest.Host(), Program: q.Program, Check: q.Check, Selection: q.Set},
+		cell:   vmtest.RunCell, program: program, count: q.Count, accel: q.Accel, initramfs: initramfs, tell: tell,
+		builder: kernel.Builder{Cache: q.Cache, Jobs: q.Jobs, Source: q.Source, Progress: tell.Progress},
+	}, release, nil
+}
+
+// open takes up an earlier record of the question, or begins one.
+func (l *lab) open(name, question string, variant kernel.Variant, q Question) (unlock func(), err error) {
+	l.record.Question, l.record.Variant = question, variant.Name
+	r, unlock, err := open(name, *l.record, q.Fresh)
+	if err != nil {
+		return nil, err
+	}
+	l.record = r
+	if n := len(r.Trials); n > 0 {
+		l.tell.Say("taking up the search in %s, where %d kernels have been tried", r.dir(), n)
+	}
+	// Who asks now may allow more runs.
+	r.Status, r.Selection, r.Answer = results.Running, q.Set, nil
+	return unlock, r.save()
+}
+
+// close records how the search ended.
+func (l *lab) close(answer *Answer, err error) (*Record, error) {
+	l.record.Answer, l.record.Status = answer, results.Finished
+	if err != nil {
+		l.record.Status = results.Interrupted
+	}
+	l.record.Finished = time.Now().UTC()
+	return l.record, errors.Join(err, l.record.save())
+}

@@ -1,0 +1,476 @@
+package bisect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"patchproof/guest/event"
+	"patchproof/kernel"
+	"patchproof/patches"
+	"patchproof/results"
+	"patchproof/vmtest"
+)
+
+// The fixture is a kernel in miniature that real make and gcc build into an ELF
+// file; what it "does" in a guest is told by the words in it.
+const (
+	makefile = `
+O ?= .
+tinyconfig:
+	@: > $(O)/.config
+olddefconfig:
+	@awk -F= '{ if (/ is not set/) { split($$0, w, " "); n = w[2] } else n = $$1; v[n] = $$0 } END { for (n in v) print v[n] }' $(O)/.config | sort > $(O)/.c && mv $(O)/.c $(O)/.config
+vmlinux: main.c
+	@echo '  CC      main.o'
+	@gcc -nostdlib -static -o $(O)/vmlinux $(CURDIR)/main.c
+	@cp $(O)/.config $(O)/System.map
+`
+	leak  = "const char *leaks = \"LEAK\";\n"
+	other = "const char *panics = \"PANIC\";\n"
+	wrong = "this is not C;\n"
+	start = "void _start(void) {}\n"
+)
+
+// padding keeps changes apart, so that each applies and reverts by itself.
+const padding = "/* 1 */\n/* 2 */\n/* 3 */\n/* 4 */\n"
+
+// change is a commit of a fixture: what its main.c holds, besides the rest.
+type change struct{ subject, text string }
+
+// fixture makes a local tree with a commit for each change; a change's text
+// stays in all later commits, unless a later one has the same name before the colon.
+func fixture(t *testing.T, changes ...change) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	write(t, filepath.Join(dir, "Makefile"), makefile)
+	parts := make([]string, len(changes))
+	for i := range changes {
+		parts[i] = fmt.Sprintf("int v%d;\n", i)
+	}
+	commit := func(subject string) {
+		write(t, filepath.Join(dir, "main.c"), start+padding+strings.Join(parts, padding)+padding)
+		git(t, dir, "add", "-A")
+		git(t, dir, "commit", "-q", "--allow-empty", "-m", subject)
+	}
+	git(t, dir, "init", "-q")
+	commit("start")
+	for i, c := range changes {
+		if undone := slices.IndexFunc(changes[:i], func(o change) bool { return "fix "+o.subject == c.subject }); undone >= 0 {
+			parts[undone] = "int fixed;\n"
+		}
+		parts[i] = c.text + fmt.Sprintf("int new%d = %d;\n", i, i+1)
+		commit(c.subject)
+	}
+	return dir
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func git(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=u", "-c", "user.email=u@localhost"}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %v: %v: %s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// bench is a lab whose guests are made up from the words in the kernel.
+type bench struct {
+	*lab
+	said []string
+	ran  []string
+}
+
+// newBench works in a checkout of its own, whose results go with the test.
+func newBench(t *testing.T, count int) *bench {
+	t.Helper()
+	checkout := t.TempDir()
+	write(t, filepath.Join(checkout, "kernel", "kernels.toml"), "")
+	t.Chdir(checkout)
+	b := &bench{}
+	b.lab = &lab{
+		count: count, initramfs: "initramfs", program: vmtest.Program{Name: "fixedfile"},
+		builder: kernel.Builder{Cache: filepath.Join(checkout, "cache")},
+		tell:    Teller{Say: func(format string, args ...any) { b.said = append(b.said, fmt.Sprintf(format, args...)) }},
+	}
+	b.cell = func(ctx context.Context, s vmtest.CellSpec) results.Cell {
+		image, err := os.ReadFile(s.Image)
+		if err != nil {
+			t.Error(err)
+		}
+		b.ran = append(b.ran, s.Kernel)
+		return made(string(image))
+	}
+	b.reset()
+	return b
+}
+
+// reset forgets what a run left in the lab, as a new process has.
+func (b *bench) reset() {
+	b.record = &Record{Accel: results.Accel{Name: "tcg"}, Program: "fixedfile"}
+	b.said, b.ran = nil, nil
+}
+
+const stack = "after 4s: io_ring_exit_work is still running:\nkworker/u4:2 (30) state S\n[<0>] io_sqe_files_unregister+0x96/0x1c0\n[<0>] io_ring_exit_work+0xc8/0x1d0\n[<0>] process_one_work+0x1b4/0x300\n"
+
+// made is the cell of a kernel with these words in it.
+func made(image string) results.Cell {
+	c := results.Cell{Program: "fixedfile", Verdict: event.Pass}
+	add := func(name string, v event.Verdict, detail string) {
+		c.Checks = append(c.Checks, results.Check{Check: event.Check{Name: name, Verdict: v, Detail: detail}, Expected: v == event.Pass})
+		c.Verdict = event.Worst(c.Verdict, v)
+	}
+	add("data", event.Pass, "")
+	switch {
+	case strings.Contains(image, "PANIC"):
+		add(patches.ConsoleCheck, event.Crash, "kernel BUG at fs/io_uring.c\n\nstack")
+	case strings.Contains(image, "LEAK"):
+		add("ring-gone", event.Hang, stack)
+	default:
+		add("ring-gone", event.Pass, "")
+	}
+	return c
+}
+
+// question asks about a local tree, without the config fragments that a real
+// kernel needs.
+func (b *bench) question(t *testing.T, dir, good string) (Question, *span) {
+	t.Helper()
+	q := Question{Program: "fixedfile", Good: good}
+	q.Tree = dir
+	s, err := q.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.variant = kernel.Variant{Name: "plain", Image: "vmlinux", Scale: 1}
+	return q, s
+}
+
+func (b *bench) mustSearch(t *testing.T, q Question, s *span) *Record {
+	t.Helper()
+	b.record.Check = q.Check
+	r, err := b.search(t.Context(), q, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(r.Report())
+	return r
+}
+
+var harmless = []change{{"one", ""}, {"two", ""}, {"three", ""}}
+
+func numbered(n int, culprit int, text string) []change {
+	var all []change
+	for i := 1; i <= n; i++ {
+		c := change{fmt.Sprintf("change %d", i), ""}
+		if i == culprit {
+			c.text = text
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+func TestSearchNamesTheCulprit(t *testing.T) {
+	dir := fixture(t, numbered(8, 5, leak)...)
+	b := newBench(t, 1)
+	q, s := b.question(t, dir, "HEAD~8")
+	r := b.mustSearch(t, q, s)
+	a := r.Answer
+	if a.Outcome != Found || a.Culprit.Subject != "change 5" || a.Culprit.Author != "u <u@localhost>" {
+		t.Fatalf("answer = %s, %+v; want change 5 found", a.Outcome, a.Culprit)
+	}
+	for _, want := range []string{"cured", "ring-gone", "io_ring_exit_work", "main.c", "change 4", "confidence"} {
+		if !strings.Contains(r.Report(), want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+	steps := 0
+	for _, trial := range r.Trials {
+		if trial.Role == roleStep {
+			steps++
+		}
+	}
+	if steps > 3 {
+		t.Errorf("%d steps; want at most 3", steps)
+	}
+	if log, err := os.ReadFile(filepath.Join(r.dir(), "git-bisect.log")); err != nil || !strings.Contains(string(log), "# first bad commit: ["+a.Culprit.ID) {
+		t.Errorf("git-bisect.log: %v\n%s", err, log)
+	}
+	// Asked again, it is answered from the log.
+	b.reset()
+	b.builder.Cache = filepath.Join(t.TempDir(), "empty")
+	b.builder.Progress = func(p kernel.Progress) {
+		if p.Step == kernel.StepCompile {
+			t.Errorf("asked again, %s is built", p.Kernel)
+		}
+	}
+	if again := b.mustSearch(t, q, s); again.Report() != r.Report() || again.Path() != r.Path() || len(b.ran) > 0 {
+		t.Errorf("asked again: %d runs, %s:\n%s\nwant the same answer from %s", len(b.ran), again.Path(), again.Report(), r.Path())
+	}
+	b.reset()
+	b.builder.Progress = nil
+	q.Fresh = true
+	if fresh := b.mustSearch(t, q, s); fresh.Path() == r.Path() || len(b.ran) == 0 {
+		t.Errorf("with FRESH: %d runs, %s; want a search of its own", len(b.ran), fresh.Path())
+	}
+}
+
+func TestInterruptedSearchGoesOn(t *testing.T) {
+	dir := fixture(t, numbered(6, 2, leak)...)
+	b := newBench(t, 2)
+	q, s := b.question(t, dir, "HEAD~6")
+	run := b.cell
+	total, interrupted := 0, 0
+	var path string
+	// Interrupted in the middle of every single run.
+	for try := 1; ; try++ {
+		if try > 40 {
+			t.Fatal("the search does not come to an end")
+		}
+		b.reset()
+		ctx, cancel := context.WithCancel(t.Context())
+		n := 0
+		b.cell = func(_ context.Context, c vmtest.CellSpec) results.Cell {
+			if n++; n == 2 {
+				cancel()
+				return results.Cell{Verdict: event.Error, Reason: "interrupted"}
+			}
+			total++
+			return run(ctx, c)
+		}
+		r, err := b.search(ctx, q, s)
+		cancel()
+		if path != "" && r.Path() != path {
+			t.Fatalf("taken up in %s; want %s", r.Path(), path)
+		}
+		path = r.Path()
+		if err == nil {
+			if r.Answer.Outcome != Found || r.Answer.Culprit.Subject != "change 2" || r.Status != results.Finished {
+				t.Errorf("%s, %+v; want change 2", r.Status, r.Answer)
+			}
+			cells := 0
+			for _, trial := range r.Trials {
+				cells += len(trial.Cells)
+			}
+			if cells != total {
+				t.Errorf("%d runs made, %d recorded; want none twice", total, cells)
+			}
+			break
+		}
+		interrupted++
+		if !errors.Is(err, context.Canceled) || r.Status != results.Interrupted {
+			t.Fatalf("error %v, status %s; want an interruption", err, r.Status)
+		}
+	}
+	if interrupted < 5 {
+		t.Errorf("interrupted %d times; the test shows nothing", interrupted)
+	}
+}
+
+func TestWhatIsNotTheSignatureIsSkipped(t *testing.T) {
+	// Two commits in the middle do not build, or fail in another way.
+	changes := []change{{"a", ""}, {"breaks", wrong}, {"fix breaks", ""}, {"b", ""}, {"culprit", leak}, {"crashes", other}, {"fix crashes", ""}, {"c", ""}}
+	dir := fixture(t, changes...)
+	b := newBench(t, 1)
+	q, s := b.question(t, dir, "HEAD~8")
+	a := b.mustSearch(t, q, s).Answer
+	if a.Outcome != Found || a.Culprit.Subject != "culprit" {
+		t.Errorf("answer = %s %+v; want the culprit", a.Outcome, a.Culprit)
+	}
+	said := strings.Join(b.said, "\n")
+	if strings.Contains(said, `"breaks"`) && !strings.Contains(said, "does not build") || strings.Contains(said, `"crashes"`) && !strings.Contains(said, "fails in another way") {
+		t.Errorf("a skip is not explained:\n%s", said)
+	}
+}
+
+func TestEverythingSkipped(t *testing.T) {
+	changes := []change{{"a", wrong}, {"b", ""}, {"c", ""}, {"fix a", leak}}
+	dir := fixture(t, changes...)
+	b := newBench(t, 1)
+	q, s := b.question(t, dir, "HEAD~4")
+	r := b.mustSearch(t, q, s)
+	if a := r.Answer; a.Outcome != AllSkipped || len(a.Candidates) != 4 || !strings.Contains(r.Report(), "does not build") {
+		t.Errorf("answer = %s, candidates %q; want four that were skipped", a.Outcome, a.Candidates)
+	}
+}
+
+func TestEndsThatAreNot(t *testing.T) {
+	leaks := numbered(4, 2, leak)
+	for _, test := range []struct {
+		name    string
+		changes []change
+		good    string
+		check   string
+		want    Outcome
+		text    string
+	}{
+		{"the bad end passes", harmless, "HEAD~3", "", BadIsGood, "passes"},
+		{"the bad end fails otherwise", leaks, "HEAD~4", "data", OtherVerdict, "does not show CHECK=data, but hang of ring-gone"},
+		{"the bad end does not build", append(slices.Clone(harmless), change{"wrong", wrong}), "HEAD~3", "", Untestable, "does not build"},
+		{"the good end fails otherwise", append([]change{{"crashes", other}}, change{"fix crashes", leak}), "HEAD~1", "", Inconclusive, "cannot serve as the good end"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBench(t, 1)
+			q, s := b.question(t, fixture(t, test.changes...), test.good)
+			q.Check = test.check
+			if a := b.mustSearch(t, q, s).Answer; a.Outcome != test.want || !strings.Contains(a.Text, test.text) {
+				t.Errorf("answer = %s, %q; want %s, %q", a.Outcome, a.Text, test.want, test.text)
+			}
+		})
+	}
+}
+
+func TestRangesThatAreNone(t *testing.T) {
+	dir := fixture(t, harmless...)
+	git(t, dir, "branch", "side", "HEAD~2")
+	git(t, dir, "switch", "-q", "side")
+	git(t, dir, "commit", "-q", "--allow-empty", "-m", "on the side")
+	git(t, dir, "switch", "-q", "-")
+	for _, test := range []struct{ good, bad, want string }{
+		{"side", "HEAD", "is not an ancestor of BAD=HEAD"},
+		{"HEAD", "HEAD~1", "comes after BAD=HEAD~1"},
+		{"HEAD", "HEAD", "are the same commit"},
+		{"nowhere", "HEAD", `has no commit "nowhere"`},
+		{"HEAD~2", "nowhere", `has no commit "nowhere"`},
+	} {
+		b := newBench(t, 1)
+		q := Question{Program: "fixedfile", Good: test.good, Bad: test.bad}
+		q.Tree = dir
+		s, err := q.resolve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.search(t.Context(), q, s); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("GOOD=%s BAD=%s: %v; want %q", test.good, test.bad, err, test.want)
+		}
+	}
+}
+
+func TestBaseThatDoesItAlready(t *testing.T) {
+	// In a local tree the search goes on below the good end.
+	dir := fixture(t, numbered(25, 4, leak)...)
+	b := newBench(t, 1)
+	q, s := b.question(t, dir, "HEAD~2")
+	if a := b.mustSearch(t, q, s).Answer; a.Outcome != Found || a.Culprit.Subject != "change 4" {
+		t.Errorf("answer = %s %+v; want change 4, found below the good end", a.Outcome, a.Culprit)
+	}
+	if said := strings.Join(b.said, "\n"); !strings.Contains(said, "already does this: the search goes on in the history below it") {
+		t.Errorf("it was not said that the base does it:\n%s", said)
+	}
+	// A tree that always did.
+	dir = fixture(t, change{"culprit", leak}, change{"a", ""}, change{"b", ""})
+	b = newBench(t, 1)
+	git(t, dir, "checkout", "-q", "--orphan", "cut", "HEAD~1")
+	git(t, dir, "commit", "-q", "-m", "all at once")
+	git(t, dir, "commit", "-q", "--allow-empty", "-m", "more")
+	q, s = b.question(t, dir, "HEAD~1")
+	if a := b.mustSearch(t, q, s).Answer; a.Outcome != BaseDoes || !strings.Contains(a.Text, "all of the history") {
+		t.Errorf("answer = %s %q; want that all of the history does it", a.Outcome, a.Text)
+	}
+}
+
+func TestCulpritWithItsParentsCodeIsNotBelieved(t *testing.T) {
+	dir := fixture(t, change{"a", ""}, change{"b", ""}, change{"c", ""})
+	git(t, dir, "commit", "-q", "--allow-empty", "-m", "nothing")
+	git(t, dir, "commit", "-q", "--allow-empty", "-m", "nothing more")
+	b := newBench(t, 1)
+	// A failure that comes and goes by itself: not on the ends' parents.
+	bad := map[string]bool{}
+	for _, rev := range []string{"HEAD", "HEAD~1"} {
+		bad[git(t, dir, "rev-parse", rev)[:12]] = true
+	}
+	b.cell = func(_ context.Context, c vmtest.CellSpec) results.Cell {
+		if bad[c.Kernel] {
+			return made("LEAK")
+		}
+		return made("")
+	}
+	q, s := b.question(t, dir, "HEAD~4")
+	if a := b.mustSearch(t, q, s).Answer; a.Outcome != NotBelieved || !a.SameCode || !strings.Contains(a.Text, "same code") {
+		t.Errorf("answer = %s, %q; want that the culprit is not believed", a.Outcome, a.Text)
+	}
+}
+
+func TestCulpritThatIsNotCuredIsNotBelieved(t *testing.T) {
+	// The commit before the named one is the real one, and passed by luck.
+	dir := fixture(t, change{"a", ""}, change{"real", leak}, change{"named", ""}, change{"b", ""})
+	b := newBench(t, 1)
+	lucky := git(t, dir, "rev-parse", "HEAD~2")[:12]
+	run := b.cell
+	b.cell = func(ctx context.Context, c vmtest.CellSpec) results.Cell {
+		if c.Kernel == lucky {
+			return made("")
+		}
+		return run(ctx, c)
+	}
+	q, s := b.question(t, dir, "HEAD~4")
+	if a := b.mustSearch(t, q, s).Answer; a.Outcome != NotBelieved || !strings.Contains(a.Text, "shows the same without it") {
+		t.Errorf("answer = %s, %q; want that the culprit is not believed", a.Outcome, a.Text)
+	}
+}
+
+// patchOf writes the last commits of a tree as a mailbox and takes them off it.
+func patchOf(t *testing.T, dir string, commits int) string {
+	t.Helper()
+	mbox := filepath.Join(t.TempDir(), "series.mbox")
+	write(t, mbox, git(t, dir, "format-patch", "--stdout", fmt.Sprintf("HEAD~%d", commits))+"\n")
+	git(t, dir, "reset", "-q", "--hard", fmt.Sprintf("HEAD~%d", commits))
+	return mbox
+}
+
+func TestSeriesOnATree(t *testing.T) {
+	dir := fixture(t, numbered(6, 5, leak)...)
+	b := newBench(t, 1)
+	q := Question{Program: "fixedfile"}
+	q.Tree, q.Patch = dir, patchOf(t, dir, 4)
+	s, err := q.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.variant = kernel.Variant{Name: "plain", Image: "vmlinux", Scale: 1}
+	a := b.mustSearch(t, q, s).Answer
+	if a.Outcome != Found || !strings.HasPrefix(a.Title, `patch 3 of 4, "change 5"`) {
+		t.Errorf("answer = %s, %q; want patch 3 of 4", a.Outcome, a.Title)
+	}
+	if head := git(t, dir, "log", "-1", "--format=%s"); head != "change 2" {
+		t.Errorf("the user's tree is at %q now", head)
+	}
+}
+
+func TestPatchOnTopOfEveryCommit(t *testing.T) {
+	// The patch changes what the first commits do not have yet.
+	dir := fixture(t, append(numbered(6, 4, leak), change{"on top", ""})...)
+	b := newBench(t, 1)
+	q := Question{Program: "fixedfile", Good: "HEAD~5"}
+	q.Tree, q.Patch = dir, patchOf(t, dir, 1)
+	s, err := q.resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.variant = kernel.Variant{Name: "plain", Image: "vmlinux", Scale: 1}
+	r := b.mustSearch(t, q, s)
+	if a := r.Answer; a.Outcome != Found || a.Culprit.Subject != "change 4" {
+		t.Errorf("answer = %s, %+v; want change 4", a.Outcome, a.Culprit)
+	}
+	if !strings.Contains(r.Report(), "without the patch: bad") {
+		t.Error("the report does not say that the patch has no part in it")
+	}
+}

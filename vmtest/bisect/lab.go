@@ -1,0 +1,202 @@
+package bisect
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"patchproof/guest/event"
+	"patchproof/kernel"
+	"patchproof/results"
+	"patchproof/vmtest"
+)
+
+// Teller is how a campaign speaks while it works.
+type Teller struct {
+	// Progress is told of builds, Say of everything that people should read.
+	Progress func(kernel.Progress)
+	Say      func(format string, args ...any)
+}
+
+// subject is a kernel to try.
+type subject struct {
+	// key tells it from all others of the search.
+	key string
+	// title is how people are told of it.
+	title   string
+	commit  *kernel.Commit
+	options []string
+	spec    kernel.Spec
+	variant kernel.Variant
+}
+
+// lab builds kernels, runs the program on them and keeps what came of it.
+type lab struct {
+	record *Record
+	// cell runs a program: vmtest.RunCell, but for tests.
+	cell      func(context.Context, vmtest.CellSpec) results.Cell
+	program   vmtest.Program
+	builder   kernel.Builder
+	count     int
+	accel     string // as asked for
+	initramfs string
+	tell      Teller
+}
+
+// question is what one kind of trial wants to know.
+type question struct {
+	role string
+	// enough says that a run has told all there is to know, so that it is not
+	// repeated.
+	enough func(results.Cell) bool
+	// judge makes a mark of the runs; nil where it cannot be known yet.
+	judge func([]results.Cell) (kernel.Mark, string)
+}
+
+// try builds a kernel and runs the program on it until that is enough or has
+// been done count times. What the record has of it is not done again. A kernel
+// that its code keeps from being built has no cells and the mark Skip.
+func (l *lab) try(ctx context.Context, s subject, q question) (*Trial, error) {
+	t := l.record.trial(s.key)
+	if t == nil {
+		t = &Trial{Key: s.key, Title: s.title, Role: q.role, Commit: s.commit, Options: s.options, Cells: []results.Cell{}}
+		l.record.Trials = append(l.record.Trials, t)
+	}
+	news := false
+	var built *kernel.Built
+	for t.Broken == "" && len(t.Cells) < l.count && !(len(t.Cells) > 0 && q.enough(t.Cells[len(t.Cells)-1])) {
+		started := time.Now()
+		var err error
+		if built == nil {
+			built, err = l.build(ctx, s, t)
+		}
+		if err == nil && built != nil {
+			err = l.run(ctx, s, t, built)
+		}
+		t.WallS += time.Since(started).Seconds()
+		if err = errors.Join(err, l.record.save()); err != nil {
+			return nil, err
+		}
+		news = true
+	}
+	switch {
+	case t.Broken != "":
+		t.Mark, t.Why = kernel.Skip, t.Broken
+	case q.judge != nil:
+		t.Mark, t.Why = q.judge(t.Cells)
+	}
+	if news {
+		l.tellOf(t)
+	}
+	return t, l.record.save()
+}
+
+// tellOf says what came of a trial.
+func (l *lab) tellOf(t *Trial) {
+	text := fmt.Sprintf("%s: %s: %s", t.Role, t.Title, cmp.Or(string(t.Mark), "tried"))
+	if t.Why != "" {
+		text += ", " + results.Line(t.Why)
+	}
+	l.tell.Say("%s (%s)", text, t.cost())
+}
+
+// cost says what a trial took.
+func (t *Trial) cost() string {
+	build := fmt.Sprintf("build %.1f s, %d objects", t.BuildS, t.Objects)
+	if t.Objects == 1 {
+		build = strings.TrimSuffix(build, "s")
+	}
+	if t.Reused {
+		build = "kernel from the store"
+	}
+	runs := "1 run"
+	if len(t.Cells) != 1 {
+		runs = fmt.Sprintf("%d runs", len(t.Cells))
+	}
+	return fmt.Sprintf("%.1f s: %s, %s %.1f s", t.WallS, build, runs, t.RunS)
+}
+
+// build gives the trial its kernel. It returns no kernel and no error when the
+// kernel's own code, patches or options are in the way.
+func (l *lab) build(ctx context.Context, s subject, t *Trial) (*kernel.Built, error) {
+	started := time.Now()
+	built, err := l.builder.Build(ctx, s.spec, s.variant)
+	t.BuildS += time.Since(started).Seconds()
+	if why := brokenBy(err); why != "" {
+		t.Broken = why
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.KernelKey, t.Vmlinux, t.Reused = built.Key, built.Vmlinux, built.Reused
+	if !built.Reused {
+		t.Objects = built.Objects
+	}
+	return built, nil
+}
+
+// brokenBy says in a line how a kernel's code, patches or options keep it from
+// being built, and nothing for any other error.
+func brokenBy(err error) string {
+	var apply *kernel.ApplyError
+	var config *kernel.ConfigError
+	var refused *kernel.BuildError
+	switch {
+	case errors.As(err, &apply):
+		return fmt.Sprintf("patch %d, %q, does not apply", apply.Number, apply.Patch.Subject)
+	case errors.As(err, &config):
+		var names []string
+		for _, m := range config.Missing {
+			names = append(names, m.Name)
+		}
+		return "it cannot be configured: " + strings.Join(names, ", ")
+	case errors.As(err, &refused):
+		return fmt.Sprintf("it does not build: %s:%d: %s", cmp.Or(refused.File, "?"), refused.Line, refused.Message)
+	}
+	return ""
+}
+
+// harnessTries is how often a run is made that the harness itself keeps from a
+// verdict. A kernel's verdict is never tried again for a better one.
+const harnessTries = 2
+
+// notInName are the characters that do not belong into the name of a log.
+var notInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+
+// run runs the program once and adds the cell.
+func (l *lab) run(ctx context.Context, s subject, t *Trial, built *kernel.Built) error {
+	if l.record.Accel.Name == "" {
+		accel, err := vmtest.ChooseAccel(ctx, l.accel, l.builder.Cache, built.Vmlinux, l.initramfs)
+		if err != nil {
+			return err
+		}
+		l.record.Accel = results.Accel(accel)
+		l.tell.Say("QEMU %s, %s: %s", l.record.QEMU, accel.Name, accel.Reason)
+	}
+	log := fmt.Sprintf("%s-%s-%d.log", notInName.ReplaceAllString(t.Key, "-"), l.program.Name, len(t.Cells)+1)
+	spec := vmtest.CellSpec{
+		Kernel: s.spec.Name, Variant: s.variant.Name, Program: l.program, Iteration: len(t.Cells) + 1,
+		Image: built.Vmlinux, Initramfs: l.initramfs, Accel: vmtest.Accel(l.record.Accel), Scale: s.variant.Scale,
+		Known: s.spec.Known, Console: filepath.Join(l.record.dir(), log),
+	}
+	var cell results.Cell
+	for range harnessTries {
+		cell = l.cell(ctx, spec)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		t.RunS += cell.WallS
+		if cell.Verdict != event.Error {
+			break
+		}
+	}
+	cell.Console = log
+	t.Cells = append(t.Cells, cell)
+	return nil
+}

@@ -1,0 +1,291 @@
+package bisect
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"patchproof/kernel"
+	"patchproof/patches"
+	"patchproof/vmtest"
+)
+
+// Question is what a user asks. Empty fields mean the default.
+type Question struct {
+	vmtest.Selection
+	// Program is the guest program, Check narrows what of it counts: see asked.
+	Program, Check string
+	// Good and Bad are the ends: patch numbers or commits, see span; for a config
+	// search, variants or files.
+	Good, Bad string
+	// Fresh forgets what an earlier search of the same found.
+	Fresh bool
+}
+
+// Variables are the make and environment variables of a Question, beside those
+// of a vmtest.Selection.
+var Variables = []string{"PROGRAM", "CHECK", "GOOD", "BAD", "FRESH"}
+
+// FromEnv reads a question from variables, which getenv looks up.
+func FromEnv(getenv func(string) string) (Question, error) {
+	sel, err := vmtest.FromEnv(getenv)
+	if err != nil {
+		return Question{}, err
+	}
+	for name, instead := range map[string]string{"PROGRAMS": "PROGRAM=name: it is about one", "KERNELS": "GOOD and BAD"} {
+		if sel.Set[name] != "" {
+			return Question{}, fmt.Errorf("%s=%s: a search takes %s", name, sel.Set[name], instead)
+		}
+	}
+	for _, name := range Variables {
+		if value := getenv(name); value != "" {
+			sel.Set[name] = value
+		}
+	}
+	q := Question{
+		Selection: sel,
+		Program:   cmp.Or(sel.Set["PROGRAM"], defaultProgram), Check: sel.Set["CHECK"],
+		Good: sel.Set["GOOD"], Bad: sel.Set["BAD"],
+	}
+	switch sel.Set["FRESH"] {
+	case "", "0":
+	case "1":
+		q.Fresh = true
+	default:
+		return Question{}, fmt.Errorf("FRESH=%s: want 1, to forget what is known of this search", sel.Set["FRESH"])
+	}
+	return q, nil
+}
+
+// defaultProgram and demonstration are what is searched when nothing is asked.
+const (
+	defaultProgram = "fixedfile"
+	demonstration  = "patches/fixed-file-leak/v5.10.13"
+)
+
+// program finds the guest program.
+func (q Question) program(variant string) (vmtest.Program, error) {
+	var known []string
+	for _, p := range vmtest.Programs() {
+		if p.Name == q.Program {
+			if len(p.Variants) > 0 && !slices.Contains(p.Variants, variant) {
+				return vmtest.Program{}, fmt.Errorf("PROGRAM=%s needs VARIANT=%s", q.Program, strings.Join(p.Variants, " or "))
+			}
+			return p, nil
+		}
+		known = append(known, p.Name)
+	}
+	return vmtest.Program{}, fmt.Errorf("unknown PROGRAM %q; known: %s", q.Program, strings.Join(known, ", "))
+}
+
+// span is the commits that a search is about.
+type span struct {
+	variant kernel.Variant
+	program vmtest.Program
+	// base is the source without patches and patched with all that are searched;
+	// patched is nil when the commits of a local tree are.
+	base    kernel.Spec
+	patched *kernel.Spec
+	// top is put on top of every commit of a local tree.
+	top []patches.Series
+	// good and bad are the ends as asked for.
+	good, bad string
+}
+
+// resolve reads what the question names and checks it as far as that needs no
+// kernel source.
+func (q Question) resolve() (*span, error) {
+	lineup, err := kernel.Load()
+	if err != nil {
+		return nil, err
+	}
+	sel := q.Selection.Selection
+	if q.Tree == "" && q.Patch == "" {
+		root, err := kernel.Checkout()
+		if err != nil {
+			return nil, err
+		}
+		sel.Patch = filepath.Join(root, demonstration)
+	}
+	overTree := q.Tree != "" && (q.Patch == "" || q.Good != "" || q.Bad != "")
+	if overTree {
+		if q.Good == "" {
+			return nil, errors.New("TREE needs GOOD=revision, where the search begins; or PATCH alone, to search that")
+		}
+		if q.Bad != "" && q.Rev != "" {
+			return nil, fmt.Errorf("BAD=%s and REV=%s exclude each other", q.Bad, q.Rev)
+		}
+		sel.Rev = cmp.Or(q.Bad, q.Rev, "HEAD")
+	}
+	sel.Kernels = []string{"base"}
+	if sel.Patch != "" {
+		sel.Kernels = append(sel.Kernels, kernel.Patched)
+	}
+	specs, variant, err := lineup.Resolve(sel)
+	if err != nil {
+		return nil, err
+	}
+	s := &span{variant: variant, base: specs[0]}
+	if s.program, err = q.program(variant.Name); err != nil {
+		return nil, err
+	}
+	switch {
+	case overTree:
+		s.good, s.bad = q.Good, sel.Rev
+		if len(specs) > 1 {
+			s.top = specs[1].Series
+		}
+	default:
+		s.patched = &specs[1]
+		s.good, s.bad = cmp.Or(q.Good, "0"), cmp.Or(q.Bad, strconv.Itoa(len(s.patched.Patches())))
+	}
+	return s, nil
+}
+
+// path is a search's way through the commits, once they are there.
+type path struct {
+	*span
+	history *kernel.History
+	// chain is the base and then one commit for each patch that is searched;
+	// empty for a local tree's commits.
+	chain     []string
+	good, bad string
+}
+
+// open makes the history in dir and finds the ends in it.
+func (s *span) open(ctx context.Context, b *kernel.Builder, dir string) (*path, error) {
+	p := &path{span: s}
+	spec := s.base
+	if s.patched != nil {
+		spec = *s.patched
+	}
+	var err error
+	if p.history, err = b.History(ctx, spec, dir); err != nil {
+		return nil, err
+	}
+	// A branch may move on meanwhile.
+	if s.base.Tree != "" {
+		s.base.Rev = p.history.Base
+		if s.patched != nil {
+			s.patched.Rev = p.history.Base
+		}
+	}
+	if s.patched != nil {
+		after, err := p.history.Between(ctx, p.history.Base, p.history.Tip)
+		if err != nil {
+			return nil, err
+		}
+		p.chain = append([]string{p.history.Base}, after...)
+		if p.good, err = p.end("GOOD", s.good); err != nil {
+			return nil, err
+		}
+		if p.bad, err = p.end("BAD", s.bad); err != nil {
+			return nil, err
+		}
+	} else {
+		if p.good, err = kernel.LocalCommit(ctx, s.base.Tree, s.good); err != nil {
+			return nil, fmt.Errorf("GOOD: %w", err)
+		}
+		p.bad = p.history.Tip
+	}
+	return p, p.checkEnds(ctx)
+}
+
+// end finds a patch by its number or a commit by the beginning of its id.
+func (p *path) end(name, value string) (string, error) {
+	last := len(p.chain) - 1
+	if n, err := strconv.Atoi(value); err == nil && n >= 0 && n <= last {
+		return p.chain[n], nil
+	}
+	if value == "base" {
+		return p.chain[0], nil
+	}
+	for _, commit := range p.chain {
+		if len(value) >= 7 && strings.HasPrefix(commit, value) {
+			return commit, nil
+		}
+	}
+	return "", fmt.Errorf("%s=%s: want a patch from 1 to %d, 0 for the base, or a commit of the series", name, value, last)
+}
+
+// checkEnds refuses a range that has no way from good to bad.
+func (p *path) checkEnds(ctx context.Context) error {
+	if p.good == p.bad {
+		return fmt.Errorf("GOOD=%s and BAD=%s are the same commit, %.12s", p.span.good, p.span.bad, p.good)
+	}
+	ok, err := p.history.IsAncestor(ctx, p.good, p.bad)
+	if err != nil || ok {
+		return err
+	}
+	if reverse, err := p.history.IsAncestor(ctx, p.bad, p.good); err != nil || reverse {
+		return errors.Join(err, fmt.Errorf("GOOD=%s comes after BAD=%s; a search for what cured it is one with the words exchanged, which this is not", p.span.good, p.span.bad))
+	}
+	where := "they have no commit in common"
+	if base := p.history.MergeBase(ctx, p.good, p.bad); base != "" {
+		where = "try GOOD=" + base + ", where they part"
+	}
+	return fmt.Errorf("GOOD=%s is not an ancestor of BAD=%s, so no commit between them is the first bad one; %s", p.span.good, p.span.bad, where)
+}
+
+// place is where a commit stands in the series, -1 if it is not of it.
+func (p *path) place(commit string) int { return slices.Index(p.chain, commit) }
+
+// at returns the kernel of a commit.
+func (p *path) at(ctx context.Context, id string) (subject, error) {
+	commit, err := p.history.Commit(ctx, id)
+	if err != nil {
+		return subject{}, err
+	}
+	s := subject{key: commit.ID, commit: &commit, variant: p.variant, spec: p.base}
+	switch n := p.place(commit.ID); {
+	case n == 0:
+		s.title = "base, " + strconv.Quote(commit.Subject)
+	case n > 0:
+		s.spec = firstPatches(*p.patched, n)
+		s.spec.Name = fmt.Sprintf("patch-%d", n)
+		s.title = fmt.Sprintf("patch %d of %d, %q", n, len(p.chain)-1, commit.Subject)
+	default:
+		s.spec.Name, s.spec.Rev, s.spec.Series = commit.ID[:12], commit.ID, p.top
+		s.title = fmt.Sprintf("%.12s %q", commit.ID, commit.Subject)
+	}
+	// What the series itself declares is what is searched.
+	s.spec.Known = p.base.Known
+	return s, nil
+}
+
+// firstPatches is a spec with its first n patches only.
+func firstPatches(spec kernel.Spec, n int) kernel.Spec {
+	all := spec.Series
+	spec.Series = nil
+	for _, series := range all {
+		take := min(n, len(series.Patches))
+		n -= take
+		series.Patches = series.Patches[:take]
+		spec.Series = append(spec.Series, series)
+	}
+	return spec
+}
+
+// without is a commit's kernel without what is put on top of it.
+func (p *path) without(s subject) subject {
+	s.key += " without the patch"
+	s.title += " without the patch"
+	s.spec.Series = nil
+	return s
+}
+
+// identity is all that the answer depends on.
+func (p *path) identity(q Question, initramfs string) string {
+	parts := []string{"bisect", q.Program, q.Check, p.variant.Name, q.Accel, filepath.Base(initramfs), p.good, p.bad}
+	for _, series := range p.top {
+		for _, patch := range series.Patches {
+			parts = append(parts, patch.ID())
+		}
+	}
+	return questionOf(parts...)
+}
