@@ -96,6 +96,17 @@ type Variant struct {
 	Scale float64
 	// Objects is about how many a build from nothing compiles, for progress.
 	Objects int
+	// Over are further fragments, which win over Fragments.
+	Over []Fragment `toml:"-"`
+	// Lenient takes what the tree makes of the options that are asked for, where
+	// otherwise each must come out as it was.
+	Lenient bool `toml:"-"`
+}
+
+// Fragment is a piece of a config that lies outside configs/.
+type Fragment struct {
+	// Name is its file's, or whatever tells people where it is from.
+	Name, Text string
 }
 
 // Spec is a kernel to build: a pin, or a commit of a local tree, and the patches on it.
@@ -184,15 +195,23 @@ func (l *Lineup) validate() error {
 		}
 	}
 	for _, v := range l.Variants {
-		if v.Image != "vmlinux" && v.Image != "bzImage" {
-			return fmt.Errorf("variant %s: image %q: want vmlinux or bzImage", v.Name, v.Image)
+		if err := v.Validate(); err != nil {
+			return err
 		}
-		if v.Scale <= 0 {
-			return fmt.Errorf("variant %s: scale %v: want more than 0", v.Name, v.Scale)
-		}
-		if _, err := readFragments(v); err != nil {
-			return fmt.Errorf("variant %s: %w", v.Name, err)
-		}
+	}
+	return nil
+}
+
+// Validate finds what is wrong with a variant's own fields.
+func (v Variant) Validate() error {
+	if v.Image != "vmlinux" && v.Image != "bzImage" {
+		return fmt.Errorf("variant %s: image %q: want vmlinux or bzImage", v.Name, v.Image)
+	}
+	if v.Scale <= 0 {
+		return fmt.Errorf("variant %s: scale %v: want more than 0", v.Name, v.Scale)
+	}
+	if _, err := readFragments(v); err != nil {
+		return fmt.Errorf("variant %s: %w", v.Name, err)
 	}
 	return nil
 }

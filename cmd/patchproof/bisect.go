@@ -29,8 +29,20 @@ func (t *terminal) teller() bisect.Teller {
 	return bisect.Teller{Progress: t.progress, Say: func(format string, args ...any) { t.printf(format+"\n", args...) }}
 }
 
-// searched reports a search and makes its end the command's.
-func (t *terminal) searched(r *bisect.Record, err error) error {
+// search makes a search, reports it and makes its end the command's.
+func (f searchFlags) search(ctx context.Context, t *terminal, check func(bisect.Question) error,
+	run func(context.Context, bisect.Question, bisect.Teller) (*bisect.Record, error)) error {
+	q, err := f.read()
+	if err != nil {
+		return err
+	}
+	if err := check(q); err != nil {
+		return err
+	}
+	if err := ensureTools(ctx, t); err != nil {
+		return err
+	}
+	r, err := run(ctx, q, t.teller())
 	if err != nil {
 		return err
 	}
@@ -50,15 +62,14 @@ type bisectCmd struct {
 
 // Run searches for a commit.
 func (c bisectCmd) Run(ctx context.Context, t *terminal) error {
-	q, err := c.read()
-	if err != nil {
-		return err
-	}
-	if err := bisect.Check(q); err != nil {
-		return err
-	}
-	if err := ensureTools(ctx, t); err != nil {
-		return err
-	}
-	return t.searched(bisect.Run(ctx, q, t.teller()))
+	return c.search(ctx, t, bisect.Check, bisect.Run)
+}
+
+type bisectConfigCmd struct {
+	searchFlags `embed:""`
+}
+
+// Run searches for config options.
+func (c bisectConfigCmd) Run(ctx context.Context, t *terminal) error {
+	return c.search(ctx, t, bisect.CheckConfig, bisect.RunConfig)
 }

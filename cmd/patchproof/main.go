@@ -36,12 +36,13 @@ var errUnexpected = errors.New("unexpected verdict")
 var errReported = errors.New("harness trouble")
 
 type commands struct {
-	Vmtest vmtestCmd `cmd:"" help:"Build the selected kernels, run the programs on each and report."`
-	Bisect bisectCmd `cmd:"" help:"Find the patch or commit that a failure began with."`
-	Build  buildCmd  `cmd:"" help:"Build the selected kernels and print their paths."`
-	Shell  shellCmd  `cmd:"" help:"Boot the last selected kernel with a shell on the console."`
-	Deps   depsCmd   `cmd:"" help:"Install the system packages that are missing."`
-	Cache  struct {
+	Vmtest       vmtestCmd       `cmd:"" help:"Build the selected kernels, run the programs on each and report."`
+	Bisect       bisectCmd       `cmd:"" help:"Find the patch or commit that a failure began with."`
+	BisectConfig bisectConfigCmd `cmd:"" help:"Find the config options by which GOOD passes and BAD fails."`
+	Build        buildCmd        `cmd:"" help:"Build the selected kernels and print their paths."`
+	Shell        shellCmd        `cmd:"" help:"Boot the last selected kernel with a shell on the console."`
+	Deps         depsCmd         `cmd:"" help:"Install the system packages that are missing."`
+	Cache        struct {
 		Ls cacheLsCmd `cmd:"" help:"List what is in the cache."`
 		Gc cacheGcCmd `cmd:"" help:"Remove what was not used for a while and what dead runs left."`
 	} `cmd:"" help:"See and prune the cache of sources, trees and kernels."`

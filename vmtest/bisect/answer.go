@@ -84,26 +84,28 @@ func sideOf(t *Trial) *Side {
 	return &Side{t.Title, text}
 }
 
-// evidence adds what a bad kernel showed.
-func (s *search) evidence(a *Answer, t *Trial) {
-	for _, c := range t.Cells {
-		found, ok := s.sig.shows(c)
+// evidence is what the first run with the signature showed: its symptoms, each in
+// a line, and the stacks or the splat behind them.
+func (sig signature) evidence(cells []results.Cell) (shown []string, text string) {
+	for _, c := range cells {
+		found, ok := sig.shows(c)
 		if !ok {
 			continue
 		}
-		a.Evidence = found.Detail
-		if len(s.sig.Blocked) > 0 {
-			a.Evidence = s.sig.stacks(symptoms(c, s.sig.check))
-		}
-		for _, sy := range symptoms(c, s.sig.check) {
-			line := sy.String()
-			if sy.Title == "" {
-				line += ": " + results.Line(sy.Detail)
+		all := symptoms(c, sig.check)
+		for _, s := range all {
+			line := s.String()
+			if s.Title == "" {
+				line += ": " + results.Line(s.Detail)
 			}
-			a.Shown = append(a.Shown, line)
+			shown = append(shown, line)
 		}
-		return
+		if len(sig.Blocked) > 0 {
+			return shown, sig.stacks(all)
+		}
+		return shown, found.Detail
 	}
+	return nil, ""
 }
 
 // stacks picks the tasks that are blocked where the signature says, each once,

@@ -86,7 +86,7 @@ func (s *search) answer(ctx context.Context) (*Answer, error) {
 		return nil, err
 	}
 	if good.Broken != "" || bad.Broken != "" {
-		return s.noEnd(good, bad), nil
+		return noEnd(good, bad), nil
 	}
 	sig, ok := signatureOf(good.Cells, bad.Cells, asked(s.record.Check))
 	if !ok {
@@ -117,10 +117,10 @@ func (s *search) tryEnd(ctx context.Context, commit, role string) (*Trial, error
 	return s.try(ctx, point, question{role: role, enough: func(results.Cell) bool { return false }})
 }
 
-// judged is a question whose answer the signature gives.
-func (s *search) judged(role string) question {
-	return question{role: role, judge: s.sig.judge, enough: func(c results.Cell) bool {
-		_, bad := s.sig.shows(c)
+// question is one whose answer the signature gives.
+func (sig signature) question(role string) question {
+	return question{role: role, judge: sig.judge, enough: func(c results.Cell) bool {
+		_, bad := sig.shows(c)
 		return bad
 	}}
 }
@@ -132,7 +132,7 @@ func (s *search) tryWithout(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.try(ctx, s.without(point), s.judged(roleWithout))
+	_, err = s.try(ctx, s.without(point), s.sig.question(roleWithout))
 	return err
 }
 
@@ -148,7 +148,7 @@ func (s *search) between(ctx context.Context, good, bad string) (*Answer, error)
 		if err != nil {
 			return "", err
 		}
-		t, err := s.try(ctx, point, s.judged(roleStep))
+		t, err := s.try(ctx, point, s.sig.question(roleStep))
 		if err != nil {
 			return "", err
 		}
@@ -178,7 +178,7 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 		return nil, err
 	}
 	with := s.record.trial(culprit.key)
-	s.evidence(a, with)
+	a.Shown, a.Evidence = s.sig.evidence(with.Cells)
 	if len(culprit.commit.Parents) == 0 {
 		return a.end(s), nil
 	}
@@ -186,7 +186,7 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 	if err != nil {
 		return nil, err
 	}
-	before, err := s.try(ctx, point, s.judged(roleParent))
+	before, err := s.try(ctx, point, s.sig.question(roleParent))
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +262,7 @@ func (s *search) cure(ctx context.Context, a *Answer, culprit subject, bad strin
 	revert.commit = nil
 	revert.spec.Name = "reverted"
 	revert.spec.Series = append(slices.Clone(end.spec.Series), patches.Series{Name: "revert", Patches: []patches.Patch{patch}})
-	t, err := s.try(ctx, revert, s.judged(roleRevert))
+	t, err := s.try(ctx, revert, s.sig.question(roleRevert))
 	if err != nil {
 		return err
 	}
@@ -279,7 +279,7 @@ func (s *search) cure(ctx context.Context, a *Answer, culprit subject, bad strin
 }
 
 // noEnd answers when an end cannot be tried at all.
-func (s *search) noEnd(ends ...*Trial) *Answer {
+func noEnd(ends ...*Trial) *Answer {
 	for _, t := range ends {
 		if t.Broken != "" {
 			return &Answer{Outcome: Untestable, Text: fmt.Sprintf("the %s, %s, cannot be tried: %s.", t.Role, t.Title, t.Broken)}
@@ -288,29 +288,39 @@ func (s *search) noEnd(ends ...*Trial) *Answer {
 	return nil
 }
 
+// noDifference answers when the bad end shows nothing that was asked for. If it
+// does, what it shows is returned instead.
+func noDifference(bad *Trial, check asked) (*Answer, Symptom) {
+	shown := shownBy(bad, check)
+	wanted := slices.IndexFunc(shown, check.wants)
+	switch trouble := harnessTrouble(bad); {
+	case len(shown) == 0 && trouble != "":
+		return &Answer{Outcome: Untestable, Text: fmt.Sprintf("the bad end, %s, cannot be judged: %s.", bad.Title, trouble)}, Symptom{}
+	case len(shown) == 0:
+		return &Answer{Outcome: BadIsGood, Text: fmt.Sprintf("the bad end, %s, passes: %s without a failure. If it fails rarely, a larger COUNT finds it.", bad.Title, times(len(bad.Cells)))}, Symptom{}
+	case wanted < 0:
+		return &Answer{Outcome: OtherVerdict, Text: fmt.Sprintf("the bad end, %s, does not show CHECK=%s, but %s.", bad.Title, check, shown[0])}, Symptom{}
+	}
+	return nil, shown[wanted]
+}
+
 // noSignature answers when the bad end shows nothing that the good end does not.
 func (s *search) noSignature(ctx context.Context, good, bad *Trial) (*Answer, error) {
 	check := asked(s.record.Check)
-	shown := shownBy(bad, check)
-	wanted := slices.DeleteFunc(slices.Clone(shown), func(sy Symptom) bool { return !check.wants(sy) })
-	switch {
-	case len(shown) == 0 && harnessTrouble(bad) != "":
-		return &Answer{Outcome: Untestable, Text: fmt.Sprintf("the bad end, %s, cannot be judged: %s.", bad.Title, harnessTrouble(bad))}, nil
-	case len(shown) == 0:
-		return &Answer{Outcome: BadIsGood, Text: fmt.Sprintf("the bad end, %s, passes: %s without a failure. If it fails rarely, a larger COUNT finds it.", bad.Title, times(len(bad.Cells)))}, nil
-	case len(wanted) == 0:
-		return &Answer{Outcome: OtherVerdict, Text: fmt.Sprintf("the bad end, %s, does not show CHECK=%s, but %s.", bad.Title, check, shown[0])}, nil
+	a, wanted := noDifference(bad, check)
+	if a != nil {
+		return a, nil
 	}
 	// All of it shows on the good end too.
-	s.sig = signature{Symptom: wanted[0], check: check}
+	s.sig = signature{Symptom: wanted, check: check}
 	good.Mark, good.Why = s.sig.judge(good.Cells)
 	bad.Mark, bad.Why = s.sig.judge(bad.Cells)
 	if s.base.Tree == "" {
-		a := &Answer{Outcome: BaseDoes, Signature: &wanted[0], Text: fmt.Sprintf("the base already does this: %s on %s, as on %s.", wanted[0], good.Title, bad.Title)}
+		a := &Answer{Outcome: BaseDoes, Signature: &wanted, Text: fmt.Sprintf("the base already does this: %s on %s, as on %s.", wanted, good.Title, bad.Title)}
 		if s.path.good != s.history.Base {
-			a.Outcome, a.Text = GoodIsBad, fmt.Sprintf("the good end is bad: %s on %s, as on %s. Try an earlier GOOD.", wanted[0], good.Title, bad.Title)
+			a.Outcome, a.Text = GoodIsBad, fmt.Sprintf("the good end is bad: %s on %s, as on %s. Try an earlier GOOD.", wanted, good.Title, bad.Title)
 		}
-		s.evidence(a, good)
+		a.Shown, a.Evidence = s.sig.evidence(good.Cells)
 		return a, nil
 	}
 	s.tell.Say("%s already does this: the search goes on in the history below it", good.Title)
@@ -338,10 +348,10 @@ func (s *search) below(ctx context.Context, bad string) (*Answer, error) {
 		}
 		if older == from {
 			a := &Answer{Outcome: BaseDoes, Signature: &s.sig.Symptom, Text: fmt.Sprintf("all of the history that is here does this; the oldest commit is %s.", point.title)}
-			s.evidence(a, s.record.trial(bad))
+			a.Shown, a.Evidence = s.sig.evidence(s.record.trial(bad).Cells)
 			return a, nil
 		}
-		t, err := s.try(ctx, point, s.judged(roleOlder))
+		t, err := s.try(ctx, point, s.sig.question(roleOlder))
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,7 @@ O ?= .
 tinyconfig:
 	@: > $(O)/.config
 olddefconfig:
-	@awk -F= '{ if (/ is not set/) { split($$0, w, " "); n = w[2] } else n = $$1; v[n] = $$0 } END { for (n in v) print v[n] }' $(O)/.config | sort > $(O)/.c && mv $(O)/.c $(O)/.config
+	@awk -F= '{ if (/ is not set/) { split($$0, w, " "); n = w[2] } else n = $$1; v[n] = $$0 } END { if (v["CONFIG_B"] ~ /=y/ && v["CONFIG_A"] !~ /=y/) delete v["CONFIG_B"]; for (n in v) print v[n] }' $(O)/.config | sort > $(O)/.c && mv $(O)/.c $(O)/.config
 vmlinux: main.c
 	@echo '  CC      main.o'
 	@gcc -nostdlib -static -o $(O)/vmlinux $(CURDIR)/main.c
@@ -96,6 +97,8 @@ type bench struct {
 	*lab
 	said []string
 	ran  []string
+	// bug says what a config adds to the kernel.
+	bug func(config string) string
 }
 
 // newBench works in a checkout of its own, whose results go with the test.
@@ -104,7 +107,7 @@ func newBench(t *testing.T, count int) *bench {
 	checkout := t.TempDir()
 	write(t, filepath.Join(checkout, "kernel", "kernels.toml"), "")
 	t.Chdir(checkout)
-	b := &bench{}
+	b := &bench{bug: func(string) string { return "" }}
 	b.lab = &lab{
 		count: count, initramfs: "initramfs", program: vmtest.Program{Name: "fixedfile"},
 		builder: kernel.Builder{Cache: filepath.Join(checkout, "cache")},
@@ -116,7 +119,11 @@ func newBench(t *testing.T, count int) *bench {
 			t.Error(err)
 		}
 		b.ran = append(b.ran, s.Kernel)
-		return made(string(image))
+		config, err := os.ReadFile(filepath.Join(filepath.Dir(s.Image), "config"))
+		if err != nil {
+			t.Error(err)
+		}
+		return made(string(image) + b.bug(string(config)))
 	}
 	b.reset()
 	return b
@@ -472,5 +479,129 @@ func TestPatchOnTopOfEveryCommit(t *testing.T) {
 	}
 	if !strings.Contains(r.Report(), "without the patch: bad") {
 		t.Error("the report does not say that the patch has no part in it")
+	}
+}
+
+func TestConfigSearch(t *testing.T) {
+	const good, bad = "CONFIG_A=y\n# CONFIG_C is not set\nCONFIG_N=4\n", "CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=y\nCONFIG_D=y\nCONFIG_E=y\nCONFIG_N=8\n"
+	has := func(options ...string) func(string) bool {
+		return func(config string) bool {
+			for _, o := range options {
+				if !strings.Contains(config, o) {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	for _, test := range []struct {
+		name      string
+		good, bad string
+		fails     func(config string) bool
+		want      Outcome
+		options   []string
+	}{
+		{"one option", good, bad, has("CONFIG_C=y"), Found, []string{"CONFIG_C=y (good: # CONFIG_C is not set)"}},
+		{"a number", good, bad, has("CONFIG_N=8"), Found, []string{"CONFIG_N=8 (good: CONFIG_N=4)"}},
+		{"two together", good, bad, has("CONFIG_B=y", "CONFIG_E=y"), Found, []string{"CONFIG_E=y (good: # CONFIG_E is not set)", "CONFIG_B=y (good: # CONFIG_B is not set)"}},
+		{"what it depends on", "CONFIG_N=4\n", bad, has("CONFIG_B=y"), Found, []string{"CONFIG_B=y (good: # CONFIG_B is not set)", "CONFIG_A=y (good: # CONFIG_A is not set)"}},
+		{"either of two", good, bad, func(c string) bool { return has("CONFIG_C=y")(c) || has("CONFIG_E=y")(c) }, NotBelieved, []string{"CONFIG_C=y (good: # CONFIG_C is not set)"}},
+		{"neither", good, bad, func(string) bool { return false }, BadIsGood, nil},
+		{"both ends", good, bad, func(string) bool { return true }, GoodIsBad, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBench(t, 1)
+			b.bug = func(config string) string {
+				if test.fails(config) {
+					return "LEAK"
+				}
+				return ""
+			}
+			span := &configSpan{spec: kernel.Spec{Name: "base", Pin: kernel.Pin{Name: "tree"}, Tree: fixture(t), Rev: "HEAD"}}
+			for text, v := range map[string]*kernel.Variant{test.good: &span.good, test.bad: &span.bad} {
+				*v = kernel.Variant{Name: "plain", Image: "vmlinux", Scale: 1, Over: []kernel.Fragment{{Name: "file", Text: text}}}
+			}
+			r, err := b.searchConfig(t.Context(), Question{Program: "fixedfile"}, span)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Log(r.Report())
+			if r.Answer.Outcome != test.want || !slices.Equal(r.Answer.Options, test.options) {
+				t.Errorf("answer = %s, %q; want %s, %q", r.Answer.Outcome, r.Answer.Options, test.want, test.options)
+			}
+			if len(b.ran) > 12 {
+				t.Errorf("%d runs for 5 options", len(b.ran))
+			}
+		})
+	}
+}
+
+func TestSignature(t *testing.T) {
+	hang := func(name, detail string) results.Cell {
+		return results.Cell{Verdict: event.Hang, Checks: []results.Check{
+			{Check: event.Check{Name: "known", Verdict: event.Hang, Detail: "io_wqe_worker-0 (48) state S\n[<0>] pipe_read+0x355/0x3e0\n"}, Expected: true, KnownIssue: "as always"},
+			{Check: event.Check{Name: name, Verdict: event.Hang, Detail: detail}},
+		}}
+	}
+	good := results.Cell{Verdict: event.Hang, Checks: []results.Check{hang("", "").Checks[0], {Check: event.Check{Name: "ring-gone", Verdict: event.Pass}, Expected: true}}}
+	bad := hang("ring-gone", stack+"io_wqe_worker-0 (48) state S\n[<0>] pipe_read+0x355/0x3e0\n")
+	sig, ok := signatureOf([]results.Cell{good}, []results.Cell{bad}, "")
+	if !ok || sig.Check != "ring-gone" || !slices.Equal(sig.Blocked, []string{"io_sqe_files_unregister", "io_ring_exit_work"}) {
+		t.Fatalf("signature = %+v, %v; want ring-gone, blocked where only the bad end is", sig.Symptom, ok)
+	}
+	crash := made("PANIC")
+	for _, test := range []struct {
+		name string
+		cell results.Cell
+		want kernel.Mark
+	}{
+		{"the same", bad, kernel.Bad},
+		{"the known issue only", good, kernel.Good},
+		{"blocked elsewhere", hang("ring-gone", "kworker (3) state D\n[<0>] nvme_reset_work+0x1/0x2\n"), kernel.Skip},
+		{"another check", hang("data", stack), kernel.Skip},
+		{"a crash", crash, kernel.Skip},
+		{"no such check", results.Cell{Verdict: event.Pass, Checks: []results.Check{{Check: event.Check{Name: "data", Verdict: event.Pass}}}}, kernel.Skip},
+		{"the harness's trouble", results.Cell{Verdict: event.Error, Reason: "no report"}, kernel.Skip},
+	} {
+		if got, why := sig.judge([]results.Cell{test.cell}); got != test.want {
+			t.Errorf("judge(%s) = %s, %s; want %s", test.name, got, why, test.want)
+		}
+	}
+	// Asked for, a known issue is searched like any other.
+	if _, ok := signatureOf([]results.Cell{made("")}, []results.Cell{good}, "known"); !ok {
+		t.Error("a known issue that was asked for is no signature")
+	}
+	if _, ok := signatureOf([]results.Cell{good}, []results.Cell{bad}, "known"); ok {
+		t.Error("what both ends show is a signature")
+	}
+	// The gravest comes first.
+	both := crash
+	both.Checks = append(slices.Clone(bad.Checks), crash.Checks...)
+	if sig, _ := signatureOf([]results.Cell{good}, []results.Cell{both}, ""); sig.Verdict != event.Crash || sig.Title != "kernel BUG at fs/io_uring.c" {
+		t.Errorf("signature = %+v; want the crash", sig.Symptom)
+	}
+	if sig, _ := signatureOf([]results.Cell{good}, []results.Cell{both}, "hang"); sig.Check != "ring-gone" {
+		t.Errorf("signature = %+v; want the hang that was asked for", sig.Symptom)
+	}
+}
+
+func TestConfidence(t *testing.T) {
+	for _, test := range []struct {
+		odds odds
+		want float64
+	}{
+		// One failure in one run: a bad kernel fails in 2 of 3, and 1 of 3 good
+		// kernels passed by luck.
+		{odds{failed: 1, runs: 1, passes: []int{1}}, 2. / 3},
+		{odds{failed: 1, runs: 1, passes: []int{1, 1}}, 4. / 9},
+		{odds{failed: 1, runs: 1, passes: []int{1, 1}, cured: 1}, 1 - 5./27},
+		{odds{failed: 1, runs: 1, passes: []int{2}}, 8. / 9},
+		// Half of the time.
+		{odds{failed: 1, runs: 2, passes: []int{3}}, 7. / 8},
+		{odds{failed: 8, runs: 8}, 1},
+	} {
+		if got := test.odds.confidence(); math.Abs(got-test.want) > 1e-9 {
+			t.Errorf("confidence of %+v = %v; want %v", test.odds, got, test.want)
+		}
 	}
 }

@@ -42,7 +42,7 @@ func oddsOf(r *Record, sig signature) odds {
 	var o odds
 	for _, t := range r.Trials {
 		switch {
-		case t.Role == roleWithout:
+		case t.Role == roleWithout || t.SameAs != "":
 		case t.Role == roleRevert:
 			if t.Mark == kernel.Good {
 				o.cured = len(t.Cells)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,7 +76,9 @@ func (l *lab) try(ctx context.Context, s subject, q question) (*Trial, error) {
 		if built == nil {
 			built, err = l.build(ctx, s, t)
 		}
-		if err == nil && built != nil {
+		if twin := l.twin(t); twin != nil {
+			t.SameAs, t.Cells = twin.Key, slices.Clone(twin.Cells)
+		} else if err == nil && built != nil {
 			err = l.run(ctx, s, t, built)
 		}
 		t.WallS += time.Since(started).Seconds()
@@ -96,6 +99,16 @@ func (l *lab) try(ctx context.Context, s subject, q question) (*Trial, error) {
 	return t, l.record.save()
 }
 
+// twin returns a trial that has run the same kernel.
+func (l *lab) twin(t *Trial) *Trial {
+	for _, other := range l.record.Trials {
+		if other != t && t.KernelKey != "" && other.KernelKey == t.KernelKey && len(other.Cells) > len(t.Cells) {
+			return other
+		}
+	}
+	return nil
+}
+
 // tellOf says what came of a trial.
 func (l *lab) tellOf(t *Trial) {
 	text := fmt.Sprintf("%s: %s: %s", t.Role, t.Title, cmp.Or(string(t.Mark), "tried"))
@@ -114,11 +127,10 @@ func (t *Trial) cost() string {
 	if t.Reused {
 		build = "kernel from the store"
 	}
-	runs := "1 run"
-	if len(t.Cells) != 1 {
-		runs = fmt.Sprintf("%d runs", len(t.Cells))
+	if t.SameAs != "" {
+		return fmt.Sprintf("%.1f s: %s, run before", t.WallS, build)
 	}
-	return fmt.Sprintf("%.1f s: %s, %s %.1f s", t.WallS, build, runs, t.RunS)
+	return fmt.Sprintf("%.1f s: %s, %s %.1f s", t.WallS, build, times(len(t.Cells)), t.RunS)
 }
 
 // build gives the trial its kernel. It returns no kernel and no error when the

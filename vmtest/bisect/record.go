@@ -77,6 +77,8 @@ type Trial struct {
 	// KernelKey and Vmlinux are the kernel's key in the store and its path there.
 	KernelKey string `json:"kernel_key,omitempty"`
 	Vmlinux   string `json:"vmlinux,omitempty"`
+	// SameAs is the key of a trial that had run the same kernel: its cells are that one's.
+	SameAs string `json:"same_as,omitempty"`
 	// SameCode says whether the kernel has its parent's code, where that was looked at.
 	SameCode *bool `json:"same_code,omitempty"`
 	// Objects were compiled for it, unless the store had it.
