@@ -12,7 +12,7 @@ BUILD := CGO_ENABLED=0 $(GO) build -o $(PATCHPROOF) ./cmd/patchproof
 .PHONY: help
 help: ## this list
 	@echo 'Targets:'; sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16 | sed 's/^/  /'; \
-	echo 'Variables, also as environment:'; sed -n 's/^| `\([A-Z_]*\)`[^|]*|[^|]*| \(.*\) |$$/\1\t\2/p; s/^| `TREE`, `REV` |[^|]*| \(.*\) |$$/TREE, REV\t\1/p' README.md | expand -t 12 | sed 's/^/  /; s/`//g'
+	echo 'Variables, also as environment:'; sed -n 's/^| `\([A-Z]*\)`, `\([A-Z]*\)` |[^|]*| \(.*\) |$$/\1, \2\t\3/p; s/^| `\([A-Z_]*\)`[^|]*|[^|]*| \(.*\) |$$/\1\t\2/p' README.md | expand -t 12 | sed 's/^/  /; s/`//g'
 
 .PHONY: deps
 deps: command ## install the system packages that are missing (root, apt)

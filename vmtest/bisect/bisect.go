@@ -65,6 +65,9 @@ func (l *lab) search(ctx context.Context, q Question, span *span) (*Record, erro
 	if err != nil {
 		return nil, err
 	}
+	if err := l.buildInitramfs(ctx); err != nil {
+		return nil, err
+	}
 	unlock, err := l.open("bisect.json", p.identity(q, l.initramfs), span.variant, q)
 	if err != nil {
 		return nil, err
@@ -430,16 +433,19 @@ func newLab(ctx context.Context, q Question, program vmtest.Program, tell Teller
 	if release, err = (kernel.Store{Dir: q.Cache}).Use(ctx); err != nil {
 		return nil, nil, err
 	}
-	initramfs, err := vmtest.BuildInitramfs(ctx, q.Cache)
-	if err != nil {
-		release()
-		return nil, nil, err
-	}
 	return &lab{
 		record: &Record{QEMU: version, Host: vmtest.Host(), Program: q.Program, Check: q.Check, Selection: q.Set},
-		cell:   vmtest.RunCell, program: program, count: q.Count, accel: q.Accel, initramfs: initramfs, tell: tell,
+		cell:   vmtest.RunCell, program: program, count: q.Count, accel: q.Accel, tell: tell,
 		builder: kernel.Builder{Cache: q.Cache, Jobs: q.Jobs, Source: q.Source, Progress: tell.Progress},
 	}, release, nil
+}
+
+// buildInitramfs does so when there is none.
+func (l *lab) buildInitramfs(ctx context.Context) (err error) {
+	if l.initramfs == "" {
+		l.initramfs, err = vmtest.BuildInitramfs(ctx, l.builder.Cache)
+	}
+	return err
 }
 
 // open takes up an earlier record of the question, or begins one.

@@ -120,6 +120,9 @@ func (l *lab) searchConfig(ctx context.Context, q Question, span *configSpan) (*
 		}
 		span.spec.Rev = commit
 	}
+	if err := l.buildInitramfs(ctx); err != nil {
+		return nil, err
+	}
 	unlock, err := l.open("bisect-config.json", span.identity(q, l.initramfs), span.bad, q)
 	if err != nil {
 		return nil, err

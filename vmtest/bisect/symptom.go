@@ -38,6 +38,13 @@ func (s Symptom) like(other Symptom) bool {
 	return s.Check == other.Check && s.Verdict == other.Verdict && s.Title == other.Title
 }
 
+// same says whether two symptoms are the same, as far as both tell where tasks
+// are blocked.
+func (s Symptom) same(other Symptom) bool {
+	return s.like(other) && (len(s.Blocked) == 0 || len(other.Blocked) == 0 ||
+		slices.ContainsFunc(s.Blocked, func(f string) bool { return slices.Contains(other.Blocked, f) }))
+}
+
 // asked is a user's CHECK: nothing, a check's name, which may end in a *, or a
 // verdict.
 type asked string
@@ -128,7 +135,7 @@ func signatureOf(good, bad []results.Cell, check asked) (sig signature, ok bool)
 	times := map[int]int{}
 	for _, c := range bad {
 		for _, s := range symptoms(c, check) {
-			if slices.ContainsFunc(sig.goods, s.like) {
+			if slices.ContainsFunc(sig.goods, s.same) {
 				continue
 			}
 			i := slices.IndexFunc(found, s.like)
