@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"slices"
@@ -145,7 +146,7 @@ func (s *search) between(ctx context.Context, good, bad string) (*Answer, error)
 	if err != nil {
 		return nil, err
 	}
-	s.tell.Say("%d commits to search", count)
+	s.tell.Say("%d commits to search, in about %d steps", count, bits.Len(uint(count-1)))
 	found, log, err := s.history.Bisect(ctx, good, bad, func(ctx context.Context, commit string) (kernel.Mark, error) {
 		point, err := s.at(ctx, commit)
 		if err != nil {

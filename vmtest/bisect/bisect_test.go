@@ -396,8 +396,11 @@ func TestBaseThatDoesItAlready(t *testing.T) {
 
 func TestCulpritWithItsParentsCodeIsNotBelieved(t *testing.T) {
 	dir := fixture(t, change{"a", ""}, change{"b", ""}, change{"c", ""})
-	git(t, dir, "commit", "-q", "--allow-empty", "-m", "nothing")
-	git(t, dir, "commit", "-q", "--allow-empty", "-m", "nothing more")
+	for _, note := range []string{"nothing", "nothing more"} {
+		write(t, filepath.Join(dir, "notes"), note)
+		git(t, dir, "add", "notes")
+		git(t, dir, "commit", "-qm", note)
+	}
 	b := newBench(t, 1)
 	// A failure that comes and goes by itself: not on the ends' parents.
 	bad := map[string]bool{}
@@ -463,10 +466,24 @@ func TestSeriesOnATree(t *testing.T) {
 }
 
 func TestPatchOnTopOfEveryCommit(t *testing.T) {
-	// The patch changes what the first commits do not have yet.
-	dir := fixture(t, append(numbered(6, 4, leak), change{"on top", ""})...)
+	dir := fixture(t, numbered(3, 0, "")...)
+	edit := func(old, text, subject string) {
+		file := filepath.Join(dir, "main.c")
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, file, strings.Replace(string(source), old, text, 1))
+		git(t, dir, "commit", "-qam", subject)
+	}
+	// The patch does not apply where its line is not what it was.
+	edit("int new0 = 1;", "int away = 1;", "moves away")
+	edit("int new2 = 3;", "int new2 = 4;", "harmless")
+	edit("int away = 1;", "int new0 = 1;", "moves back")
+	edit("int new1 = 2;", leak+"int new1 = 2;", "culprit")
+	edit("int new0 = 1;", "int new0 = 9;", "on top")
 	b := newBench(t, 1)
-	q := Question{Program: "fixedfile", Good: "HEAD~5"}
+	q := Question{Program: "fixedfile", Good: "HEAD~4"}
 	q.Tree, q.Patch = dir, patchOf(t, dir, 1)
 	s, err := q.resolve()
 	if err != nil {
@@ -474,11 +491,13 @@ func TestPatchOnTopOfEveryCommit(t *testing.T) {
 	}
 	s.variant = kernel.Variant{Name: "plain", Image: "vmlinux", Scale: 1}
 	r := b.mustSearch(t, q, s)
-	if a := r.Answer; a.Outcome != Found || a.Culprit.Subject != "change 4" {
-		t.Errorf("answer = %s, %+v; want change 4", a.Outcome, a.Culprit)
+	if a := r.Answer; a.Outcome != Found || a.Culprit.Subject != "culprit" {
+		t.Errorf("answer = %s, %+v; want the culprit", a.Outcome, a.Culprit)
 	}
-	if !strings.Contains(r.Report(), "without the patch: bad") {
-		t.Error("the report does not say that the patch has no part in it")
+	for _, want := range []string{"without the patch: bad", `skipped: patch 1, "on top", does not apply`} {
+		if !strings.Contains(r.Report(), want) {
+			t.Errorf("the report lacks %q", want)
+		}
 	}
 }
 
