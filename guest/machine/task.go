@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Task is a thread, of the kernel or of a process, and where it is.
@@ -68,6 +69,26 @@ func KernelTasksIn(function string) []Task {
 		}
 	}
 	return in
+}
+
+// ringExit is the kernel's function that tears a ring down, in a kworker
+// (fs/io_uring.c, queued by io_ring_ctx_wait_and_kill).
+const ringExit = "io_ring_exit_work"
+
+// ExitingRings lists the kernel's threads that are tearing down a ring. It looks
+// twice, as a thread that happens to run shows no stack.
+func ExitingRings() []Task { return append(KernelTasksIn(ringExit), KernelTasksIn(ringExit)...) }
+
+// Await tries until there is no error or the deadline has passed, and returns
+// the last error.
+func Await(deadline time.Time, try func() error) error {
+	for {
+		err := try()
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
 }
 
 // StuckTasks describes the tasks that a hang may be about: those in

@@ -50,6 +50,7 @@ const (
 	OpTimeout        = 11
 	OpTimeoutRemove  = 12
 	OpAsyncCancel    = 14
+	OpLinkTimeout    = 15
 	OpClose          = 19
 	OpFilesUpdate    = 20
 	OpRead           = 22
@@ -63,11 +64,19 @@ const (
 
 // Flags of a submission (SQE.Flags).
 const (
-	SQEFixedFile = 1 << 0
-	SQEDrain     = 1 << 1
-	SQELink      = 1 << 2
-	SQEHardLink  = 1 << 3
-	SQEAsync     = 1 << 4
+	SQEFixedFile    = 1 << 0
+	SQEDrain        = 1 << 1
+	SQELink         = 1 << 2
+	SQEHardLink     = 1 << 3
+	SQEAsync        = 1 << 4
+	SQEBufferSelect = 1 << 5
+)
+
+// Flags of a completion (CQE.Flags). With CQEBuffer the upper 16 bits are the
+// number of the buffer that the kernel chose.
+const (
+	CQEBuffer      = 1 << 0
+	CQEBufferShift = 16
 )
 
 // Flags of Setup (Params.Flags).
@@ -103,11 +112,13 @@ const (
 
 // Operations of Register.
 const (
-	RegisterBuffers     = 0
-	UnregisterBuffers   = 1
-	RegisterFiles       = 2
-	UnregisterFiles     = 3
-	RegisterFilesUpdate = 6
+	RegisterBuffers      = 0
+	UnregisterBuffers    = 1
+	RegisterFiles        = 2
+	UnregisterFiles      = 3
+	RegisterEventFD      = 4
+	RegisterFilesUpdate  = 6
+	RegisterEventFDAsync = 7
 )
 
 // Offsets at which the rings are mapped.

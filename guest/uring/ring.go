@@ -248,6 +248,14 @@ func (r *Ring) UnregisterFiles() error {
 	return err
 }
 
+// EventFD has the kernel count completions in an eventfd(2): all of them, or
+// with RegisterEventFDAsync only those that a worker thread brings about.
+func (r *Ring) EventFD(op uint32, fd int) error {
+	arg := int32(fd)
+	_, err := r.register(op, unsafe.Pointer(&arg), 1)
+	return err
+}
+
 // register tries again when a signal (the Go runtime's SIGURG) ended the wait
 // for the ring to be idle; the kernel has changed nothing then.
 func (r *Ring) register(op uint32, arg unsafe.Pointer, n uint32) (int, error) {

@@ -3,15 +3,12 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"patchproof/guest/event/report"
@@ -21,10 +18,6 @@ import (
 
 // exitLimit is how long a ring may take to go.
 const exitLimit = time.Second
-
-// exitWork is the kernel's function that tears a ring down, in a kworker
-// (fs/io_uring.c, queued by io_ring_ctx_wait_and_kill).
-const exitWork = "io_ring_exit_work"
 
 // The ways a ring goes, each with requests in flight.
 const (
@@ -100,7 +93,7 @@ func (s *suite) depart(k kind, way string) *departure {
 		return nil
 	}
 	d.deadline = time.Now().Add(machine.Patience(exitLimit))
-	if err := d.p.leave(way, d.deadline); errors.Is(err, errLate) {
+	if err := d.p.leave(way, d.deadline); errors.Is(err, machine.ErrLate) {
 		s.Hang(d.name+"exits", fmt.Sprintf("after %v: %v\n%s", machine.Patience(exitLimit), err, machine.StuckTasks()))
 	} else {
 		s.Check(d.name+"exits", err)
@@ -115,17 +108,17 @@ func (s *suite) judge(d *departure) {
 	}
 	defer d.p.end()
 	// The files go last: before that, the kworker may not even have started.
-	released := await(d.deadline, d.p.loan.released)
+	released := machine.Await(d.deadline, d.p.loan.released)
 	s.gone(d.name, d.deadline)
 	s.reportGone(d.name+"files-released", released)
 }
 
 // gone reports whether no ring is on its way out any more.
 func (s *suite) gone(name string, deadline time.Time) {
-	err := await(deadline, s.quiet)
+	err := machine.Await(deadline, s.quiet)
 	s.reportGone(name+"ring-gone", err)
 	if err != nil {
-		s.stuck = machine.KernelTasksIn(exitWork)
+		s.stuck = machine.ExitingRings()
 	}
 }
 
@@ -139,44 +132,20 @@ func (s *suite) reportGone(name string, err error) {
 }
 
 // quiet returns nil when no kernel thread but the stuck ones is tearing down a
-// ring. It looks twice, as a thread that happens to run shows no stack.
+// ring.
 func (s *suite) quiet() error {
-	for range 2 {
-		var list strings.Builder
-		for _, task := range machine.KernelTasksIn(exitWork) {
-			known := slices.ContainsFunc(s.stuck, func(k machine.Task) bool { return k.TID == task.TID })
-			if !known {
-				list.WriteString(task.String())
-			}
-		}
-		if list.Len() > 0 {
-			return fmt.Errorf("%s is still running:\n%s", exitWork, list.String())
+	for _, task := range machine.ExitingRings() {
+		if !slices.ContainsFunc(s.stuck, func(k machine.Task) bool { return k.TID == task.TID }) {
+			return fmt.Errorf("a ring is still being torn down:\n%s", task)
 		}
 	}
 	return nil
 }
 
-// await tries until there is no error or the deadline has passed.
-func await(deadline time.Time, try func() error) error {
-	for {
-		err := try()
-		if err == nil || time.Now().After(deadline) {
-			return err
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
-// errLate means that the child did not answer in time.
-var errLate = errors.New("no answer")
-
-// process is a running child.
+// process is a running child and what it was lent.
 type process struct {
-	loan  loan
-	cmd   *exec.Cmd
-	stdin io.Closer
-	// said are the lines that the child prints.
-	said chan string
+	*machine.Child
+	loan loan
 }
 
 // start runs a child until its requests are in flight.
@@ -185,84 +154,38 @@ func start(k kind, way string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{loan: loan, said: make(chan string, 4)}
-	p.cmd = exec.Command("/proc/self/exe", "child", k.name, way, loan.path)
-	p.cmd.Args[0] = "fixedfile" // by which busybox knows the program
-	p.cmd.Stderr = os.Stderr
-	for _, fd := range loan.inherited {
-		f := os.NewFile(uintptr(fd), "inherited")
-		defer f.Close()
-		p.cmd.ExtraFiles = append(p.cmd.ExtraFiles, f)
-	}
-	p.stdin, err = p.cmd.StdinPipe()
+	c, err := machine.StartChild("fixedfile", loan.inherited, "child", k.name, way, loan.path)
 	if err != nil {
-		return nil, err
-	}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := p.cmd.Start(); err != nil {
 		loan.end()
-		return nil, fmt.Errorf("start a child: %w", err)
+		return nil, err
 	}
-	go func() {
-		defer close(p.said)
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			p.said <- lines.Text()
-		}
-	}()
-	if err := p.hear(saysReady, time.Now().Add(machine.Patience(exitLimit))); err != nil {
+	p := &process{c, loan}
+	if err := p.Hear(saysReady, time.Now().Add(machine.Patience(exitLimit))); err != nil {
 		p.end()
 		return nil, fmt.Errorf("the child could not put requests in flight: %w", err)
 	}
 	return p, nil
 }
 
-// hear waits for the child to print the line.
-func (p *process) hear(want string, deadline time.Time) error {
-	select {
-	case got, ok := <-p.said:
-		if !ok {
-			return fmt.Errorf("it ended before it said %q", want)
-		}
-		if got != want {
-			return errors.New(got)
-		}
-		return nil
-	case <-time.After(time.Until(deadline)):
-		return fmt.Errorf("%w: waiting for %q", errLate, want)
-	}
-}
-
 // leave makes the ring go and waits until the child has done its part.
 func (p *process) leave(way string, deadline time.Time) error {
 	if way == byClose {
-		return p.hear(saysClosed, deadline)
+		return p.Hear(saysClosed, deadline)
 	}
 	if way == byKill {
-		if err := p.cmd.Process.Kill(); err != nil {
+		if err := p.Kill(); err != nil {
 			return err
 		}
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- p.cmd.Wait() }()
-	select {
-	case err := <-ended:
-		if way == byExit {
-			return err
-		}
-		return nil
-	case <-time.After(time.Until(deadline)):
-		return fmt.Errorf("%w: waiting for process %d to end", errLate, p.cmd.Process.Pid)
+	err := p.Wait(deadline)
+	if way == byKill && !errors.Is(err, machine.ErrLate) {
+		return nil // killed, as it should be
 	}
+	return err
 }
 
-// end gives back what the child had. A child that cannot be killed is left
-// behind; the machine is for this run only.
+// end gives back what the child had.
 func (p *process) end() {
-	p.stdin.Close()
-	p.cmd.Process.Kill()
-	go p.cmd.Wait()
+	p.End()
 	p.loan.end()
 }

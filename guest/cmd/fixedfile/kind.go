@@ -257,7 +257,7 @@ func holdBlocked(r *uring.Ring, _ string) error {
 	if err := submitPending(r, 1); err != nil {
 		return err
 	}
-	return await(time.Now().Add(machine.Patience(exitLimit)), func() error {
+	return machine.Await(time.Now().Add(machine.Patience(exitLimit)), func() error {
 		fresh := slices.ContainsFunc(machine.KernelTasksIn("pipe_read"), func(task machine.Task) bool {
 			return !slices.ContainsFunc(before, func(old machine.Task) bool { return old.TID == task.TID })
 		})
