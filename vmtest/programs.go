@@ -64,8 +64,12 @@ func Programs() []Program {
 		{Name: "race-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 5 * time.Second, Append: race("lock"), Variants: plain},
 		{Name: "race-hotplug-shrink", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("hotplug-shrink"), Variants: plain},
 		{Name: "race-irq-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("irq-lock"), Variants: debug},
+		// Half a minute on processors that are not shared.
+		{Name: "contexts-singlestep", Command: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
+			Append: []string{"nvme.poll_queues=1"}, Mode: Singlestep},
 		{Name: "fixedfile", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"nvme.poll_queues=1"}},
 		{Name: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}},
+		{Name: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"nvme.poll_queues=1"}},
 		// Writes share one queue and its interrupt, reads have one per CPU.
 		{Name: "accounting", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
 			Append: []string{"nvme.poll_queues=1", "nvme.write_queues=1", "slab_nomerge"}},

@@ -1,0 +1,970 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"patchproof/guest/machine"
+	"patchproof/guest/uring"
+)
+
+const (
+	hour  = time.Hour            // does not come
+	short = 2 * time.Millisecond // comes
+)
+
+// Results of requests.
+const (
+	canceled = -int32(unix.ECANCELED)
+	expired  = -int32(unix.ETIME)
+	missing  = -int32(unix.ENOENT)
+	running  = -int32(unix.EALREADY)
+	aborted  = -int32(unix.EINTR)
+	invalid  = -int32(unix.EINVAL)
+	fault    = -int32(unix.EFAULT)
+)
+
+var nop = uring.SQE{Opcode: uring.OpNop}
+
+// contexts lists the checks.
+//
+// Where a timer expires, nothing else is in flight on the machine, one request
+// at a time: the posted patch frees it from the hard interrupt to a list that
+// the other end guards with preempt_disable only, so that requests of its class
+// which are taken or freed at the same moment on that CPU would corrupt it.
+// That is for the program that looks for it; here every verdict must be the
+// same each time. Timeouts that are removed or never expire are free of that.
+var contexts = []context{
+	{"inline", []check{
+		{name: "nop", peaks: at(32, 0), run: inlineNops},
+		{name: "tmpfs-read", peaks: at(0, 16), run: inlineReads},
+	}},
+	{"task-work", []check{
+		{name: "poll", peaks: at(8, 0), run: pollWakes},
+		{name: "recv", peaks: at(8, 0), run: func(e *env) error { return armed(e, uring.OpRecv, peak{8, 0}, nil) }},
+		{name: "read", peaks: at(0, 8), run: func(e *env) error { return armed(e, uring.OpRead, peak{0, 8}, nil) }},
+		{name: "recv-elsewhere", peaks: at(8, 0), run: func(e *env) error { return armed(e, uring.OpRecv, peak{8, 0}, move) }},
+		{name: "read-elsewhere", peaks: at(0, 8), run: func(e *env) error { return armed(e, uring.OpRead, peak{0, 8}, move) }},
+	}},
+	{"worker", []check{
+		{name: "nop", peaks: at(16, 0), run: workerNops},
+		{name: "tmpfs", peaks: at(0, 16), run: func(e *env) error { return writeRead(e, tmpfsFile, uring.SQEAsync) }},
+		{name: "fsync", peaks: at(4, 0), run: fsyncs},
+		{name: "pipe-read", peaks: at(0, 4), run: blockedReads},
+	}},
+	{"irq", []check{
+		{name: "chain", peaks: at(0, 16), run: func(e *env) error {
+			return interrupted(func() error { return writeRead(e, diskFile, 0) })
+		}},
+		{name: "burst", peaks: at(16, 16), run: burst},
+		{name: "mixed-chain", peaks: at(8, 8), run: mixedChain},
+	}},
+	{"iopoll", []check{
+		{name: "read", params: uring.Params{Flags: uring.SetupIOPoll}, peaks: at(0, 32), run: polledReads},
+		{name: "nop-refused", params: uring.Params{Flags: uring.SetupIOPoll}, peaks: at(1, 0), run: func(e *env) error {
+			e.add(nop, invalid)
+			return e.inline()
+		}},
+	}},
+	{"timeout", []check{
+		{name: "expires", peaks: at(1, 0), run: func(e *env) error { return expires(e, 0) }},
+		{name: "expires-before-count", peaks: at(1, 0), run: func(e *env) error { return expires(e, 5) }},
+		{name: "count", peaks: at(9, 0), run: countedTimeout},
+		{name: "remove", peaks: at(5, 0), run: removedTimeouts},
+		{name: "remove-nothing", peaks: at(1, 0), run: func(e *env) error {
+			e.add(uring.SQE{Opcode: uring.OpTimeoutRemove, FD: -1, Addr: e.id(1)}, missing)
+			return e.inline()
+		}},
+	}},
+	{"link-timeout", []check{
+		{name: "expires-on-poll", peaks: at(2, 0), run: func(e *env) error { return linkExpires(e, poll) }},
+		{name: "expires-on-recv", peaks: at(2, 0), run: func(e *env) error { return linkExpires(e, recv) }},
+		{name: "expires-on-worker", peaks: at(1, 1), run: linkExpiresOnWorker},
+		{name: "in-time", peaks: at(8, 0), run: linkInTime},
+	}},
+	{"cancel", []check{
+		{name: "poll", peaks: at(9, 0), run: func(e *env) error { return cancels(e, 8, poll) }},
+		{name: "recv", peaks: at(5, 0), run: func(e *env) error { return cancels(e, 4, recv) }},
+		{name: "timeout", peaks: at(5, 0), run: func(e *env) error {
+			after, err := duration(hour)
+			return errors.Join(err, cancels(e, 4, func(int) uring.SQE { return timeout(after, 0) }))
+		}},
+		{name: "worker", peaks: at(1, 2), run: cancelsWorkers},
+		{name: "chain", peaks: at(5, 0), run: cancelsChain},
+		{name: "nothing", peaks: at(1, 0), run: func(e *env) error {
+			for range 4 {
+				e.add(cancel(e.id(entries)), missing)
+			}
+			return e.inline()
+		}},
+	}},
+	{"link", []check{
+		{name: "order", peaks: at(5, 5), run: linkOrder},
+		{name: "soft-fails", peaks: at(3, 2), run: func(e *env) error { return shortRead(e, uring.SQELink, canceled) }},
+		{name: "hard-goes-on", peaks: at(3, 2), run: func(e *env) error { return shortRead(e, uring.SQEHardLink, 0) }},
+		{name: "head-fails", peaks: at(3, 1), run: failedHead},
+		{name: "four-at-once", peaks: at(8, 8), run: fourChains},
+	}},
+	{"drain", []check{
+		{name: "waits", peaks: at(4, 0), run: drainWaits},
+	}},
+	{"sqpoll", []check{
+		{name: "nop", params: sqpoll, peaks: at(32, 0), run: func(e *env) error { return many(e, 32, nop, 0) }},
+		{name: "read", params: sqpoll, peaks: at(0, 16), run: fixedReads},
+		{name: "recv", params: busySQPoll, peaks: at(8, 0), run: fixedPolls},
+	}},
+	{"eventfd", []check{
+		{name: "inline", peaks: at(1, 0), run: func(e *env) error { return eventfd(e, uring.RegisterEventFD, nop, 0, 1) }},
+		{name: "irq", peaks: at(0, 1), run: func(e *env) error {
+			b, err := buffers(1)
+			return errors.Join(err, eventfd(e, uring.RegisterEventFD, transfer(uring.OpRead, e.disk, b[0], 0), block, 1))
+		}},
+		{name: "async-inline", peaks: at(1, 0), run: func(e *env) error { return eventfd(e, uring.RegisterEventFDAsync, nop, 0, 0) }},
+		{name: "async-worker", peaks: at(1, 0), run: func(e *env) error {
+			return eventfd(e, uring.RegisterEventFDAsync, with(uring.SQEAsync, nop), 0, 1)
+		}},
+	}},
+	{"buffers", []check{
+		{name: "recv", peaks: at(4, 0), run: func(e *env) error { return selects(e, uring.OpRecv) }},
+		{name: "read", peaks: at(1, 4), run: func(e *env) error { return selects(e, uring.OpRead) }},
+	}},
+	{"threads", []check{
+		{name: "own-rings", peaks: map[int]peak{home: {16, 16}, away: {16, 16}}, run: ownRings},
+		{name: "shared-ring", peaks: map[int]peak{home: {4, 0}, away: {4, 0}}, run: sharedRing},
+	}},
+}
+
+// sqpoll has the kernel's thread on the CPU that the checks look at. It goes to
+// sleep soon, so that it does not keep the CPU from them. In busySQPoll it does
+// not: v5.10.13's thread looks for the work of a wake-up only while it is busy
+// (io_sq_thread), so that it may sleep beside it for ever.
+var (
+	sqpoll     = uring.Params{Flags: uring.SetupSQPoll | uring.SetupSQAff, SQThreadCPU: home, SQThreadIdle: 1}
+	busySQPoll = uring.Params{Flags: uring.SetupSQPoll | uring.SetupSQAff, SQThreadCPU: home, SQThreadIdle: 60_000}
+)
+
+// many submits n equal requests.
+func many(e *env, n int, sqe uring.SQE, result int32) error {
+	for range n {
+		e.add(sqe, result)
+	}
+	return inOrder(e.submit, e.finish)
+}
+
+func inlineNops(e *env) error {
+	for range 32 {
+		e.add(nop, 0)
+	}
+	return inOrder(e.inline, e.ordered)
+}
+
+func inlineReads(e *env) error {
+	fd, err := e.file()
+	if err != nil {
+		return err
+	}
+	bufs, err := buffers(16)
+	if err != nil {
+		return err
+	}
+	for i, b := range bufs {
+		e.add(transfer(uring.OpRead, fd, b, 3*i), block)
+	}
+	if err := e.inline(); err != nil {
+		return err
+	}
+	for i, b := range bufs {
+		if err := compare(b, 3*i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pollWakes polls eight pipes and writes to them on the other CPU.
+func pollWakes(e *env) error {
+	var writers []int
+	for range 8 {
+		r, w, err := e.pipe()
+		if err != nil {
+			return err
+		}
+		writers = append(writers, w)
+		e.add(poll(r), readable)
+	}
+	if err := e.pending(); err != nil {
+		return err
+	}
+	e.held(home, peak{8, 0})
+	return inOrder(send(writers), e.finish)
+}
+
+// recv receives from a socket.
+func recv(fd int) uring.SQE { return uring.SQE{Opcode: uring.OpRecv, FD: int32(fd)} }
+
+// armed reads from eight sockets before there is anything to read. Where moving
+// is set, that runs before something comes.
+func armed(e *env, op uint8, held peak, moving func() error) error {
+	ours, theirs, err := e.sockets(8)
+	if err != nil {
+		return err
+	}
+	bufs, err := buffers(len(ours))
+	if err != nil {
+		return err
+	}
+	for i, fd := range ours {
+		e.add(transfer(op, fd, bufs[i], 0), int32(i+1))
+	}
+	if err := e.pending(); err != nil {
+		return err
+	}
+	e.held(home, held)
+	if moving != nil {
+		if err := moving(); err != nil {
+			return err
+		}
+	}
+	if err := inOrder(send(theirs), e.finish); err != nil {
+		return err
+	}
+	if moving != nil {
+		e.moved(away, held)
+	}
+	return received(bufs)()
+}
+
+// move takes the thread to the other CPU, where its requests then complete and
+// stay.
+func move() error { return machine.Bind(away) }
+
+func workerNops(e *env) error {
+	e.chain(slices.Repeat([]uring.SQE{with(uring.SQEAsync, nop)}, 16), make([]int32, 16))
+	return inOrder(e.submit, e.finish, e.ordered)
+}
+
+// tmpfsFile and diskFile are files to write and read.
+func tmpfsFile(e *env) (int, error) { return e.file() }
+func diskFile(e *env) (int, error)  { return e.disk, nil }
+
+// writeRead writes eight blocks behind those that are read elsewhere, in one
+// chain, in which each is read back right after.
+func writeRead(e *env, open func(*env) (int, error), flags uint8) error {
+	fd, err := open(e)
+	if err != nil {
+		return err
+	}
+	const n = 8
+	out, err := buffers(n)
+	if err != nil {
+		return err
+	}
+	in, err := buffers(n)
+	if err != nil {
+		return err
+	}
+	var sqes []uring.SQE
+	for i := range n {
+		pattern(out[i], blocks+i)
+		sqes = append(sqes, with(flags, transfer(uring.OpWrite, fd, out[i], blocks+i)), with(flags, transfer(uring.OpRead, fd, in[i], blocks+i)))
+	}
+	e.chain(sqes, slices.Repeat([]int32{block}, 2*n))
+	if err := inOrder(e.submit, e.finish, e.ordered); err != nil {
+		return err
+	}
+	for i := range n {
+		if err := compare(in[i], blocks+i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fsyncs never complete inline.
+func fsyncs(e *env) error {
+	fd, err := e.file()
+	if err != nil {
+		return err
+	}
+	e.chain(slices.Repeat([]uring.SQE{fsync(fd)}, 4), make([]int32, 4))
+	return inOrder(e.submit, e.finish, e.ordered)
+}
+
+// blockPipes reads n empty pipes and waits until a worker thread is blocked in
+// each.
+func blockPipes(e *env, bufs [][]byte, results func(i int) int32) (writers []int, err error) {
+	before := blockedReaders()
+	for i, b := range bufs {
+		r, w, err := e.pipe()
+		if err != nil {
+			return nil, err
+		}
+		writers = append(writers, w)
+		e.add(transfer(uring.OpRead, r, b, 0), results(i))
+	}
+	if err := e.pending(); err != nil {
+		return nil, err
+	}
+	return writers, awaitBlocked(len(bufs), before)
+}
+
+func blockedReads(e *env) error {
+	bufs, err := buffers(4)
+	if err != nil {
+		return err
+	}
+	writers, err := blockPipes(e, bufs, func(i int) int32 { return int32(i + 1) })
+	if err != nil {
+		return err
+	}
+	e.held(home, peak{0, 4})
+	return inOrder(send(writers), e.finish, received(bufs))
+}
+
+// burst has reads of the disk wait behind polls of one pipe: one byte starts
+// them all, so that they are in the disk's queue together.
+func burst(e *env) error {
+	const n = 16
+	r, w, err := e.pipe()
+	if err != nil {
+		return err
+	}
+	bufs, err := buffers(n)
+	if err != nil {
+		return err
+	}
+	for i, b := range bufs {
+		e.chain([]uring.SQE{poll(r), transfer(uring.OpRead, e.disk, b, 2*i)}, []int32{readable, block})
+	}
+	if err := e.pending(); err != nil {
+		return err
+	}
+	e.held(home, peak{n, n})
+	err = interrupted(func() error { return inOrder(send([]int{w}), e.finish) })
+	if err != nil {
+		return err
+	}
+	for i, b := range bufs {
+		if err := compare(b, 2*i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mixedChain links reads of the disk and NOPs in turn.
+func mixedChain(e *env) error {
+	bufs, err := buffers(8)
+	if err != nil {
+		return err
+	}
+	var sqes []uring.SQE
+	var results []int32
+	for i, b := range bufs {
+		sqes = append(sqes, transfer(uring.OpRead, e.disk, b, i), nop)
+		results = append(results, block, 0)
+	}
+	e.chain(sqes, results)
+	if err := interrupted(func() error { return inOrder(e.submit, e.finish, e.ordered) }); err != nil {
+		return err
+	}
+	for i, b := range bufs {
+		if err := compare(b, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// polledReads complete only when somebody polls for them.
+func polledReads(e *env) error {
+	bufs, err := buffers(32)
+	if err != nil {
+		return err
+	}
+	n, err := interrupts(func() error {
+		for i, b := range bufs {
+			e.add(transfer(uring.OpRead, e.disk, b, i), block)
+		}
+		if err := e.pending(); err != nil {
+			return err
+		}
+		e.held(home, peak{0, 32})
+		return e.finish()
+	})
+	if err != nil {
+		return err
+	}
+	if n != 0 {
+		return fmt.Errorf("polled reads raised %d interrupts; want none", n)
+	}
+	for i, b := range bufs {
+		if err := compare(b, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expires lets four timeouts expire, one after the other.
+func expires(e *env, count int) error {
+	after, err := duration(short)
+	if err != nil {
+		return err
+	}
+	for range 4 {
+		e.add(timeout(after, count), expired)
+		if err := inOrder(e.submit, e.finish); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// countedTimeout waits for eight completions.
+func countedTimeout(e *env) error {
+	after, err := duration(hour)
+	if err != nil {
+		return err
+	}
+	e.add(timeout(after, 8), 0)
+	return many(e, 8, nop, 0)
+}
+
+func removedTimeouts(e *env) error {
+	after, err := duration(hour)
+	if err != nil {
+		return err
+	}
+	for range 4 {
+		e.add(timeout(after, 0), canceled)
+	}
+	if err := e.pending(); err != nil {
+		return err
+	}
+	e.held(home, peak{4, 0})
+	for i := range 4 {
+		e.add(uring.SQE{Opcode: uring.OpTimeoutRemove, FD: -1, Addr: e.id(3 - i)}, 0)
+	}
+	return inOrder(e.submit, e.finish)
+}
+
+// linkExpires lets a link timeout cancel a request on an empty socket, four
+// times.
+func linkExpires(e *env, request func(fd int) uring.SQE) error {
+	ours, _, err := e.sockets(4)
+	if err != nil {
+		return err
+	}
+	bufs, err := buffers(1)
+	if err != nil {
+		return err
+	}
+	after, err := duration(short)
+	if err != nil {
+		return err
+	}
+	for _, fd := range ours {
+		sqe := request(fd)
+		if sqe.Opcode == uring.OpRecv {
+			sqe.Addr, sqe.Len = uring.Address(bufs[0]), block
+		}
+		e.chain([]uring.SQE{sqe, linkTimeout(after)}, []int32{canceled, expired})
+		if err := inOrder(e.submit, e.finish); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// linkExpiresOnWorker interrupts a worker thread that is blocked in a read. If
+// it has not started yet, the read is canceled instead. In between, when the
+// worker has taken the read off its list and not made it its current work
+// (io_worker_handle_work), v5.10.13 finds it in neither place and the read goes on.
+func linkExpiresOnWorker(e *env) error {
+	r, w, err := e.pipe()
+	if err != nil {
+		return err
+	}
+	bufs, err := buffers(1)
+	if err != nil {
+		return err
+	}
+	after, err := duration(10 * short)
+	if err != nil {
+		return err
+	}
+	e.add(with(uring.SQELink, transfer(uring.OpRead, r, bufs[0], 0)), aborted, canceled, 1)
+	e.add(linkTimeout(after), running, expired, missing)
+	if err := inOrder(e.submit, func() error { return e.collect(1) }); err != nil {
+		return err
+	}
+	if e.done[1].Res == missing {
+		if err := send([]int{w})(); err != nil {
+			return err
+		}
+	}
+	if err := e.finish(); err != nil {
+		return err
+	}
+	read, timer := e.done[0].Res, e.done[1].Res
+	if want := map[int32]int32{running: aborted, expired: canceled, missing: 1}[timer]; read != want {
+		return fmt.Errorf("the timeout's result is %d and the read's %d; want %d with that", timer, read, want)
+	}
+	return nil
+}
+
+// linkInTime receives before the link timeout expires, which is then canceled.
+func linkInTime(e *env) error {
+	ours, theirs, err := e.sockets(4)
+	if err != nil {
+		return err
+	}
+	bufs, err := buffers(4)
+	if err != nil {
+		return err
+	}
+	after, err := duration(hour)
+	if err != nil {
+		return err
+	}
+	for i, fd := range ours {
+		e.chain([]uring.SQE{transfer(uring.OpRecv, fd, bufs[i], 0), linkTimeout(after)}, []int32{int32(i + 1), canceled})
+	}
+	if err := e.pending(); err != nil {
+		return err
+	}
+	e.held(home, peak{8, 0})
+	return inOrder(send(theirs), e.finish, received(bufs))
+}
+
+// cancels cancels n requests on empty sockets, the last first.
+func cancels(e *env, n int, request func(fd int) uring.SQE) error {
+	ours, _, err := e.sockets(n)
+	if err != nil {
+		return err
+	}
+	bufs, err := buffers(n)
+	if err != nil {
+		return err
+	}
+	for i, fd := range ours {
+		sqe := request(fd)
+		if sqe.Opcode == uring.OpRecv {
+			sqe.Addr, sqe.Len = uring.Address(bufs[i]), block
+		}
+		e.add(sqe, canceled)
+	}
+	if err := e.pending(); err != nil {
+		return err
+	}
+	e.held(home, peak{n, 0})
+	for i := range n {
+		e.add(cancel(e.id(n-1-i)), 0)
+	}
+	return inOrder(e.submit, e.finish)
+}
+
+// cancelsWorkers interrupts worker threads that are blocked in a read: what runs
+// cannot be canceled for sure, so the answer is "already running".
+func cancelsWorkers(e *env) error {
+	bufs, err := buffers(2)
+	if err != nil {
+		return err
+	}
+	if _, err := blockPipes(e, bufs, func(int) int32 { return aborted }); err != nil {
+		return err
+	}
+	e.held(home, peak{0, 2})
+	for i := range bufs {
+		e.add(cancel(e.id(i)), running)
+	}
+	return inOrder(e.submit, e.finish)
+}
+
+// cancelsChain cancels the head, which takes the rest with it.
+func cancelsChain(e *env) error {
+	r, _, err := e.pipe()
+	if err != nil {
+		return err
+	}
+	e.chain([]uring.SQE{poll(r), nop, nop, nop}, slices.Repeat([]int32{canceled}, 4))
+	if err := e.pending(); err != nil {
+		return err
+	}
+	e.held(home, peak{4, 0})
+	e.add(cancel(e.id(0)), 0)
+	return inOrder(e.submit, e.finish)
+}
+
+// linkOrder runs requests that complete in different contexts in one chain.
+func linkOrder(e *env) error {
+	fd, err := e.file()
+	if err != nil {
+		return err
+	}
+	r, w, err := e.pipe()
+	if err != nil {
+		return err
+	}
+	ours, theirs, err := e.sockets(1)
+	if err != nil {
+		return err
+	}
+	bufs, err := buffers(6)
+	if err != nil {
+		return err
+	}
+	pattern(bufs[5], blocks)
+	e.chain([]uring.SQE{
+		nop,
+		transfer(uring.OpRead, fd, bufs[0], 7),
+		fsync(fd),
+		transfer(uring.OpRead, e.disk, bufs[1], 8),
+		poll(r), // waits for send
+		with(uring.SQEAsync, transfer(uring.OpWrite, fd, bufs[5], blocks)),
+		transfer(uring.OpRead, fd, bufs[2], blocks),
+		transfer(uring.OpRecv, ours[0], bufs[3], 0),
+		with(uring.SQEAsync, nop),
+		transfer(uring.OpRead, e.disk, bufs[4], 9),
+	}, []int32{0, block, 0, block, readable, block, block, 1, 0, block})
+	if err := e.submit(); err != nil {
+		return err
+	}
+	if err := e.collect(4); err != nil {
+		return err
+	}
+	if err := e.none(); err != nil {
+		return err
+	}
+	if err := inOrder(send([]int{w}), send(theirs), e.finish, e.ordered); err != nil {
+		return err
+	}
+	return errors.Join(compare(bufs[0], 7), compare(bufs[1], 8), compare(bufs[2], blocks), compare(bufs[3][:1], 0), compare(bufs[4], 9))
+}
+
+// shortRead has a read in the middle of a chain that finds the end of the file,
+// which counts as failed; the rest has the result.
+func shortRead(e *env, link uint8, rest int32) error {
+	fd, err := e.file()
+	if err != nil {
+		return err
+	}
+	bufs, err := buffers(2)
+	if err != nil {
+		return err
+	}
+	last := rest
+	if rest == 0 {
+		last = block
+	}
+	e.chain([]uring.SQE{
+		with(link, nop),
+		with(link, transfer(uring.OpRead, fd, bufs[0], blocks)),
+		with(link, nop),
+		with(link, nop),
+		transfer(uring.OpRead, fd, bufs[1], 1),
+	}, []int32{0, 0, rest, rest, last})
+	if err := inOrder(e.submit, e.finish, e.ordered); err != nil || rest != 0 {
+		return err
+	}
+	return compare(bufs[1], 1)
+}
+
+// failedHead reads to a bad address.
+func failedHead(e *env) error {
+	fd, err := e.file()
+	if err != nil {
+		return err
+	}
+	e.chain([]uring.SQE{{Opcode: uring.OpRead, FD: int32(fd), Addr: 4096, Len: block}, nop, nop, nop}, []int32{fault, canceled, canceled, canceled})
+	return inOrder(e.submit, e.finish, e.ordered)
+}
+
+// fourChains wakes chains in the opposite order; each keeps its own.
+func fourChains(e *env) error {
+	const chains, length = 4, 4
+	fd, err := e.file()
+	if err != nil {
+		return err
+	}
+	bufs, err := buffers(2 * chains)
+	if err != nil {
+		return err
+	}
+	var writers []int
+	for i := range chains {
+		r, w, err := e.pipe()
+		if err != nil {
+			return err
+		}
+		writers = append(writers, w)
+		e.chain([]uring.SQE{
+			poll(r),
+			transfer(uring.OpRead, fd, bufs[2*i], 2*i),
+			nop,
+			transfer(uring.OpRead, e.disk, bufs[2*i+1], 2*i+1),
+		}, []int32{readable, block, 0, block})
+	}
+	if err := e.pending(); err != nil {
+		return err
+	}
+	e.held(home, peak{2 * chains, 2 * chains})
+	if err := inOrder(send(writers), e.finish); err != nil {
+		return err
+	}
+	next := map[int]int{}
+	for _, i := range e.order {
+		if next[i/length] != i%length {
+			return fmt.Errorf("completed in the order %v; want that of submission in each chain of %d", e.order, length)
+		}
+		next[i/length]++
+	}
+	for i, b := range bufs {
+		if err := compare(b, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drainWaits has a NOP wait for all that was submitted before it, and another
+// one behind it for that.
+func drainWaits(e *env) error {
+	r, w, err := e.pipe()
+	if err != nil {
+		return err
+	}
+	e.add(poll(r), readable)
+	e.add(nop, 0)
+	e.add(with(uring.SQEDrain, nop), 0)
+	e.add(with(uring.SQEDrain, nop), 0)
+	if err := e.submit(); err != nil {
+		return err
+	}
+	if err := inOrder(func() error { return e.collect(1) }, e.none); err != nil {
+		return err
+	}
+	if err := inOrder(send([]int{w}), e.finish); err != nil {
+		return err
+	}
+	if want := []int{1, 0, 2, 3}; !slices.Equal(e.order, want) {
+		return fmt.Errorf("completed in the order %v; want %v", e.order, want)
+	}
+	return nil
+}
+
+// fixedReads reads through a registered file: v5.10's SQPOLL takes no other.
+func fixedReads(e *env) error {
+	fd, err := e.file()
+	if err != nil {
+		return err
+	}
+	if err := e.Files([]int32{int32(fd)}); err != nil {
+		return err
+	}
+	bufs, err := buffers(16)
+	if err != nil {
+		return err
+	}
+	for i, b := range bufs {
+		e.add(with(uring.SQEFixedFile, transfer(uring.OpRead, 0, b, i)), block)
+	}
+	if err := inOrder(e.submit, e.finish); err != nil {
+		return err
+	}
+	for i, b := range bufs {
+		if err := compare(b, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fixedPolls receives from registered sockets before there is anything.
+func fixedPolls(e *env) error {
+	ours, theirs, err := e.sockets(8)
+	if err != nil {
+		return err
+	}
+	var slots []int32
+	for _, fd := range ours {
+		slots = append(slots, int32(fd))
+	}
+	if err := e.Files(slots); err != nil {
+		return err
+	}
+	bufs, err := buffers(len(ours))
+	if err != nil {
+		return err
+	}
+	for i, b := range bufs {
+		e.add(with(uring.SQEFixedFile, transfer(uring.OpRecv, i, b, 0)), int32(i+1))
+	}
+	// Wait returns when the kernel's thread has taken them.
+	if err := inOrder(e.submit, func() error { return e.Wait(0) }, e.none); err != nil {
+		return err
+	}
+	e.held(home, peak{8, 0})
+	return inOrder(send(theirs), e.finish, received(bufs))
+}
+
+// eventfd completes four requests, one after the other, each of which must
+// raise the counter by each.
+func eventfd(e *env, op uint32, sqe uring.SQE, result int32, each uint64) error {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return err
+	}
+	e.opened = append(e.opened, fd)
+	if err := e.EventFD(op, fd); err != nil {
+		return err
+	}
+	const n = 4
+	for range n {
+		if err := many(e, 1, sqe, result); err != nil {
+			return err
+		}
+	}
+	// The completion is seen a moment before the counter.
+	var total uint64
+	return machine.Await(time.Now().Add(machine.Patience(limit/4)), func() error {
+		var b [8]byte
+		if _, err := unix.Read(fd, b[:]); err == nil {
+			total += binary.NativeEndian.Uint64(b[:])
+		}
+		if total != n*each {
+			return fmt.Errorf("the eventfd counted %d completions; want %d", total, n*each)
+		}
+		return nil
+	})
+}
+
+// selects gives the kernel four buffers and has four requests choose of them.
+func selects(e *env, op uint8) error {
+	const n, group = 4, 7
+	bufs, err := buffers(n)
+	if err != nil {
+		return err
+	}
+	// v5.10 answers with the group's number where one would expect n.
+	e.add(uring.SQE{Opcode: uring.OpProvideBuffers, FD: n, Addr: uring.Address(bufs[0]), Len: block, BufIndex: group}, group, 0, n)
+	if err := e.inline(); err != nil {
+		return err
+	}
+	ours, theirs, err := e.sockets(n)
+	if err != nil {
+		return err
+	}
+	for i, fd := range ours {
+		e.add(uring.SQE{Opcode: op, Flags: uring.SQEBufferSelect, FD: int32(fd), Len: block, BufIndex: group}, int32(i+1))
+	}
+	if err := e.pending(); err != nil {
+		return err
+	}
+	if err := inOrder(send(theirs), e.finish); err != nil {
+		return err
+	}
+	chosen := map[uint32]bool{}
+	for i := range n {
+		flags := e.done[1+i].Flags
+		number := flags >> uring.CQEBufferShift
+		if flags&uring.CQEBuffer == 0 || number >= n || chosen[number] {
+			return fmt.Errorf("request %d completed with flags %#x after %v; want a buffer of 0 to %d that no other has", 1+i, flags, slices.Sorted(maps.Keys(chosen)), n-1)
+		}
+		chosen[number] = true
+		if err := compare(bufs[number][:i+1], i); err != nil {
+			return fmt.Errorf("buffer %d: %w", number, err)
+		}
+	}
+	return nil
+}
+
+// ownRings has a thread on each CPU run chains on a ring of its own.
+func ownRings(e *env) error {
+	fd, err := e.file()
+	if err != nil {
+		return err
+	}
+	const rounds, n = 20, 16
+	var threads sync.WaitGroup
+	failed := make(chan error, 2)
+	for cpu := range 2 {
+		threads.Go(func() {
+			failed <- machine.OnCPU(cpu, func() error {
+				bufs, err := buffers(n)
+				if err != nil {
+					return err
+				}
+				return uring.With(entries, uring.Params{}, func(r *uring.Ring) error {
+					for round := range rounds {
+						if err := r.Run(n, uring.SQELink, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0); err != nil {
+							return fmt.Errorf("CPU %d, round %d: NOPs: %w", cpu, round, err)
+						}
+						err := r.Run(n, uring.SQELink, func(sqe *uring.SQE) {
+							i := sqe.UserData
+							*sqe = transfer(uring.OpRead, fd, bufs[i], (round+int(i))%blocks)
+							sqe.UserData = i
+						}, block)
+						if err != nil {
+							return fmt.Errorf("CPU %d, round %d: reads: %w", cpu, round, err)
+						}
+						for i, b := range bufs {
+							if err := compare(b, (round+i)%blocks); err != nil {
+								return fmt.Errorf("CPU %d, round %d: %w", cpu, round, err)
+							}
+						}
+					}
+					return nil
+				})
+			})
+		})
+	}
+	threads.Wait()
+	return errors.Join(<-failed, <-failed)
+}
+
+// sharedRing has threads on two CPUs submit to one ring, in turn. Each thread's
+// requests complete in it.
+func sharedRing(e *env) error {
+	var writers []int
+	submit := func() error {
+		for range 4 {
+			r, w, err := e.pipe()
+			if err != nil {
+				return err
+			}
+			writers = append(writers, w)
+			e.add(poll(r), readable)
+		}
+		return e.pending()
+	}
+	if err := submit(); err != nil {
+		return err
+	}
+	submitted, over, ended := make(chan error), make(chan bool), make(chan error)
+	go func() {
+		ended <- machine.OnCPU(away, func() error {
+			submitted <- submit()
+			<-over
+			return nil
+		})
+	}()
+	err := <-submitted
+	if err == nil {
+		e.held(home, peak{4, 0})
+		e.held(away, peak{4, 0})
+		err = inOrder(send(writers), e.finish)
+	}
+	close(over)
+	return errors.Join(err, <-ended)
+}
