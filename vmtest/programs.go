@@ -56,30 +56,33 @@ func (p Program) runsOn(variant string) bool {
 func Programs() []Program {
 	nvme := Device{Kind: NVMe, SizeMiB: 64}
 	plain, debug := []string{"plain"}, []string{"debug"}
+	polled := []string{"nvme.poll_queues=1"}
 	race := func(name string) []string { return []string{"patchproof.race=" + name} }
 	return []Program{
+		// Single-stepped ones take half a minute each on processors that are not shared.
+		{Name: "cpuoffline-singlestep", Command: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
+			Append: []string{"patchproof.rounds=4"}, Mode: Singlestep, Variants: plain},
+		{Name: "contexts-singlestep", Command: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
+			Append: polled, Mode: Singlestep, Variants: plain},
 		{Name: "race-timer", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("timer"), Mode: Singlestep, Variants: plain},
 		{Name: "race-link", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("link"), Mode: Singlestep, Variants: plain},
-		// Short, because the RFC spends all of it.
+		// A short deadline, because the RFC spends all of it.
 		{Name: "race-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 5 * time.Second, Append: race("lock"), Variants: plain},
 		{Name: "race-hotplug-shrink", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("hotplug-shrink"), Variants: plain},
 		{Name: "race-irq-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("irq-lock"), Variants: debug},
-		// Half a minute on processors that are not shared.
-		{Name: "contexts-singlestep", Command: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
-			Append: []string{"nvme.poll_queues=1"}, Mode: Singlestep},
-		{Name: "fixedfile", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"nvme.poll_queues=1"}},
-		{Name: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}},
-		{Name: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"nvme.poll_queues=1"}},
 		// Writes share one queue and its interrupt, reads have one per CPU.
 		{Name: "accounting", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
 			Append: []string{"nvme.poll_queues=1", "nvme.write_queues=1", "slab_nomerge"}},
 		// Little memory, so that it is soon taken.
 		{Name: "shrinker", Command: "accounting", CPUs: 2, MemoryMiB: 256, Deadline: 60 * time.Second, Devices: []Device{nvme},
 			Append: []string{"patchproof.part=shrinker", "slab_nomerge"}},
+		{Name: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}},
+		{Name: "fixedfile", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: polled},
+		{Name: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: polled},
 		// Nothing is measured on a debug kernel.
-		{Name: "cost", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Mode: Icount, Variants: []string{"plain"}},
-		{Name: "nop", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second},
+		{Name: "cost", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Mode: Icount, Variants: plain},
 		{Name: "fdinfo", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}},
+		{Name: "nop", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second},
 	}
 }
 
@@ -95,14 +98,20 @@ const tcgScale = 4
 // translation block of its own.
 const singlestepScale = 6
 
+// icountScale is by how much slower one is whose instructions are counted.
+const icountScale = 3
+
 // scale is what deadlines, and the programs' own limits, are multiplied by.
 func (s CellSpec) scale() float64 {
 	scale := s.Scale
 	if s.accel() == tcg {
 		scale *= tcgScale
 	}
-	if s.Program.Mode == Singlestep {
+	switch s.Program.Mode {
+	case Singlestep:
 		scale *= singlestepScale
+	case Icount:
+		scale *= icountScale
 	}
 	return scale
 }

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -21,31 +21,45 @@ import (
 const feature = "alloc-cache"
 
 const (
-	// rounds is how often a CPU goes and comes back.
-	rounds = 20
-	// limit is when the rounds together count as a hang; they take two to three
-	// seconds on emulated CPUs.
-	limit = 10 * time.Second
-	// nops are kept in flight at once, so that a cache's list of available
-	// requests overflows and both counters are above 0.
-	nops = 300
+	// defaultRounds is how often a CPU goes and comes back, when the boot option
+	// roundsOption does not say. In the first half of the rounds the kernel is asked
+	// to shrink all the while; in every other round the load pauses while the CPU goes
+	// and comes, so that the other CPUs' caches can be compared.
+	defaultRounds = 16
+	roundsOption  = "patchproof.rounds"
+	// limit is when the rounds together count as a hang; they take three to four
+	// seconds on emulated CPUs that are not shared.
+	limit = 20 * time.Second
+	// manyNops are kept in flight at once, so that a cache's list of available
+	// requests overflows and both counters are above 0; of fewNops it keeps all.
+	manyNops = 300
+	fewNops  = 200
 	// reads go to the disk in one chain.
 	reads = 16
 	// loadBatch requests at a time are the load, with a pause in between: three
-	// emulated CPUs may have to share one real one.
-	loadBatch = 32
-	loadPause = 200 * time.Microsecond
+	// emulated CPUs may have to share one real one. On the CPU that goes there are
+	// fewer, as what is in flight then ends up in another CPU's cache.
+	loadBatch  = 32
+	leaveBatch = 8
+	loadPause  = 200 * time.Microsecond
 )
 
 // The checks. Each is one over all rounds, and names the rounds it failed in.
 const (
 	checkFill     = "fill"              // NOPs and reads on the CPU fill its caches
+	checkLeave    = "left-in-flight"    // requests are in flight that were taken from them
 	checkOffline  = "offline"           // the CPU goes offline
 	checkRows     = "rows-zero"         // its rows are 0/0 then, and stay so
-	checkOnline   = "online"            // it comes back
+	checkOthers   = "others-kept"       // going and coming leave the other CPUs' rows as they are
+	checkUnder    = "complete-on-load"  // some of the requests complete, with the load on
+	checkAfter    = "complete-after"    // the others complete
+	checkFreed    = "freed-elsewhere"   // they are in the cache of the CPU they completed on
+	checkShrink   = "shrink"            // the shrinker leaves available requests alone
+	checkOnline   = "online"            // the CPU comes back
 	checkAgain    = "run-again"         // NOPs and reads work on it as on the first day
 	checkLoadNop  = "load-nop"          // NOPs on another CPU all the while
 	checkLoadNVMe = "load-nvme"         // disk reads on another CPU all the while
+	checkLoadGone = "load-leaving"      // both on the CPU itself, moving on when it goes
 	checkSection  = "section"           // the AllocCache section is there exactly when it should
 	stageSetup    = "starting up"       // no check of its own
 	stageStop     = "stopping the load" // no check of its own
@@ -61,7 +75,7 @@ func run(t *report.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		m.rounds()
+		m.allRounds()
 	}()
 	select {
 	case <-done:
@@ -82,8 +96,13 @@ type hotplug struct {
 	disk    int32
 	page    []byte // where disk reads go; what they read does not matter
 	cached  bool   // the kernel has the patch
+	rounds  int    // how many there are
 
 	sectionError error
+
+	// load is held by who has a batch of load in flight, and locked by who wants
+	// none.
+	load sync.RWMutex
 
 	mu     sync.Mutex
 	stage  string
@@ -94,9 +113,25 @@ type hotplug struct {
 	errors map[string][]error
 }
 
+// rounds is the number of rounds to make.
+func rounds() (int, error) {
+	value, ok := machine.BootOption(roundsOption)
+	if !ok {
+		return defaultRounds, nil
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("boot option %s=%s; want a number above 0", roundsOption, value)
+	}
+	return n, nil
+}
+
 func prepare(t *report.T) (*hotplug, error) {
 	m := &hotplug{stage: stageSetup, since: machine.Uptime(), spent: map[string]time.Duration{}, made: map[string]int{}, errors: map[string][]error{}}
 	var err error
+	if m.rounds, err = rounds(); err != nil {
+		return nil, err
+	}
 	if m.all, err = machine.OnlineCPUs(); err != nil {
 		return nil, err
 	}
@@ -137,9 +172,11 @@ func prepare(t *report.T) (*hotplug, error) {
 func (m *hotplug) report(t *report.T) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, name := range []string{checkFill, checkOffline, checkRows, checkOnline, checkAgain, checkLoadNop, checkLoadNVMe} {
+	counters := []string{checkRows, checkOthers, checkFreed, checkShrink}
+	for _, name := range []string{checkFill, checkLeave, checkOffline, checkRows, checkOthers, checkUnder, checkAfter, checkFreed, checkShrink,
+		checkOnline, checkAgain, checkLoadNop, checkLoadNVMe, checkLoadGone} {
 		switch {
-		case name == checkRows && !m.cached:
+		case !m.cached && slices.Contains(counters, name):
 			t.Skip(name, feature, "the kernel has no AllocCache section")
 		case m.made[name] == 0:
 			t.Check(name, errors.New("never reached"))
@@ -179,13 +216,13 @@ func (m *hotplug) at(round int, stage string) {
 func (m *hotplug) where(after time.Duration) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return fmt.Sprintf("after %v still in round %d of %d, at %s", after, m.round, rounds, m.stage)
+	return fmt.Sprintf("after %v still in round %d of %d, at %s", after, m.round, m.rounds, m.stage)
 }
 
-// rounds lets the CPUs go and come back in turn. A CPU that does not come back
-// is left out from then on.
-func (m *hotplug) rounds() {
-	for round := 1; round <= rounds && len(m.victims) > 0; round++ {
+// allRounds lets the CPUs go and come back in turn. A CPU that does not come
+// back is left out from then on.
+func (m *hotplug) allRounds() {
+	for round := 1; round <= m.rounds && len(m.victims) > 0; round++ {
 		cpu := m.victims[round%len(m.victims)]
 		if !m.oneRound(round, cpu) {
 			m.victims = slices.DeleteFunc(m.victims, func(v int) bool { return v == cpu })
@@ -195,40 +232,59 @@ func (m *hotplug) rounds() {
 
 // oneRound returns whether the CPU is online again at its end.
 func (m *hotplug) oneRound(round, cpu int) bool {
+	others := slices.DeleteFunc(slices.Clone(m.all), func(other int) bool { return other == cpu })
+	shrinking, paused := 2*round <= m.rounds, round%2 == 0
+	nops := uint32(manyNops)
+	if shrinking {
+		nops = fewNops
+	}
 	m.at(round, checkFill)
-	stop := m.startLoad(cpu)
+	stop := m.startLoad(others)
 	defer func() {
 		m.at(round, stageStop)
 		stop()
 	}()
-	m.note(checkFill, m.fill(cpu, nil))
+	m.note(checkFill, m.fill(cpu, nops, nil))
 
+	m.at(round, checkLeave)
+	l, err := m.leave(cpu)
+	if !m.note(checkLeave, err) {
+		return true
+	}
+	defer l.end()
+	stopLeaving := m.startLeaving(cpu)
+	if shrinking && m.roomToShrink() {
+		defer m.startShrinking()()
+	}
 	m.at(round, checkOffline)
-	if !m.note(checkOffline, machine.SetOnline(cpu, false)) {
+	offline := m.unmoved(others, paused, func() error { return machine.SetOnline(cpu, false) })
+	if !m.note(checkOffline, offline) {
+		stopLeaving()
 		return true
 	}
 	if m.cached {
 		m.at(round, checkRows)
 		m.note(checkRows, m.stayZero(cpu))
 	}
+	m.at(round, checkUnder)
+	m.note(checkUnder, l.thread.run(l.underLoad))
+	m.at(round, checkAfter)
+	m.load.Lock()
+	m.completeElsewhere(l, others[0], shrinking)
+	m.load.Unlock()
+	stopLeaving()
 	m.at(round, checkOnline)
-	if !m.note(checkOnline, machine.SetOnline(cpu, true)) {
+	if !m.note(checkOnline, m.unmoved(others, paused, func() error { return machine.SetOnline(cpu, true) })) {
 		return false
 	}
 	m.at(round, checkAgain)
 	fresh := alloccache.Row{CPU: cpu}
-	m.note(checkAgain, m.fill(cpu, &fresh))
+	m.note(checkAgain, m.fill(cpu, nops, &fresh))
 	return true
 }
 
 // rows reads the AllocCache section.
-func (m *hotplug) rows() ([]alloccache.Row, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", m.watch.FD))
-	if err != nil {
-		return nil, err
-	}
-	return alloccache.Parse(string(text))
-}
+func (m *hotplug) rows() ([]alloccache.Row, error) { return alloccache.Read(m.watch.FD) }
 
 // row reads the row of a CPU and a class.
 func (m *hotplug) row(cpu, irq int) (alloccache.Row, error) {
@@ -248,7 +304,7 @@ func (m *hotplug) row(cpu, irq int) (alloccache.Row, error) {
 // patch that moves the CPU's irq=0 row as alloccache predicts, from before (nil:
 // from what the row says), and leaves something in its irq=1 row, as the disk
 // has an interrupt per CPU.
-func (m *hotplug) fill(cpu int, before *alloccache.Row) error {
+func (m *hotplug) fill(cpu int, nops uint32, before *alloccache.Row) error {
 	if m.cached && before == nil {
 		row, err := m.row(cpu, 0)
 		if err != nil {
@@ -271,7 +327,7 @@ func (m *hotplug) fill(cpu int, before *alloccache.Row) error {
 	if err != nil {
 		return err
 	}
-	if want := before.After(nops); got != want {
+	if want := before.After(int(nops)); got != want {
 		return fmt.Errorf("after %d NOPs in flight at once on CPU %d:\n%s\nwant:\n%s\nbefore:\n%s", nops, cpu, got, want, *before)
 	}
 	if got, err = m.row(cpu, 1); err != nil {
@@ -315,35 +371,56 @@ func (m *hotplug) stayZero(cpu int) error {
 	return nil
 }
 
-// startLoad runs NOPs on one other CPU and disk reads on another until stop is
-// called, which returns when both have ended.
-func (m *hotplug) startLoad(victim int) (stop func()) {
-	others := slices.DeleteFunc(slices.Clone(m.all), func(cpu int) bool { return cpu == victim })
-	quit := make(chan struct{})
-	var load sync.WaitGroup
-	loop := func(check string, cpu int, once func(*uring.Ring) error) {
-		load.Go(func() {
-			err := machine.OnCPU(cpu, func() error {
-				return uring.With(loadBatch, uring.Params{}, func(r *uring.Ring) error {
-					for {
-						if err := once(r); err != nil {
-							return fmt.Errorf("on CPU %d: %w", cpu, err)
-						}
-						select {
-						case <-quit:
-							return nil
-						case <-time.After(loadPause):
-						}
-					}
-				})
-			})
-			m.note(check, err)
-		})
+// startLoad runs NOPs on one CPU and disk reads on another until stop is called,
+// which returns when both have ended.
+func (m *hotplug) startLoad(others []int) (stop func()) {
+	stopNops := m.loop(checkLoadNop, others[0], func(r *uring.Ring) error { return nop(r, loadBatch, 0) })
+	stopReads := m.loop(checkLoadNVMe, others[1], func(r *uring.Ring) error { return m.read(r, loadBatch, 0) })
+	return func() {
+		stopNops()
+		stopReads()
 	}
-	loop(checkLoadNop, others[0], func(r *uring.Ring) error { return nop(r, loadBatch, 0) })
-	loop(checkLoadNVMe, others[1], func(r *uring.Ring) error { return m.read(r, loadBatch, 0) })
+}
+
+// startLeaving runs NOPs and disk reads on the CPU that is to go. The thread is
+// then moved to another CPU, with what it has in flight.
+func (m *hotplug) startLeaving(cpu int) (stop func()) {
+	return m.loop(checkLoadGone, cpu, func(r *uring.Ring) error {
+		return errors.Join(nop(r, leaveBatch, 0), m.read(r, leaveBatch, 0))
+	})
+}
+
+// loop runs once over and over, on a thread bound to the CPU, until stop is
+// called, which returns when it has ended. It is running when loop returns.
+func (m *hotplug) loop(check string, cpu int, once func(*uring.Ring) error) (stop func()) {
+	quit, running := make(chan struct{}), make(chan struct{})
+	start := sync.OnceFunc(func() { close(running) })
+	var loop sync.WaitGroup
+	loop.Go(func() {
+		err := machine.OnCPU(cpu, func() error {
+			return uring.With(loadBatch, uring.Params{}, func(r *uring.Ring) error {
+				for {
+					m.load.RLock()
+					err := once(r)
+					m.load.RUnlock()
+					start()
+					if err != nil {
+						return fmt.Errorf("on CPU %d: %w", cpu, err)
+					}
+					select {
+					case <-quit:
+						return nil
+					case <-time.After(loadPause):
+					}
+				}
+			})
+		})
+		start() // also when it could not
+		m.note(check, err)
+	})
+	<-running
 	return func() {
 		close(quit)
-		load.Wait()
+		loop.Wait()
 	}
 }
