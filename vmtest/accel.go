@@ -145,7 +145,7 @@ func kvmTrouble(ctx context.Context, kernel, initramfs string) (string, error) {
 	defer os.RemoveAll(tmp)
 	probe, cancel := context.WithTimeout(ctx, probePatience)
 	defer cancel()
-	program, err := selectPrograms([]string{"nop"}, "")
+	program, err := SelectPrograms([]string{"nop"}, "")
 	if err != nil {
 		return "", err
 	}

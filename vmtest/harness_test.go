@@ -158,7 +158,7 @@ func TestHangSaysWhere(t *testing.T) {
 	cell := RunCell(interrupted, s)
 	var detail string
 	for _, c := range cell.Checks {
-		if c.Name == deadlineCheck {
+		if c.Name == DeadlineCheck {
 			detail = c.Detail
 		}
 	}

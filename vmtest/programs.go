@@ -129,9 +129,9 @@ func (s CellSpec) accel() string {
 	return s.Accel.Name
 }
 
-// selectPrograms returns the named programs, when none is named all that run on
+// SelectPrograms returns the named programs, when none is named all that run on
 // the variant.
-func selectPrograms(names []string, variant string) ([]Program, error) {
+func SelectPrograms(names []string, variant string) ([]Program, error) {
 	all := Programs()
 	if len(names) == 0 {
 		return slices.DeleteFunc(all, func(p Program) bool { return !p.runsOn(variant) }), nil

@@ -76,7 +76,7 @@ func resolve(sel Selection) ([]kernel.Spec, kernel.Variant, []Program, error) {
 	if err != nil {
 		return nil, kernel.Variant{}, nil, err
 	}
-	programs, err := selectPrograms(sel.Programs, variant.Name)
+	programs, err := SelectPrograms(sel.Programs, variant.Name)
 	if err != nil {
 		return nil, kernel.Variant{}, nil, err
 	}
@@ -179,7 +179,7 @@ func (p *Plan) recordBroken(err error, spec kernel.Spec, variant kernel.Variant)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	broken := kernelRecord(&kernel.Built{Spec: spec, Variant: variant.Name})
+	broken := KernelRecord(&kernel.Built{Spec: spec, Variant: variant.Name})
 	broken.BuildError = refused.Error()
 	p.broken = &broken
 	if p.writer != nil {
@@ -218,7 +218,7 @@ func (p *Plan) add(b *kernel.Built) {
 
 // recordKernel writes a kernel into the run's record.
 func (p *Plan) recordKernel(b *kernel.Built) {
-	if err := p.writer.AddKernel(kernelRecord(b)); err != nil && p.madeErr == nil {
+	if err := p.writer.AddKernel(KernelRecord(b)); err != nil && p.madeErr == nil {
 		p.madeErr = err
 	}
 }
@@ -240,8 +240,8 @@ func declaredFeatures(s kernel.Spec) []string {
 	return append([]string{}, s.Features...)
 }
 
-// kernelRecord is what run.json says of a kernel.
-func kernelRecord(b *kernel.Built) results.Kernel {
+// KernelRecord is what run.json says of a kernel.
+func KernelRecord(b *kernel.Built) results.Kernel {
 	return results.Kernel{
 		Name: b.Spec.Name, Pin: b.Spec.Pin.Name, Variant: b.Variant,
 		Series: b.Subjects, PatchIDs: b.PatchIDs,

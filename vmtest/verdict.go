@@ -106,11 +106,11 @@ func (f *finding) deadlineCheck(out *outcome, s CellSpec) {
 		detail += "\n\nAsked where it is, through sysrq and an NMI, the guest said nothing."
 	}
 	f.reason = what
-	f.checks = append(f.checks, results.Check{Check: event.Check{Name: deadlineCheck, Verdict: event.Hang, Detail: detail}})
+	f.checks = append(f.checks, results.Check{Check: event.Check{Name: DeadlineCheck, Verdict: event.Hang, Detail: detail}})
 }
 
-// deadlineCheck is the check of a guest that ran past its deadline.
-const deadlineCheck = "deadline"
+// DeadlineCheck is the check of a guest that ran past its deadline.
+const DeadlineCheck = "deadline"
 
 // lastWords tells where a guest with an incomplete report was last seen.
 func lastWords(out *outcome) string {

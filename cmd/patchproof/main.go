@@ -38,6 +38,7 @@ var errReported = errors.New("harness trouble")
 type commands struct {
 	Vmtest       vmtestCmd       `cmd:"" help:"Build the selected kernels, run the programs on each and report."`
 	Bisect       bisectCmd       `cmd:"" help:"Find the patch or commit that a failure began with."`
+	Mutants      mutantsCmd      `cmd:"" help:"Break the kernel on purpose and say which breakages the programs see."`
 	BisectConfig bisectConfigCmd `cmd:"" help:"Find the config options by which GOOD passes and BAD fails."`
 	Build        buildCmd        `cmd:"" help:"Build the selected kernels and print their paths."`
 	Shell        shellCmd        `cmd:"" help:"Boot the last selected kernel with a shell on the console."`

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"patchproof/kernel"
+	"patchproof/vmtest/mutate"
+)
+
+type mutantsCmd struct {
+	selection `embed:""`
+	Mutants   string `env:"MUTANTS" placeholder:"FOLDER" help:"Patches to try on top of the series; those of the pin by default."`
+	Fresh     string `env:"FRESH" placeholder:"1" help:"Judge again what an earlier run judged."`
+}
+
+// Run breaks the kernel on purpose and says which breakages the programs see.
+func (c mutantsCmd) Run(ctx context.Context, t *terminal) error {
+	sel, err := c.read()
+	if err != nil {
+		return err
+	}
+	if len(sel.Kernels) == 0 && sel.Patch == "" {
+		sel.Kernels = []string{"posted"}
+	}
+	folder := c.Mutants
+	if folder == "" {
+		lineup, err := kernel.Load()
+		if err != nil {
+			return err
+		}
+		pin := lineup.Pins[0].Name
+		if sel.Pin != "" {
+			pin = sel.Pin
+		}
+		if folder, err = mutate.Folder(pin); err != nil {
+			return err
+		}
+	}
+	mutants, err := mutate.Read(folder)
+	if err != nil {
+		return err
+	}
+	if err := ensureTools(ctx, t); err != nil {
+		return err
+	}
+	n := 0
+	dir, verdicts, err := mutate.Run(ctx, mutants, mutate.Options{
+		Selection: sel, Fresh: c.Fresh != "", Progress: t.progress,
+		Say: func(format string, args ...any) { t.printf(format+"\n", args...) },
+		Done: func(v mutate.Verdict) {
+			n++
+			t.printf("%*d/%d  %s\n", len(fmt.Sprint(len(mutants))), n, len(mutants), mutantLine(v))
+		},
+	})
+	if dir == "" {
+		return err
+	}
+	if len(verdicts) > 0 {
+		t.printf("\n%s\n", mutantsAnswer(verdicts))
+	}
+	t.printf("%s\n", filepath.Join(dir, "mutants.json"))
+	if err != nil {
+		return err
+	}
+	switch mutate.Exit(verdicts) {
+	case exitUnexpected:
+		return errUnexpected
+	case exitTrouble:
+		return errReported
+	}
+	return nil
+}
+
+// mutantLine is what is said of a mutant as soon as it is judged.
+func mutantLine(v mutate.Verdict) string {
+	line := "survived"
+	switch {
+	case v.Error != "":
+		line = "NOT JUDGED"
+	case v.Killed:
+		line = "killed"
+	}
+	line += " " + v.Name
+	if v.By != "" {
+		line += " by " + v.By
+	}
+	if v.Timeout {
+		line += " (by timeout alone)"
+	}
+	if v.Error != "" {
+		first, _, _ := strings.Cut(v.Error, "\n")
+		line += ": " + first
+	}
+	line += fmt.Sprintf(", %s, %.1f s", v.Variant, v.WallS)
+	if v.Reused {
+		line += " (judged before)"
+	}
+	return line
+}
+
+// mutantsAnswer is the outcome in one sentence, and the survivors by name.
+func mutantsAnswer(verdicts []mutate.Verdict) string {
+	var survivors, unjudged, timeouts []string
+	slowest := verdicts[0]
+	total := 0.0
+	for _, v := range verdicts {
+		switch {
+		case v.Error != "":
+			unjudged = append(unjudged, v.Name)
+		case !v.Killed:
+			survivors = append(survivors, v.Name)
+		case v.Timeout:
+			timeouts = append(timeouts, v.Name)
+		}
+		total += v.WallS
+		if v.WallS > slowest.WallS {
+			slowest = v
+		}
+	}
+	answer := fmt.Sprintf("%d of %d mutants killed", len(verdicts)-len(survivors)-len(unjudged), len(verdicts))
+	for _, group := range []struct {
+		what  string
+		names []string
+	}{{"SURVIVED", survivors}, {"NOT JUDGED", unjudged}, {"by timeout alone", timeouts}} {
+		if len(group.names) > 0 {
+			answer += fmt.Sprintf("; %s: %s", group.what, strings.Join(group.names, ", "))
+		}
+	}
+	return answer + fmt.Sprintf(". %.0f s a mutant, the slowest %s with %.0f s.", total/float64(len(verdicts)), slowest.Name, slowest.WallS)
+}
+

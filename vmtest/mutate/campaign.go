@@ -1,0 +1,282 @@
+package mutate
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/google/renameio/v2"
+
+	"patchproof/kernel"
+	"patchproof/patches"
+	"patchproof/results"
+	"patchproof/vmtest"
+)
+
+// campaign is what the mutants of a run share.
+type campaign struct {
+	Options
+	builder   kernel.Builder
+	spec      kernel.Spec
+	variants  []kernel.Variant
+	initramfs string
+	accel     vmtest.Accel
+	writer    *results.Writer
+	jobs      int
+	// took is how long each program took on the control, by variant and name.
+	took map[string]float64
+	// controls holds the variants whose control came out as declared.
+	controls map[string]bool
+
+	// building keeps two builds from waiting for each other as two runs do.
+	building sync.Mutex
+
+	mu sync.Mutex
+	n  int // cells so far, for the names of console logs
+}
+
+// newCampaign checks the selection, builds the control and the initramfs, and
+// begins the record. release must be called.
+func newCampaign(ctx context.Context, o Options) (c *campaign, release func(), err error) {
+	lineup, err := kernel.Load()
+	if err != nil {
+		return nil, nil, err
+	}
+	specs, variant, err := lineup.Resolve(o.Selection.Selection)
+	if err != nil {
+		return nil, nil, err
+	}
+	spec := specs[len(specs)-1]
+	if len(spec.Series) == 0 {
+		return nil, nil, fmt.Errorf("kernel %s has no series that could be broken", spec.Name)
+	}
+	if len(o.Kernels) > 1 {
+		return nil, nil, fmt.Errorf("KERNELS=%s: mutants break one kernel", strings.Join(o.Kernels, ","))
+	}
+	c = &campaign{Options: o, spec: spec, variants: []kernel.Variant{variant}, took: map[string]float64{}, controls: map[string]bool{},
+		jobs: cmp.Or(o.Jobs, runtime.NumCPU())}
+	if o.Variant == "" {
+		c.variants = lineup.Variants
+	}
+	for _, v := range c.variants {
+		if _, err := vmtest.SelectPrograms(o.Programs, v.Name); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := vmtest.Check(o.Selection); err != nil {
+		return nil, nil, err
+	}
+	version, err := vmtest.FindQEMU(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if release, err = (kernel.Store{Dir: o.Cache}).Use(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
+	if c.initramfs, err = vmtest.BuildInitramfs(ctx, o.Cache); err != nil {
+		return nil, nil, err
+	}
+	c.builder = kernel.Builder{Cache: o.Cache, Jobs: o.Jobs, Source: o.Source, Progress: o.Progress}
+	control, err := c.builder.Build(ctx, spec, c.variants[0])
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.accel, err = vmtest.ChooseAccel(ctx, o.Accel, o.Cache, control.Vmlinux, c.initramfs); err != nil {
+		return nil, nil, err
+	}
+	root, err := kernel.Checkout()
+	if err != nil {
+		return nil, nil, err
+	}
+	c.writer, err = results.Create(filepath.Join(root, "results", "out"), results.Run{
+		Command: os.Args, Selection: o.Set, Host: vmtest.Host(), QEMU: version, Accel: results.Accel(c.accel),
+	})
+	return c, release, err
+}
+
+func (c *campaign) variantNames() []string {
+	var names []string
+	for _, v := range c.variants {
+		names = append(names, v.Name)
+	}
+	return names
+}
+
+func (c *campaign) variant(name string) kernel.Variant {
+	return c.variants[slices.Index(c.variantNames(), name)]
+}
+
+// build builds the control with a mutant on top.
+func (c *campaign) build(ctx context.Context, m Mutant, variant string) (*kernel.Built, error) {
+	spec := c.spec
+	spec.Name = m.Name
+	spec.Series = append(slices.Clone(spec.Series), m.Series)
+	c.building.Lock()
+	defer c.building.Unlock()
+	return c.builder.Build(ctx, spec, c.variant(variant))
+}
+
+// control runs the programs on the unbroken kernel, once per variant.
+func (c *campaign) control(ctx context.Context, variant kernel.Variant) error {
+	if c.controls[variant.Name] {
+		return nil
+	}
+	c.building.Lock()
+	built, err := c.builder.Build(ctx, c.spec, variant)
+	c.building.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := c.writer.AddKernel(vmtest.KernelRecord(built)); err != nil {
+		return err
+	}
+	programs, err := vmtest.SelectPrograms(c.Programs, variant.Name)
+	if err != nil {
+		return err
+	}
+	c.Say("control: %d programs on %s, %s", len(programs), c.spec.Name, variant.Name)
+	cells := make([]results.Cell, len(programs))
+	slots := make(chan struct{}, c.jobs)
+	var wait sync.WaitGroup
+	for i, p := range programs {
+		slots <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-slots }()
+			cells[i] = c.runCell(ctx, c.spec.Name, built, variant, p)
+		})
+	}
+	wait.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	for _, cell := range cells {
+		if err := c.writer.Add(cell); err != nil {
+			return err
+		}
+		if !cell.Expected {
+			by, detail, _ := killer(cell)
+			return fmt.Errorf("%w: %s, variant %s: %s: %s (console: %s)", ErrControl, c.spec.Name, variant.Name, by, detail, filepath.Join(c.writer.Dir(), cell.Console))
+		}
+		c.took[variant.Name+"/"+cell.Program] = cell.WallS
+	}
+	c.controls[variant.Name] = true
+	return nil
+}
+
+// order puts the programs that a mutant's patch names first, then the quick ones.
+func (c *campaign) order(m Mutant, variant string) []vmtest.Program {
+	programs, _ := vmtest.SelectPrograms(c.Programs, variant)
+	hint := func(p vmtest.Program) int {
+		if slices.Contains(m.SeenBy, p.Name) {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(programs, func(a, b vmtest.Program) int {
+		return cmp.Or(cmp.Compare(hint(a), hint(b)), cmp.Compare(c.took[variant+"/"+a.Name], c.took[variant+"/"+b.Name]))
+	})
+	return programs
+}
+
+// runCell runs a program on a kernel that is judged as the control is.
+func (c *campaign) runCell(ctx context.Context, name string, built *kernel.Built, variant kernel.Variant, p vmtest.Program) results.Cell {
+	c.mu.Lock()
+	c.n++
+	log := fmt.Sprintf("%03d-%s-%s-%s.log", c.n, name, variant.Name, p.Name)
+	c.mu.Unlock()
+	spec := vmtest.CellSpec{
+		Kernel: name, Variant: variant.Name, Program: p, Iteration: 1,
+		Image: built.Vmlinux, Initramfs: c.initramfs, Accel: c.accel, Scale: variant.Scale,
+		Features: append([]string{}, c.spec.Features...), Known: c.known(name),
+		Console: filepath.Join(c.writer.Dir(), log),
+	}
+	cell := vmtest.RunCell(ctx, spec)
+	cell.Console = log
+	return cell
+}
+
+// known are the control's known issues, declared for the kernel called name.
+func (c *campaign) known(name string) []patches.KnownIssue {
+	var known []patches.KnownIssue
+	for _, k := range c.spec.Known {
+		if len(k.Kernels) > 0 && !slices.Contains(k.Kernels, c.spec.Name) {
+			continue
+		}
+		if len(k.Kernels) > 0 {
+			k.Kernels = []string{name}
+		}
+		known = append(known, k)
+	}
+	return known
+}
+
+// file is where the verdict about a kernel is remembered: it holds for the same
+// kernel, programs and declarations only.
+func (c *campaign) file(built *kernel.Built) (string, error) {
+	programs, err := vmtest.SelectPrograms(c.Programs, built.Variant)
+	if err != nil {
+		return "", err
+	}
+	doc, err := json.Marshal(struct {
+		Key, Initramfs, Accel string
+		Programs              []vmtest.Program
+		Known                 []patches.KnownIssue
+	}{built.Key, c.initramfs, c.accel.Name, programs, c.spec.Known})
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(c.Cache, "mutants", fmt.Sprintf("%x.json", sha256.Sum256(doc))), nil
+}
+
+// recall fills in a verdict that an earlier run came to.
+func (c *campaign) recall(built *kernel.Built, v *Verdict) bool {
+	file, err := c.file(built)
+	if err != nil || c.Fresh {
+		return false
+	}
+	text, err := os.ReadFile(file)
+	var old Verdict
+	if err != nil || json.Unmarshal(text, &old) != nil {
+		return false
+	}
+	v.Killed, v.By, v.Timeout, v.Detail, v.Reused = old.Killed, old.By, old.Timeout, old.Detail, true
+	return true
+}
+
+// remember keeps a verdict for the next run.
+func (c *campaign) remember(built *kernel.Built, v Verdict) error {
+	file, err := c.file(built)
+	if err != nil {
+		return err
+	}
+	return writeJSON(file, v)
+}
+
+// verdictsFile is beside run.json.
+const verdictsFile = "mutants.json"
+
+func writeVerdicts(dir string, verdicts []Verdict) error {
+	return writeJSON(filepath.Join(dir, verdictsFile), verdicts)
+}
+
+func writeJSON(file string, what any) error {
+	doc, err := json.MarshalIndent(what, "", "  ")
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), renameio.WriteFile(file, append(doc, '\n'), 0o644))
+}
