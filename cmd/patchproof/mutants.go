@@ -131,4 +131,3 @@ func mutantsAnswer(verdicts []mutate.Verdict) string {
 	}
 	return answer + fmt.Sprintf(". %.0f s a mutant, the slowest %s with %.0f s.", total/float64(len(verdicts)), slowest.Name, slowest.WallS)
 }
-
