@@ -64,8 +64,8 @@ func Programs() []Program {
 			Append: []string{"patchproof.rounds=4"}, Mode: Singlestep, Variants: plain},
 		{Name: "contexts-singlestep", Command: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
 			Append: polled, Mode: Singlestep, Variants: plain},
-		{Name: "race-timer", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("timer"), Mode: Singlestep, Variants: plain},
-		{Name: "race-link", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("link"), Mode: Singlestep, Variants: plain},
+		{Name: "race-timer", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("timer"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
+		{Name: "race-link", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("link"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
 		// A short deadline, because the RFC spends all of it.
 		{Name: "race-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 5 * time.Second, Append: race("lock"), Variants: plain},
 		{Name: "race-hotplug-shrink", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("hotplug-shrink"), Variants: plain},

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"patchproof/guest/alloccache"
 	"patchproof/guest/event/report"
 	"patchproof/guest/machine"
 	"patchproof/guest/uring"
@@ -43,14 +44,14 @@ const (
 	// links are the NOPs behind a timeout: it fails them as it fires, in the timer's
 	// interrupt.
 	links = 3
-	// timerRounds is several times what the RFC stands under singlestep.
-	timerRounds = 400
-	// burst timeouts fire in one interrupt, enough for it to reclaim the list: the
-	// task that it interrupted then puts the neighbours that it knew, which are on
-	// the free list now, back at the list's head.
-	burst = 300
-	// after is when they fire, from when they are armed.
-	after = time.Millisecond
+	// timerRounds make some six thousand interrupts, of which one in two hundred
+	// comes where it does harm: about four of the 600 instructions of a NOP.
+	timerRounds = 200
+	// armed requests at a time, timeouts and their links, end spread over window, so
+	// that most timeouts have an interrupt of their own. With the NOPs they are too few
+	// for a list to overflow.
+	armed  = 32
+	window = 10 * time.Millisecond
 	// nops are submitted at once between two looks at the completions: so many that
 	// the processor is seldom anywhere else than in the kernel. v5.10 frees them with
 	// interrupts off (io_submit_flush_completions), so what is torn is an allocation.
@@ -62,36 +63,70 @@ const timespecSize = 16
 
 // timers lets timeouts fire while NOPs are allocated and freed on the same CPU.
 // Both are of the class that the RFC keeps with preemption disabled only, and a
-// timeout is freed in the interrupt that it fires in: whatever the task does to the
-// list at that moment is torn.
+// timeout is freed in the interrupt that it fires in: when the task is taking a
+// request off the list at that moment, what the interrupt put there is lost.
 func timers(links uint32) error {
-	spec, err := machine.Buffer(timespecSize)
+	spec, err := machine.Buffer(armed * timespecSize)
 	if err != nil {
 		return err
 	}
-	binary.LittleEndian.PutUint64(spec[8:], uint64(after))
-	return uring.With(burst*(links+1)+nops, uring.Params{}, func(r *uring.Ring) error {
+	return uring.With(2*alloccache.Max, uring.Params{}, func(r *uring.Ring) error {
 		for round := range timerRounds {
-			if err := fire(r, spec, burst/(links+1), links); err != nil {
+			if err := fire(r, spec, links); err != nil {
 				return fmt.Errorf("round %d of %d: %w", round+1, timerRounds, err)
 			}
 		}
-		return nil
+		return nothingLost(r)
 	})
+}
+
+// nothingLost takes all requests that are available at once, and so finds out
+// whether they are where the counters say: the slab must not have to give more.
+func nothingLost(r *uring.Ring) error {
+	rows, err := alloccache.Read(r.FD)
+	if errors.Is(err, alloccache.ErrAbsent) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	held := alloccache.Total(rows, 0) + alloccache.Total(rows, 1)
+	before, err := machine.SlabObjects("io_kiocb")
+	if err != nil {
+		return err
+	}
+	// The ring has a request of its own, for when there is no memory.
+	if want := held + 1; before != want {
+		return fmt.Errorf("the slab has %d requests in use; want %d: %d that the caches count, and the ring's own\n%v", before, want, held, rows)
+	}
+	available := rows[0].Avail
+	if err := r.Run(uint32(available), uring.SQELink, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0); err != nil {
+		return err
+	}
+	after, err := machine.SlabObjects("io_kiocb")
+	if err != nil {
+		return err
+	}
+	if after != before {
+		return fmt.Errorf("of %d available requests %d are on no list: with all of them in flight the slab had to give that many\n%v", available, after-before, rows)
+	}
+	return nil
 }
 
 // fire arms timeouts and runs NOPs until all have fired. The timeouts and their
 // links are numbered from 1; NOPs are 0 and counted.
-func fire(r *uring.Ring, spec []byte, timeouts, links uint32) error {
-	seen := make([]bool, 1+timeouts*(1+links))
-	for i := range uint64(len(seen) - 1) {
+func fire(r *uring.Ring, spec []byte, links uint32) error {
+	seen := make([]bool, 1+armed)
+	for i := range uint32(armed) {
 		sqe := r.Next()
-		sqe.UserData = 1 + i
-		if i%uint64(1+links) < uint64(links) {
+		sqe.UserData = 1 + uint64(i)
+		if i%(1+links) < links {
 			sqe.Flags = uring.SQELink
 		}
-		if i%uint64(1+links) == 0 {
-			sqe.Opcode, sqe.FD, sqe.Addr, sqe.Len = uring.OpTimeout, -1, uring.Address(spec), 1
+		if i%(1+links) == 0 {
+			at := spec[i*timespecSize : (i+1)*timespecSize]
+			binary.LittleEndian.PutUint64(at[8:], uint64(window)*uint64(i+1)/armed)
+			sqe.Opcode, sqe.FD, sqe.Addr, sqe.Len = uring.OpTimeout, -1, uring.Address(at), 1
 		}
 	}
 	sent, left := 0, len(seen)-1
