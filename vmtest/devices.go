@@ -286,6 +286,8 @@ type Device struct {
 	Kind DeviceKind
 	// SizeMiB is the size of the disk, which starts as zeroes.
 	SizeMiB int
+	// BadSectors are sectors of 512 bytes: whatever reads or writes one fails.
+	BadSectors []int64
 }
 
 // DeviceKind is how the guest sees a disk.
@@ -304,12 +306,32 @@ func (d Device) attach(image string) qemu.Fn {
 	return func(alloc *qemu.IDAllocator, o *qemu.Options) error {
 		id := alloc.ID("disk")
 		device := fmt.Sprintf("%s,drive=%s", d.Kind, id)
-		if d.Kind == NVMe {
+		switch d.Kind {
+		case NVMe:
 			device += ",serial=" + id
+		case VirtioBlk:
+			// The guest gets the error; QEMU would else pause it for some.
+			device += ",rerror=report,werror=report"
 		}
 		o.AppendQEMU(
-			"-drive", fmt.Sprintf("if=none,id=%s,format=raw,cache=unsafe,file=%s", id, strings.ReplaceAll(image, ",", ",,")),
+			"-drive", fmt.Sprintf("if=none,id=%s,cache=unsafe,%s=%s", id, d.format(), strings.ReplaceAll(image, ",", ",,")),
 			"-device", device)
 		return nil
 	}
+}
+
+// format is QEMU's block drivers for the image, up to the key that wants its
+// path: raw, and blkdebug above it for bad sectors (QEMU's
+// docs/devel/blkdebug.txt). The event none happens when QEMU opens the image, so
+// that the faults are always there.
+func (d Device) format() string {
+	if len(d.BadSectors) == 0 {
+		return "format=raw,file"
+	}
+	drivers := "driver=blkdebug"
+	for i, sector := range d.BadSectors {
+		rule := fmt.Sprintf("inject-error.%d", i)
+		drivers += fmt.Sprintf(",%s.event=none,%s.sector=%d,%s.once=off", rule, rule, sector, rule)
+	}
+	return drivers + ",image.driver=raw,image.file.filename"
 }

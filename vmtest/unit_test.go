@@ -245,3 +245,20 @@ func TestSkippedCheckOfUndeclaredFeatureIsExpected(t *testing.T) {
 		t.Errorf("checks (-want +got):\n%s", diff)
 	}
 }
+
+func TestDeviceFormat(t *testing.T) {
+	for _, tt := range []struct {
+		bad  []int64
+		want string
+	}{
+		{nil, "format=raw,file"},
+		{[]int64{7, 4096}, "driver=blkdebug" +
+			",inject-error.0.event=none,inject-error.0.sector=7,inject-error.0.once=off" +
+			",inject-error.1.event=none,inject-error.1.sector=4096,inject-error.1.once=off" +
+			",image.driver=raw,image.file.filename"},
+	} {
+		if got := (Device{Kind: NVMe, BadSectors: tt.bad}).format(); got != tt.want {
+			t.Errorf("format with bad sectors %v = %s; want %s", tt.bad, got, tt.want)
+		}
+	}
+}
