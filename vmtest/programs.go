@@ -76,6 +76,18 @@ func Programs() []Program {
 		// Little memory, so that it is soon taken.
 		{Name: "shrinker", Command: "accounting", CPUs: 2, MemoryMiB: 256, Deadline: 60 * time.Second, Devices: []Device{nvme},
 			Append: []string{"patchproof.part=shrinker", "slab_nomerge"}},
+		{Name: "faults", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second,
+			Devices: []Device{
+				{Kind: NVMe, SizeMiB: 64, BadSectors: []int64{badSector}},
+				{Kind: VirtioBlk, SizeMiB: 64, BadSectors: []int64{badSector}},
+			},
+			Append: []string{
+				fmt.Sprintf("patchproof.bad-sector=%d", badSector),
+				"nvme.poll_queues=1",
+				// QEMU's NVMe disk does not say that trying again is of no use.
+				"nvme_core.max_retries=0",
+				"slab_nomerge",
+			}},
 		{Name: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}},
 		{Name: "fixedfile", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: polled},
 		{Name: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: polled},
@@ -85,6 +97,9 @@ func Programs() []Program {
 		{Name: "nop", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second},
 	}
 }
+
+// badSector fails on the disks of the program faults.
+const badSector = 4096
 
 // bootDeadline is how long a guest may take from QEMU's start to its program's
 // first event, under KVM and with a plain kernel.
