@@ -1,0 +1,10 @@
+//go:build linux
+
+// Command failslab submits requests while the kernel has no memory for them:
+// each ring then makes do with the one that it allocated for that when it was
+// set up, its fallback request.
+package main
+
+import "patchproof/guest/event/report"
+
+func main() { report.Main("failslab", run) }
