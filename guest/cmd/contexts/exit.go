@@ -16,8 +16,12 @@ import (
 	"patchproof/guest/uring"
 )
 
-// exitLimit is how long a ring may take to go.
-const exitLimit = time.Second
+// exitLimit is how long a ring may take to go; startLimit, how long a child may
+// take to start and to have everything in flight.
+const (
+	exitLimit  = time.Second
+	startLimit = 5 * time.Second
+)
 
 // The ways a ring goes.
 const (
@@ -231,7 +235,7 @@ func (s *suite) exit(way, path string) {
 	c, err := machine.StartChild("contexts", l.inherited, "child", way, path)
 	if err == nil {
 		defer c.End()
-		err = c.Hear(saysReady, time.Now().Add(machine.Patience(exitLimit)))
+		err = c.Hear(saysReady, time.Now().Add(machine.Patience(startLimit)))
 	}
 	if !s.Check(name+"/in-flight", err) {
 		return
