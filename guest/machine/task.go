@@ -25,19 +25,23 @@ func (t Task) String() string {
 }
 
 // Tasks lists every thread but those that end while it looks.
-func Tasks() []Task { return tasks("/proc/[0-9]*/task/[0-9]*/stack") }
+func Tasks() []Task { return tasks("/proc/[0-9]*/task/[0-9]*/stat", "") }
 
-// tasks reads the threads whose stack files match the pattern.
-func tasks(pattern string) []Task {
-	stacks, _ := filepath.Glob(pattern)
+// tasks reads the threads whose stat files match the pattern and whose names
+// start with the prefix. The stack comes last, as it costs most.
+func tasks(pattern, prefix string) []Task {
+	stats, _ := filepath.Glob(pattern)
 	var tasks []Task
-	for _, path := range stacks {
-		stack, err := os.ReadFile(path)
-		if err != nil {
+	for _, path := range stats {
+		name, state := nameAndState(path)
+		if !strings.HasPrefix(name, prefix) {
 			continue
 		}
 		dir := filepath.Dir(path)
-		name, state := nameAndState(filepath.Join(dir, "stat"))
+		stack, err := os.ReadFile(filepath.Join(dir, "stack"))
+		if err != nil {
+			continue
+		}
 		tasks = append(tasks, Task{TID: filepath.Base(dir), Name: name, State: state, Stack: string(stack)})
 	}
 	return tasks
@@ -58,12 +62,15 @@ func nameAndState(path string) (name, state string) {
 	return rest[:end], rest[end+2 : end+3]
 }
 
-// KernelTasksIn lists the kernel's threads that have the function on their
-// stack, whatever their state. (Each is its own process, so that the other
-// threads of processes need not be looked at.)
-func KernelTasksIn(function string) []Task {
+// BlockedReaders lists the worker threads of rings that are in a read of a pipe.
+func BlockedReaders() []Task { return kernelTasksIn("io_wqe_worker", "pipe_read") }
+
+// kernelTasksIn lists the kernel's threads whose names start with the prefix and
+// that have the function on their stack, whatever their state. (Each is its own
+// process, so that the other threads of processes need not be looked at.)
+func kernelTasksIn(prefix, function string) []Task {
 	var in []Task
-	for _, t := range tasks("/proc/[0-9]*/stack") {
+	for _, t := range tasks("/proc/[0-9]*/stat", prefix) {
 		if strings.Contains(t.Stack, " "+function+"+") {
 			in = append(in, t)
 		}
@@ -77,7 +84,9 @@ const ringExit = "io_ring_exit_work"
 
 // ExitingRings lists the kernel's threads that are tearing down a ring. It looks
 // twice, as a thread that happens to run shows no stack.
-func ExitingRings() []Task { return append(KernelTasksIn(ringExit), KernelTasksIn(ringExit)...) }
+func ExitingRings() []Task {
+	return append(kernelTasksIn("kworker/", ringExit), kernelTasksIn("kworker/", ringExit)...)
+}
 
 // Await tries until there is no error or the deadline has passed, and returns
 // the last error.
