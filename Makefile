@@ -2,7 +2,7 @@
 
 # Selections; see `make help`. They reach the command and the tests as environment.
 export KERNELS PROGRAMS VARIANT ACCEL PIN PATCH TREE REV KERNEL_SRC JOBS COUNT CACHE
-export PROGRAM CHECK GOOD BAD FRESH MUTANTS
+export PROGRAM CHECK GOOD BAD FRESH MUTANTS BENCH
 
 GO ?= go
 PATCHPROOF := bin/patchproof
@@ -31,7 +31,7 @@ command:
 	@$(BUILD)
 
 # Targets that end as their command does: 0, 1 or 2.
-CAMPAIGNS := vmtest mutants bisect bisect-config
+CAMPAIGNS := vmtest bench mutants bisect bisect-config
 # GNU make ends with 2 whatever a recipe returned, and with 1 only in question
 # mode. So the run happens while make remakes a file that it includes, and after
 # a run with an unexpected verdict that file turns question mode on.
@@ -57,6 +57,7 @@ endif
 
 .PHONY: $(CAMPAIGNS)
 vmtest: ## the main job: fetch, build, boot, report
+bench: ## measure: instructions per operation on each kernel, and where they differ
 mutants: ## break the kernel on purpose, a patch at a time, and say which programs notice
 bisect: ## find the patch or commit that a failure began with; without variables, a demonstration
 bisect-config: ## find the config options that GOOD passes and BAD fails by

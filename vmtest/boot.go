@@ -32,6 +32,8 @@ type vm struct {
 	BootDeadline, Deadline time.Duration
 	// Console is the path of the console's log.
 	Console string
+	// Counter and Counts are as in CellSpec.
+	Counter, Counts string
 	// enough, when set, is called at the program's first event.
 	enough func()
 }
@@ -112,7 +114,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	stderr := &clipped{}
 	start := time.Now()
 	q, err := qemu.StartContext(ctx, qemu.ArchAMD64,
-		process(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks,
+		process(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks, v.counter(),
 		port.options(), monitor(&monitorConn), events(reports),
 		qemu.WithSerialOutput(stderr))
 	if monitorConn != nil {
@@ -209,6 +211,14 @@ func (v vm) disks(dir string) (qemu.Fn, error) {
 		attach = append(attach, d.attach(image))
 	}
 	return qemu.All(attach...), nil
+}
+
+// counter loads the plugin that counts instructions.
+func (v vm) counter() qemu.Fn {
+	if v.Counter == "" {
+		return qemu.All()
+	}
+	return qemu.WithQEMUArgs("-plugin", v.Counter+",out="+v.Counts)
 }
 
 // eventsFile keeps the program's report in a file. Without it a program prints

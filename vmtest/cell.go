@@ -33,6 +33,9 @@ type CellSpec struct {
 	Symbols *kernel.Symbols
 	// Console is the path of the console log to write.
 	Console string
+	// Counter is the plugin that counts instructions and Counts the file that it
+	// writes, where the program is counted.
+	Counter, Counts string
 }
 
 // RunCell boots one VM and says what came of it. What the harness could not do
@@ -72,6 +75,7 @@ func (s CellSpec) vm() vm {
 	}
 	return vm{
 		Machine: machine{Accel: s.accel(), Mode: s.Program.Mode, CPUs: s.Program.CPUs, MemoryMiB: s.Program.MemoryMiB},
+		Counter: s.Counter, Counts: s.Counts,
 		Boot: bootFrom{
 			Kernel:    s.Image,
 			Initramfs: s.Initramfs,

@@ -25,6 +25,9 @@ type Program struct {
 	Append []string
 	// Mode is how the processors are emulated.
 	Mode Mode
+	// Counted has the instructions counted that the guest executes between its
+	// marks (package guest/mark); the mode must be Icount.
+	Counted bool
 	// Variants are those whose kernels can run it; none means all.
 	Variants []string
 }

@@ -13,6 +13,8 @@ type Selection struct {
 	kernel.Selection
 	// Programs restricts the programs, all by default.
 	Programs []string
+	// Run are the programs of a campaign, instead of the suite's.
+	Run []Program
 	// Accel is auto (default), kvm or tcg.
 	Accel string
 	// Jobs is how many cells run at once, and make's -j; 0 means one cell per CPU

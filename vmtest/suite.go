@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"patchproof/guest/event"
 	"patchproof/kernel"
 	"patchproof/results"
 )
@@ -47,6 +48,8 @@ type Plan struct {
 	// initramfs and accel are set before the first kernel is ready.
 	initramfs string
 	accel     Accel
+	// counter is set before them where a program is counted.
+	counter string
 	// waiting are the cells that were started and have not had their turn.
 	waiting []*turn
 	ended   bool
@@ -76,7 +79,10 @@ func resolve(sel Selection) ([]kernel.Spec, kernel.Variant, []Program, error) {
 	if err != nil {
 		return nil, kernel.Variant{}, nil, err
 	}
-	programs, err := SelectPrograms(sel.Programs, variant.Name)
+	programs := sel.Run
+	if programs == nil {
+		programs, err = SelectPrograms(sel.Programs, variant.Name)
+	}
 	if err != nil {
 		return nil, kernel.Variant{}, nil, err
 	}
@@ -141,6 +147,11 @@ func (p *Plan) make(ctx context.Context, sel Selection, specs []kernel.Spec, var
 		var err error
 		if p.initramfs, err = BuildInitramfs(ctx, sel.Cache); err != nil {
 			p.stop(err)
+		}
+		if slices.ContainsFunc(p.Cells, func(s CellSpec) bool { return s.Program.Counted }) {
+			if p.counter, err = BuildCounter(ctx, sel.Cache); err != nil {
+				p.stop(err)
+			}
 		}
 	})
 	b := kernel.Builder{Cache: sel.Cache, Jobs: sel.Jobs, Source: sel.Source, Progress: progress}
@@ -342,8 +353,16 @@ func (p *Plan) run(ctx context.Context, t *turn, b *kernel.Built) {
 	s.Series, s.Symbols = b.Subjects, b.Symbols
 	log := strings.ReplaceAll(s.Name(), "/", "-") + ".log"
 	s.Console = filepath.Join(p.Dir(), log)
+	if s.Program.Counted {
+		s.Counter, s.Counts = p.counter, strings.TrimSuffix(s.Console, ".log")+".counts"
+	}
 	t.cell = RunCell(ctx, s)
 	t.cell.Console = log
+	if s.Counts != "" && t.cell.Verdict == event.Pass {
+		if err := addCounts(&t.cell, s.Counts); err != nil {
+			t.cell.Verdict, t.cell.Expected, t.cell.Reason = event.Error, false, err.Error()
+		}
+	}
 	if t.err = ctx.Err(); t.err == nil {
 		t.err = p.writer.Add(t.cell)
 	}

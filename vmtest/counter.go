@@ -1,0 +1,143 @@
+package vmtest
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"patchproof/guest/event"
+	"patchproof/results"
+)
+
+//go:embed counter/counter.c
+var counterSource []byte
+
+// lastPlugins is the last QEMU, by major version, with the plugin interface that
+// the counter is written for.
+const lastPlugins = 8
+
+// BuildCounter returns the path of the QEMU plugin that counts instructions, in
+// the cache folder, after compiling it if need be.
+func BuildCounter(ctx context.Context, cache string) (string, error) {
+	version, err := FindQEMU(ctx)
+	if err != nil {
+		return "", err
+	}
+	if major, _, _ := strings.Cut(version, "."); len(major) > 1 || major > strconv.Itoa(lastPlugins) {
+		return "", fmt.Errorf("instructions are counted by a plugin for QEMU up to %d.2, and this is %s", lastPlugins, version)
+	}
+	hash := sha256.Sum256(counterSource)
+	dir := filepath.Join(cache, "counter")
+	file := filepath.Join(dir, fmt.Sprintf("%x.so", hash[:16]))
+	if _, err := os.Stat(file); err == nil {
+		return file, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("the cache cannot be written (choose another with CACHE=): %w", err)
+	}
+	tmp, err := os.MkdirTemp(dir, "*.tmp")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(tmp)
+	out := filepath.Join(tmp, "counter.so")
+	cmd := exec.CommandContext(ctx, "gcc", "-O2", "-Wall", "-shared", "-fPIC", "-fvisibility=hidden", "-x", "c", "-o", out, "-")
+	cmd.Stdin = strings.NewReader(string(counterSource))
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return "", errors.Join(ctx.Err(), fmt.Errorf("the instruction counter does not compile: %w\n%s", err, text))
+	}
+	return file, os.Rename(out, file)
+}
+
+// The metrics of a counted cell: MetricOps is what the program reports of each
+// workload, in operations per window, with the label LabelBench; MetricInsns and
+// MetricInsnsMedian are made of the counts, in instructions per operation. The
+// first is that of the window with the fewest: whatever a window has more is an
+// interrupt or another thread, which only ever add.
+const (
+	LabelBench        = "bench"
+	MetricOps         = "ops"
+	MetricInsns       = "insns"
+	MetricInsnsMedian = "insns-median"
+	UnitInsns         = "insns/op"
+)
+
+// addCounts turns the counter's records into metrics of the cell.
+func addCounts(cell *results.Cell, path string) error {
+	counts, err := ReadCounts(path)
+	if err != nil {
+		return err
+	}
+	var measured []event.Metric
+	for _, m := range cell.Metrics {
+		if m.Name != MetricOps {
+			continue
+		}
+		n := len(measured) / 2
+		if n >= len(counts) || len(counts[n].Windows) == 0 {
+			return fmt.Errorf("%s: nothing was counted for %s", path, m.Labels[LabelBench])
+		}
+		windows := slices.Sorted(slices.Values(counts[n].Windows))
+		figure := func(name string, count uint64) event.Metric {
+			return event.Metric{Name: name, Value: float64(count) / m.Value, Unit: UnitInsns, Labels: map[string]string{LabelBench: m.Labels[LabelBench]}}
+		}
+		measured = append(measured, figure(MetricInsns, windows[0]), figure(MetricInsnsMedian, windows[len(windows)/2]))
+	}
+	cell.Metrics = append(cell.Metrics, measured...)
+	return nil
+}
+
+// Counts are the instructions of one workload.
+type Counts struct {
+	// Windows holds the instructions of each window.
+	Windows []uint64
+	// At holds the instructions at each address, the sum over the windows.
+	At map[uint64]uint64
+}
+
+// ReadCounts reads what the counter wrote: the workloads in the order in which the
+// guest ran them.
+func ReadCounts(path string) ([]Counts, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var all []Counts
+	now := Counts{At: map[uint64]uint64{}}
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		words := strings.Fields(lines.Text())
+		var err error
+		switch {
+		case len(words) == 2 && words[0] == "window":
+			var count uint64
+			count, err = strconv.ParseUint(words[1], 10, 64)
+			now.Windows = append(now.Windows, count)
+		case len(words) == 3 && words[0] == "at":
+			var addr, count uint64
+			if addr, err = strconv.ParseUint(words[1], 16, 64); err == nil {
+				count, err = strconv.ParseUint(words[2], 10, 64)
+			}
+			now.At[addr] = count
+		case len(words) == 1 && words[0] == "next":
+			all = append(all, now)
+			now = Counts{At: map[uint64]uint64{}}
+		default:
+			err = errors.New("not a record of the counter")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s:%d: %w", path, n, err)
+		}
+	}
+	return all, lines.Err()
+}
