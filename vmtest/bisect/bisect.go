@@ -286,7 +286,7 @@ func (s *search) cure(ctx context.Context, a *Answer, culprit subject, bad strin
 func noEnd(ends ...*Trial) *Answer {
 	for _, t := range ends {
 		if t.Broken != "" {
-			return &Answer{Outcome: Untestable, Text: fmt.Sprintf("the %s, %s, cannot be tried: %s.", t.Role, t.Title, t.Broken)}
+			return &Answer{Outcome: Untestable, Text: fmt.Sprintf("the %s, %s, cannot be tried: %s.", t.Role, t.Title, t.Broken), Evidence: t.Detail}
 		}
 	}
 	return nil

@@ -140,7 +140,7 @@ func (l *lab) build(ctx context.Context, s subject, t *Trial) (*kernel.Built, er
 	built, err := l.builder.Build(ctx, s.spec, s.variant)
 	t.BuildS += time.Since(started).Seconds()
 	if why := brokenBy(err); why != "" {
-		t.Broken = why
+		t.Broken, t.Detail = why, err.Error()
 		return nil, nil
 	}
 	if err != nil {

@@ -72,8 +72,10 @@ type Trial struct {
 	Mark    kernel.Mark `json:"mark,omitempty"`
 	// Why is the reason of the mark, in a line.
 	Why string `json:"why,omitempty"`
-	// Broken is why there is no kernel to run.
+	// Broken is why there is no kernel to run, in a line, and Detail all that is
+	// known of it.
 	Broken string `json:"broken,omitempty"`
+	Detail string `json:"detail,omitempty"`
 	// KernelKey and Vmlinux are the kernel's key in the store and its path there.
 	KernelKey string `json:"kernel_key,omitempty"`
 	Vmlinux   string `json:"vmlinux,omitempty"`
