@@ -67,6 +67,10 @@ func Programs() []Program {
 			Append: []string{"patchproof.rounds=4"}, Mode: Singlestep, Variants: plain},
 		{Name: "contexts-singlestep", Command: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
 			Append: polled, Mode: Singlestep, Variants: plain},
+		{Name: "faults-interrupt-singlestep", Command: "faults", CPUs: 1, MemoryMiB: 512, Deadline: 60 * time.Second,
+			Devices: []Device{{Kind: NVMe, SizeMiB: 64, BadSectors: []int64{badSector}}},
+			Append:  []string{fmt.Sprintf("patchproof.bad-sector=%d", badSector), "nvme_core.max_retries=0", "patchproof.interrupt=1"},
+			Mode:    Singlestep, Variants: plain},
 		{Name: "race-timer", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("timer"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
 		{Name: "race-link", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("link"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
 		// A short deadline, because the RFC spends all of it.

@@ -27,6 +27,10 @@ const limit = 4 * time.Second
 // badSectorOption names the sector that fails on every disk.
 const badSectorOption = "patchproof.bad-sector"
 
+// interruptOption makes the program run the one scenario that spoils the RFC's
+// cache.
+const interruptOption = "patchproof.interrupt"
+
 // many is more requests at once than a cache keeps (alloccache.Max).
 const many = 300
 
@@ -45,11 +49,19 @@ func run(t *report.T) {
 		t.Error("setup", err)
 		return
 	}
+	// A failed read or write is NVME_SC_READ_ERROR or NVME_SC_WRITE_FAULT, which is
+	// a medium error to nvme_error_status() and so ENODATA to blk_status_to_errno().
+	nvme := &disk{name: "nvme", path: machine.NVMe, errno: unix.ENODATA}
+	if _, ok := machine.BootOption(interruptOption); ok {
+		if err := nvme.open(bad); err != nil {
+			t.Error("setup", err)
+			return
+		}
+		b.interrupts(t, nvme)
+		return
+	}
 	for _, d := range []*disk{
-		// A failed read or write is NVME_SC_READ_ERROR or NVME_SC_WRITE_FAULT,
-		// which is a medium error to nvme_error_status() and so ENODATA to
-		// blk_status_to_errno().
-		{name: "nvme", path: machine.NVMe, errno: unix.ENODATA},
+		nvme,
 		{name: "nvme-iopoll", path: machine.NVMe, errno: unix.ENODATA, params: uring.Params{Flags: uring.SetupIOPoll}},
 		{name: "virtio-blk", path: "/dev/vda", errno: unix.EIO},
 	} {
@@ -223,7 +235,7 @@ func (d *disk) submit(r *uring.Ring, requests []request) error {
 		case uring.OpReadv, uring.OpWritev:
 			sqe.Addr, sqe.Len = uint64(uintptr(unsafe.Pointer(d.vec))), 1
 		default:
-			sqe.Addr, sqe.Len = uring.Address(d.data), machine.Sector
+			sqe.Addr, sqe.Len = uring.Address(d.data), uint32(len(d.data))
 		}
 	}
 	consumed, err := r.Submit()
