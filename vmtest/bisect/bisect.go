@@ -94,11 +94,14 @@ func (s *search) answer(ctx context.Context) (*Answer, error) {
 	}
 	sig, ok := signatureOf(good.Cells, bad.Cells, asked(s.record.Check))
 	if !ok {
-		return s.noSignature(ctx, good, bad)
+		return noSignature(bad, asked(s.record.Check)), nil
 	}
 	s.sig = sig
 	good.Mark, good.Why = sig.judge(good.Cells)
 	bad.Mark, bad.Why = sig.judge(bad.Cells)
+	if sig.onGood {
+		return s.suspectBase(ctx, good, bad)
+	}
 	if good.Mark != kernel.Good {
 		return &Answer{Outcome: Inconclusive, Text: fmt.Sprintf("%s cannot serve as the good end: %s.", good.Title, good.Why)}, nil
 	}
@@ -292,43 +295,41 @@ func noEnd(ends ...*Trial) *Answer {
 	return nil
 }
 
-// noDifference answers when the bad end shows nothing that was asked for. If it
-// does, what it shows is returned instead.
-func noDifference(bad *Trial, check asked) (*Answer, Symptom) {
+// noSignature answers when the bad end shows nothing that was asked for.
+func noSignature(bad *Trial, check asked) *Answer {
 	shown := shownBy(bad, check)
-	wanted := slices.IndexFunc(shown, check.wants)
 	switch trouble := harnessTrouble(bad); {
 	case len(shown) == 0 && trouble != "":
-		return &Answer{Outcome: Untestable, Text: fmt.Sprintf("the bad end, %s, cannot be judged: %s.", bad.Title, trouble)}, Symptom{}
+		return &Answer{Outcome: Untestable, Text: fmt.Sprintf("the bad end, %s, cannot be judged: %s.", bad.Title, trouble)}
 	case len(shown) == 0:
-		return &Answer{Outcome: BadIsGood, Text: fmt.Sprintf("the bad end, %s, passes: %s without a failure. If it fails rarely, a larger COUNT finds it.", bad.Title, times(len(bad.Cells)))}, Symptom{}
-	case wanted < 0:
-		return &Answer{Outcome: OtherVerdict, Text: fmt.Sprintf("the bad end, %s, does not show CHECK=%s, but %s.", bad.Title, check, shown[0])}, Symptom{}
+		return &Answer{Outcome: BadIsGood, Text: fmt.Sprintf("the bad end, %s, passes: %s without a failure. If it fails rarely, a larger COUNT finds it.", bad.Title, times(len(bad.Cells)))}
 	}
-	return nil, shown[wanted]
+	return &Answer{Outcome: OtherVerdict, Text: fmt.Sprintf("the bad end, %s, does not show CHECK=%s, but %s.", bad.Title, check, shown[0])}
 }
 
-// noSignature answers when the bad end shows nothing that the good end does not.
-func (s *search) noSignature(ctx context.Context, good, bad *Trial) (*Answer, error) {
-	check := asked(s.record.Check)
-	a, wanted := noDifference(bad, check)
-	if a != nil {
-		return a, nil
+// alsoAlone says what the bad end shows that the good end does not, beside what
+// both do.
+func (sig signature) alsoAlone() string {
+	if len(sig.alone) == 0 {
+		return ""
 	}
-	// All of it shows on the good end too.
-	s.sig = signature{Symptom: wanted, check: check}
-	good.Mark, good.Why = s.sig.judge(good.Cells)
-	bad.Mark, bad.Why = s.sig.judge(bad.Cells)
-	if s.base.Tree == "" {
-		a := &Answer{Outcome: BaseDoes, Signature: &wanted, Text: fmt.Sprintf("the base already does this: %s on %s, as on %s.", wanted, good.Title, bad.Title)}
-		if s.path.good != s.history.Base {
-			a.Outcome, a.Text = GoodIsBad, fmt.Sprintf("the good end is bad: %s on %s, as on %s. Try an earlier GOOD.", wanted, good.Title, bad.Title)
-		}
-		a.Shown, a.Evidence = s.sig.evidence(good.Cells)
-		return a, nil
+	return fmt.Sprintf(" Only the bad end shows %s; CHECK=%s searches for that.", sig.alone[0], sig.alone[0].Check)
+}
+
+// suspectBase answers when the good end has the signature too; in a local tree it
+// goes on below.
+func (s *search) suspectBase(ctx context.Context, good, bad *Trial) (*Answer, error) {
+	both := fmt.Sprintf("%s on %s, as on %s.%s", s.sig.Symptom, good.Title, bad.Title, s.sig.alsoAlone())
+	if s.base.Tree != "" {
+		s.tell.Say("the base already does this: %s The search goes on in the history below it.", both)
+		return s.below(ctx, s.path.good)
 	}
-	s.tell.Say("%s already does this: the search goes on in the history below it", good.Title)
-	return s.below(ctx, s.path.good)
+	a := &Answer{Outcome: BaseDoes, Signature: &s.sig.Symptom, Text: "the base already does this: " + both}
+	if s.path.good != s.history.Base {
+		a.Outcome, a.Text = GoodIsBad, fmt.Sprintf("the good end is bad: %s Try an earlier GOOD.", both)
+	}
+	a.Shown, a.Evidence = s.sig.evidence(good.Cells)
+	return a, nil
 }
 
 // firstStride is how many commits are gone back at first for a good end, and
@@ -341,6 +342,10 @@ const (
 // below goes down the history from a bad commit until one is good, and searches
 // what lies between.
 func (s *search) below(ctx context.Context, bad string) (*Answer, error) {
+	// Whatever else is wrong with an older commit, it is the new good end when it
+	// made the check and passed.
+	q := s.sig.question(roleOlder)
+	q.judge = func(cells []results.Cell) (kernel.Mark, string) { return s.sig.over(cells).judge(cells) }
 	for stride, from := firstStride, bad; ; stride *= strideGrowth {
 		older, err := s.history.Before(ctx, from, stride)
 		if err != nil {
@@ -351,11 +356,11 @@ func (s *search) below(ctx context.Context, bad string) (*Answer, error) {
 			return nil, err
 		}
 		if older == from {
-			a := &Answer{Outcome: BaseDoes, Signature: &s.sig.Symptom, Text: fmt.Sprintf("all of the history that is here does this; the oldest commit is %s.", point.title)}
+			a := &Answer{Outcome: BaseDoes, Signature: &s.sig.Symptom, Text: fmt.Sprintf("no older commit is known to be good; the oldest that is here is %s.", point.title)}
 			a.Shown, a.Evidence = s.sig.evidence(s.record.trial(bad).Cells)
 			return a, nil
 		}
-		t, err := s.try(ctx, point, s.sig.question(roleOlder))
+		t, err := s.try(ctx, point, q)
 		if err != nil {
 			return nil, err
 		}
@@ -364,6 +369,7 @@ func (s *search) below(ctx context.Context, bad string) (*Answer, error) {
 		case kernel.Bad:
 			bad = older
 		case kernel.Good:
+			s.sig = s.sig.over(t.Cells)
 			return s.between(ctx, older, bad)
 		}
 	}

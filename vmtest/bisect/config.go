@@ -162,15 +162,14 @@ func (s *configSearch) answer(ctx context.Context) (*Answer, error) {
 	}
 	sig, ok := signatureOf(good.Cells, bad.Cells, asked(s.record.Check))
 	if !ok {
-		a, shown := noDifference(bad, asked(s.record.Check))
-		if a == nil {
-			a = &Answer{Outcome: GoodIsBad, Text: fmt.Sprintf("the good end is bad: %s with %s, as with %s.", shown, good.Title, bad.Title)}
-		}
-		return a, nil
+		return noSignature(bad, asked(s.record.Check)), nil
 	}
 	s.sig = sig
 	good.Mark, good.Why = sig.judge(good.Cells)
 	bad.Mark, bad.Why = sig.judge(bad.Cells)
+	if sig.onGood {
+		return &Answer{Outcome: GoodIsBad, Text: fmt.Sprintf("the good end is bad: %s with %s, as with %s.%s", sig.Symptom, good.Title, bad.Title, sig.alsoAlone())}, nil
+	}
 	if good.Mark != kernel.Good {
 		return &Answer{Outcome: Inconclusive, Text: fmt.Sprintf("%s cannot serve as the good end: %s.", good.Title, good.Why)}, nil
 	}

@@ -51,15 +51,17 @@ type asked string
 
 // wants says whether the symptom is what the user asked about.
 func (a asked) wants(s Symptom) bool {
-	if a == "" || string(s.Verdict) == string(a) {
-		return true
-	}
+	return a == "" || string(s.Verdict) == string(a) || a.names(s)
+}
+
+// names says whether the user named the symptom's check.
+func (a asked) names(s Symptom) bool {
 	name, wild := strings.CutSuffix(string(a), "*")
 	return s.Check == string(a) || wild && strings.HasPrefix(s.Check, name)
 }
 
 // symptoms lists what is wrong with a kernel after a run. What is declared for
-// the source under it is not, unless it was asked for.
+// the source under it is not, unless it was named.
 func symptoms(c results.Cell, check asked) []Symptom {
 	var all []Symptom
 	for _, k := range c.Checks {
@@ -71,7 +73,7 @@ func symptoms(c results.Cell, check asked) []Symptom {
 			s.Check = patches.ConsoleCheck
 			s.Title, _, _ = strings.Cut(k.Detail, "\n")
 		}
-		if k.KnownIssue != "" && k.Expected && (check == "" || !check.wants(s)) {
+		if k.KnownIssue != "" && k.Expected && !check.names(s) {
 			continue
 		}
 		if k.Verdict == event.Hang {
@@ -109,19 +111,22 @@ func blocked(detail string) []string {
 // signature is the symptom that a search goes by.
 type signature struct {
 	Symptom
-	// also are the bad end's other symptoms.
-	also []Symptom
-	// goods are the symptoms that the good end shows too, which say nothing.
+	// alone are the symptoms that the bad end has and the good end has not.
+	alone []Symptom
+	// goods are the symptoms that the good end has, which say nothing of a step.
 	goods []Symptom
-	check asked
+	// onGood says that the good end has the signature as well.
+	onGood bool
+	check  asked
 }
 
 // gravity orders verdicts, the worst first.
 var gravity = []event.Verdict{event.Crash, event.Hang, event.Fail}
 
-// signatureOf picks the symptom to search for: of those that only the bad end
-// has and that were asked for, one that shows in most runs, of these the gravest.
-// ok is false when there is none.
+// signatureOf picks the symptom to search for: of the bad end's that were asked
+// for, one that shows in most runs, of these the gravest, of these the first. The
+// good end has no say: what else the bad end shows must not distract from a
+// failure that the base has already. ok is false when there is none.
 func signatureOf(good, bad []results.Cell, check asked) (sig signature, ok bool) {
 	sig.check = check
 	var known []string
@@ -135,9 +140,6 @@ func signatureOf(good, bad []results.Cell, check asked) (sig signature, ok bool)
 	times := map[int]int{}
 	for _, c := range bad {
 		for _, s := range symptoms(c, check) {
-			if slices.ContainsFunc(sig.goods, s.same) {
-				continue
-			}
 			i := slices.IndexFunc(found, s.like)
 			if i < 0 {
 				i = len(found)
@@ -148,6 +150,9 @@ func signatureOf(good, bad []results.Cell, check asked) (sig signature, ok bool)
 	}
 	best := -1
 	for i, s := range found {
+		if !slices.ContainsFunc(sig.goods, s.same) {
+			sig.alone = append(sig.alone, s)
+		}
 		if !check.wants(s) {
 			continue
 		}
@@ -160,10 +165,25 @@ func signatureOf(good, bad []results.Cell, check asked) (sig signature, ok bool)
 		return sig, false
 	}
 	sig.Symptom = found[best]
-	// Where tasks wait on a good kernel as well says nothing.
-	sig.Blocked = slices.DeleteFunc(slices.Clone(sig.Blocked), func(f string) bool { return slices.Contains(known, f) })
-	sig.also = slices.Delete(found, best, best+1)
+	sig.onGood = slices.ContainsFunc(sig.goods, sig.same)
+	if !sig.onGood {
+		// Where tasks wait on a good kernel as well says nothing.
+		sig.Blocked = slices.DeleteFunc(slices.Clone(sig.Blocked), func(f string) bool { return slices.Contains(known, f) })
+	}
 	return sig, true
+}
+
+// over is the signature with another good end, whose own symptoms say nothing.
+func (sig signature) over(good []results.Cell) signature {
+	sig.goods, sig.onGood = nil, false
+	for _, c := range good {
+		for _, s := range symptoms(c, sig.check) {
+			if !s.like(sig.Symptom) {
+				sig.goods = append(sig.goods, s)
+			}
+		}
+	}
+	return sig
 }
 
 // shows says whether the cell has the signature: the same check with the same
