@@ -103,6 +103,7 @@ func Programs() []Program {
 		{Name: "failslab", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: []string{"nvme.poll_queues=1", "slab_nomerge", "slub_debug=A,io_kiocb"}, Variants: []string{"debug"}},
 		{Name: "fdinfo", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}},
 		{Name: "nop", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second},
+		{Name: "hostile", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second},
 	}
 }
 
