@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,8 @@ import (
 	"github.com/u-root/mkuimage/uimage/initramfs"
 
 	"patchproof/guest/event"
+	"patchproof/kernel"
+	"patchproof/results"
 )
 
 // prepared is the selection's plan, which these tests take a kernel and an
@@ -261,5 +264,72 @@ func TestCancelLeavesNothing(t *testing.T) {
 	}
 	if diff := cmp.Diff(0, len(left)); diff != "" {
 		t.Errorf("left in the temporary folder: %v", left)
+	}
+}
+
+// Each option of the debug variant makes the kernel say what testdata/splats.patch
+// does wrong, and the harness says where that is.
+func TestDebugKernelComplains(t *testing.T) {
+	if testing.Short() || os.Getenv("VARIANT") != "debug" {
+		t.Skip("it builds a debug kernel: VARIANT=debug asks for it")
+	}
+	sel, err := FromEnv(os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sel.Programs, sel.Kernels, sel.Patch = []string{"nop"}, []string{kernel.Patched}, "testdata/splats.patch"
+	plan, err := Prepare(interrupted, sel, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { plan.End(interrupted) })
+	built, err := plan.Kernels()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		words string
+		want  []string
+	}{
+		// Lockdep speaks once and is off then.
+		{words: "splat=irqlock", want: []string{"WARNING: inconsistent lock state: splat_lock in splat_in_irq"}},
+		{words: "splat=circle", want: []string{"WARNING: possible circular locking dependency detected: splat_a in splat_circle"}},
+		{words: "splat=freed,list,atomic,percpu,warn", want: []string{
+			"BUG: KASAN: use-after-free in splat_freed",
+			"list_add double add: new=ADDR, prev=ADDR, next=ADDR. in splat_list",
+			"BUG: sleeping function called from invalid context at mm/slab.h in splat_atomic",
+			"BUG: using smp_processor_id() in preemptible code: splat_init",
+			"WARNING: at fs/io_uring.c splat_warn",
+			"WARNING: at fs/io_uring.c splat_warn",
+		}},
+		{words: "splat=leak kmemleak=on", want: []string{"unreferenced object of splat_init"}},
+	}
+	for _, tc := range tests {
+		t.Run(tc.words, func(t *testing.T) {
+			s := plan.Cells[0]
+			s.Image, s.Initramfs, s.Accel = built[0].Vmlinux, plan.initramfs, plan.accel
+			s.Series, s.Symbols = built[0].Subjects, built[0].Symbols
+			s.Program.Append = strings.Fields(tc.words)
+			s.Console = filepath.Join(t.TempDir(), "console.log")
+			var got []string
+			for _, c := range RunCell(interrupted, s).Checks {
+				title, _, _ := strings.Cut(c.Detail, "\n")
+				switch {
+				case c.Name == "leaks" && strings.Contains(c.Detail, "] splat_init+"):
+					got = append(got, "unreferenced object of splat_init")
+				case isConsole(c.Name):
+					got = append(got, title)
+					ours := func(f results.Frame) bool { return f.File == "fs/io_uring.c" && f.Patch == len(s.Series) }
+					if !slices.ContainsFunc(c.Where, ours) {
+						t.Errorf("places of %q = %+v; want one of the patch in fs/io_uring.c", title, c.Where)
+					}
+				case c.Verdict != event.Pass:
+					got = append(got, c.Name+": "+title)
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("complaints (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

@@ -285,7 +285,7 @@ func (w *watcher) name(text string) {
 	where := ""
 	if rip, ok := strings.CutPrefix(text, "RIP: 0010:"); ok && (!w.traced || w.now.Verdict == event.Hang) {
 		where = function(rip)
-	} else if m := traceLine.FindStringSubmatch(text); m != nil && w.traced && inMessenger(w.now.Title) {
+	} else if m := traceLine.FindStringSubmatch(text); m != nil && w.traced && (inMessenger(w.now.Title) || sleeps.MatchString(w.now.Title)) {
 		where = m[1]
 	}
 	switch {
@@ -312,7 +312,9 @@ var (
 	// traceLine is a function of a stack that was certainly called.
 	traceLine = regexp.MustCompile(`^ ([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+`)
 	// messengers are functions that complain about what their callers did.
-	messengers = regexp.MustCompile(`^(?:_*list_(?:add|del|move|splice)\w*|refcount_warn_saturate|debug_print_object|_*mem(?:cpy|set|move|cmp)\w*|\w*kasan\w*|__asan_\w+|check_memory_region|print_address_description|kfree|kmem_cache_free\w*|slab_\w+|dump_stack|show_stack|__warn|warn_slowpath_\w+|report_bug|handle_bug|exc_\w+|asm_exc_\w+)(?:\.\w+)*$`)
+	messengers = regexp.MustCompile(`^(?:_*list_(?:add|del|move|splice)\w*|refcount_warn_saturate|debug_print_object|_*mem(?:cpy|set|move|cmp)\w*|\w*kasan\w*|__asan_\w+|check_memory_region|print_address_description|kfree|kmem_cache_free\w*|slab_\w+|dump_stack|show_stack|_*might_(?:sleep|fault)|_*copy_(?:to|from)_user|msleep|k[mz]alloc\w*|__kmalloc\w*|kmem_cache_alloc\w*|_*schedule\w*|mutex_lock\w*|down_\w+|wait_for_completion\w*|__warn|warn_slowpath_\w+|report_bug|handle_bug|exc_\w+|asm_exc_\w+)(?:\.\w+)*$`)
+	// sleeps are complaints about a call that may sleep: the caller is at fault.
+	sleeps = regexp.MustCompile(`^BUG: (?:sleeping function|scheduling while atomic)`)
 	// endsIn is the function at the end of a title.
 	endsIn = regexp.MustCompile(` (?:in )?([\w.]+)$`)
 )

@@ -16,7 +16,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files in testdata anew")
 
 // The corpus in testdata/console is what kernels of ours printed that were
-// broken on purpose. Next to each log stands what the watch must find in it.
+// broken on purpose, the debug*.log by testdata/splats.patch. Next to each log stands what the watch must find in it.
 func TestWatchFindsSplats(t *testing.T) {
 	logs, err := filepath.Glob("testdata/console/*.log")
 	if err != nil || len(logs) == 0 {
