@@ -77,6 +77,9 @@ func Programs() []Program {
 		{Name: "race-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 5 * time.Second, Append: race("lock"), Variants: plain},
 		{Name: "race-hotplug-shrink", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("hotplug-shrink"), Variants: plain},
 		{Name: "race-irq-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("irq-lock"), Variants: debug},
+		// What is lost when a processor goes: 20 s of it are kmemleak's, which waits
+		// five seconds and scans all memory twice.
+		{Name: "leaks", Command: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"kmemleak=on", "patchproof.rounds=4"}, Variants: debug},
 		// Writes share one queue and its interrupt, reads have one per CPU.
 		{Name: "accounting", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
 			Append: []string{"nvme.poll_queues=1", "nvme.write_queues=1", "slab_nomerge"}},

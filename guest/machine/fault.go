@@ -17,9 +17,6 @@ import (
 // want them and no other.
 type Faults struct{ dir string }
 
-// debugfs is where it is mounted.
-const debugfs = "/sys/kernel/debug"
-
 // SlabFaults makes allocations from one slab cache fail (failslab). The cache must
 // have been chosen at boot with slub_debug=A,<cache>.
 func SlabFaults(cache string) (*Faults, error) {
@@ -49,12 +46,11 @@ func PageFaults() (*Faults, error) {
 }
 
 func openFaults(kind string) (*Faults, error) {
-	f := &Faults{dir: filepath.Join(debugfs, kind)}
-	if _, err := os.Stat(f.dir); err != nil {
-		if err := unix.Mount("debugfs", debugfs, "debugfs", 0, ""); err != nil && err != unix.EBUSY {
-			return nil, fmt.Errorf("mount debugfs: %w", err)
-		}
+	dir, err := debugFS(kind)
+	if err != nil {
+		return nil, err
 	}
+	f := &Faults{dir: dir}
 	return f, errors.Join(
 		f.set("task-filter", "Y"),
 		// Also allocations that may wait for memory.

@@ -6,7 +6,9 @@
 package machine
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -49,4 +51,16 @@ func Uptime() time.Duration {
 		return 0
 	}
 	return time.Duration(ts.Nano())
+}
+
+// debugFS returns the path of a name in debugfs, which it mounts if nobody has.
+func debugFS(name string) (string, error) {
+	const dir = "/sys/kernel/debug"
+	path := filepath.Join(dir, name)
+	if _, err := os.Stat(path); err != nil {
+		if err := unix.Mount("debugfs", dir, "debugfs", 0, ""); err != nil && err != unix.EBUSY {
+			return "", fmt.Errorf("mount debugfs: %w", err)
+		}
+	}
+	return path, nil
 }

@@ -84,7 +84,27 @@ func (t *T) run(run func(*T)) {
 	if err := recovered(func() error { run(t); return nil }); err != nil {
 		t.check("program", event.Error, err.Error())
 	}
+	t.leaks()
 	t.emit(event.Event{Kind: event.KindEnd, Program: t.program})
+}
+
+// leaks checks that the kernel has lost no memory, where kmemleak was switched
+// on for the program.
+func (t *T) leaks() {
+	if value, _ := machine.BootOption("kmemleak"); value != "on" {
+		return
+	}
+	start := time.Now()
+	report, err := machine.Leaks()
+	t.Metric("leak_scan", time.Since(start).Seconds(), "s", nil)
+	switch {
+	case err != nil:
+		t.Error("leaks", err)
+	case report != "":
+		t.check("leaks", event.Fail, report)
+	default:
+		t.Check("leaks", nil)
+	}
 }
 
 // panicError is a panic of the program: the harness's own trouble.
