@@ -28,6 +28,10 @@ var scenarios = map[string]func() error{
 	"lock":           lock,
 	"hotplug-shrink": hotplugShrink,
 	"irq-lock":       irqLock,
+	"order":          lockOrder,
+
+	"hotplug-completion": func() error { return underCompletions(hotplug) },
+	"shrink-completion":  func() error { return underCompletions(shrink) },
 }
 
 func run(t *report.T) {
@@ -294,6 +298,163 @@ func hotplugShrink() error {
 		if err := errors.Join(err, <-shrunk, machine.SetOnline(victim, true)); err != nil {
 			return fmt.Errorf("round %d: %w", round+1, err)
 		}
+	}
+	return nil
+}
+
+// lockOrder makes a list overflow where the ring's completion_lock is held: a
+// request that fails has the requests linked to it freed under it (io_fail_links).
+// An interrupt takes that lock too, when a timeout fires; free_lock, which reclaim
+// takes inside it, others take with interrupts on. A kernel with lockdep tells from
+// these three, one after the other. One timeout alone overflows no list, so that
+// free_lock itself is never taken in an interrupt here; irqLock does that.
+func lockOrder() error {
+	return machine.OnCPU(0, func() error {
+		return errors.Join(fireOnce(1), fill(1), machine.DropSlab(), failLinks(overflow))
+	})
+}
+
+// failLinks fails a request with n NOPs linked to it.
+func failLinks(n int) error {
+	return uring.With(uint32(1+n), uring.Params{}, func(r *uring.Ring) error {
+		head := r.Next()
+		// No timeout has this number.
+		head.Opcode, head.Flags, head.Addr = uring.OpTimeoutRemove, uring.SQELink, 1
+		for i := range n {
+			sqe := r.Next()
+			sqe.UserData = uint64(1 + i)
+			if i < n-1 {
+				sqe.Flags = uring.SQELink
+			}
+		}
+		if _, err := r.Submit(); err != nil {
+			return fmt.Errorf("submit: %w", err)
+		}
+		if err := r.Wait(uint32(1 + n)); err != nil {
+			return fmt.Errorf("wait: %w", err)
+		}
+		for i := range 1 + n {
+			want := uring.CQE{UserData: uint64(i), Res: -int32(unix.ECANCELED)}
+			if i == 0 {
+				want.Res = -int32(unix.ENOENT)
+			}
+			if cqe, _ := r.Take(); cqe != want {
+				return fmt.Errorf("completion %d of %d: %+v; want %+v", i+1, 1+n, cqe, want)
+			}
+		}
+		return nil
+	})
+}
+
+// hotplug takes a CPU offline and online again.
+func hotplug() error {
+	const victim = 1
+	for round := range hotplugRounds {
+		if err := errors.Join(machine.SetOnline(victim, false), machine.SetOnline(victim, true)); err != nil {
+			return fmt.Errorf("round %d: %w", round+1, err)
+		}
+	}
+	return nil
+}
+
+// shrinks is how often shrink shrinks.
+const shrinks = 40
+
+// shrink shrinks on a CPU of its own.
+func shrink() error {
+	const shrinker = 2
+	return machine.OnCPU(shrinker, func() error {
+		for range shrinks {
+			if err := machine.DropSlab(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// underCompletions runs f while requests of both classes complete in such numbers
+// that their lists overflow, on the CPU that hotplug takes and on one that stays:
+// NOPs in tasks, disk reads in interrupts. Timeouts are left to timers and lock. In
+// the end every request must be on a list of available ones or back in the slab.
+func underCompletions(f func() error) error {
+	disk, err := machine.OpenDisk(machine.NVMe)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(disk)
+	quit := make(chan struct{})
+	cpus := []int{0, 1}
+	loads := make(chan error, len(cpus))
+	for _, cpu := range cpus {
+		go func() { loads <- complete(cpu, int32(disk), quit) }()
+	}
+	err = f()
+	close(quit)
+	for range cpus {
+		err = errors.Join(err, <-loads)
+	}
+	if err != nil {
+		return err
+	}
+	return uring.With(1, uring.Params{}, func(r *uring.Ring) error {
+		// The rings of the load go in a kworker.
+		return machine.Await(time.Now().Add(machine.Patience(limit/3)), func() error { return allAvailable(r) })
+	})
+}
+
+// complete runs requests on the CPU until quit. When the CPU goes offline, the
+// kernel moves the thread, and it goes back as soon as it can.
+func complete(cpu int, disk int32, quit chan struct{}) error {
+	page, err := machine.Buffer(machine.Sector)
+	if err != nil {
+		return err
+	}
+	return machine.OnCPU(0, func() error {
+		return uring.With(overflow, uring.Params{}, func(r *uring.Ring) error {
+			for {
+				select {
+				case <-quit:
+					return nil
+				default:
+				}
+				// An offline CPU is no valid argument.
+				if err := machine.Bind(cpu); err != nil && !errors.Is(err, unix.EINVAL) {
+					return err
+				}
+				if err := r.Run(overflow, uring.SQELink, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0); err != nil {
+					return fmt.Errorf("NOPs: %w", err)
+				}
+				if err := r.Run(overflow, 0, func(sqe *uring.SQE) {
+					sqe.Opcode, sqe.FD, sqe.Addr, sqe.Len = uring.OpRead, disk, uring.Address(page), machine.Sector
+				}, machine.Sector); err != nil {
+					return fmt.Errorf("reads: %w", err)
+				}
+			}
+		})
+	})
+}
+
+// allAvailable shrinks and compares the slab's objects with the requests that are
+// available; nr_free says nothing after a shrink.
+func allAvailable(r *uring.Ring) error {
+	if err := machine.DropSlab(); err != nil {
+		return err
+	}
+	rows, err := alloccache.Read(r.FD)
+	if err != nil && !errors.Is(err, alloccache.ErrAbsent) {
+		return err
+	}
+	want := 1 // for when there is no memory
+	for _, row := range rows {
+		want += row.Avail
+	}
+	got, err := machine.SlabObjects("io_kiocb")
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return fmt.Errorf("the slab has %d requests in use after a shrink; want %d: those available, and the idle ring's own\n%v", got, want, rows)
 	}
 	return nil
 }
