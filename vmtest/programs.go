@@ -74,7 +74,7 @@ func Programs() []Program {
 		{Name: "race-timer", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("timer"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
 		{Name: "race-link", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("link"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
 		// A short deadline, because the RFC spends all of it.
-		{Name: "race-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 5 * time.Second, Append: race("lock"), Variants: plain},
+		{Name: "race-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 8 * time.Second, Append: race("lock"), Variants: plain},
 		{Name: "race-hotplug-shrink", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("hotplug-shrink"), Variants: plain},
 		{Name: "race-hotplug-completion", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: append(race("hotplug-completion"), "slab_nomerge"), Variants: plain},
 		{Name: "race-shrink-completion", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: append(race("shrink-completion"), "slab_nomerge"), Variants: plain},

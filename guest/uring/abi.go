@@ -182,11 +182,18 @@ func Enter(fd int, submit, minComplete, flags uint32) (consumed int, err error) 
 }
 
 // Register is io_uring_register(2). It returns the kernel's count, which only
-// RegisterFilesUpdate uses.
+// RegisterFilesUpdate uses. It tries again after a signal, with which Go's runtime
+// preempts a thread: the kernel waits until nobody uses the ring, by RCU, and any
+// signal ends that (v5.10, __io_uring_register).
 func Register(fd int, op uint32, arg unsafe.Pointer, n uint32) (count int, err error) {
-	r, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(fd), uintptr(op), uintptr(arg), uintptr(n), 0, 0)
-	if errno != 0 {
-		return 0, errno
+	for {
+		r, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(fd), uintptr(op), uintptr(arg), uintptr(n), 0, 0)
+		switch errno {
+		case 0:
+			return int(r), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
 	}
-	return int(r), nil
 }

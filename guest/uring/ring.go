@@ -256,15 +256,8 @@ func (r *Ring) EventFD(op uint32, fd int) error {
 	return err
 }
 
-// register tries again when a signal (the Go runtime's SIGURG) ended the wait
-// for the ring to be idle; the kernel has changed nothing then.
 func (r *Ring) register(op uint32, arg unsafe.Pointer, n uint32) (int, error) {
-	for {
-		count, err := Register(r.FD, op, arg, n)
-		if err != unix.EINTR {
-			return count, err
-		}
-	}
+	return Register(r.FD, op, arg, n)
 }
 
 // Pointer is where b starts. b must not be in Go's heap (machine.Buffer), or
