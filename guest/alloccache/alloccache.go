@@ -11,6 +11,12 @@ import (
 	"strings"
 )
 
+// Feature is the name under which the line-up declares a kernel with the patch.
+const Feature = "alloc-cache"
+
+// Slab is the slab cache that requests come from.
+const Slab = "io_kiocb"
+
 // Max is the number of requests that a list of available requests may hold;
 // one more and the whole list goes to the free list (IO_KIOCB_CACHE_MAX,
 // io_req_cache_free).
@@ -41,6 +47,15 @@ type Row struct {
 
 func (r Row) String() string {
 	return fmt.Sprintf("  cpu%d: irq=%d, nr_free=%d, nr_avail=%d", r.CPU, r.IRQ, r.Free, r.Avail)
+}
+
+// Format prints rows as the section has them.
+func Format(rows []Row) string {
+	var b strings.Builder
+	for _, r := range rows {
+		b.WriteString(r.String() + "\n")
+	}
+	return b.String()
 }
 
 // Read reads the section in the fdinfo of a ring of this process. The caches

@@ -15,6 +15,20 @@ import (
 // ErrLate means that something did not happen in time.
 var ErrLate = errors.New("no answer")
 
+// The ways in which a child's rings go, as it is told by an argument: it closes
+// them and says SaysClosed, ends by itself, or is killed.
+const (
+	ByClose = "close"
+	ByExit  = "exit"
+	ByKill  = "kill"
+)
+
+// What a child says: that its requests are in flight, and that its rings are closed.
+const (
+	SaysReady  = "ready"
+	SaysClosed = "closed"
+)
+
 // Child is the program itself, running as another process: what ends with a
 // process can be tried in it. It talks by lines on its standard output, and
 // should end when its standard input does, at the latest.
@@ -73,12 +87,27 @@ func (c *Child) Hear(want string, deadline time.Time) error {
 	}
 }
 
-// Kill kills the child with SIGKILL.
-func (c *Child) Kill() error { return c.cmd.Process.Kill() }
+// Leave makes the child's rings go in one of the ways and waits until it has done
+// its part; it fails with ErrLate when the deadline has passed.
+func (c *Child) Leave(way string, deadline time.Time) error {
+	if way == ByClose {
+		return c.Hear(SaysClosed, deadline)
+	}
+	if way == ByKill {
+		if err := c.cmd.Process.Kill(); err != nil {
+			return err
+		}
+	}
+	err := c.wait(deadline)
+	if way == ByKill && !errors.Is(err, ErrLate) {
+		return nil // killed, as it should be
+	}
+	return err
+}
 
-// Wait waits for the child to end and returns how it did; it fails with
+// wait waits for the child to end and returns how it did; it fails with
 // ErrLate when the deadline has passed.
-func (c *Child) Wait(deadline time.Time) error {
+func (c *Child) wait(deadline time.Time) error {
 	ended := make(chan error, 1)
 	go func() { ended <- c.cmd.Wait() }()
 	select {

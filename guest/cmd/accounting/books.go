@@ -16,9 +16,6 @@ import (
 	"patchproof/guest/uring"
 )
 
-// feature is the name under which the line-up declares the patch.
-const feature = "alloc-cache"
-
 // limit is when a check counts as a hang.
 const limit = 5 * time.Second
 
@@ -74,10 +71,10 @@ func open(t *report.T) (*books, error) {
 	if b.watch, err = uring.New(1, uring.Params{}); err != nil {
 		return nil, err
 	}
-	if _, err := machine.SlabObjects(slab); err != nil {
+	if _, err := machine.SlabObjects(alloccache.Slab); err != nil {
 		return nil, err
 	}
-	has, known := t.Feature(feature)
+	has, known := t.Feature(alloccache.Feature)
 	_, err = alloccache.Read(b.watch.FD)
 	b.cached = err == nil
 	switch {
@@ -89,9 +86,6 @@ func open(t *report.T) (*books, error) {
 	}
 	return b, nil
 }
-
-// slab is the cache that requests come from (req_cachep).
-const slab = "io_kiocb"
 
 // state is what the kernel says.
 type state struct {
@@ -118,7 +112,7 @@ func (b *books) read() (s state, err error) {
 			return s, err
 		}
 	}
-	s.objects, err = machine.SlabObjects(slab)
+	s.objects, err = machine.SlabObjects(alloccache.Slab)
 	return s, err
 }
 

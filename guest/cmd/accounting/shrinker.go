@@ -37,7 +37,7 @@ func (b *books) shrinker(t *report.T) {
 // check makes a check that only a cache can fail.
 func (b *books) check(t *report.T, name string, f func() error) {
 	if !b.cached {
-		t.Skip(name, feature, "the kernel has no cache")
+		t.Skip(name, alloccache.Feature, "the kernel has no cache")
 		return
 	}
 	t.Check(name, f())

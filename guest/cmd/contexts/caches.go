@@ -32,14 +32,6 @@ func row(rows []alloccache.Row, cpu, irq int) alloccache.Row {
 	return alloccache.Row{CPU: cpu, IRQ: irq}
 }
 
-func show(rows []alloccache.Row) string {
-	var s string
-	for _, r := range rows {
-		s += r.String() + "\n"
-	}
-	return s
-}
-
 // account follows the caches through one check, from a moment at which nothing
 // is in flight.
 type account struct {
@@ -76,7 +68,7 @@ func (a *account) held(cpu int, inFlight peak) {
 		want := row(a.before, cpu, irq)
 		want.Avail = max(0, want.Avail-n)
 		if got := row(now, cpu, irq); err == nil && got != want {
-			a.note(fmt.Errorf("with %d requests of class irq=%d in flight:\n%s\nwant:\n%s\nbefore:\n%s", n, irq, got, want, show(a.before)))
+			a.note(fmt.Errorf("with %d requests of class irq=%d in flight:\n%s\nwant:\n%s\nbefore:\n%s", n, irq, got, want, alloccache.Format(a.before)))
 		}
 	}
 }
@@ -93,7 +85,7 @@ func (a *account) moved(cpu int, more peak) {
 		want := row(a.before, cpu, irq)
 		want.Avail += n
 		if got := row(now, cpu, irq); err == nil && got != want {
-			a.note(fmt.Errorf("with %d requests of class irq=%d freed on CPU %d that were taken elsewhere:\n%s\nwant:\n%s\nbefore:\n%s", n, irq, cpu, got, want, show(a.before)))
+			a.note(fmt.Errorf("with %d requests of class irq=%d freed on CPU %d that were taken elsewhere:\n%s\nwant:\n%s\nbefore:\n%s", n, irq, cpu, got, want, alloccache.Format(a.before)))
 		}
 	}
 }
@@ -118,7 +110,7 @@ func (a *account) close(peaks map[int]peak) error {
 			}
 			if got := alloccache.Total(now, irq); got != want {
 				return fmt.Errorf("the irq=%d caches hold %d requests; want %d, with at most %v in flight (by CPU, then class)\nbefore:\n%safter:\n%s",
-					irq, got, want, peaks, show(a.before), show(now))
+					irq, got, want, peaks, alloccache.Format(a.before), alloccache.Format(now))
 			}
 		}
 		return nil

@@ -183,7 +183,7 @@ func inlineReads(e *env) error {
 		return err
 	}
 	for i, b := range bufs {
-		if err := compare(b, 3*i); err != nil {
+		if err := machine.ComparePattern(b, 3*i); err != nil {
 			return err
 		}
 	}
@@ -274,7 +274,7 @@ func writeRead(e *env, open func(*env) (int, error), flags uint8) error {
 	}
 	var sqes []uring.SQE
 	for i := range n {
-		pattern(out[i], blocks+i)
+		machine.Pattern(out[i], blocks+i)
 		sqes = append(sqes, with(flags, transfer(uring.OpWrite, fd, out[i], blocks+i)), with(flags, transfer(uring.OpRead, fd, in[i], blocks+i)))
 	}
 	e.chain(sqes, slices.Repeat([]int32{block}, 2*n))
@@ -282,7 +282,7 @@ func writeRead(e *env, open func(*env) (int, error), flags uint8) error {
 		return err
 	}
 	for i := range n {
-		if err := compare(in[i], blocks+i); err != nil {
+		if err := machine.ComparePattern(in[i], blocks+i); err != nil {
 			return err
 		}
 	}
@@ -354,7 +354,7 @@ func burst(e *env) error {
 		return err
 	}
 	for i, b := range bufs {
-		if err := compare(b, 2*i); err != nil {
+		if err := machine.ComparePattern(b, 2*i); err != nil {
 			return err
 		}
 	}
@@ -378,7 +378,7 @@ func mixedChain(e *env) error {
 		return err
 	}
 	for i, b := range bufs {
-		if err := compare(b, i); err != nil {
+		if err := machine.ComparePattern(b, i); err != nil {
 			return err
 		}
 	}
@@ -408,7 +408,7 @@ func polledReads(e *env) error {
 		return fmt.Errorf("polled reads raised %d interrupts; want none", n)
 	}
 	for i, b := range bufs {
-		if err := compare(b, i); err != nil {
+		if err := machine.ComparePattern(b, i); err != nil {
 			return err
 		}
 	}
@@ -624,7 +624,7 @@ func linkOrder(e *env) error {
 	if err != nil {
 		return err
 	}
-	pattern(bufs[5], blocks)
+	machine.Pattern(bufs[5], blocks)
 	e.chain([]uring.SQE{
 		nop,
 		transfer(uring.OpRead, fd, bufs[0], 7),
@@ -649,7 +649,7 @@ func linkOrder(e *env) error {
 	if err := inOrder(send([]int{w}), send(theirs), e.finish, e.ordered); err != nil {
 		return err
 	}
-	return errors.Join(compare(bufs[0], 7), compare(bufs[1], 8), compare(bufs[2], blocks), compare(bufs[3][:1], 0), compare(bufs[4], 9))
+	return errors.Join(machine.ComparePattern(bufs[0], 7), machine.ComparePattern(bufs[1], 8), machine.ComparePattern(bufs[2], blocks), machine.ComparePattern(bufs[3][:1], 0), machine.ComparePattern(bufs[4], 9))
 }
 
 // shortRead has a read in the middle of a chain that finds the end of the file,
@@ -677,7 +677,7 @@ func shortRead(e *env, link uint8, rest int32) error {
 	if err := inOrder(e.submit, e.finish, e.ordered); err != nil || rest != 0 {
 		return err
 	}
-	return compare(bufs[1], 1)
+	return machine.ComparePattern(bufs[1], 1)
 }
 
 // failedHead reads to a bad address.
@@ -730,7 +730,7 @@ func fourChains(e *env) error {
 		next[i/length]++
 	}
 	for i, b := range bufs {
-		if err := compare(b, i); err != nil {
+		if err := machine.ComparePattern(b, i); err != nil {
 			return err
 		}
 	}
@@ -783,7 +783,7 @@ func fixedReads(e *env) error {
 		return err
 	}
 	for i, b := range bufs {
-		if err := compare(b, i); err != nil {
+		if err := machine.ComparePattern(b, i); err != nil {
 			return err
 		}
 	}
@@ -882,7 +882,7 @@ func selects(e *env, op uint8) error {
 			return fmt.Errorf("request %d completed with flags %#x after %v; want a buffer of 0 to %d that no other has", 1+i, flags, slices.Sorted(maps.Keys(chosen)), n-1)
 		}
 		chosen[number] = true
-		if err := compare(bufs[number][:i+1], i); err != nil {
+		if err := machine.ComparePattern(bufs[number][:i+1], i); err != nil {
 			return fmt.Errorf("buffer %d: %w", number, err)
 		}
 	}
@@ -919,7 +919,7 @@ func ownRings(e *env) error {
 							return fmt.Errorf("CPU %d, round %d: reads: %w", cpu, round, err)
 						}
 						for i, b := range bufs {
-							if err := compare(b, (round+i)%blocks); err != nil {
+							if err := machine.ComparePattern(b, (round+i)%blocks); err != nil {
 								return fmt.Errorf("CPU %d, round %d: %w", cpu, round, err)
 							}
 						}

@@ -17,9 +17,6 @@ import (
 	"patchproof/guest/uring"
 )
 
-// feature is the name under which the line-up declares the patch.
-const feature = "alloc-cache"
-
 // limit is when a check counts as a hang.
 const limit = 2 * time.Second
 
@@ -113,7 +110,7 @@ type suite struct {
 
 // section checks that the counters are there exactly when they should be.
 func (s *suite) section() bool {
-	has, known := s.Feature(feature)
+	has, known := s.Feature(alloccache.Feature)
 	_, err := s.caches.read()
 	switch {
 	case errors.Is(err, alloccache.ErrAbsent) && !has:
@@ -158,7 +155,7 @@ func (s *suite) context(c context) {
 func (s *suite) accounting(context string, err error) {
 	name := context + "/accounting"
 	if s.caches == nil {
-		s.Skip(name, feature, "the kernel has no AllocCache section")
+		s.Skip(name, alloccache.Feature, "the kernel has no AllocCache section")
 		return
 	}
 	s.Check(name, err)
@@ -181,27 +178,6 @@ const block = 4096
 // read.
 const blocks = 64
 
-// pattern fills b with bytes that tell block n from any other.
-func pattern(b []byte, n int) {
-	x := uint32(n)*2654435761 + 1
-	for i := range b {
-		x = x*1664525 + 1013904223
-		b[i] = byte(x >> 24)
-	}
-}
-
-// compare checks that b is what pattern(b, n) gives.
-func compare(b []byte, n int) error {
-	want := make([]byte, len(b))
-	pattern(want, n)
-	for i := range b {
-		if b[i] != want[i] {
-			return fmt.Errorf("block %d: byte %d of %d is %#02x; want %#02x", n, i, len(b), b[i], want[i])
-		}
-	}
-	return nil
-}
-
 // fillDisk writes the pattern to the blocks that the checks read.
 func fillDisk(disk int) error {
 	b, err := machine.Buffer(blocks * block)
@@ -209,7 +185,7 @@ func fillDisk(disk int) error {
 		return err
 	}
 	for n := range blocks {
-		pattern(b[n*block:][:block], n)
+		machine.Pattern(b[n*block:][:block], n)
 	}
 	if n, err := unix.Pwrite(disk, b, 0); err != nil || n != len(b) {
 		return fmt.Errorf("fill the disk: %d bytes written (error %v)", n, err)

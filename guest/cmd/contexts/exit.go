@@ -23,19 +23,6 @@ const (
 	startLimit = 5 * time.Second
 )
 
-// The ways a ring goes.
-const (
-	byClose = "close"
-	byExit  = "exit"
-	byKill  = "kill"
-)
-
-// What a child says.
-const (
-	saysReady  = "ready"
-	saysClosed = "closed"
-)
-
 // What a child inherits: the end of an empty pipe to read from and a socket on
 // which nothing has been sent. The parent keeps the other ends.
 const (
@@ -47,7 +34,7 @@ const (
 // requests of flyThread are the blocked reads, or over before fly.
 func inFlight(way string) map[int]peak {
 	p := peak{22, 29 + 16}
-	if way == byClose {
+	if way == machine.ByClose {
 		p[1] += 2 + 2 // the blocked reads
 	}
 	return map[int]peak{home: p}
@@ -80,7 +67,7 @@ func fly(f *flight, disk, file int, way string) error {
 	waiting(with(soft, poll(childPipe)), with(soft, nop), with(soft, into(uring.OpRead, file)), nop)
 	waiting(with(hard, poll(childPipe)), with(hard, nop), with(hard, fsync(file)), nop)
 	blocked := 0
-	if way == byClose {
+	if way == machine.ByClose {
 		// Killed or at its exit, v5.10.13 keeps the ring of a process that has
 		// these, with or without the patch: program fixedfile.
 		waiting(with(uring.SQEAsync, into(uring.OpRead, childPipe)), with(uring.SQEAsync, into(uring.OpRead, childPipe)))
@@ -131,7 +118,7 @@ func flyThread(f *flight, way string) error {
 	if err != nil {
 		return err
 	}
-	if way != byClose {
+	if way != machine.ByClose {
 		return many(&env{flight: f}, 2, nop, 0)
 	}
 	for _, b := range bufs {
@@ -152,18 +139,18 @@ func child(way, path string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	fmt.Println(saysReady)
-	if way == byExit {
+	fmt.Println(machine.SaysReady)
+	if way == machine.ByExit {
 		os.Exit(0)
 	}
-	if way == byClose {
+	if way == machine.ByClose {
 		for _, r := range rings {
 			if err := r.Close(); err != nil {
 				fmt.Printf("close: %v\n", err)
 				os.Exit(1)
 			}
 		}
-		fmt.Println(saysClosed)
+		fmt.Println(machine.SaysClosed)
 	}
 	io.Copy(io.Discard, os.Stdin)
 	os.Exit(0)
@@ -211,7 +198,7 @@ func takeOff(way, path string) ([]*uring.Ring, error) {
 
 // exits lets rings go in every way.
 func (s *suite) exits() {
-	for i, way := range []string{byClose, byExit, byKill} {
+	for i, way := range []string{machine.ByClose, machine.ByExit, machine.ByKill} {
 		path, err := machine.AddPartition(i + 2)
 		if err != nil {
 			s.Error("exit-by-"+way+"/in-flight", err)
@@ -235,13 +222,13 @@ func (s *suite) exit(way, path string) {
 	c, err := machine.StartChild("contexts", l.inherited, "child", way, path)
 	if err == nil {
 		defer c.End()
-		err = c.Hear(saysReady, time.Now().Add(machine.Patience(startLimit)))
+		err = c.Hear(machine.SaysReady, time.Now().Add(machine.Patience(startLimit)))
 	}
 	if !s.Check(name+"/in-flight", err) {
 		return
 	}
 	deadline := time.Now().Add(machine.Patience(exitLimit))
-	s.inTime(name+"/exits", leave(c, way, deadline))
+	s.inTime(name+"/exits", c.Leave(way, deadline))
 	// The files go last: before that, the kworker may not even have started.
 	released := machine.Await(deadline, l.released)
 	gone := machine.Await(deadline, func() error {
@@ -262,23 +249,6 @@ func (s *suite) inTime(name string, err error) {
 		return
 	}
 	s.Check(name, err)
-}
-
-// leave makes the child's rings go and waits until it has done its part.
-func leave(c *machine.Child, way string, deadline time.Time) error {
-	if way == byClose {
-		return c.Hear(saysClosed, deadline)
-	}
-	if way == byKill {
-		if err := c.Kill(); err != nil {
-			return err
-		}
-	}
-	err := c.Wait(deadline)
-	if way == byKill && !errors.Is(err, machine.ErrLate) {
-		return nil // killed, as it should be
-	}
-	return err
 }
 
 // loan is what the parent gives to a child, and what it keeps of it.

@@ -46,7 +46,7 @@ func (e *env) file() (fd int, err error) {
 	defer f.Close()
 	b := make([]byte, blocks*block)
 	for n := range blocks {
-		pattern(b[n*block:][:block], n)
+		machine.Pattern(b[n*block:][:block], n)
 	}
 	if _, err := f.Write(b); err != nil {
 		return -1, err
@@ -73,7 +73,7 @@ func send(fds []int) func() error {
 		return machine.OnCPU(away, func() error {
 			for i, fd := range slices.Backward(fds) {
 				b := make([]byte, i+1)
-				pattern(b, i)
+				machine.Pattern(b, i)
 				if n, err := unix.Write(fd, b); err != nil || n != len(b) {
 					return fmt.Errorf("send %d: %d bytes written (error %v)", i, n, err)
 				}
@@ -87,7 +87,7 @@ func send(fds []int) func() error {
 func received(bufs [][]byte) func() error {
 	return func() error {
 		for i, b := range bufs {
-			if err := compare(b[:i+1], i); err != nil {
+			if err := machine.ComparePattern(b[:i+1], i); err != nil {
 				return err
 			}
 		}

@@ -17,9 +17,6 @@ import (
 	"patchproof/guest/uring"
 )
 
-// feature is the name under which the line-up declares the patch.
-const feature = "alloc-cache"
-
 const (
 	// defaultRounds is how often a CPU goes and comes back, when the boot option
 	// roundsOption does not say. In the first half of the rounds the kernel is asked
@@ -154,7 +151,7 @@ func prepare(t *report.T) (*hotplug, error) {
 	if m.watch, err = uring.New(1, uring.Params{}); err != nil {
 		return nil, err
 	}
-	has, known := t.Feature(feature)
+	has, known := t.Feature(alloccache.Feature)
 	_, err = m.rows()
 	m.cached = err == nil
 	switch {
@@ -177,7 +174,7 @@ func (m *hotplug) report(t *report.T) {
 		checkOnline, checkAgain, checkLoadNop, checkLoadNVMe, checkLoadGone} {
 		switch {
 		case !m.cached && slices.Contains(counters, name):
-			t.Skip(name, feature, "the kernel has no AllocCache section")
+			t.Skip(name, alloccache.Feature, "the kernel has no AllocCache section")
 		case m.made[name] == 0:
 			t.Check(name, errors.New("never reached"))
 		default:

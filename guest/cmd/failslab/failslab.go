@@ -18,14 +18,8 @@ import (
 	"patchproof/guest/uring"
 )
 
-// feature is the name under which the line-up declares the patch.
-const feature = "alloc-cache"
-
 // limit is when a check counts as a hang.
 const limit = 2 * time.Second
-
-// requestSlab is the kernel's cache of requests.
-const requestSlab = "io_kiocb"
 
 // cpu is where all requests are submitted.
 const cpu = 0
@@ -54,7 +48,7 @@ func run(t *report.T) {
 	if p.has {
 		t.Within(limit, "cache-first", p.cacheFirst)
 	} else {
-		t.Skip("cache-first", feature, "the kernel has no cache")
+		t.Skip("cache-first", alloccache.Feature, "the kernel has no cache")
 	}
 	t.Within(limit, "quiet", p.quiet)
 	t.Within(limit, "objects", p.balanced)
@@ -75,7 +69,7 @@ type program struct {
 func prepare(t *report.T) (*program, error) {
 	p := &program{}
 	var err error
-	if p.faults, err = machine.SlabFaults(requestSlab); err != nil {
+	if p.faults, err = machine.SlabFaults(alloccache.Slab); err != nil {
 		return nil, err
 	}
 	disk, err := machine.OpenDisk(machine.NVMe)
@@ -96,7 +90,7 @@ func prepare(t *report.T) (*program, error) {
 	p.watch = ring.FD
 	_, err = alloccache.Read(p.watch)
 	p.has = !errors.Is(err, alloccache.ErrAbsent)
-	if has, known := t.Feature(feature); known && has != p.has {
+	if has, known := t.Feature(alloccache.Feature); known && has != p.has {
 		return nil, fmt.Errorf("the cache is there: %v; declared: %v", p.has, has)
 	}
 	return p, machine.NVMePolls()
@@ -338,7 +332,7 @@ func (p *program) untouched() error {
 	}
 	for _, r := range rows {
 		if r.Avail != 0 || r.Free != 0 {
-			return fmt.Errorf("the cache holds requests, but none was allocated but for rings:\n%s", show(rows))
+			return fmt.Errorf("the cache holds requests, but none was allocated but for rings:\n%s", alloccache.Format(rows))
 		}
 	}
 	return p.balanced()
@@ -360,13 +354,13 @@ func (p *program) balanced() error {
 		if err != nil {
 			return err
 		}
-		objects, err := machine.SlabObjects(requestSlab)
+		objects, err := machine.SlabObjects(alloccache.Slab)
 		if err != nil {
 			return err
 		}
 		if want := 1 + alloccache.Total(rows, 0) + alloccache.Total(rows, 1); objects != want {
 			return fmt.Errorf("the slab %s has %d objects in use; want %d: one for the idle ring and those of the cache:\n%s",
-				requestSlab, objects, want, show(rows))
+				alloccache.Slab, objects, want, alloccache.Format(rows))
 		}
 		return nil
 	})
@@ -425,7 +419,7 @@ func (p *program) cacheFirst() error {
 		return err
 	}
 	if !slices.Equal(before, after) {
-		return fmt.Errorf("the counters changed:\n%safter:\n%s", show(before), show(after))
+		return fmt.Errorf("the counters changed:\n%safter:\n%s", alloccache.Format(before), alloccache.Format(after))
 	}
 	return nil
 }
@@ -465,22 +459,8 @@ func (p *program) quiet() error {
 	return nil
 }
 
-func show(rows []alloccache.Row) string {
-	var s string
-	for _, r := range rows {
-		s += r.String() + "\n"
-	}
-	return s
-}
-
 // settle tries until ok has no error: a completion is visible to the program a
-// moment before its request is free.
+// moment before its request is freed.
 func settle(ok func() error) error {
-	patience := machine.Patience(limit / 4)
-	for start := time.Now(); ; time.Sleep(2 * time.Millisecond) {
-		err := ok()
-		if err == nil || time.Since(start) > patience {
-			return err
-		}
-	}
+	return machine.Await(time.Now().Add(machine.Patience(limit/4)), ok)
 }

@@ -18,9 +18,6 @@ import (
 	"patchproof/guest/uring"
 )
 
-// feature is the name under which the line-up declares the patch.
-const feature = "alloc-cache"
-
 // limit is when a check counts as a hang.
 const limit = 4 * time.Second
 
@@ -78,7 +75,7 @@ func run(t *report.T) {
 		if b.has {
 			t.Within(limit, d.name+"/growth", func() error { return b.growth(d) })
 		} else {
-			t.Skip(d.name+"/growth", feature, "the kernel has no cache")
+			t.Skip(d.name+"/growth", alloccache.Feature, "the kernel has no cache")
 		}
 		if err := d.close(); err != nil {
 			t.Error(d.name+"/close", err)
@@ -391,9 +388,6 @@ type books struct {
 	has  bool
 }
 
-// requestSlab is the kernel's cache of requests.
-const requestSlab = "io_kiocb"
-
 func openBooks(t *report.T) (*books, error) {
 	ring, err := uring.New(1, uring.Params{})
 	if err != nil {
@@ -402,7 +396,7 @@ func openBooks(t *report.T) (*books, error) {
 	b := &books{ring: ring.FD}
 	_, err = alloccache.Read(b.ring)
 	b.has = !errors.Is(err, alloccache.ErrAbsent)
-	if has, known := t.Feature(feature); known && has != b.has {
+	if has, known := t.Feature(alloccache.Feature); known && has != b.has {
 		return nil, fmt.Errorf("the cache is there: %v; declared: %v", b.has, has)
 	}
 	return b, nil
@@ -425,14 +419,14 @@ func (b *books) balanced() error {
 		if err != nil {
 			return err
 		}
-		objects, err := machine.SlabObjects(requestSlab)
+		objects, err := machine.SlabObjects(alloccache.Slab)
 		if err != nil {
 			return err
 		}
 		want := 1 + alloccache.Total(rows, 0) + alloccache.Total(rows, 1)
 		if objects != want {
 			return fmt.Errorf("the slab %s has %d objects in use; want %d: one for the idle ring and those of the cache:\n%s",
-				requestSlab, objects, want, show(rows))
+				alloccache.Slab, objects, want, alloccache.Format(rows))
 		}
 		return nil
 	})
@@ -447,7 +441,7 @@ func (b *books) growth(d *disk) error {
 		return err
 	}
 	if before[1].CPU != cpu || before[1].IRQ != 1 {
-		return fmt.Errorf("the second row is not cpu%d irq=1:\n%s", cpu, show(before))
+		return fmt.Errorf("the second row is not cpu%d irq=1:\n%s", cpu, alloccache.Format(before))
 	}
 	n := before[1].Avail + many
 	err = machine.OnCPU(cpu, func() error {
@@ -464,29 +458,15 @@ func (b *books) growth(d *disk) error {
 		for irq, grown := range []int{0, many} {
 			if got, want := alloccache.Total(after, irq), alloccache.Total(before, irq)+grown; got != want {
 				return fmt.Errorf("after a failed chain of %d reads, of which %d were new, the irq=%d caches hold %d requests; want %d; before:\n%safter:\n%s",
-					n, many, irq, got, want, show(before), show(after))
+					n, many, irq, got, want, alloccache.Format(before), alloccache.Format(after))
 			}
 		}
 		return nil
 	})
 }
 
-func show(rows []alloccache.Row) string {
-	var s string
-	for _, r := range rows {
-		s += r.String() + "\n"
-	}
-	return s
-}
-
 // settle tries until ok has no error: a completion is visible to the program a
 // moment before its request is freed.
 func settle(ok func() error) error {
-	patience := machine.Patience(limit / 4)
-	for start := time.Now(); ; time.Sleep(2 * time.Millisecond) {
-		err := ok()
-		if err == nil || time.Since(start) > patience {
-			return err
-		}
-	}
+	return machine.Await(time.Now().Add(machine.Patience(limit/4)), ok)
 }

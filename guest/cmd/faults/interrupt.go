@@ -38,7 +38,7 @@ const (
 func (b *books) interrupts(t *report.T, d *disk) {
 	t.Within(4*limit, "nvme/cancelled-in-interrupt", func() error { return d.cancelInInterrupts(t) })
 	if !b.has {
-		t.Skip("nvme/list-kept", feature, "the kernel has no cache")
+		t.Skip("nvme/list-kept", alloccache.Feature, "the kernel has no cache")
 		return
 	}
 	t.Within(limit, "nvme/list-kept", b.listKept)

@@ -14,9 +14,6 @@ import (
 	"patchproof/guest/uring"
 )
 
-// feature is the name under which the line-up declares the patch.
-const feature = "alloc-cache"
-
 // limit is when a check counts as a hang.
 const limit = 2 * time.Second
 
@@ -37,20 +34,20 @@ func run(t *report.T) {
 	}
 	c := &caches{ring: watch.FD, disk: int32(disk), possible: possible}
 
-	has, known := t.Feature(feature)
+	has, known := t.Feature(alloccache.Feature)
 	rows, err := c.read()
 	switch {
 	case errors.Is(err, alloccache.ErrAbsent) && !has:
 		t.Check("section", nil)
 		for _, check := range c.checks() {
-			t.Skip(check.name, feature, "the kernel has no AllocCache section")
+			t.Skip(check.name, alloccache.Feature, "the kernel has no AllocCache section")
 		}
 		return
 	case err != nil:
 		t.Check("section", err)
 		return
 	case known && !has:
-		t.Check("section", fmt.Errorf("the kernel is declared to be without the patch, but prints\n%s", show(rows)))
+		t.Check("section", fmt.Errorf("the kernel is declared to be without the patch, but prints\n%s", alloccache.Format(rows)))
 		return
 	}
 	t.Check("section", nil)
@@ -104,14 +101,6 @@ func (c *caches) read() ([]alloccache.Row, error) {
 	return rows, err
 }
 
-func show(rows []alloccache.Row) string {
-	var s string
-	for _, r := range rows {
-		s += r.String() + "\n"
-	}
-	return s
-}
-
 // rows checks that there are two rows per possible CPU, in order.
 func (c *caches) rows() error {
 	got, err := c.read()
@@ -122,12 +111,12 @@ func (c *caches) rows() error {
 		for irq := range alloccache.Classes {
 			at := i*alloccache.Classes + irq
 			if at >= len(got) || got[at].CPU != cpu || got[at].IRQ != irq {
-				return fmt.Errorf("row %d should be cpu%d irq=%d; the section is\n%s", at+1, cpu, irq, show(got))
+				return fmt.Errorf("row %d should be cpu%d irq=%d; the section is\n%s", at+1, cpu, irq, alloccache.Format(got))
 			}
 		}
 	}
 	if want := len(c.possible) * alloccache.Classes; len(got) != want {
-		return fmt.Errorf("%d rows; want %d\n%s", len(got), want, show(got))
+		return fmt.Errorf("%d rows; want %d\n%s", len(got), want, alloccache.Format(got))
 	}
 	return nil
 }
@@ -139,17 +128,17 @@ func (c *caches) index(rows []alloccache.Row, cpu, irq int) (int, error) {
 			return i, nil
 		}
 	}
-	return 0, fmt.Errorf("no row for cpu%d irq=%d in\n%s", cpu, irq, show(rows))
+	return 0, fmt.Errorf("no row for cpu%d irq=%d in\n%s", cpu, irq, alloccache.Format(rows))
 }
 
 // othersKept checks that only the row at index may differ; index -1 allows none.
 func othersKept(before, after []alloccache.Row, index int) error {
 	if len(before) != len(after) {
-		return fmt.Errorf("the number of rows changed:\n%safter:\n%s", show(before), show(after))
+		return fmt.Errorf("the number of rows changed:\n%safter:\n%s", alloccache.Format(before), alloccache.Format(after))
 	}
 	for i := range before {
 		if i != index && before[i] != after[i] {
-			return fmt.Errorf("row %d moved on its own:\n%safter:\n%s", i+1, show(before), show(after))
+			return fmt.Errorf("row %d moved on its own:\n%safter:\n%s", i+1, alloccache.Format(before), alloccache.Format(after))
 		}
 	}
 	return nil
@@ -272,12 +261,12 @@ func (c *caches) nvmeReads(cpu int, n uint32) error {
 	return c.settle(func(after []alloccache.Row) error {
 		for j := range after {
 			if after[j].IRQ == 0 && after[j] != before[j] {
-				return fmt.Errorf("an irq=0 row moved:\n%safter:\n%s", show(before), show(after))
+				return fmt.Errorf("an irq=0 row moved:\n%safter:\n%s", alloccache.Format(before), alloccache.Format(after))
 			}
 		}
 		if got := alloccache.Total(after, 1); got != want {
 			return fmt.Errorf("after %d reads in flight at once on CPU %d the irq=1 caches hold %d requests; want %d; before:\n%safter:\n%s",
-				n, cpu, got, want, show(before), show(after))
+				n, cpu, got, want, alloccache.Format(before), alloccache.Format(after))
 		}
 		return nil
 	})
@@ -306,7 +295,7 @@ func (c *caches) shrinkCounts() error {
 		return err
 	}
 	if free := before[0].Free; free == 0 {
-		return fmt.Errorf("nothing is on a free list, so nothing can be shrunk:\n%s", show(before))
+		return fmt.Errorf("nothing is on a free list, so nothing can be shrunk:\n%s", alloccache.Format(before))
 	}
 	if err := machine.DropSlab(); err != nil {
 		return err
@@ -318,7 +307,7 @@ func (c *caches) shrinkCounts() error {
 	for i, r := range after {
 		if r.Free != 0 || r.Avail != before[i].Avail {
 			return fmt.Errorf("%s after the shrinkers ran; want nr_free=0 and nr_avail as before\nbefore:\n%safter:\n%s",
-				strings.TrimSpace(r.String()), show(before), show(after))
+				strings.TrimSpace(r.String()), alloccache.Format(before), alloccache.Format(after))
 		}
 	}
 	return nil

@@ -19,19 +19,6 @@ import (
 // exitLimit is how long a ring may take to go.
 const exitLimit = time.Second
 
-// The ways a ring goes, each with requests in flight.
-const (
-	byClose = "close"
-	byExit  = "exit"
-	byKill  = "kill"
-)
-
-// What a child says.
-const (
-	saysReady  = "ready"
-	saysClosed = "closed"
-)
-
 // child is the process whose ring is to go; it does not return. It ends when
 // its standard input does, at the latest.
 func child(kindName, way, path string) {
@@ -50,16 +37,16 @@ func child(kindName, way, path string) {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	fmt.Println(saysReady)
-	if way == byExit {
+	fmt.Println(machine.SaysReady)
+	if way == machine.ByExit {
 		os.Exit(0)
 	}
-	if way == byClose {
+	if way == machine.ByClose {
 		if err := r.Close(); err != nil {
 			fmt.Printf("close: %v\n", err)
 			os.Exit(1)
 		}
-		fmt.Println(saysClosed)
+		fmt.Println(machine.SaysClosed)
 	}
 	io.Copy(io.Discard, os.Stdin)
 	os.Exit(0)
@@ -93,7 +80,7 @@ func (s *suite) depart(k kind, way string) *departure {
 		return nil
 	}
 	d.deadline = time.Now().Add(machine.Patience(exitLimit))
-	if err := d.p.leave(way, d.deadline); errors.Is(err, machine.ErrLate) {
+	if err := d.p.Leave(way, d.deadline); errors.Is(err, machine.ErrLate) {
 		s.Hang(d.name+"exits", fmt.Sprintf("after %v: %v\n%s", machine.Patience(exitLimit), err, machine.StuckTasks()))
 	} else {
 		s.Check(d.name+"exits", err)
@@ -160,28 +147,11 @@ func start(k kind, way string) (*process, error) {
 		return nil, err
 	}
 	p := &process{c, loan}
-	if err := p.Hear(saysReady, time.Now().Add(machine.Patience(exitLimit))); err != nil {
+	if err := p.Hear(machine.SaysReady, time.Now().Add(machine.Patience(exitLimit))); err != nil {
 		p.end()
 		return nil, fmt.Errorf("the child could not put requests in flight: %w", err)
 	}
 	return p, nil
-}
-
-// leave makes the ring go and waits until the child has done its part.
-func (p *process) leave(way string, deadline time.Time) error {
-	if way == byClose {
-		return p.Hear(saysClosed, deadline)
-	}
-	if way == byKill {
-		if err := p.Kill(); err != nil {
-			return err
-		}
-	}
-	err := p.Wait(deadline)
-	if way == byKill && !errors.Is(err, machine.ErrLate) {
-		return nil // killed, as it should be
-	}
-	return err
 }
 
 // end gives back what the child had.

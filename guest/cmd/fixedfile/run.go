@@ -20,7 +20,7 @@ const limit = 2 * time.Second
 func run(t *report.T) {
 	s := &suite{T: t}
 	// Judged last, so that nothing waits for it if it is as late as may be.
-	blocked := s.depart(blockedPipe, byKill)
+	blocked := s.depart(blockedPipe, machine.ByKill)
 	for _, k := range kinds {
 		if k.polled {
 			if err := machine.NVMePolls(); err != nil {
@@ -31,11 +31,11 @@ func run(t *report.T) {
 		t.Within(limit, k.name+"/register", func() error { return withFiles(k, register) })
 		t.Within(limit, k.name+"/read-write", func() error { return withFiles(k, readWrite) })
 		s.gone(k.name+"/", time.Now().Add(machine.Patience(exitLimit))) // the rings of these two
-		for _, way := range []string{byClose, byExit, byKill} {
+		for _, way := range []string{machine.ByClose, machine.ByExit, machine.ByKill} {
 			s.judge(s.depart(k, way))
 		}
 	}
-	s.judge(s.depart(blockedPipe, byClose))
+	s.judge(s.depart(blockedPipe, machine.ByClose))
 	s.judge(blocked)
 }
 
@@ -184,26 +184,6 @@ func readWrite(r *uring.Ring, k kind, fs files) error {
 	return nil
 }
 
-// pattern fills b with bytes that tell request n's data from any other's.
-func pattern(b []byte, n int) {
-	x := uint32(n)*2654435761 + 1
-	for i := range b {
-		x = x*1664525 + 1013904223
-		b[i] = byte(x >> 24)
-	}
-}
-
-func compare(got []byte, n int) error {
-	want := make([]byte, len(got))
-	pattern(want, n)
-	for i := range got {
-		if got[i] != want[i] {
-			return fmt.Errorf("request %d: byte %d of %d is %#02x; want %#02x", n, i, len(got), got[i], want[i])
-		}
-	}
-	return nil
-}
-
 func exchangeStream(r *uring.Ring) error {
 	for n, size := range sizes {
 		// Streams need no alignment; odd lengths are as good.
@@ -215,14 +195,14 @@ func exchangeStream(r *uring.Ring) error {
 		if err != nil {
 			return err
 		}
-		pattern(out, n)
+		machine.Pattern(out, n)
 		if err := one(r, uring.OpWrite, 1, out, 0, int32(len(out))); err != nil {
 			return fmt.Errorf("write %d: %w", n, err)
 		}
 		if err := one(r, uring.OpRead, 0, in, 0, int32(len(in))); err != nil {
 			return fmt.Errorf("read %d: %w", n, err)
 		}
-		if err := compare(in, n); err != nil {
+		if err := machine.ComparePattern(in, n); err != nil {
 			return err
 		}
 	}
@@ -243,7 +223,7 @@ func exchangeAll(r *uring.Ring) error {
 		if err != nil {
 			return err
 		}
-		pattern(buf, n)
+		machine.Pattern(buf, n)
 		extents = append(extents, extent{off, buf})
 		off += uint64(len(buf))
 	}
@@ -285,7 +265,7 @@ func exchangeAll(r *uring.Ring) error {
 		return fmt.Errorf("read: %w", err)
 	}
 	for n, e := range extents {
-		if err := compare(e.buf, n); err != nil {
+		if err := machine.ComparePattern(e.buf, n); err != nil {
 			return err
 		}
 	}

@@ -95,7 +95,7 @@ func nothingLost(r *uring.Ring) error {
 		return err
 	}
 	held := alloccache.Total(rows, 0) + alloccache.Total(rows, 1)
-	before, err := machine.SlabObjects("io_kiocb")
+	before, err := machine.SlabObjects(alloccache.Slab)
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func nothingLost(r *uring.Ring) error {
 	if err := r.Run(uint32(available), uring.SQELink, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0); err != nil {
 		return err
 	}
-	after, err := machine.SlabObjects("io_kiocb")
+	after, err := machine.SlabObjects(alloccache.Slab)
 	if err != nil {
 		return err
 	}
@@ -449,7 +449,7 @@ func allAvailable(r *uring.Ring) error {
 	for _, row := range rows {
 		want += row.Avail
 	}
-	got, err := machine.SlabObjects("io_kiocb")
+	got, err := machine.SlabObjects(alloccache.Slab)
 	if err != nil {
 		return err
 	}
