@@ -64,7 +64,7 @@ func Programs() []Program {
 	return []Program{
 		// Single-stepped ones take half a minute each on processors that are not shared.
 		{Name: "cpuoffline-singlestep", Command: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
-			Append: []string{"patchproof.rounds=4"}, Mode: Singlestep, Variants: plain},
+			Append: []string{"patchproof.rounds=4", "slab_nomerge"}, Mode: Singlestep, Variants: plain},
 		{Name: "contexts-singlestep", Command: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
 			Append: polled, Mode: Singlestep, Variants: plain},
 		{Name: "faults-interrupt-singlestep", Command: "faults", CPUs: 1, MemoryMiB: 512, Deadline: 60 * time.Second,
@@ -82,7 +82,7 @@ func Programs() []Program {
 		{Name: "race-irq-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("irq-lock"), Variants: debug},
 		// What is lost when a processor goes: 20 s of it are kmemleak's, which waits
 		// five seconds and scans all memory twice.
-		{Name: "leaks", Command: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"kmemleak=on", "patchproof.rounds=4"}, Variants: debug},
+		{Name: "leaks", Command: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"kmemleak=on", "patchproof.rounds=4", "slab_nomerge"}, Variants: debug},
 		// Writes share one queue and its interrupt, reads have one per CPU.
 		{Name: "accounting", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
 			Append: []string{"nvme.poll_queues=1", "nvme.write_queues=1", "slab_nomerge"}},
@@ -101,7 +101,7 @@ func Programs() []Program {
 				"nvme_core.max_retries=0",
 				"slab_nomerge",
 			}},
-		{Name: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}},
+		{Name: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"slab_nomerge"}},
 		{Name: "fixedfile", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: polled},
 		{Name: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: polled},
 		// Nothing is measured on a debug kernel.

@@ -116,16 +116,24 @@ func StuckTasks() string {
 	return b.String()
 }
 
-// Sleeps counts how often the kernel's thread of that name has gone to sleep.
-func Sleeps(name string) (int, error) {
+// Sleeps counts how often the kernel's thread of that name has gone to sleep, and
+// says whether it sleeps now. One that was woken does not, also while it waits for
+// a processor.
+func Sleeps(name string) (times int, asleep bool, err error) {
 	comms, err := filepath.Glob("/proc/[0-9]*/comm")
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	for _, path := range comms {
 		if comm, err := os.ReadFile(path); err == nil && string(comm) == name+"\n" {
-			return numberIn(filepath.Join(filepath.Dir(path), "status"), "voluntary_ctxt_switches:")
+			status := filepath.Join(filepath.Dir(path), "status")
+			b, err := os.ReadFile(status)
+			if err != nil {
+				return 0, false, err
+			}
+			times, err := numberIn(status, "voluntary_ctxt_switches:")
+			return times, strings.Contains(string(b), "\nState:\tS"), err
 		}
 	}
-	return 0, fmt.Errorf("no task is called %s", name)
+	return 0, false, fmt.Errorf("no task is called %s", name)
 }

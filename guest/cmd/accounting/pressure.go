@@ -32,7 +32,7 @@ func hog() error {
 	if err != nil {
 		return err
 	}
-	before, err := machine.Sleeps(reclaimer)
+	before, _, err := machine.Sleeps(reclaimer)
 	if err != nil {
 		return err
 	}
@@ -49,9 +49,17 @@ func hog() error {
 			return err
 		}
 		taken, free = append(taken, mem), free-size
-		// It may have been woken just now.
-		time.Sleep(time.Millisecond)
-		if now, err := machine.Sleeps(reclaimer); err != nil || now > before {
+		// It may have been woken just now, and may be slow to run: taking more
+		// meanwhile would end with the kernel killing this program.
+		var now int
+		err = machine.Await(time.Now().Add(machine.Patience(limit/2)), func() error {
+			var asleep bool
+			if now, asleep, err = machine.Sleeps(reclaimer); err == nil && !asleep {
+				err = fmt.Errorf("%s was woken and does not come to rest", reclaimer)
+			}
+			return err
+		})
+		if err != nil || now > before {
 			return err
 		}
 	}

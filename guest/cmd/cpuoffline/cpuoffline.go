@@ -57,6 +57,7 @@ const (
 	checkLoadNop  = "load-nop"          // NOPs on another CPU all the while
 	checkLoadNVMe = "load-nvme"         // disk reads on another CPU all the while
 	checkLoadGone = "load-leaving"      // both on the CPU itself, moving on when it goes
+	checkObjects  = "objects"           // in the end every request of the slab is in a cache or a ring's own
 	checkSection  = "section"           // the AllocCache section is there exactly when it should
 	stageSetup    = "starting up"       // no check of its own
 	stageStop     = "stopping the load" // no check of its own
@@ -171,7 +172,7 @@ func (m *hotplug) report(t *report.T) {
 	defer m.mu.Unlock()
 	counters := []string{checkRows, checkOthers, checkFreed, checkShrink}
 	for _, name := range []string{checkFill, checkLeave, checkOffline, checkRows, checkOthers, checkUnder, checkAfter, checkFreed, checkShrink,
-		checkOnline, checkAgain, checkLoadNop, checkLoadNVMe, checkLoadGone} {
+		checkOnline, checkAgain, checkLoadNop, checkLoadNVMe, checkLoadGone, checkObjects} {
 		switch {
 		case !m.cached && slices.Contains(counters, name):
 			t.Skip(name, alloccache.Feature, "the kernel has no AllocCache section")
@@ -225,6 +226,29 @@ func (m *hotplug) allRounds() {
 			m.victims = slices.DeleteFunc(m.victims, func(v int) bool { return v == cpu })
 		}
 	}
+	m.at(m.rounds, checkObjects)
+	// Rings are torn down after they were closed.
+	m.note(checkObjects, machine.Await(time.Now().Add(machine.Patience(limit/8)), m.accounted))
+}
+
+// accounted checks that no request was lost with a CPU's caches: with nothing in
+// flight the slab has those that the caches count and the idle ring's.
+func (m *hotplug) accounted() error {
+	var rows []alloccache.Row
+	var err error
+	if m.cached {
+		if rows, err = m.rows(); err != nil {
+			return err
+		}
+	}
+	objects, err := machine.SlabObjects(alloccache.Slab)
+	if err != nil {
+		return err
+	}
+	if want := 1 + alloccache.Total(rows, 0) + alloccache.Total(rows, 1); objects != want {
+		return fmt.Errorf("the slab %s has %d objects in use; want %d: one for the idle ring and those of the cache:\n%s", alloccache.Slab, objects, want, alloccache.Format(rows))
+	}
+	return nil
 }
 
 // oneRound returns whether the CPU is online again at its end.
@@ -280,8 +304,15 @@ func (m *hotplug) oneRound(round, cpu int) bool {
 	return true
 }
 
-// rows reads the AllocCache section.
-func (m *hotplug) rows() ([]alloccache.Row, error) { return alloccache.Read(m.watch.FD) }
+// rows reads the AllocCache section, which has all CPUs, also those that are
+// offline.
+func (m *hotplug) rows() ([]alloccache.Row, error) {
+	rows, err := alloccache.Read(m.watch.FD)
+	if want := alloccache.Classes * len(m.all); err == nil && len(rows) != want {
+		err = fmt.Errorf("the AllocCache section has %d rows; want %d, also for CPUs that are offline:\n%s", len(rows), want, alloccache.Format(rows))
+	}
+	return rows, err
+}
 
 // row reads the row of a CPU and a class.
 func (m *hotplug) row(cpu, irq int) (alloccache.Row, error) {
