@@ -359,7 +359,7 @@ func (j *job) do(ctx context.Context) (key string, err error) {
 	if err != nil {
 		return "", err
 	}
-	out := j.tree.build(j.variant.Name)
+	out := j.tree.build(j.variant)
 	marker := filepath.Join(out, buildingFile)
 	if exists(marker) {
 		if err := os.RemoveAll(out); err != nil {

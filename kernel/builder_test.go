@@ -142,7 +142,7 @@ func TestFolderOfAKilledBuildIsNotTrusted(t *testing.T) {
 	dir := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	spec := localSpec(dir, "base")
-	out := tree{dir: b.treeDir(spec)}.build("plain")
+	out := tree{dir: b.treeDir(spec)}.build(Variant{Name: "plain"})
 	// A half written object, newer than its source.
 	writeFile(t, filepath.Join(out, "main.o"), "half")
 	writeFile(t, filepath.Join(out, buildingFile), "")

@@ -23,8 +23,17 @@ type tree struct {
 	base string
 }
 
-func (t tree) src() string                 { return filepath.Join(t.dir, "src") }
-func (t tree) build(variant string) string { return filepath.Join(t.dir, "build-"+variant) }
+func (t tree) src() string { return filepath.Join(t.dir, "src") }
+
+// build is the build folder (O=). A variant with options of its own has one for
+// itself, so that the next kernel of the plain one compiles only what changed.
+func (t tree) build(v Variant) string {
+	name := "build-" + v.Name
+	if len(v.Over) > 0 {
+		name += "-with-options"
+	}
+	return filepath.Join(t.dir, name)
+}
 
 // ApplyError is a patch that does not apply. The tree is left without it.
 type ApplyError struct {
