@@ -83,6 +83,7 @@ unit: ## unit tests with the race detector
 .PHONY: suite
 suite: ## the tests that build and boot kernels
 	$(GO) test -count=1 -p 1 -timeout 60m -v ./kernel ./cmd/patchproof ./vmtest
+	VARIANT=debug $(GO) test -count=1 -timeout 60m -v ./vmtest -run "TestSuite|TestDebugKernelComplains"
 
 .PHONY: clean
 clean: ## remove bin/ and results/out/
