@@ -134,7 +134,7 @@ func (b *books) reclaim(t *report.T, cpu int) error {
 			}
 			held = append(held, c)
 		}
-		if err := b.snapshot(t, "reclaim", 0); err != nil {
+		if err := b.snapshot(t, "reclaim", 0, "all in flight"); err != nil {
 			return err
 		}
 		for i, c := range held {
@@ -145,7 +145,7 @@ func (b *books) reclaim(t *report.T, cpu int) error {
 			if err := b.agree(fmt.Sprintf("after %d of %d requests were freed", (i+1)*length, many)); err != nil {
 				return err
 			}
-			if err := b.snapshot(t, "reclaim", i+1); err != nil {
+			if err := b.snapshot(t, "reclaim", i+1, fmt.Sprintf("%d freed", (i+1)*length)); err != nil {
 				return err
 			}
 		}
@@ -154,16 +154,12 @@ func (b *books) reclaim(t *report.T, cpu int) error {
 }
 
 // snapshot reports every counter; the steps of what happens count from 0.
-func (b *books) snapshot(t *report.T, what string, step int) error {
+func (b *books) snapshot(t *report.T, what string, step int, at string) error {
 	s, err := b.read()
 	if err != nil {
 		return err
 	}
-	for _, r := range s.rows {
-		labels := map[string]string{"cpu": fmt.Sprint(r.CPU), "irq": fmt.Sprint(r.IRQ), "during": what, "step": fmt.Sprint(step)}
-		t.Metric("nr_avail", float64(r.Avail), "requests", labels)
-		t.Metric("nr_free", float64(r.Free), "requests", labels)
-	}
+	t.Caches(what, step, at, s.rows)
 	t.Metric("slab", float64(s.objects), "objects", map[string]string{"during": what, "step": fmt.Sprint(step)})
 	return nil
 }
@@ -216,13 +212,13 @@ func (b *books) shrink(t *report.T, what string, s *shrinking, act func() error)
 		if s.before, err = b.read(); err != nil {
 			return err
 		}
-		if err := errors.Join(b.snapshot(t, what, 0), act()); err != nil {
+		if err := errors.Join(b.snapshot(t, what, 0, "before"), act()); err != nil {
 			return err
 		}
 		if s.after, err = b.settled(); err != nil {
 			return err
 		}
-		return errors.Join(b.snapshot(t, what, 1), c.release())
+		return errors.Join(b.snapshot(t, what, 1, "after"), c.release())
 	})
 }
 

@@ -95,6 +95,7 @@ type hotplug struct {
 	page    []byte // where disk reads go; what they read does not matter
 	cached  bool   // the kernel has the patch
 	rounds  int    // how many there are
+	t       *report.T
 
 	sectionError error
 
@@ -125,7 +126,7 @@ func rounds() (int, error) {
 }
 
 func prepare(t *report.T) (*hotplug, error) {
-	m := &hotplug{stage: stageSetup, since: machine.Uptime(), spent: map[string]time.Duration{}, made: map[string]int{}, errors: map[string][]error{}}
+	m := &hotplug{t: t, stage: stageSetup, since: machine.Uptime(), spent: map[string]time.Duration{}, made: map[string]int{}, errors: map[string][]error{}}
 	var err error
 	if m.rounds, err = rounds(); err != nil {
 		return nil, err
@@ -260,12 +261,19 @@ func (m *hotplug) oneRound(round, cpu int) bool {
 		nops = fewNops
 	}
 	m.at(round, checkFill)
+	step := 0
+	show := func(at string) {
+		m.show(round, cpu, step, at)
+		step++
+	}
+	show("before")
 	stop := m.startLoad(others)
 	defer func() {
 		m.at(round, stageStop)
 		stop()
 	}()
 	m.note(checkFill, m.fill(cpu, nops, nil))
+	show("filled")
 
 	m.at(round, checkLeave)
 	l, err := m.leave(cpu)
@@ -283,6 +291,7 @@ func (m *hotplug) oneRound(round, cpu int) bool {
 		stopLeaving()
 		return true
 	}
+	show("offline")
 	if m.cached {
 		m.at(round, checkRows)
 		m.note(checkRows, m.stayZero(cpu))
@@ -294,14 +303,29 @@ func (m *hotplug) oneRound(round, cpu int) bool {
 	m.completeElsewhere(l, others[0], shrinking)
 	m.load.Unlock()
 	stopLeaving()
+	show("completed elsewhere")
 	m.at(round, checkOnline)
 	if !m.note(checkOnline, m.unmoved(others, paused, func() error { return machine.SetOnline(cpu, true) })) {
 		return false
 	}
+	show("online")
 	m.at(round, checkAgain)
 	fresh := alloccache.Row{CPU: cpu}
 	m.note(checkAgain, m.fill(cpu, nops, &fresh))
+	show("filled again")
 	return true
+}
+
+// show reports the counters of the first round, in which the kernel is asked to
+// shrink all the while, and of the last.
+func (m *hotplug) show(round, cpu, step int, at string) {
+	if !m.cached || round != 1 && round != m.rounds {
+		return
+	}
+	// That they can be read is what the checks are for.
+	if rows, err := m.rows(); err == nil {
+		m.t.Caches(fmt.Sprintf("CPU %d going and coming back, round %d", cpu, round), step, at, rows)
+	}
 }
 
 // rows reads the AllocCache section, which has all CPUs, also those that are
