@@ -13,6 +13,7 @@
 package results
 
 import (
+	"fmt"
 	"time"
 
 	"patchproof/guest/event"
@@ -115,6 +116,8 @@ type Cell struct {
 	Expected bool `json:"expected"`
 	// Reason is the verdict's reason in one line, where no check gives it.
 	Reason string `json:"reason,omitempty"`
+	// StartS is when QEMU started, in seconds since the run began (Started).
+	StartS float64 `json:"start_s"`
 	// WallS is the life of QEMU, BootS the time from its start to the
 	// program's first event, both in seconds of the host.
 	WallS   float64        `json:"wall_s"`
@@ -153,6 +156,26 @@ type Frame struct {
 	// Patch is the number, from 1, of the patch in the kernel's series that added
 	// the line or, without a line, changed the function last; 0 means none.
 	Patch int `json:"patch,omitempty"`
+}
+
+// Place says where the frame is and, where the kernel's series has something to do
+// with it, of which of its patches; series holds their subjects.
+func (f Frame) Place(series []string) string {
+	text := f.File
+	if f.Line > 0 {
+		text = fmt.Sprintf("%s:%d", f.File, f.Line)
+	}
+	if f.Patch > 0 && f.Patch <= len(series) {
+		how := "patch"
+		if f.Line == 0 {
+			how = "changed by patch"
+		}
+		text += fmt.Sprintf(" [%s %d/%d %s]", how, f.Patch, len(series), series[f.Patch-1])
+	}
+	if f.Inlined {
+		return f.Function + " " + text + ", inlined into"
+	}
+	return f.Function + " " + text
 }
 
 // failedAsKnown says whether the check is a known issue that showed itself.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -287,7 +288,7 @@ func (p *Plan) Begin(ctx context.Context) error {
 	if len(p.ready) == 0 {
 		return p.madeErr
 	}
-	p.record.Accel = results.Accel(p.accel)
+	p.record.Accel, p.record.Started = results.Accel(p.accel), time.Now()
 	if p.writer, err = results.Create(filepath.Join(root, "results", "out"), p.record); err != nil {
 		return err
 	}
@@ -356,7 +357,9 @@ func (p *Plan) run(ctx context.Context, t *turn, b *kernel.Built) {
 	if s.Program.Counted {
 		s.Counter, s.Counts = p.counter, strings.TrimSuffix(s.Console, ".log")+".counts"
 	}
+	start := time.Since(p.record.Started)
 	t.cell = RunCell(ctx, s)
+	t.cell.StartS = start.Seconds()
 	t.cell.Console = log
 	if s.Counts != "" && t.cell.Verdict == event.Pass {
 		if err := addCounts(&t.cell, s.Counts); err != nil {

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"patchproof/kernel"
 	"patchproof/results"
 )
 
@@ -69,27 +68,8 @@ func (s CellSpec) symbolise(ctx context.Context, splat string) ([]results.Frame,
 		}
 		fmt.Fprintf(&text, "\n%s", m[0])
 		for _, f := range frames {
-			fmt.Fprintf(&text, "\n    %s", s.describe(f))
+			fmt.Fprintf(&text, "\n    %s", results.Frame(f).Place(s.Series))
 		}
 	}
 	return where, text.String(), nil
-}
-
-// describe says where a frame is, and of which patch.
-func (s CellSpec) describe(f kernel.Frame) string {
-	text := f.File
-	if f.Line > 0 {
-		text = fmt.Sprintf("%s:%d", f.File, f.Line)
-	}
-	if f.Patch > 0 && f.Patch <= len(s.Series) {
-		how := "patch"
-		if f.Line == 0 {
-			how = "changed by patch"
-		}
-		text += fmt.Sprintf(" [%s %d/%d %s]", how, f.Patch, len(s.Series), s.Series[f.Patch-1])
-	}
-	if f.Inlined {
-		return f.Function + " " + text + ", inlined into"
-	}
-	return f.Function + " " + text
 }
