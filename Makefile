@@ -26,6 +26,10 @@ build: command ## build the selected kernels
 shell: command ## boot the last selected kernel with a shell
 	@$(PATCHPROOF) shell
 
+.PHONY: report
+report: command ## write report.html of the newest run (RUN: another one) and print its path
+	@$(PATCHPROOF) results report $(RUN)
+
 .PHONY: command
 command:
 	@$(BUILD)
@@ -81,8 +85,8 @@ unit: ## unit tests with the race detector
 	$(GO) test -race -short ./...
 
 .PHONY: suite
-suite: ## the tests that build and boot kernels
-	$(GO) test -count=1 -p 1 -timeout 60m -v ./kernel ./cmd/patchproof ./vmtest
+suite: ## the tests that build and boot kernels, and those with a browser
+	$(GO) test -count=1 -p 1 -timeout 60m -v ./kernel ./cmd/patchproof ./results/html ./vmtest
 	VARIANT=debug $(GO) test -count=1 -timeout 60m -v ./vmtest -run "TestSuite|TestDebugKernelComplains"
 
 .PHONY: clean

@@ -16,6 +16,8 @@ type Tool struct {
 	Why string
 	// Optional tools only make things faster.
 	Optional bool
+	// Test tools are for the tests of patchproof itself.
+	Test bool
 }
 
 // tools is the one table of what the host must have besides Go.
@@ -31,6 +33,7 @@ var tools = []Tool{
 	{Name: "bc", Package: "bc", Why: "computes kernel/time's constants"},
 	{Name: "gelf.h", Package: "libelf-dev", Why: "objtool, for exact stack traces"},
 	{Name: "qemu-system-x86_64", Package: "qemu-system-x86", Why: "boots the kernels"},
+	{Name: "chromium", Package: "chromium", Why: "shows the report to its tests", Test: true},
 	{Name: "ccache", Package: "ccache", Why: "compiles an object once only", Optional: true},
 }
 

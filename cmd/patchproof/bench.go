@@ -64,6 +64,9 @@ func (c benchCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	t.printf("%s\n", filepath.Join(run.Dir, "run.json"))
+	if err := writePage(t, run); err != nil {
+		return err
+	}
 	switch run.ExitCode() {
 	case exitUnexpected:
 		return errUnexpected

@@ -16,21 +16,26 @@ import (
 
 type depsCmd struct{}
 
-// Run installs what is missing, optional tools excepted.
+// Run installs what is missing, for the tests as well, optional tools excepted.
 func (depsCmd) Run(ctx context.Context, t *terminal) error {
-	if err := ensureTools(ctx, t); err != nil {
+	if err := install(ctx, t, func(kernel.Tool) bool { return true }); err != nil {
 		return err
 	}
 	t.printf("All needed system packages are installed.\n")
 	return nil
 }
 
-// ensureTools installs the packages of missing tools through apt, which takes
-// root; otherwise the error is the one line that says what to run.
+// ensureTools installs what building and booting kernels needs.
 func ensureTools(ctx context.Context, t *terminal) error {
+	return install(ctx, t, func(tool kernel.Tool) bool { return !tool.Test })
+}
+
+// install installs the packages of the missing tools that are wanted through apt,
+// which takes root; otherwise the error is the one line that says what to run.
+func install(ctx context.Context, t *terminal, wanted func(kernel.Tool) bool) error {
 	var packages, why []string
 	for _, tool := range kernel.MissingTools() {
-		if tool.Optional {
+		if tool.Optional || !wanted(tool) {
 			continue
 		}
 		packages = append(packages, tool.Package)
@@ -45,15 +50,15 @@ func ensureTools(ctx context.Context, t *terminal) error {
 		return fmt.Errorf("missing: %s; install them with this system's package manager, Debian's names are: %s",
 			strings.Join(why, ", "), strings.Join(packages, " "))
 	}
-	install := append([]string{"install", "--yes", "--no-install-recommends"}, packages...)
+	command := append([]string{"install", "--yes", "--no-install-recommends"}, packages...)
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("missing: %s; run: sudo apt-get update && sudo apt-get %s", strings.Join(why, ", "), strings.Join(install, " "))
+		return fmt.Errorf("missing: %s; run: sudo apt-get update && sudo apt-get %s", strings.Join(why, ", "), strings.Join(command, " "))
 	}
 	t.printf("Installing %s (this takes a minute or two)\n", strings.Join(packages, " "))
 	// Package lists may be missing or old; if they cannot be renewed, what is
 	// there may still do.
 	update := apt(ctx, "update")
-	if err := apt(ctx, install...); err != nil {
+	if err := apt(ctx, command...); err != nil {
 		return errors.Join(update, err)
 	}
 	return nil

@@ -49,7 +49,8 @@ type commands struct {
 		Gc cacheGcCmd `cmd:"" help:"Remove what was not used for a while and what dead runs left."`
 	} `cmd:"" help:"See and prune the cache of sources, trees and kernels."`
 	Results struct {
-		Show resultsShowCmd `cmd:"" help:"Print a run's matrix again."`
+		Show   resultsShowCmd   `cmd:"" help:"Print a run's matrix again."`
+		Report resultsReportCmd `cmd:"" help:"Write a run's report.html and print its path."`
 	} `cmd:"" help:"Look at stored runs."`
 }
 

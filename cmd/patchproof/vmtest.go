@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"patchproof/results"
+	"patchproof/results/html"
 	"patchproof/vmtest"
 )
 
@@ -81,7 +82,7 @@ func (c vmtestCmd) Run(ctx context.Context, t *terminal) error {
 	if readErr != nil {
 		return readErr
 	}
-	if reportErr := report(t, run); reportErr != nil {
+	if reportErr := errors.Join(report(t, run), writePage(t, run)); reportErr != nil {
 		return reportErr
 	}
 	if err != nil && run.ExitCode() != exitUnexpected {
@@ -122,6 +123,16 @@ func report(t *terminal, run *results.Run) error {
 		t.printf("%s\n", diff)
 	}
 	t.printf("%s\n%s\n", results.Answer(run), filepath.Join(run.Dir, "run.json"))
+	return nil
+}
+
+// writePage writes the run's report.html and says where it is.
+func writePage(t *terminal, run *results.Run) error {
+	path, err := html.Write(run)
+	if err != nil {
+		return err
+	}
+	t.printf("%s\n", path)
 	return nil
 }
 
@@ -169,4 +180,17 @@ func (c resultsShowCmd) Run(t *terminal) error {
 		return err
 	}
 	return report(t, run)
+}
+
+type resultsReportCmd struct {
+	Run_ string `arg:"" name:"run" default:"results/out/latest" help:"A run's folder or run.json."`
+}
+
+// Run writes a stored run's report.html.
+func (c resultsReportCmd) Run(t *terminal) error {
+	run, err := results.Read(c.Run_)
+	if err != nil {
+		return err
+	}
+	return writePage(t, run)
 }

@@ -1,0 +1,401 @@
+package html
+
+import (
+	"fmt"
+	"html/template"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-analyze/charts/chartdraw"
+
+	"patchproof/guest/event"
+	"patchproof/results"
+)
+
+// figure is a picture of the page, with its numbers as a table.
+type figure struct {
+	Title, Caption string
+	SVG            template.HTML
+	Legend         []legend
+	Head           []string
+	Rows           [][]string
+}
+
+type legend struct {
+	Swatch template.HTML
+	Name   string
+}
+
+// The metrics that pictures are made of. The names are those that the guest
+// programs report.
+const (
+	insnsUnit = "insns/op"
+	chartWide = 720
+)
+
+func figures(run *results.Run) []figure {
+	return slices.Concat(nops(run), caches(run), memory(run), waterfall(run))
+}
+
+// plot is the making of a figure of lines over a common axis.
+type plot struct {
+	figure
+	chart chart
+	names []string
+	// cells are the table's, by x and by line.
+	xs []float64
+}
+
+func (p *plot) add(name string, x, y []float64, dots bool) {
+	ink := inkOf(len(p.names))
+	p.chart.lines = append(p.chart.lines, line{ink: ink, x: x, y: y, dots: dots})
+	p.Legend = append(p.Legend, legend{swatch(ink, 0), name})
+	p.names = append(p.names, name)
+}
+
+// finish draws the picture. low is where the axis must begin at the latest.
+func (p *plot) finish(id string, low float64) figure {
+	high := low
+	for _, l := range p.chart.lines {
+		low, high = min(low, slices.Min(l.y)), max(high, slices.Max(l.y))
+	}
+	p.chart.yTicks = ticks(low, high, 5)
+	p.chart.title, p.chart.desc = p.Title, p.Caption
+	if p.chart.width == 0 {
+		p.chart.width, p.chart.height = chartWide, 300
+	}
+	p.draw(p.chart, id)
+	return p.figure
+}
+
+// draw makes the picture. One that cannot be drawn still has its numbers.
+func (f *figure) draw(c chart, id string) {
+	var err error
+	if f.SVG, err = c.svg(id); err != nil {
+		f.Caption += " It cannot be drawn: " + err.Error() + "."
+	}
+}
+
+// table fills the figure's table: a row per x, a column per line.
+func (p *plot) table(x string, label func(float64) string, columns []map[float64]float64) {
+	p.Head = append([]string{x}, p.names...)
+	all := map[float64]bool{}
+	for _, c := range columns {
+		for x := range c {
+			all[x] = true
+		}
+	}
+	for _, x := range slices.Sorted(maps.Keys(all)) {
+		row := []string{label(x)}
+		for _, c := range columns {
+			if y, ok := c[x]; ok {
+				row = append(row, number(y))
+			} else {
+				row = append(row, "")
+			}
+		}
+		p.Rows = append(p.Rows, row)
+	}
+}
+
+func points(values map[float64]float64) (x, y []float64) {
+	for _, at := range slices.Sorted(maps.Keys(values)) {
+		x, y = append(x, at), append(y, values[at])
+	}
+	return x, y
+}
+
+// nops draws the instructions per NOP over the batch size. Without figures of its
+// own, a run has those of the newest one beside it that measured the same kernels.
+func nops(run *results.Run) []figure {
+	costs, from := nopCosts(run), ""
+	if len(costs) == 0 {
+		for other := range siblings(run) {
+			if costs = nopCosts(other); len(costs) > 0 && sameKernels(run, other) {
+				from = " Measured in run " + other.ID + ", on the same kernels."
+				break
+			}
+			costs = nil
+		}
+	}
+	if len(costs) == 0 {
+		return nil
+	}
+	p := plot{figure: figure{
+		Title:   "Instructions per NOP against batch size",
+		Caption: "Instructions that the guest executed per NOP request, user space included, at each number of requests per io_uring_enter; fewer is better. Instructions are not time." + from,
+	}, chart: chart{xName: "requests per batch", yName: insnsUnit}}
+	var columns []map[float64]float64
+	seen := map[float64]bool{}
+	low := math.Inf(1)
+	for _, k := range run.Kernels {
+		values := costs[k.Name]
+		if len(values) == 0 {
+			continue
+		}
+		logs := map[float64]float64{}
+		for batch, insns := range values {
+			logs[math.Log2(batch)] = insns
+			seen[batch] = true
+			low = min(low, insns)
+		}
+		x, y := points(logs)
+		p.add(k.Name, x, y, true)
+		columns = append(columns, values)
+	}
+	if len(seen) < 2 {
+		return nil
+	}
+	for _, batch := range slices.Sorted(maps.Keys(seen)) {
+		p.chart.xTicks = append(p.chart.xTicks, chartdraw.Tick{Value: math.Log2(batch), Label: number(batch)})
+	}
+	p.table("batch", number, columns)
+	return []figure{p.finish("nops", low)}
+}
+
+// nopCosts are the instructions per NOP by kernel and batch size, the least of all boots.
+func nopCosts(run *results.Run) map[string]map[float64]float64 {
+	costs := map[string]map[float64]float64{}
+	for _, c := range run.Cells {
+		for _, m := range c.Metrics {
+			size, named := strings.CutPrefix(m.Labels["bench"], "Nop/batch=")
+			batch, ok := count(size)
+			if !named || !ok || batch < 1 || m.Name != "insns" || m.Unit != insnsUnit {
+				continue
+			}
+			if costs[c.Kernel] == nil {
+				costs[c.Kernel] = map[float64]float64{}
+			}
+			if old, ok := costs[c.Kernel][batch]; !ok || m.Value < old {
+				costs[c.Kernel][batch] = m.Value
+			}
+		}
+	}
+	return costs
+}
+
+// count reads a label that counts something. A guest may have written anything.
+func count(label string) (float64, bool) {
+	n, err := strconv.ParseUint(label, 10, 20)
+	return float64(n), err == nil
+}
+
+// siblings goes through the runs beside this one, the newest first.
+func siblings(run *results.Run) func(yield func(*results.Run) bool) {
+	return func(yield func(*results.Run) bool) {
+		root := filepath.Dir(run.Dir)
+		entries, err := os.ReadDir(root)
+		if err != nil {
+			return
+		}
+		for _, e := range slices.Backward(entries) {
+			if !e.IsDir() || e.Name() == filepath.Base(run.Dir) {
+				continue
+			}
+			if other, err := results.Read(filepath.Join(root, e.Name())); err == nil && !yield(other) {
+				return
+			}
+		}
+	}
+}
+
+// sameKernels says whether the other run has every kernel of this one.
+func sameKernels(run, other *results.Run) bool {
+	for _, k := range run.Kernels {
+		if !slices.ContainsFunc(other.Kernels, func(o results.Kernel) bool { return o.Name == k.Name && o.Key == k.Key }) {
+			return false
+		}
+	}
+	return true
+}
+
+// caches draws the counters of the request cache through what the programs had
+// the kernel do, one picture for each.
+func caches(run *results.Run) []figure {
+	var list []figure
+	for _, c := range run.Cells {
+		if c.Iteration > 1 {
+			continue
+		}
+		var during []string
+		for _, m := range c.Metrics {
+			if d := m.Labels["during"]; m.Name == "nr_avail" && d != "" && !slices.Contains(during, d) {
+				during = append(during, d)
+			}
+		}
+		for _, d := range during {
+			if f, ok := cache(c, d, fmt.Sprintf("cache-%d", len(list))); ok {
+				list = append(list, f)
+			}
+		}
+	}
+	return list
+}
+
+// cache draws the counters of one cell through one thing that happened in it.
+func cache(c results.Cell, during, id string) (f figure, ok bool) {
+	counters := map[string]map[float64]float64{}
+	times := map[float64]float64{}
+	phases := map[float64]string{}
+	for _, m := range c.Metrics {
+		step, ok := count(m.Labels["step"])
+		if !ok || m.Labels["during"] != during {
+			continue
+		}
+		name := ""
+		switch m.Name {
+		case "nr_avail", "nr_free":
+			name = fmt.Sprintf("%s cpu%s irq=%s", m.Name, m.Labels["cpu"], m.Labels["irq"])
+		case "slab":
+			name = "slab objects"
+		case "snapshot":
+			times[step], phases[step] = m.Value, m.Labels["at"]
+			continue
+		default:
+			continue
+		}
+		if counters[name] == nil {
+			counters[name] = map[float64]float64{}
+		}
+		counters[name][step] = m.Value
+	}
+	p := plot{figure: figure{Title: fmt.Sprintf("The cache's counters through %s, %s on %s", during, c.Program, c.Kernel)}}
+	timed := len(times) > 1
+	first, _ := points(times)
+	var columns []map[float64]float64
+	highest, still := 0.0, 0
+	for _, values := range counters {
+		_, y := points(values)
+		highest = max(highest, slices.Max(y))
+	}
+	last := 1.0
+	for _, name := range slices.Sorted(maps.Keys(counters)) {
+		steps, y := points(counters[name])
+		if slices.Min(y) == slices.Max(y) && slices.Max(y) < highest/20 {
+			still++
+			continue
+		}
+		x := steps
+		if timed {
+			x = nil
+			for _, s := range steps {
+				x = append(x, times[s]-times[first[0]])
+			}
+		}
+		last = max(last, x[len(x)-1])
+		sx, sy := stairs(x, y)
+		p.add(name, sx, sy, false)
+		columns = append(columns, counters[name])
+	}
+	p.chart.xName, p.chart.xTicks = "step", ticks(0, last, 10)
+	if timed {
+		p.chart.xName, p.chart.xTicks = "seconds in the guest", ticks(0, times[first[len(first)-1]]-times[first[0]], 8)
+	}
+	if len(columns) == 0 {
+		return figure{}, false
+	}
+	p.Caption = "nr_avail are the requests that the next allocation can take, nr_free those that wait for the shrinker, per CPU and class (irq=1: may complete in an interrupt); slab objects are what the kernel really holds."
+	if still > 0 {
+		p.Caption += fmt.Sprintf(" %d counters stayed as they were, below a twentieth of the highest, and are not drawn.", still)
+	}
+	p.table("step", func(step float64) string {
+		text := number(step)
+		if phases[step] != "" {
+			text += " " + phases[step]
+		}
+		if timed {
+			text += fmt.Sprintf(" (%.3f s)", times[step])
+		}
+		return text
+	}, columns)
+	return p.finish(id, 0), true
+}
+
+// stairs keeps each value until the next: counters do not move in between as far
+// as anybody saw.
+func stairs(x, y []float64) (sx, sy []float64) {
+	for i := range x {
+		if i > 0 {
+			sx, sy = append(sx, x[i]), append(sy, y[i-1])
+		}
+		sx, sy = append(sx, x[i]), append(sy, y[i])
+	}
+	return sx, sy
+}
+
+// memory draws what the slab of requests holds after each round with many
+// requests in flight.
+func memory(run *results.Run) []figure {
+	p := plot{figure: figure{
+		Title:   "Memory held: requests in the slab, round after round",
+		Caption: "Objects of the slab io_kiocb in use after each round with 300 requests in flight; what was enough for one round should do for the next.",
+	}, chart: chart{xName: "round"}}
+	var columns []map[float64]float64
+	for _, k := range run.Kernels {
+		for _, irq := range []string{"0", "1"} {
+			values := map[float64]float64{}
+			for _, c := range run.Cells {
+				for _, m := range c.Metrics {
+					round, ok := count(m.Labels["round"])
+					if ok && m.Name == "objects" && m.Labels["irq"] == irq && c.Kernel == k.Name && c.Variant == k.Variant && c.Iteration == 1 {
+						values[round] = m.Value
+					}
+				}
+			}
+			if len(values) < 2 {
+				continue
+			}
+			x, y := points(values)
+			p.add(fmt.Sprintf("%s irq=%s", k.Name, irq), x, y, true)
+			columns = append(columns, values)
+			p.chart.xTicks = ticks(1, x[len(x)-1], 12)
+		}
+	}
+	if len(columns) == 0 {
+		return nil
+	}
+	p.table("round", number, columns)
+	return []figure{p.finish("memory", 0)}
+}
+
+// waterfall draws when each cell ran: its boot, and its program.
+func waterfall(run *results.Run) []figure {
+	cells := slices.DeleteFunc(slices.Clone(run.Cells), func(c results.Cell) bool { return c.WallS == 0 || c.Verdict == event.Skip })
+	if !slices.ContainsFunc(cells, func(c results.Cell) bool { return c.StartS > 0 }) {
+		return nil
+	}
+	slices.SortStableFunc(cells, func(a, b results.Cell) int { return int(math.Copysign(1, a.StartS-b.StartS)) })
+	const boot, program = inkFirst, inkFirst + 1
+	f := figure{
+		Title:   "Boot and step times",
+		Caption: "When each cell ran, from the start of the run: QEMU's start to the program's first event, and from there to power-off.",
+		Legend:  []legend{{swatch(boot, 9), "boot"}, {swatch(program, 9), "program"}},
+		Head:    []string{"cell", "start", "boot", "whole"},
+	}
+	c := chart{title: f.Title, desc: f.Caption, xName: "seconds since the run began", width: chartWide, height: 70 + 17*len(cells)}
+	end, begin := 0.0, math.Inf(1)
+	c.yTicks = []chartdraw.Tick{{Value: 0}}
+	for i, cell := range cells {
+		y := float64(len(cells) - i)
+		name := cell.Program + " on " + cell.Kernel
+		if cell.Iteration > 1 {
+			name += fmt.Sprintf(" (%d)", cell.Iteration)
+		}
+		c.yTicks = append(c.yTicks, chartdraw.Tick{Value: y, Label: name})
+		started := cell.StartS + min(cell.BootS, cell.WallS)
+		c.lines = append(c.lines,
+			line{ink: boot, thick: 9, x: []float64{cell.StartS, started}, y: []float64{y, y}},
+			line{ink: program, thick: 9, x: []float64{started, cell.StartS + cell.WallS}, y: []float64{y, y}})
+		begin, end = min(begin, cell.StartS), max(end, cell.StartS+cell.WallS)
+		f.Rows = append(f.Rows, []string{name, fmt.Sprintf("%.1f s", cell.StartS), fmt.Sprintf("%.1f s", cell.BootS), fmt.Sprintf("%.1f s", cell.WallS)})
+	}
+	c.yTicks = append(c.yTicks, chartdraw.Tick{Value: float64(len(cells) + 1)})
+	c.xTicks = ticks(begin, end, 10)
+	f.draw(c, "waterfall")
+	return []figure{f}
+}

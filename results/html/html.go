@@ -1,0 +1,259 @@
+// Package html writes a run as report.html: one file without references to
+// others, for a browser, a printer or a screen reader. It says what was tested, on
+// what, and the answer; then the matrix, pictures, and each cell with its checks,
+// its console and the command that runs it again.
+//
+// What a guest wrote is hostile. html/template escapes it, the page's policy
+// (Content-Security-Policy) runs no script but the page's own, and what cannot be
+// printed is spelled out before it reaches the file.
+package html
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/google/renameio/v2"
+
+	"patchproof/guest/event"
+	"patchproof/results"
+)
+
+// File is the report's name in the run's folder.
+const File = "report.html"
+
+var (
+	//go:embed report.css
+	css string
+	//go:embed report.js
+	js string
+	//go:embed report.html.tmpl
+	text string
+)
+
+var tmpl = template.Must(template.New(File).Funcs(template.FuncMap{
+	"seconds": func(s float64) string { return fmt.Sprintf("%.1f s", s) },
+	"short":   func(id string) string { return id[:min(12, len(id))] },
+	"number":  number,
+	"words":   func(list []string) string { return strings.Join(list, " ") },
+}).Parse(text))
+
+// Write writes the report of a run into its folder and returns its path. The
+// runs beside it are read for what this one does not have itself.
+func Write(run *results.Run) (path string, err error) {
+	var out bytes.Buffer
+	if err := tmpl.Execute(&out, look(run)); err != nil {
+		return "", fmt.Errorf("writing the report: %w", err)
+	}
+	path = filepath.Join(run.Dir, File)
+	if err := renameio.WriteFile(path, harmless(out.Bytes()), 0o644); err != nil {
+		return "", fmt.Errorf("writing the report: %w", err)
+	}
+	return path, nil
+}
+
+// harmless spells out what a page should not hold: control characters, invalid
+// UTF-8, and the code points that hide or reorder text.
+func harmless(page []byte) []byte {
+	out := make([]byte, 0, len(page))
+	for len(page) > 0 {
+		r, size := utf8.DecodeRune(page)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			out = fmt.Appendf(out, `\x%02x`, page[0])
+		case r == '\n' || r == '\t' || unicode.IsPrint(r):
+			out = append(out, page[:size]...)
+		case r < utf8.RuneSelf:
+			out = fmt.Appendf(out, `\x%02x`, r)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+		page = page[size:]
+	}
+	return out
+}
+
+// view is what the template shows.
+type view struct {
+	Run      *results.Run
+	CSS      template.CSS
+	JS       template.JS
+	Policy   string
+	Title    string
+	Answer   string
+	Mood     results.Mood
+	Took     string
+	Columns  []results.Column
+	Rows     []row
+	Cells    []cell
+	Verdicts []event.Verdict
+	Figures  []figure
+}
+
+// row is a program in the matrix.
+type row struct {
+	Program string
+	Squares []square
+	// Slowest is the longest of its cells, in seconds.
+	Slowest    float64
+	Verdicts   string
+	Unexpected bool
+}
+
+// square is a place in the matrix.
+type square struct {
+	results.Square
+	// Cell is the id of the first of its cells.
+	Cell string
+	// Rank orders squares by how much they need a look.
+	Rank int
+}
+
+// cell is a cell with what the page says of it.
+type cell struct {
+	results.Cell
+	ID, Kernel string
+	Mood       results.Mood
+	// Telling are the checks that need a look, Plain the others.
+	Telling, Plain []results.Check
+	Known          int
+	Metrics        []metric
+	Console        console
+}
+
+type metric struct{ Name, Labels, Value, Unit string }
+
+func look(run *results.Run) *view {
+	v := &view{Run: run, CSS: template.CSS(css), JS: template.JS(js), Answer: results.Answer(run), Mood: results.AsExpected}
+	v.Policy = fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; base-uri 'none'; form-action 'none'", hash(css), hash(js))
+	var names []string
+	var rows [][]results.Square
+	v.Columns, rows = run.Grid()
+	for _, c := range v.Columns {
+		names = append(names, c.Title)
+	}
+	v.Title = strings.Join(names, " and ")
+	if len(run.Kernels) > 0 {
+		v.Title += " on " + cmp.Or(run.Kernels[0].Pin, "a local tree")
+	}
+	if !run.Finished.IsZero() {
+		v.Took = run.Finished.Sub(run.Started).Round(time.Second).String()
+	}
+	seen := map[event.Verdict]bool{}
+	for _, squares := range rows {
+		v.Rows = append(v.Rows, v.row(squares))
+		for _, s := range squares {
+			if s.Verdict != "" {
+				seen[s.Verdict] = true
+			}
+			v.Mood = graver(v.Mood, s.Mood)
+		}
+	}
+	switch run.ExitCode() {
+	case 1:
+		v.Mood = results.Unexpected
+	case 2:
+		v.Mood = results.Trouble
+	}
+	for _, verdict := range []event.Verdict{event.Error, event.Crash, event.Hang, event.Fail, event.Pass, event.Skip} {
+		if seen[verdict] {
+			v.Verdicts = append(v.Verdicts, verdict)
+		}
+	}
+	v.Figures = figures(run)
+	return v
+}
+
+func hash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// Verdict says the run's mood in a few words.
+func (v *view) Verdict() string {
+	return map[results.Mood]string{
+		results.AsExpected: "As expected",
+		results.KnownIssue: "As expected, with known issues",
+		results.Trouble:    "Not all could be judged",
+		results.Unexpected: "Unexpected",
+	}[v.Mood]
+}
+
+var gravity = []results.Mood{"", results.AsExpected, results.KnownIssue, results.Trouble, results.Unexpected}
+
+func graver(a, b results.Mood) results.Mood {
+	return gravity[max(slices.Index(gravity, a), slices.Index(gravity, b))]
+}
+
+// row takes a program's squares, and its cells.
+func (v *view) row(squares []results.Square) row {
+	r := row{}
+	var verdicts []string
+	for _, s := range squares {
+		r.Program = s.Program
+		sq := square{Square: s}
+		for i, c := range s.Cells {
+			shown := v.cell(c, s.Column)
+			if i == 0 {
+				sq.Cell = shown.ID
+			}
+			v.Cells = append(v.Cells, shown)
+			r.Slowest = max(r.Slowest, c.WallS)
+			verdicts = append(verdicts, string(c.Verdict))
+		}
+		sq.Rank = 10*slices.Index(gravity, s.Mood) + slices.Index([]event.Verdict{"", event.Skip, event.Pass, event.Fail, event.Hang, event.Crash, event.Error}, s.Verdict)
+		r.Unexpected = r.Unexpected || s.Mood == results.Unexpected || s.Mood == results.Trouble
+		r.Squares = append(r.Squares, sq)
+	}
+	slices.Sort(verdicts)
+	r.Verdicts = strings.Join(slices.Compact(verdicts), " ")
+	return r
+}
+
+func (v *view) cell(c results.Cell, column results.Column) cell {
+	shown := cell{Cell: c, ID: fmt.Sprintf("cell-%d", len(v.Cells)+1), Kernel: column.Title, Mood: results.AsExpected}
+	for _, check := range c.Checks {
+		if check.FailedAsKnown() {
+			shown.Known++
+		}
+		if !check.Expected || check.FailedAsKnown() {
+			shown.Telling = append(shown.Telling, check)
+		} else {
+			shown.Plain = append(shown.Plain, check)
+		}
+	}
+	switch {
+	case c.Verdict == event.Error:
+		shown.Mood = results.Trouble
+	case !c.Expected:
+		shown.Mood = results.Unexpected
+	case shown.Known > 0:
+		shown.Mood = results.KnownIssue
+	}
+	for _, m := range c.Metrics {
+		var labels []string
+		for _, key := range slices.Sorted(maps.Keys(m.Labels)) {
+			labels = append(labels, key+"="+m.Labels[key])
+		}
+		shown.Metrics = append(shown.Metrics, metric{m.Name, strings.Join(labels, ", "), number(m.Value), m.Unit})
+	}
+	var series []string
+	for _, k := range v.Run.Kernels {
+		if k.Name == column.Kernel && k.Variant == column.Variant {
+			series = k.Series
+		}
+	}
+	shown.Console = readConsole(v.Run.Dir, c, shown.ID, series)
+	return shown
+}

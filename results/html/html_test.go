@@ -1,0 +1,138 @@
+package html
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"patchproof/guest/event"
+	"patchproof/results"
+)
+
+// fixture is a run made by make vmtest, trimmed, beside one of make bench BENCH=nop.
+func fixture(t *testing.T) *results.Run {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("testdata")); err != nil {
+		t.Fatal(err)
+	}
+	run, err := results.Read(filepath.Join(dir, "run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return run
+}
+
+// nasty is what a guest could print to be more than text.
+const nasty = "</pre></script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\x1b[2J\x00\xff\u202egnp"
+
+// hostile is a run whose every string is nasty.
+func hostile(t *testing.T) *results.Run {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "run")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	log := nasty + "\n" + strings.Repeat("A", 1<<20) + "\n" + strings.Repeat("filler\n", 40_000) + "the last line " + nasty
+	if err := os.WriteFile(filepath.Join(dir, "cell.log"), []byte(log), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	check := results.Check{Check: event.Check{Name: nasty, Verdict: event.Fail, Detail: nasty}, KnownIssue: nasty}
+	return &results.Run{
+		Dir: dir, ID: nasty, Status: results.Finished, Started: time.Unix(0, 0), Finished: time.Unix(9, 0), QEMU: nasty,
+		Command: []string{nasty}, Selection: map[string]string{nasty: nasty}, Host: results.Host{OS: nasty, CPU: nasty},
+		Kernels: []results.Kernel{{Name: nasty, Pin: nasty, Variant: nasty, Series: []string{nasty}, PatchIDs: []string{nasty}, Commit: nasty}},
+		Cells: []results.Cell{{Kernel: nasty, Variant: nasty, Program: nasty, Iteration: 1, Verdict: event.Fail, Reason: nasty, StartS: 1, WallS: 2, BootS: 1,
+			Checks: []results.Check{check}, Console: "cell.log", Command: nasty, Metrics: []event.Metric{
+				{Name: "nr_avail", Value: 1, Unit: nasty, Labels: map[string]string{"during": nasty, "step": "0", "cpu": nasty}},
+				{Name: "nr_avail", Value: 7, Unit: nasty, Labels: map[string]string{"during": nasty, "step": "1", "cpu": nasty}},
+				{Name: "nr_avail", Value: 7, Labels: map[string]string{"during": "x", "step": "NaN"}},
+				{Name: "insns", Value: 7, Unit: "insns/op", Labels: map[string]string{"bench": "Nop/batch=Inf"}},
+				{Name: "objects", Value: 1e300, Labels: map[string]string{"round": "1e300", "irq": "0"}},
+				{Name: "objects", Value: -1e300, Labels: map[string]string{"round": "-5", "irq": "0"}},
+			}}},
+	}
+}
+
+func write(t *testing.T, run *results.Run) (path, page string) {
+	t.Helper()
+	path, err := Write(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, string(text)
+}
+
+func TestPageSaysWhatMatters(t *testing.T) {
+	run := fixture(t)
+	_, page := write(t, run)
+	for what, want := range map[string]string{
+		"the answer":              results.Answer(run),
+		"the pin":                 "v5.10.13",
+		"a patch":                 "io_uring: add a shrinker for the per-CPU request cache",
+		"a patch id":              run.Kernels[1].PatchIDs[0],
+		"the accelerator":         run.Accel.Reason,
+		"a known issue":           "never counts nr_free down",
+		"a place of the source":   "[changed by patch 4/6 io_uring: add a shrinker for the per-CPU request cache]</b>",
+		"a command":               "qemu-system-x86_64",
+		"counters over time":      "The cache&#39;s counters through reclaim, shrinker on posted",
+		"a CPU going and coming":  "going and coming back, round 1, cpuoffline on posted",
+		"memory":                  "Memory held: requests in the slab",
+		"when cells ran":          "Boot and step times",
+		"instructions per NOP":    "Instructions per NOP against batch size",
+		"a link to the whole log": `href="posted-plain-race-hotplug-shrink.log"`,
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %s: %q", what, want)
+		}
+	}
+	if at := regexp.MustCompile(`(?:src|href)="(?:[a-z]+:|//)|style="|url\(`).FindString(page); at != "" {
+		t.Errorf("the page refers to something outside, or has inline style: %q", at)
+	}
+}
+
+func TestHostileRunIsText(t *testing.T) {
+	path, page := write(t, hostile(t))
+	for _, wrong := range []string{"<script>document", "<img", "\x1b", "\x00", "\xff", "\u202e"} {
+		if strings.Contains(page, wrong) {
+			t.Errorf("%s has %q", filepath.Base(path), wrong)
+		}
+	}
+	for _, want := range []string{`\x1b[2J`, `\xff\u202egnp`, "the last line", "left out here", "more on this line"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if limit := 1 << 20; len(page) > limit {
+		t.Errorf("the page has %d bytes; want at most %d for a console of %d", len(page), limit, 1<<20)
+	}
+}
+
+func TestConsoleOutsideTheFolder(t *testing.T) {
+	run := hostile(t)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("top secret"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(secret, filepath.Join(run.Dir, "link.log")); err != nil {
+		t.Fatal(err)
+	}
+	run.Cells[0].Console = "link.log"
+	if _, page := write(t, run); strings.Contains(page, "top secret") || !strings.Contains(page, "cannot be read") {
+		t.Error("a console log that is a link out of the folder was followed, or not told of")
+	}
+}
+
+func TestEmptyRun(t *testing.T) {
+	run := &results.Run{Dir: t.TempDir(), ID: "1", Status: results.Running}
+	if _, page := write(t, run); !strings.Contains(page, "No program ran") || !strings.Contains(page, "Not all could be judged") {
+		t.Error("the page of an empty run does not say that nothing is known")
+	}
+}
