@@ -29,6 +29,14 @@ type Accel struct {
 	Reason string
 }
 
+// NoKVMError means that KVM was forced and does not work.
+type NoKVMError struct {
+	// Trouble says in one line why.
+	Trouble string
+}
+
+func (e NoKVMError) Error() string { return "ACCEL=kvm, but KVM does not work here: " + e.Trouble }
+
 // ChooseAccel chooses the accelerator for want: auto (or nothing), kvm or tcg.
 // KVM counts only after a guest with this kernel and initramfs has reported
 // through it: there are hosts where /dev/kvm opens and creates VMs that never
@@ -50,7 +58,7 @@ func ChooseAccel(ctx context.Context, want, cache, kernel, initramfs string) (Ac
 		return Accel{Name: kvm, Reason: "a guest reported through it"}, nil
 	}
 	if want == kvm {
-		return Accel{}, fmt.Errorf("ACCEL=kvm, but KVM does not work here: %s", trouble)
+		return Accel{}, NoKVMError{trouble}
 	}
 	return Accel{Name: tcg, Reason: "no KVM: " + trouble}, nil
 }
@@ -61,7 +69,7 @@ func checkAccel(want string) error {
 		return fmt.Errorf("unknown ACCEL %q; known: %s, %s, %s", want, auto, kvm, tcg)
 	}
 	if trouble := deviceTrouble(); want == kvm && trouble != "" {
-		return fmt.Errorf("ACCEL=kvm, but KVM does not work here: %s", trouble)
+		return NoKVMError{trouble}
 	}
 	return nil
 }

@@ -34,6 +34,9 @@ type vm struct {
 	Console string
 	// Counter and Counts are as in CellSpec.
 	Counter, Counts string
+	// Pinned binds the guest's processors to the host's from the program's first
+	// event on, and has the host's trouble with them recorded.
+	Pinned bool
 	// enough, when set, is called at the program's first event.
 	enough func()
 }
@@ -65,6 +68,8 @@ type outcome struct {
 	// ReportErr says why the report is not to be trusted.
 	ReportErr error
 	Splats    []splat
+	// Host is what the host saw of a pinned guest's processors.
+	Host []event.Metric
 	// Dump is what the guest printed when it was asked where it is stuck, and
 	// DumpErr why it could not be asked.
 	Dump    string
@@ -129,6 +134,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	var readers sync.WaitGroup
 	readers.Go(func() { port.copyTo(io.MultiWriter(&g.printed, log), g.gone) })
 	readers.Go(func() {
+		var bound *pinned
 		for {
 			var e event.Event
 			more := false
@@ -146,13 +152,21 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 			}
 			if out.ReportErr = out.Report.Add(e); out.ReportErr == nil && e.Kind == event.KindStart {
 				out.Boot = time.Since(start)
-				if v.Machine.Mode == Singlestep {
+				switch {
+				case v.Machine.Mode == Singlestep:
 					out.ReportErr = g.singlestep()
+				case v.Pinned:
+					bound, out.ReportErr = g.pin()
 				}
 				close(g.began)
 				if v.enough != nil {
 					v.enough()
 				}
+			}
+			// A check ends each workload. At the program's end QEMU may be gone already.
+			if bound != nil && e.Kind == event.KindCheck {
+				bound.update()
+				out.Host = bound.metrics()
 			}
 		}
 	})

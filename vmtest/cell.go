@@ -62,7 +62,7 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 	}
 	if out != nil {
 		cell.WallS, cell.BootS = out.Wall.Seconds(), out.Boot.Seconds()
-		cell.Metrics = out.Report.Metrics
+		cell.Metrics = append(out.Report.Metrics, out.Host...)
 		cell.Command = out.Command
 	}
 	return cell
@@ -75,7 +75,7 @@ func (s CellSpec) vm() vm {
 	}
 	return vm{
 		Machine: machine{Accel: s.accel(), Mode: s.Program.Mode, CPUs: s.Program.CPUs, MemoryMiB: s.Program.MemoryMiB},
-		Counter: s.Counter, Counts: s.Counts,
+		Counter: s.Counter, Counts: s.Counts, Pinned: s.Program.Timed,
 		Boot: bootFrom{
 			Kernel:    s.Image,
 			Initramfs: s.Initramfs,

@@ -28,6 +28,10 @@ type Program struct {
 	// Counted has the instructions counted that the guest executes between its
 	// marks (package guest/mark); the mode must be Icount.
 	Counted bool
+	// Timed says that it measures time. Then its cells run one after the other, when
+	// all kernels are made, and the kernels take turns: see turns. Its processors are
+	// bound to the host's.
+	Timed bool
 	// Variants are those whose kernels can run it; none means all.
 	Variants []string
 }

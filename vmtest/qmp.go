@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// qmp speaks to QEMU's monitor (QEMU's docs/interop/qmp-spec). It needs three
-// commands, none of which gives anything back.
+// qmp speaks to QEMU's monitor (QEMU's docs/interop/qmp-spec).
 type qmp struct {
 	conn net.Conn
 	dec  *json.Decoder
@@ -32,15 +31,21 @@ func openQMP(conn net.Conn) (*qmp, error) {
 	return m, m.execute("qmp_capabilities", nil)
 }
 
-// execute runs a command and waits for its answer; events between are skipped.
+// execute runs a command and waits for its answer, whose content does not matter.
 func (m *qmp) execute(command string, arguments map[string]any) error {
+	_, err := m.ask(command, arguments)
+	return err
+}
+
+// ask runs a command and returns its answer; events between are skipped.
+func (m *qmp) ask(command string, arguments map[string]any) (json.RawMessage, error) {
 	request := map[string]any{"execute": command}
 	if arguments != nil {
 		request["arguments"] = arguments
 	}
 	m.conn.SetDeadline(time.Now().Add(qmpPatience))
 	if err := json.NewEncoder(m.conn).Encode(request); err != nil {
-		return fmt.Errorf("QEMU's monitor, %s: %w", command, err)
+		return nil, fmt.Errorf("QEMU's monitor, %s: %w", command, err)
 	}
 	for {
 		var answer struct {
@@ -48,13 +53,32 @@ func (m *qmp) execute(command string, arguments map[string]any) error {
 			Error  *struct{ Desc string }
 		}
 		if err := m.dec.Decode(&answer); err != nil {
-			return fmt.Errorf("QEMU's monitor, %s: %w", command, err)
+			return nil, fmt.Errorf("QEMU's monitor, %s: %w", command, err)
 		}
 		if answer.Error != nil {
-			return fmt.Errorf("QEMU's monitor refused %s: %s", command, answer.Error.Desc)
+			return nil, fmt.Errorf("QEMU's monitor refused %s: %s", command, answer.Error.Desc)
 		}
 		if answer.Return != nil {
-			return nil
+			return *answer.Return, nil
 		}
 	}
+}
+
+// vcpuThreads are the host's threads that run the guest's processors, in order.
+func (m *qmp) vcpuThreads() ([]int, error) {
+	answer, err := m.ask("query-cpus-fast", nil)
+	if err != nil {
+		return nil, err
+	}
+	var cpus []struct {
+		Thread int `json:"thread-id"`
+	}
+	if err := json.Unmarshal(answer, &cpus); err != nil {
+		return nil, fmt.Errorf("QEMU's monitor, query-cpus-fast: %w", err)
+	}
+	var threads []int
+	for _, c := range cpus {
+		threads = append(threads, c.Thread)
+	}
+	return threads, nil
 }

@@ -27,8 +27,10 @@ type Plan struct {
 	// Cells are in the order in which they start: the slowest program first.
 	Cells []CellSpec
 
-	cache  string
-	jobs   int
+	cache string
+	jobs  int
+	// enough is how many kernels must be ready before the first cell starts.
+	enough int
 	record results.Run
 	writer *results.Writer
 	// stop ends what is still being made; made is closed then.
@@ -110,18 +112,48 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 		QEMU:      version,
 	}}
 	p.changed = sync.NewCond(&p.mu)
+	p.enough = 1
 	for _, program := range programs {
-		for _, spec := range specs {
-			for n := range sel.Count {
-				p.Cells = append(p.Cells, CellSpec{
-					Kernel: spec.Name, Variant: variant.Name, Program: program, Iteration: n + 1,
-					Scale: variant.Scale, Features: declaredFeatures(spec), Known: spec.Known,
-				})
-			}
+		if program.Timed {
+			p.jobs, p.enough = 1, len(specs)
+		}
+		for _, t := range turns(len(specs), sel.Count, program.Timed) {
+			spec := specs[t.kernel]
+			p.Cells = append(p.Cells, CellSpec{
+				Kernel: spec.Name, Variant: variant.Name, Program: program, Iteration: t.iteration,
+				Scale: variant.Scale, Features: declaredFeatures(spec), Known: spec.Known,
+			})
 		}
 	}
 	go p.make(ctx, sel, specs, variant, progress)
 	return p, nil
+}
+
+// kernelTurn is one boot of one kernel, by its number in the line-up.
+type kernelTurn struct{ kernel, iteration int }
+
+// turns are the boots of a program. Where they are timed the kernels alternate and
+// every other round is reversed, A B B A: what becomes slower or faster with time,
+// such as a processor that gets warm, then meets all of them alike.
+func turns(kernels, count int, timed bool) []kernelTurn {
+	var all []kernelTurn
+	if !timed {
+		for k := range kernels {
+			for n := range count {
+				all = append(all, kernelTurn{k, n + 1})
+			}
+		}
+		return all
+	}
+	for n := range count {
+		for k := range kernels {
+			if n%2 == 1 {
+				k = kernels - 1 - k
+			}
+			all = append(all, kernelTurn{k, n + 1})
+		}
+	}
+	return all
 }
 
 // make makes the initramfs and the kernels, one after the other, as each build
@@ -273,7 +305,7 @@ func (s CellSpec) Name() string {
 	return name
 }
 
-// Begin waits for the first kernel, creates the run's folder below results/out
+// Begin waits for the first kernel, for all of them where a program is timed, creates the run's folder below results/out
 // of the checkout and lets cells start.
 func (p *Plan) Begin(ctx context.Context) error {
 	root, err := kernel.Checkout()
@@ -282,10 +314,10 @@ func (p *Plan) Begin(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.ready) == 0 && p.madeErr == nil {
+	for len(p.ready) < p.enough && p.madeErr == nil {
 		p.changed.Wait()
 	}
-	if len(p.ready) == 0 {
+	if len(p.ready) < p.enough {
 		return p.madeErr
 	}
 	p.record.Accel, p.record.Started = results.Accel(p.accel), time.Now()
