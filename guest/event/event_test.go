@@ -150,3 +150,21 @@ func TestCollectorIsBounded(t *testing.T) {
 		}
 	}
 }
+
+func TestBuildID(t *testing.T) {
+	note := func(name string, kind byte, desc string) string {
+		pad := func(s string) string { return s + strings.Repeat("\x00", -len(s)&3) }
+		name += "\x00"
+		return string([]byte{byte(len(name)), 0, 0, 0, byte(len(desc)), 0, 0, 0, kind, 0, 0, 0}) + pad(name) + pad(desc)
+	}
+	for _, tt := range []struct{ name, notes, want string }{
+		{"behind others", note("Xen", 18, "12345678") + note("Linux", 3, "abc") + note("GNU", 3, "\x01\xff"), "01ff"},
+		{"none", note("Xen", 18, "12345678"), ""},
+		{"cut", note("GNU", 3, "\x01\xff\x02\x03")[:18], ""},
+		{"nothing", "", ""},
+	} {
+		if got := BuildID([]byte(tt.notes)); got != tt.want {
+			t.Errorf("%s: BuildID = %q; want %q", tt.name, got, tt.want)
+		}
+	}
+}

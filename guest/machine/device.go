@@ -3,18 +3,23 @@
 package machine
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"patchproof/guest/event"
 )
 
-// NVMe is the disk that programs read and write; its content is scratch.
-const NVMe = "/dev/nvme0n1"
+// NVMe is the disk that programs read and write; its content is scratch. A VM of
+// the harness has no other, and elsewhere the collector names it.
+var NVMe = cmp.Or(os.Getenv(event.DiskEnv), "/dev/nvme0n1")
 
 // Sector is the alignment and smallest size of O_DIRECT requests in bytes.
 const Sector = 512
@@ -56,7 +61,7 @@ func AddPartition(n int) (path string, err error) {
 // NVMePolls says why the disk cannot be polled, nil when it can: the driver
 // must have a polled queue (boot option nvme.poll_queues).
 func NVMePolls() error {
-	const path = "/sys/block/nvme0n1/queue/io_poll"
+	path := "/sys/block/" + filepath.Base(NVMe) + "/queue/io_poll"
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -68,7 +73,7 @@ func NVMePolls() error {
 }
 
 // NVMeInterrupts counts the interrupts that the disk's I/O queues have raised
-// so far (its admin queue, nvme0q0, is left out).
+// so far (its admin queue, q0, is left out).
 func NVMeInterrupts() (uint64, error) {
 	perCPU, err := NVMeInterruptsPerCPU()
 	var total uint64
@@ -86,6 +91,7 @@ func NVMeInterruptsPerCPU() ([]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
+	controller := NVMe[strings.LastIndex(NVMe, "/")+1 : strings.LastIndex(NVMe, "n")]
 	header, table, _ := strings.Cut(string(b), "\n")
 	counts := make([]uint64, len(strings.Fields(header)))
 	for line := range strings.Lines(table) {
@@ -94,7 +100,7 @@ func NVMeInterruptsPerCPU() ([]uint64, error) {
 			continue
 		}
 		name := words[len(words)-1]
-		if !strings.HasPrefix(name, "nvme0q") || name == "nvme0q0" {
+		if queue, ok := strings.CutPrefix(name, controller+"q"); !ok || queue == "0" {
 			continue
 		}
 		for i := range counts {

@@ -14,15 +14,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"patchproof/guest/event"
 )
 
-// BootOption returns the value of key=value on the kernel command line.
+// BootOption returns the value of key=value on the kernel command line, or
+// before that in what a bundle's collector gives its programs.
 func BootOption(key string) (value string, ok bool) {
-	line, err := os.ReadFile("/proc/cmdline")
-	if err != nil {
-		return "", false
-	}
-	for _, word := range strings.Fields(string(line)) {
+	// Without a command line the options may still have it.
+	line, _ := os.ReadFile("/proc/cmdline")
+	for _, word := range strings.Fields(os.Getenv(event.OptionsEnv) + " " + string(line)) {
 		if value, ok := strings.CutPrefix(word, key+"="); ok {
 			return value, true
 		}
@@ -30,10 +31,13 @@ func BootOption(key string) (value string, ok bool) {
 	return "", false
 }
 
+// ScaleKey is the boot option of Patience, which all VMs of the harness have.
+const ScaleKey = "patchproof.scale"
+
 // Patience is a limit scaled to the machine: the host says by how much
 // everything takes longer than under KVM and with a plain kernel.
 func Patience(limit time.Duration) time.Duration {
-	value, ok := BootOption("patchproof.scale")
+	value, ok := BootOption(ScaleKey)
 	if !ok {
 		return limit
 	}

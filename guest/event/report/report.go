@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -39,8 +40,17 @@ type T struct {
 // return. A panic becomes the check "program" with verdict error.
 //
 // Without the port (a person in a shell) it prints the events instead and
-// leaves the machine on.
+// leaves the machine on. So it does under a bundle's collector, which has a
+// descriptor for the events. A machine that the harness did not boot is somebody's
+// own: there a program runs under the collector only, which asks first.
 func Main(program string, run func(*T)) {
+	if fd, err := strconv.Atoi(os.Getenv(event.FDEnv)); err == nil {
+		collected(program, run, &port{fd: fd})
+	}
+	if _, ours := machine.BootOption(machine.ScaleKey); !ours {
+		fmt.Fprintf(os.Stderr, "%s: this machine was not booted by patchproof: ./bb collect runs the programs on it, and says before what they do\n", program)
+		os.Exit(2)
+	}
 	port, err := awaitPort(event.Port)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v; printing the results here\n", program, err)
@@ -63,6 +73,20 @@ func Main(program string, run func(*T)) {
 	err = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 	fmt.Fprintf(os.Stderr, "%s: power-off: %v\n", program, err)
 	os.Exit(1)
+}
+
+// collected runs the program for the collector and ends.
+func collected(program string, run func(*T), to *port) {
+	// A child of the program must not keep the collector waiting.
+	unix.CloseOnExec(to.fd)
+	code := 0
+	newT(program, func(e event.Event) {
+		if err := to.emit(e); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: event %d could not be sent: %v\n", program, e.Seq, err)
+			code = 1
+		}
+	}).run(run)
+	os.Exit(code)
 }
 
 func newT(program string, send func(event.Event)) *T {
