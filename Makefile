@@ -2,7 +2,7 @@
 
 # Selections; see `make help`. They reach the command and the tests as environment.
 export KERNELS PROGRAMS VARIANT ACCEL PIN PATCH TREE REV KERNEL_SRC JOBS COUNT CACHE
-export PROGRAM CHECK GOOD BAD FRESH MUTANTS BENCH
+export PROGRAM CHECK GOOD BAD FRESH MUTANTS BENCH CONFIG
 
 GO ?= go
 PATCHPROOF := bin/patchproof
@@ -29,6 +29,10 @@ shell: command ## boot the last selected kernel with a shell
 .PHONY: report
 report: command ## write report.html of the newest run (RUN: another one) and print its path
 	@$(PATCHPROOF) results report $(RUN)
+
+.PHONY: bundle
+bundle: command ## pack kernels and programs for a real machine
+	@$(PATCHPROOF) bundle
 
 .PHONY: command
 command:

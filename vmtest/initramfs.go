@@ -1,6 +1,7 @@
 package vmtest
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -80,6 +82,49 @@ func BuildInitramfs(ctx context.Context, cache string, commands ...string) (stri
 		return "", fmt.Errorf("the initramfs could not be built: %w", err)
 	}
 	return file, nil
+}
+
+// ShellInitramfs returns the initramfs with the commands of a shell, and the one
+// binary in it, which is static and runs under any Linux.
+func ShellInitramfs(ctx context.Context, cache string) (archive, bb []byte, err error) {
+	file, err := BuildInitramfs(ctx, cache, shellCommands...)
+	if err != nil {
+		return nil, nil, err
+	}
+	if archive, err = os.ReadFile(file); err != nil {
+		return nil, nil, err
+	}
+	records, err := cpio.ReadAllRecords(cpio.Newc.Reader(bytes.NewReader(archive)))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", file, err)
+	}
+	for _, r := range records {
+		if r.Name == "bbin/bb" {
+			bb, err = io.ReadAll(io.NewSectionReader(r, 0, int64(r.FileSize)))
+			return archive, bb, err
+		}
+	}
+	return nil, nil, fmt.Errorf("%s has no bbin/bb", file)
+}
+
+// Archive returns an archive of files and symbolic links, by name.
+func Archive(files map[string][]byte, links map[string]string) ([]byte, error) {
+	var records []cpio.Record
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		records = append(records, cpio.StaticFile(name, string(files[name]), 0o644))
+	}
+	for _, name := range slices.Sorted(maps.Keys(links)) {
+		records = append(records, cpio.Directory(path.Dir(name), 0o755), cpio.Symlink(name, links[name]))
+	}
+	var out bytes.Buffer
+	w := cpio.Newc.Writer(&out)
+	for i, r := range records {
+		r.Ino = uint64(i) + 1
+		if err := w.WriteRecord(r); err != nil {
+			return nil, err
+		}
+	}
+	return out.Bytes(), cpio.WriteTrailer(w)
 }
 
 // initramfsKey hashes everything that decides the initramfs's content.

@@ -121,7 +121,7 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 			spec := specs[t.kernel]
 			p.Cells = append(p.Cells, CellSpec{
 				Kernel: spec.Name, Variant: variant.Name, Program: program, Iteration: t.iteration,
-				Scale: variant.Scale, Features: declaredFeatures(spec), Known: spec.Known,
+				Scale: variant.Scale, Features: DeclaredFeatures(spec), Known: spec.Known,
 			})
 		}
 	}
@@ -275,9 +275,9 @@ func (p *Plan) Kernels() ([]*kernel.Built, error) {
 	return p.ready, p.madeErr
 }
 
-// declaredFeatures are what the programs must not skip, and nil where nobody
+// DeclaredFeatures are what the programs must not skip, and nil where nobody
 // declared anything: for a patch or a tree of the user's own.
-func declaredFeatures(s kernel.Spec) []string {
+func DeclaredFeatures(s kernel.Spec) []string {
 	if s.Name == kernel.Patched || s.Tree != "" && len(s.Series) == 0 {
 		return nil
 	}

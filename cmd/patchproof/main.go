@@ -39,6 +39,7 @@ type commands struct {
 	Vmtest       vmtestCmd       `cmd:"" help:"Build the selected kernels, run the programs on each and report."`
 	Bisect       bisectCmd       `cmd:"" help:"Find the patch or commit that a failure began with."`
 	Bench        benchCmd        `cmd:"" help:"Measure the selected kernels: instructions per operation."`
+	Bundle       bundleCmd       `cmd:"" help:"Pack the selected kernels and the programs for a real machine."`
 	Mutants      mutantsCmd      `cmd:"" help:"Break the kernel on purpose and say which breakages the programs see."`
 	BisectConfig bisectConfigCmd `cmd:"" help:"Find the config options by which GOOD passes and BAD fails."`
 	Build        buildCmd        `cmd:"" help:"Build the selected kernels and print their paths."`
@@ -51,6 +52,7 @@ type commands struct {
 	Results struct {
 		Show   resultsShowCmd   `cmd:"" help:"Print a run's matrix again."`
 		Report resultsReportCmd `cmd:"" help:"Write a run's report.html and print its path."`
+		Import resultsImportCmd `cmd:"" help:"Make a run of what a bundle's collector wrote on a real machine."`
 	} `cmd:"" help:"Look at stored runs."`
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"patchproof/kernel"
+	"patchproof/vmtest/bundle"
 )
 
 func TestMain(m *testing.M) {
@@ -65,8 +67,30 @@ func runScripts(t *testing.T, dir string) {
 			}
 			return nil
 		},
+		Condition: func(name string) (bool, error) {
+			if name != "iron" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return ironStored(t, cache), nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits},
 	})
+}
+
+// ironStored says whether the store has a bundle's base, which takes longer to build
+// than all kernels of the suite's plain variant.
+func ironStored(t *testing.T, cache string) bool {
+	lineup, err := kernel.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	specs, variant, err := lineup.Resolve(kernel.Selection{Kernels: []string{"base"}, Variant: bundle.Variant})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := kernel.Builder{Cache: cache}
+	built, err := b.Stored(t.Context(), specs[0], variant)
+	return err == nil && built != nil
 }
 
 // exits runs a command and compares its exit code: exits 2 patchproof vmtest.

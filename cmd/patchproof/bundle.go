@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"patchproof/kernel"
+	"patchproof/results"
+	"patchproof/vmtest/bundle"
+)
+
+type bundleCmd struct {
+	selection `embed:""`
+	Config    string `env:"CONFIG" placeholder:"FILE" help:"A machine's own .config, or a fragment, put over the variant's options."`
+}
+
+// Run packs kernels and programs for a machine that is no VM of the harness's.
+func (c bundleCmd) Run(ctx context.Context, t *terminal) error {
+	sel, err := c.read()
+	if err != nil {
+		return err
+	}
+	if len(sel.Programs) > 0 {
+		return fmt.Errorf("PROGRAMS is for make vmtest: a bundle has all programs, and collect is told which to run")
+	}
+	if err := ensureTools(ctx, t); err != nil {
+		return err
+	}
+	root, err := kernel.Checkout()
+	if err != nil {
+		return err
+	}
+	path, err := bundle.Make(ctx, filepath.Join(root, "results", "out"), sel, c.Config, t.progress)
+	if err != nil {
+		return err
+	}
+	t.printf("%s\n", path)
+	return nil
+}
+
+type resultsImportCmd struct {
+	Files []string `arg:"" name:"file" help:"What a bundle's collector wrote."`
+	Out   string   `default:"results/out" placeholder:"FOLDER" help:"Where runs are kept."`
+}
+
+// Run makes runs of what a bundle's collector wrote, and prints them.
+func (c resultsImportCmd) Run(t *terminal) error {
+	dirs, err := results.Import(c.Out, c.Files, bundle.Judge)
+	if err != nil {
+		return err
+	}
+	for _, dir := range dirs {
+		run, err := results.Read(dir)
+		if err != nil {
+			return err
+		}
+		t.printf("%s: %s\n", run.Accel.Name, run.Host.CPU)
+		if err := report(t, run); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,272 @@
+// Package bundle packs kernels and programs for machines that are no VM of the
+// harness's: one archive with all that such a machine needs to boot them, run the
+// programs and bring the results back (patchproof results import).
+package bundle
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"debug/elf"
+	_ "embed"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/template"
+
+	"github.com/google/renameio/v2"
+
+	"patchproof/guest/event"
+	"patchproof/kernel"
+	"patchproof/patches"
+	"patchproof/results"
+	"patchproof/vmtest"
+)
+
+// Variant is the config flavour that a bundle has when nobody asks otherwise.
+const Variant = "iron"
+
+// Make builds the selected kernels and the programs and writes the archive into
+// dir, whose name it returns. Equal content gives an equal file of the same name.
+// config is the path of a .config or fragment to put over the variant's options, or
+// empty.
+func Make(ctx context.Context, dir string, sel vmtest.Selection, config string, progress func(kernel.Progress)) (path string, err error) {
+	specs, variant, err := resolve(sel, config)
+	if err != nil {
+		return "", err
+	}
+	release, err := kernel.Store{Dir: sel.Cache}.Use(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	files := map[string][]byte{}
+	m := event.Manifest{Programs: vmtest.IronPrograms()}
+	b := kernel.Builder{Cache: sel.Cache, Jobs: sel.Jobs, Source: sel.Source, Progress: progress}
+	for _, spec := range specs {
+		built, err := b.Build(ctx, spec, variant)
+		if err != nil {
+			return "", err
+		}
+		k, err := pack(built, files)
+		if err != nil {
+			return "", err
+		}
+		m.Kernels = append(m.Kernels, k)
+	}
+	guest, bb, err := vmtest.ShellInitramfs(ctx, sel.Cache)
+	if err != nil {
+		return "", err
+	}
+	files["bb"] = bb
+	m.Bundle = hashOf(m, files)
+	if files["manifest.json"], err = json.MarshalIndent(m, "", "  "); err != nil {
+		return "", err
+	}
+	if files["initramfs.cpio.gz"], err = initramfs(guest, files["manifest.json"]); err != nil {
+		return "", err
+	}
+	if files["README"], err = readme(m, specs); err != nil {
+		return "", err
+	}
+	name := "patchproof-bundle-" + m.Bundle
+	archive, err := packed(name, files)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, name+".tar.gz")
+	return path, renameio.WriteFile(path, archive, 0o644)
+}
+
+// resolve checks the selection before anything is built.
+func resolve(sel vmtest.Selection, config string) ([]kernel.Spec, kernel.Variant, error) {
+	lineup, err := kernel.Load()
+	if err != nil {
+		return nil, kernel.Variant{}, err
+	}
+	if sel.Variant == "" {
+		sel.Variant = Variant
+	}
+	specs, variant, err := lineup.Resolve(sel.Selection)
+	if err != nil {
+		return nil, kernel.Variant{}, err
+	}
+	if variant.Image != "bzImage" {
+		return nil, kernel.Variant{}, fmt.Errorf("VARIANT=%s is for VMs, which boot a bare vmlinux; a bundle is of VARIANT=%s", variant.Name, Variant)
+	}
+	if config != "" {
+		text, err := os.ReadFile(config)
+		if err != nil {
+			return nil, kernel.Variant{}, fmt.Errorf("CONFIG: %w", err)
+		}
+		// A machine's own .config is for another version of the kernel, maybe.
+		variant.Over = []kernel.Fragment{{Name: config, Text: string(text)}}
+		variant.Lenient = true
+	}
+	return specs, variant, nil
+}
+
+// needed are the options without which a kernel would not even get to the runner.
+var needed = []string{"IO_URING", "BLK_DEV_INITRD", "RD_GZIP", "BINFMT_ELF", "DEVTMPFS", "PROC_FS", "SYSFS", "TMPFS", "FUTEX", "EPOLL"}
+
+// pack adds a kernel's files and returns what the manifest says of it.
+func pack(built *kernel.Built, files map[string][]byte) (event.BundledKernel, error) {
+	name := built.Spec.Name
+	k := event.BundledKernel{Name: name, Image: "bzImage-" + name}
+	config, err := os.ReadFile(built.Config)
+	if err != nil {
+		return k, err
+	}
+	var missing []string
+	for _, option := range needed {
+		if !strings.Contains(string(config), "\nCONFIG_"+option+"=y\n") {
+			missing = append(missing, "CONFIG_"+option+"=y")
+		}
+	}
+	if len(missing) > 0 {
+		return k, fmt.Errorf("kernel %s would not boot to the runner: its config lacks %s", name, strings.Join(missing, " "))
+	}
+	files["config-"+name] = config
+	if files[k.Image], err = os.ReadFile(built.Vmlinux); err != nil {
+		return k, err
+	}
+	if k.BuildID, err = buildID(filepath.Join(built.Dir, "vmlinux")); err != nil {
+		return k, err
+	}
+	k.Features = vmtest.DeclaredFeatures(built.Spec)
+	record := vmtest.KernelRecord(built)
+	record.Vmlinux = "" // a path of this machine
+	if k.Record, err = json.Marshal(record); err != nil {
+		return k, err
+	}
+	k.Known, err = json.Marshal(built.Spec.Known)
+	return k, err
+}
+
+// buildID reads the linker's build id.
+func buildID(vmlinux string) (string, error) {
+	image, err := elf.Open(vmlinux)
+	if err != nil {
+		return "", err
+	}
+	defer image.Close()
+	section := image.Section(".notes")
+	if section == nil {
+		return "", fmt.Errorf("%s has no notes, by which a running kernel is known", vmlinux)
+	}
+	notes, err := section.Data()
+	if err != nil {
+		return "", err
+	}
+	id := event.BuildID(notes)
+	if id == "" {
+		return "", fmt.Errorf("%s has no build id, by which a running kernel is known", vmlinux)
+	}
+	return id, nil
+}
+
+// hashOf names a bundle by its content.
+func hashOf(m event.Manifest, files map[string][]byte) string {
+	h := sha256.New()
+	json.NewEncoder(h).Encode(m)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(h, "%s %d\n", name, len(files[name]))
+		h.Write(files[name])
+	}
+	return hex.EncodeToString(h.Sum(nil))[:12]
+}
+
+// initramfs is the guest's one with the manifest beside the programs, compressed.
+// The kernel takes archives that follow each other
+// (Documentation/driver-api/early-userspace/buffer-format.rst).
+func initramfs(guest, manifest []byte) ([]byte, error) {
+	more, err := vmtest.Archive(map[string][]byte{"bbin/manifest.json": manifest}, map[string]string{"bin/defaultsh": "/bbin/gosh"})
+	if err != nil {
+		return nil, err
+	}
+	return compressed(guest, more)
+}
+
+// level compresses fast: most of it is a kernel that is compressed already.
+const level = 3
+
+func compressed(parts ...[]byte) ([]byte, error) {
+	var out bytes.Buffer
+	w, err := gzip.NewWriterLevel(&out, level)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range parts {
+		if _, err := w.Write(part); err != nil {
+			return nil, err
+		}
+	}
+	err = w.Close()
+	return out.Bytes(), err
+}
+
+// packed makes the archive: one folder, names sorted, no times and no owners.
+func packed(folder string, files map[string][]byte) ([]byte, error) {
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		mode := int64(0o644)
+		if name == "bb" {
+			mode = 0o755
+		}
+		if err := w.WriteHeader(&tar.Header{Name: folder + "/" + name, Mode: mode, Size: int64(len(files[name])), Format: tar.FormatUSTAR}); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(files[name]); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return compressed(out.Bytes())
+}
+
+//go:embed README.tmpl
+var readmeText string
+
+// readme is the bundle's manual.
+func readme(m event.Manifest, specs []kernel.Spec) ([]byte, error) {
+	var boot []string
+	for _, p := range m.Programs {
+		for _, word := range p.Boot {
+			if !slices.Contains(boot, word) {
+				boot = append(boot, word)
+			}
+		}
+	}
+	t, err := template.New("README").Parse(readmeText)
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	err = t.Execute(&out, map[string]any{"Manifest": m, "Pin": specs[0].Pin.Name, "Boot": strings.Join(boot, " "), "Last": m.Kernels[len(m.Kernels)-1]})
+	return out.Bytes(), err
+}
+
+// Judge completes a cell of an import, see results.Import.
+func Judge(c *results.Cell, log []string, known json.RawMessage) error {
+	var issues []patches.KnownIssue
+	if len(known) > 0 {
+		if err := json.Unmarshal(known, &issues); err != nil {
+			return fmt.Errorf("the issues declared in the bundle: %w", err)
+		}
+	}
+	vmtest.JudgeIron(c, log, issues)
+	return nil
+}

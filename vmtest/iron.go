@@ -1,0 +1,85 @@
+package vmtest
+
+import (
+	"strings"
+
+	"patchproof/guest/event"
+	"patchproof/patches"
+	"patchproof/results"
+)
+
+// onIron is the table of the programs that a bundle runs on real hardware, in
+// order, and of what each does there that nobody wants on a machine in use. It is the
+// one place that says so; a program that is not in it is not run. Those that need a
+// broken disk, a debug kernel, a counter in QEMU or a machine with little memory cannot
+// be.
+var onIron = []struct{ program, harm string }{
+	{"nop", ""},
+	{"hostile", ""},
+	{"fixedfile", ""},
+	{"fdinfo", "drops the machine's caches"},
+	{"accounting", "drops the machine's caches"},
+	{"contexts", "drops the machine's caches"},
+	{"cpuoffline", "takes CPUs offline and drops the machine's caches"},
+	{"race-timer", "corrupts the memory of a kernel that has the race"},
+	{"race-link", "corrupts the memory of a kernel that has the race"},
+	{"race-lock", "hangs a CPU of a kernel that has the race"},
+	{"race-hotplug-shrink", "takes CPUs offline and drops the machine's caches"},
+	{"race-hotplug-completion", "takes CPUs offline"},
+	{"race-shrink-completion", "drops the machine's caches"},
+}
+
+// IronPrograms returns the programs that a bundle runs on real hardware.
+func IronPrograms() []event.BundledProgram {
+	programs := map[string]Program{}
+	for _, p := range Programs() {
+		programs[p.Name] = p
+	}
+	var all []event.BundledProgram
+	for _, row := range onIron {
+		all = append(all, programs[row.program].Bundled(row.harm))
+	}
+	return all
+}
+
+// Bundled is the program as a bundle's collector runs it; harm is as in the table.
+func (p Program) Bundled(harm string) event.BundledProgram {
+	b := event.BundledProgram{
+		Name: p.Name, Command: p.command(), CPUs: p.CPUs, Disk: len(p.Devices) > 0, Harm: harm,
+		DeadlineS: p.Deadline.Seconds(), Options: []string{}, Boot: []string{},
+	}
+	for _, word := range p.Append {
+		if strings.HasPrefix(word, "patchproof.") {
+			b.Options = append(b.Options, word)
+		} else {
+			b.Boot = append(b.Boot, word)
+		}
+	}
+	return b
+}
+
+// JudgeIron completes a cell that a bundle's collector ran: what the kernel logged
+// meanwhile becomes checks, as a console's complaints do, and all is held against
+// the declared issues. They are declared for the harness's VMs, whose timing is not
+// a machine's, so one that does not show itself is fine here.
+func JudgeIron(c *results.Cell, log []string, known []patches.KnownIssue) {
+	w := &watcher{}
+	for _, line := range log {
+		w.line("[    0.000000] " + line)
+	}
+	f := finding{verdict: c.Verdict, reason: c.Reason, checks: c.Checks, ended: false}
+	f.consoleChecks(&outcome{Splats: w.splats()})
+	verdicts := []event.Verdict{c.Verdict}
+	for i := range f.checks {
+		f.checks[i].Detail = printableLines(f.checks[i].Detail)
+		verdicts = append(verdicts, f.checks[i].Verdict)
+	}
+	f.verdict, f.reason = event.Worst(verdicts...), printable(f.reason)
+	issues := append([]patches.KnownIssue{}, known...)
+	for i := range issues {
+		issues[i].MayFail = true
+	}
+	// The iron variant is the plain one, with drivers.
+	expect(&f, CellSpec{Kernel: c.Kernel, Variant: "plain", Program: Program{Name: c.Program}, Known: issues})
+	c.Verdict, c.Expected, c.Reason, c.Checks = f.verdict, f.expected, f.reason, f.checks
+}
