@@ -203,7 +203,7 @@ func kernelOf(b event.Boot) (Kernel, error) {
 
 func (w *importWriter) cell(k Kernel, r event.Ran, n int, known json.RawMessage, judge func(*Cell, []string, json.RawMessage) error) error {
 	c := Cell{Kernel: k.Name, Variant: k.Variant, Program: r.Program, Iteration: n, Verdict: r.Verdict, Reason: r.Reason,
-		WallS: r.WallS, Checks: []Check{}, Metrics: append([]event.Metric{}, r.Metrics...)}
+		StartS: max(0, r.Started.Sub(w.run.Started).Seconds()), WallS: r.WallS, Checks: []Check{}, Metrics: append([]event.Metric{}, r.Metrics...)}
 	for _, check := range r.Checks {
 		c.Checks = append(c.Checks, Check{Check: check})
 	}

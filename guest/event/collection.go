@@ -120,6 +120,8 @@ type Ran struct {
 	// Log is what the kernel logged meanwhile, and LogTrouble why it is not known.
 	Log        []string `json:"log"`
 	LogTrouble string   `json:"log_trouble,omitempty"`
+	// Started is when the program began, by the machine's own clock.
+	Started time.Time `json:"started"`
 	// WallS is the program's life, StealS the time that the hypervisor took from
 	// all CPUs meanwhile, both in seconds.
 	WallS  float64 `json:"wall_s"`

@@ -35,7 +35,7 @@ func runProgram(p event.BundledProgram, o options, k event.BundledKernel) event.
 	})
 	ran := event.Ran{
 		Program: p.Name, Checks: c.Checks, Metrics: c.Metrics, Log: clipped(log),
-		WallS: time.Since(start).Seconds(), StealS: machine.Steal() - steal, KHz: machine.KHz(),
+		Started: start.UTC(), WallS: time.Since(start).Seconds(), StealS: machine.Steal() - steal, KHz: machine.KHz(),
 	}
 	if logErr != nil {
 		ran.Log = []string{}
