@@ -39,6 +39,8 @@ type vm struct {
 	Pinned bool
 	// enough, when set, is called at the program's first event.
 	enough func()
+	// step, when set, is told of the phases after the boot and of each check.
+	step func(phase Phase, check string)
 }
 
 // ending is what ended a VM.
@@ -103,6 +105,9 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	if v.step == nil {
+		v.step = func(Phase, string) {}
+	}
 	w := &watcher{}
 	log, err := createConsoleLog(v.Console, w.line)
 	if err != nil {
@@ -150,7 +155,15 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 			if out.ReportErr != nil {
 				continue
 			}
-			if out.ReportErr = out.Report.Add(e); out.ReportErr == nil && e.Kind == event.KindStart {
+			if out.ReportErr = out.Report.Add(e); out.ReportErr != nil {
+				continue
+			}
+			switch e.Kind {
+			case event.KindCheck:
+				v.step(Running, e.Check.Name)
+			case event.KindEnd:
+				v.step(Ending, "")
+			case event.KindStart:
 				out.Boot = time.Since(start)
 				switch {
 				case v.Machine.Mode == Singlestep:
@@ -159,6 +172,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 					bound, out.ReportErr = g.pin()
 				}
 				close(g.began)
+				v.step(Running, "")
 				if v.enough != nil {
 					v.enough()
 				}
@@ -179,6 +193,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	out.Ending = g.await(ctx, v.BootDeadline, v.Deadline)
 	if out.Ending != exited && out.Ending != cancelled {
 		w.dumping.Store(true)
+		v.step(Ending, "")
 		out.DumpErr = g.interrogate()
 	}
 	if out.Ending != exited {

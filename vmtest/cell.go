@@ -36,11 +36,44 @@ type CellSpec struct {
 	// Counter is the plugin that counts instructions and Counts the file that it
 	// writes, where the program is counted.
 	Counter, Counts string
+	// Watch, when set, is told how the cell goes, from several goroutines.
+	Watch func(Step)
+}
+
+// Step is a cell coming to a phase, or a check that it reported.
+type Step struct {
+	Kernel, Variant, Program string
+	Iteration                int
+	Phase                    Phase
+	// Check is the name of the newest check, in the phase Running; it is the
+	// guest's word.
+	Check string
+}
+
+// Phase is how far a cell has come.
+type Phase string
+
+// The phases, in their order: QEMU is started, the program has reported its
+// start, it has reported its end or run out of time, nothing of the guest is left.
+const (
+	Booting Phase = "booting"
+	Running Phase = "running"
+	Ending  Phase = "ending"
+	Ended   Phase = "ended"
+)
+
+// step tells the watcher, if there is one.
+func (s CellSpec) step(phase Phase, check string) {
+	if s.Watch != nil {
+		s.Watch(Step{Kernel: s.Kernel, Variant: s.Variant, Program: s.Program.Name, Iteration: s.Iteration, Phase: phase, Check: check})
+	}
 }
 
 // RunCell boots one VM and says what came of it. What the harness could not do
 // is the verdict error, with its reason, and never the kernel's fault.
 func RunCell(ctx context.Context, s CellSpec) results.Cell {
+	s.step(Booting, "")
+	defer s.step(Ended, "")
 	out, err := s.vm().run(ctx)
 	f := judge(out, err, s)
 	f.reason = printable(f.reason)
@@ -90,6 +123,7 @@ func (s CellSpec) vm() vm {
 		BootDeadline: s.deadline(bootDeadline),
 		Deadline:     s.deadline(s.Program.Deadline),
 		Console:      s.Console,
+		step:         s.step,
 	}
 }
 

@@ -155,6 +155,46 @@ func TestVerdictOfMisbehavingGuests(t *testing.T) {
 	}
 }
 
+func TestStepsOfACell(t *testing.T) {
+	kernel, guest := base(t), hostileInitramfs(t)
+	for how, want := range map[string]event.Verdict{"well": event.Pass, "hang": event.Hang} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			s := spec(t, kernel, guest, "hostile="+how)
+			var mu sync.Mutex
+			var phases []Phase
+			var checks []string
+			s.Watch = func(step Step) {
+				mu.Lock()
+				defer mu.Unlock()
+				if step.Kernel != "base" || step.Program != "nop" || step.Iteration != 1 {
+					t.Errorf("a step of another cell: %+v", step)
+				}
+				if step.Check != "" {
+					checks = append(checks, step.Check)
+				}
+				phases = append(phases, step.Phase)
+			}
+			cell := RunCell(t.Context(), s)
+			if cell.Verdict != want {
+				t.Fatalf("verdict %s (%s); want %s", cell.Verdict, cell.Reason, want)
+			}
+			if diff := cmp.Diff([]Phase{Booting, Running, Ending, Ended}, slices.Compact(phases)); diff != "" {
+				t.Errorf("phases (-want +got):\n%s", diff)
+			}
+			var want []string
+			for _, c := range cell.Checks {
+				if c.Name != DeadlineCheck {
+					want = append(want, c.Name)
+				}
+			}
+			if diff := cmp.Diff(want, checks); diff != "" {
+				t.Errorf("checks (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // A guest that hangs says where.
 func TestHangSaysWhere(t *testing.T) {
 	s := spec(t, base(t), hostileInitramfs(t), "hostile=hang")

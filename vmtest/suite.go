@@ -26,9 +26,13 @@ import (
 type Plan struct {
 	// Cells are in the order in which they start: the slowest program first.
 	Cells []CellSpec
+	// Watch, when set before Begin, is told how the cells go, from several
+	// goroutines.
+	Watch func(Step)
+	// Jobs is how many cells run at once.
+	Jobs int
 
 	cache string
-	jobs  int
 	// enough is how many kernels must be ready before the first cell starts.
 	enough int
 	record results.Run
@@ -105,7 +109,7 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 		return nil, err
 	}
 	ctx, stop := context.WithCancelCause(ctx)
-	p := &Plan{cache: sel.Cache, jobs: cmp.Or(sel.Jobs, runtime.NumCPU()), stop: stop, made: make(chan struct{}), record: results.Run{
+	p := &Plan{cache: sel.Cache, Jobs: cmp.Or(sel.Jobs, runtime.NumCPU()), stop: stop, made: make(chan struct{}), record: results.Run{
 		Command:   os.Args,
 		Selection: sel.Set,
 		Host:      Host(),
@@ -115,7 +119,7 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 	p.enough = 1
 	for _, program := range programs {
 		if program.Timed {
-			p.jobs, p.enough = 1, len(specs)
+			p.Jobs, p.enough = 1, len(specs)
 		}
 		for _, t := range turns(len(specs), sel.Count, program.Timed) {
 			spec := specs[t.kernel]
@@ -332,7 +336,7 @@ func (p *Plan) Begin(ctx context.Context) error {
 			return err
 		}
 	}
-	for range p.jobs {
+	for range p.Jobs {
 		go func() {
 			for t, b := p.next(); t != nil; t, b = p.next() {
 				p.run(ctx, t, b)
@@ -383,7 +387,7 @@ func (p *Plan) run(ctx context.Context, t *turn, b *kernel.Built) {
 	}
 	s := t.spec
 	s.Image, s.Initramfs, s.Accel = b.Vmlinux, p.initramfs, p.accel
-	s.Series, s.Symbols = b.Subjects, b.Symbols
+	s.Series, s.Symbols, s.Watch = b.Subjects, b.Symbols, p.Watch
 	log := strings.ReplaceAll(s.Name(), "/", "-") + ".log"
 	s.Console = filepath.Join(p.Dir(), log)
 	if s.Program.Counted {

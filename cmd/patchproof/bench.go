@@ -42,11 +42,13 @@ func (c benchCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	t.follow(plan)
 	done := 0
 	dir, err := plan.Run(ctx, func(cell results.Cell) {
 		done++
 		t.printf("%*d/%d  %s\n", len(strconv.Itoa(len(plan.Cells))), done, len(plan.Cells), cellLine(cell))
 	})
+	t.endLive()
 	if err != nil || dir == "" {
 		return err
 	}

@@ -26,7 +26,7 @@ func (f searchFlags) read() (bisect.Question, error) {
 
 // teller shows a campaign on the terminal.
 func (t *terminal) teller() bisect.Teller {
-	return bisect.Teller{Progress: t.progress, Say: func(format string, args ...any) { t.printf(format+"\n", args...) }}
+	return bisect.Teller{Progress: t.progress, Watch: t.watch, Say: func(format string, args ...any) { t.printf(format+"\n", args...) }}
 }
 
 // search makes a search, reports it and makes its end the command's.

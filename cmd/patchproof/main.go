@@ -60,13 +60,15 @@ type commands struct {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	code := exitExpected
 	exited := false
+	t := newTerminal(stdout, stderr)
+	defer t.endLive()
 	parser, err := kong.New(&commands{},
 		kong.Name("patchproof"),
 		kong.Description("Builds a kernel with and without a patch, boots both, and says what the patch does."),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(c int) { code, exited = c, true }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(newTerminal(stdout, stderr)),
+		kong.Bind(t),
 	)
 	if err != nil {
 		fmt.Fprintln(stderr, "patchproof:", err)
@@ -79,6 +81,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		err = parsed.Run()
 	}
+	t.endLive()
 	switch {
 	case err == nil:
 		return exitExpected

@@ -48,7 +48,7 @@ func (c mutantsCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	n := 0
 	dir, verdicts, err := mutate.Run(ctx, mutants, mutate.Options{
-		Selection: sel, Fresh: c.Fresh != "", Progress: t.progress,
+		Selection: sel, Fresh: c.Fresh != "", Progress: t.progress, Watch: t.watch,
 		Say: func(format string, args ...any) { t.printf(format+"\n", args...) },
 		Done: func(v mutate.Verdict) {
 			n++

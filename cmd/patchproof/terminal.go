@@ -4,28 +4,31 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
 	"patchproof/kernel"
+	"patchproof/results"
+	"patchproof/vmtest"
 )
 
 // lineEvery is how often a long step says how far it is where no bar can be drawn.
 const lineEvery = 20 * time.Second
 
 // terminal writes results to out and, while work is under way, progress to err:
-// a bar on a terminal, a line now and then otherwise.
+// a view of it on a terminal, a line now and then otherwise.
 type terminal struct {
 	out, err io.Writer
 	// colour says whether out shows colours (https://no-color.org).
 	colour bool
-	live   bool
+	// view is drawn on err where isLive, from the first step until endLive.
+	isLive bool
 
 	mu       sync.Mutex
-	bar      *progressbar.ProgressBar
+	view     *live
 	step     string
 	lastLine time.Time
 }
@@ -34,7 +37,7 @@ func newTerminal(out, err io.Writer) *terminal {
 	return &terminal{
 		out: out, err: err,
 		colour: isTerminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
-		live:   isTerminal(err) && os.Getenv("TERM") != "dumb",
+		isLive: isTerminal(err) && os.Getenv("TERM") != "dumb",
 	}
 }
 
@@ -47,66 +50,81 @@ func isTerminal(w io.Writer) bool {
 func (t *terminal) printf(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.endBar()
-	fmt.Fprintf(t.out, format, args...)
+	t.print(t.out, fmt.Sprintf(format, args...))
 }
 
 // errorf writes trouble that is not the end of the command.
 func (t *terminal) errorf(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.endBar()
-	fmt.Fprintf(t.err, "patchproof: "+format, args...)
+	t.print(t.err, fmt.Sprintf("patchproof: "+format, args...))
+}
+
+// print writes whole lines, above the view where there is one.
+func (t *terminal) print(w io.Writer, text string) {
+	if t.view != nil && isTerminal(w) {
+		t.view.print(text)
+		return
+	}
+	io.WriteString(w, text)
+}
+
+// show gives the view, which begins with the first thing to show.
+func (t *terminal) show() *live {
+	if t.view == nil && t.isLive {
+		t.view = startLive(t.err)
+	}
+	return t.view
+}
+
+// follow lets the view show a plan's cells, and how long they may take.
+func (t *terminal) follow(plan *vmtest.Plan) {
+	plan.Watch = t.watch
+	root, err := kernel.Checkout()
+	if err != nil || !t.isLive {
+		return
+	}
+	f := newForecast(plan.Cells, plan.Jobs, results.Took(filepath.Join(root, "results", "out")))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.show().expect(f)
+}
+
+// endLive takes the view away, before a report or what else has the terminal.
+func (t *terminal) endLive() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.view != nil {
+		t.view.end()
+		t.view = nil
+	}
 }
 
 // progress shows one step of preparing a kernel.
 func (t *terminal) progress(p kernel.Progress) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	step := describe(p)
-	if step != t.step {
-		t.endBar()
+	view := t.show()
+	if view != nil {
+		view.progress(p)
+	}
+	if step := describe(p); step != t.step {
 		t.step, t.lastLine = step, time.Now()
-		fmt.Fprintln(t.err, step)
+		t.print(t.err, step+"\n")
 	}
-	if p.Total == 0 || p.Done == 0 {
-		return
+	if view == nil && p.Total > 0 && p.Done > 0 && time.Since(t.lastLine) >= lineEvery {
+		t.lastLine = time.Now()
+		// The total is an estimate where objects are counted.
+		fmt.Fprintf(t.err, "  %d%%\n", min(100, 100*p.Done/p.Total))
 	}
-	if !t.live {
-		if time.Since(t.lastLine) >= lineEvery {
-			t.lastLine = time.Now()
-			fmt.Fprintf(t.err, "  %d%%\n", min(100, 100*p.Done/p.Total))
-		}
-		return
-	}
-	if t.bar == nil {
-		t.bar = newBar(t.err, p)
-	}
-	// The total is an estimate where objects are counted.
-	if p.Done > p.Total {
-		t.bar.ChangeMax64(p.Done)
-	}
-	t.bar.Set64(p.Done)
 }
 
-func newBar(w io.Writer, p kernel.Progress) *progressbar.ProgressBar {
-	return progressbar.NewOptions64(p.Total,
-		progressbar.OptionSetWriter(w),
-		progressbar.OptionSetDescription("  "),
-		progressbar.OptionShowBytes(p.Step == kernel.StepFetch || p.Step == kernel.StepUnpack),
-		progressbar.OptionShowCount(),
-		progressbar.OptionSetWidth(30),
-		progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionSetPredictTime(true),
-		progressbar.OptionClearOnFinish(),
-	)
-}
-
-// endBar takes the bar away before another line is written.
-func (t *terminal) endBar() {
-	if t.bar != nil {
-		t.bar.Clear()
-		t.bar = nil
+// watch shows what a cell is doing.
+func (t *terminal) watch(s vmtest.Step) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if view := t.show(); view != nil {
+		view.step(s)
 	}
 }
 

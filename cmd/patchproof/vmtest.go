@@ -68,6 +68,7 @@ func (c vmtestCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	t.follow(plan)
 	done := 0
 	dir, err := plan.Run(ctx, func(cell results.Cell) {
 		if done++; done == 1 {
@@ -75,6 +76,7 @@ func (c vmtestCmd) Run(ctx context.Context, t *terminal) error {
 		}
 		t.printf("%*d/%d  %s\n", len(strconv.Itoa(len(plan.Cells))), done, len(plan.Cells), cellLine(cell))
 	})
+	t.endLive()
 	if dir == "" {
 		return err
 	}
@@ -166,6 +168,10 @@ func (c shellCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	if _, err := plan.Kernels(); err != nil {
+		return errors.Join(err, plan.End(ctx))
+	}
+	t.endLive()
 	return errors.Join(plan.Shell(ctx), plan.End(ctx))
 }
 

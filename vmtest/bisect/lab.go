@@ -19,8 +19,10 @@ import (
 
 // Teller is how a campaign speaks while it works.
 type Teller struct {
-	// Progress is told of builds, Say of everything that people should read.
+	// Progress is told of builds, Watch of cells (it may be nil), Say of everything
+	// that people should read.
 	Progress func(kernel.Progress)
+	Watch    func(vmtest.Step)
 	Say      func(format string, args ...any)
 }
 
@@ -195,7 +197,7 @@ func (l *lab) run(ctx context.Context, s subject, t *Trial, built *kernel.Built)
 	spec := vmtest.CellSpec{
 		Kernel: s.spec.Name, Variant: s.variant.Name, Program: l.program, Iteration: len(t.Cells) + 1,
 		Image: built.Vmlinux, Initramfs: l.initramfs, Accel: vmtest.Accel(l.record.Accel), Scale: s.variant.Scale,
-		Known: s.spec.Known, Console: filepath.Join(l.record.dir(), log),
+		Known: s.spec.Known, Console: filepath.Join(l.record.dir(), log), Watch: l.tell.Watch,
 	}
 	var cell results.Cell
 	for range harnessTries {

@@ -202,7 +202,7 @@ func (c *campaign) runCell(ctx context.Context, name string, built *kernel.Built
 		Kernel: name, Variant: variant.Name, Program: p, Iteration: 1,
 		Image: built.Vmlinux, Initramfs: c.initramfs, Accel: c.accel, Scale: variant.Scale,
 		Features: append([]string{}, c.spec.Features...), Known: c.known(name),
-		Console: filepath.Join(c.writer.Dir(), log),
+		Console: filepath.Join(c.writer.Dir(), log), Watch: c.Watch,
 	}
 	cell := vmtest.RunCell(ctx, spec)
 	cell.Console = log

@@ -103,8 +103,10 @@ type Options struct {
 	vmtest.Selection
 	// Fresh judges again what was judged before.
 	Fresh bool
-	// Progress is told how builds go, and Say a line for people at each step.
+	// Progress is told how builds go, Watch how cells do (it may be nil), and Say a
+	// line for people at each step.
 	Progress func(kernel.Progress)
+	Watch    func(vmtest.Step)
 	Say      func(format string, args ...any)
 	// Done is called with each verdict, in the mutants' order.
 	Done func(Verdict)
