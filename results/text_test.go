@@ -207,37 +207,6 @@ func TestMatrixColour(t *testing.T) {
 	}
 }
 
-func TestCompare(t *testing.T) {
-	run := func(posted ...Cell) *Run {
-		base := cellOf("base", "nop", check("order", event.Pass, "took 3 ms"))
-		return &Run{Kernels: kernels("base", "posted"), Cells: append([]Cell{base}, posted...)}
-	}
-	feature := Change{"feature alloc-cache", Absent, "declared"}
-	slow := cellOf("posted", "nop", check("order", event.Pass, "took 97 ms"))
-	slow.WallS, slow.Metrics = 9, []event.Metric{{Name: "ops", Value: 3}}
-	failing := cellOf("posted", "nop", check("order", event.Fail, ""))
-	for _, tt := range []struct {
-		name string
-		run  *Run
-		want []Change
-	}{
-		{"figures and texts do not count", run(slow), []Change{feature}},
-		{"verdict and check", run(failing), []Change{feature, {"nop", "pass", "fail"}, {"nop/order", "pass", "fail"}}},
-		{"iterations disagree", run(slow, failing), []Change{feature, {"nop", "pass", "fail/pass"}, {"nop/order", "pass", "fail/pass"}}},
-		{"a program that ran on one only", run(), []Change{feature}},
-		{"not judged", run(cellOf("posted", "nop", unexpected(check("program", event.Error, "")))), []Change{feature}},
-		{"another check", run(cellOf("posted", "nop", check("drops", event.Pass, ""))),
-			[]Change{feature, {"nop/drops", Absent, "pass"}, {"nop/order", "pass", Absent}}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			got, _ := tt.run.Compare(tt.run.Kernels[0], tt.run.Kernels[1])
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("Compare(base, posted) (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
 func TestLine(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
 		{"", ""},

@@ -24,6 +24,9 @@ const (
 // several goroutines.
 type Writer struct {
 	dir string
+	// unlock is never called: the lock ends with the process, as whatever is still
+	// written into the folder does.
+	unlock func()
 
 	mu  sync.Mutex
 	run Run
@@ -49,6 +52,9 @@ func Create(root string, run Run) (*Writer, error) {
 		run.Kernels = []Kernel{}
 	}
 	w := &Writer{dir: filepath.Join(root, id), run: run}
+	if w.unlock, err = lockRun(w.dir); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(w.dir))
+	}
 	if err := w.write(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(w.dir))
 	}

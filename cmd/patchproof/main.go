@@ -50,10 +50,13 @@ type commands struct {
 		Gc cacheGcCmd `cmd:"" help:"Remove what was not used for a while and what dead runs left."`
 	} `cmd:"" help:"See and prune the cache of sources, trees and kernels."`
 	Results struct {
-		Show   resultsShowCmd   `cmd:"" help:"Print a run's matrix again."`
-		Report resultsReportCmd `cmd:"" help:"Write a run's report.html and print its path."`
-		Import resultsImportCmd `cmd:"" help:"Make a run of what a bundle's collector wrote on a real machine."`
-	} `cmd:"" help:"Look at stored runs."`
+		Ls      resultsLsCmd      `cmd:"" help:"List the runs, the newest first."`
+		Show    resultsShowCmd    `cmd:"" help:"Print a run's matrix again."`
+		Compare resultsCompareCmd `cmd:"" help:"Say what changed between two runs or two kernels."`
+		Report  resultsReportCmd  `cmd:"" help:"Write a run's report.html and print its path."`
+		Import  resultsImportCmd  `cmd:"" help:"Make a run of what a bundle's collector wrote on a real machine."`
+		Gc      resultsGcCmd      `cmd:"" help:"Remove old runs."`
+	} `cmd:"" help:"Look at stored runs, and compare them."`
 }
 
 // run is main with its surroundings as parameters; it returns the exit code.

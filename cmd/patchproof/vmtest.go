@@ -174,29 +174,3 @@ func (c shellCmd) Run(ctx context.Context, t *terminal) error {
 	t.endLive()
 	return errors.Join(plan.Shell(ctx), plan.End(ctx))
 }
-
-type resultsShowCmd struct {
-	Run_ string `arg:"" name:"run" default:"results/out/latest" help:"A run's folder or run.json."`
-}
-
-// Run prints a stored run.
-func (c resultsShowCmd) Run(t *terminal) error {
-	run, err := results.Read(c.Run_)
-	if err != nil {
-		return err
-	}
-	return report(t, run)
-}
-
-type resultsReportCmd struct {
-	Run_ string `arg:"" name:"run" default:"results/out/latest" help:"A run's folder or run.json."`
-}
-
-// Run writes a stored run's report.html.
-func (c resultsReportCmd) Run(t *terminal) error {
-	run, err := results.Read(c.Run_)
-	if err != nil {
-		return err
-	}
-	return writePage(t, run)
-}

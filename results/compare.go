@@ -1,0 +1,582 @@
+package results
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"patchproof/guest/event"
+)
+
+// Side is one kernel of one run, as one of the two that are compared.
+type Side struct {
+	Run    *Run
+	Kernel Kernel
+}
+
+// Effect is what a change means for the second side.
+type Effect string
+
+// The effects, gravest first. Worse is a regression. Unjudged is a pass of the
+// first side of which the second, by the harness's trouble or because it was
+// interrupted, says nothing. Declared is worse as well, but as the known issues
+// of the second side say. Changed is neither worse nor better as far as anybody
+// can tell.
+const (
+	Worse    Effect = "worse"
+	Unjudged Effect = "unjudged"
+	Declared Effect = "declared"
+	Better   Effect = "better"
+	Changed  Effect = "changed"
+)
+
+var effects = []Effect{Worse, Unjudged, Declared, Better, Changed}
+
+// Kind is what a Change is about.
+type Kind string
+
+// The kinds of change. KindKernel is about building a kernel, or having it at all,
+// and KindMissing about a program that only one side has a verdict for.
+const (
+	KindKernel  Kind = "kernel"
+	KindMissing Kind = "missing"
+	KindProgram Kind = "program"
+	KindCheck   Kind = "check"
+	KindMetric  Kind = "metric"
+	KindFeature Kind = "feature"
+)
+
+// Change is something that differs between two sides.
+type Change struct {
+	Kind Kind `json:"kind"`
+	// What is "program", "program/check", "program/metric label=value" or
+	// "feature name". A complaint of the kernel has its title for a name,
+	// "program/console: title", because its number is by chance.
+	What string `json:"what"`
+	// From and To are verdicts ("hang/pass" when iterations disagree), figures,
+	// or, of a feature, "declared"; Absent where a side has none.
+	From string `json:"from"`
+	To   string `json:"to"`
+	// Unit is a metric's, and Delta how much larger To is, as a part of From.
+	Unit   string  `json:"unit,omitempty"`
+	Delta  float64 `json:"delta,omitempty"`
+	Effect Effect  `json:"effect"`
+}
+
+// Absent stands for what one of two sides does not have.
+const Absent = "absent"
+
+// Comparison is what changed from one side to another.
+type Comparison struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+	// Compared counts the verdicts and features that were compared, and Figures
+	// the metrics.
+	Compared int `json:"compared"`
+	Figures  int `json:"figures"`
+	// Changes are the gravest first, then by name.
+	Changes []Change `json:"changes"`
+	// Notes say in a sentence each what was not compared, and why.
+	Notes []string `json:"notes"`
+}
+
+// CompareRuns compares the kernels that two runs have in common, in a's order.
+// The error says that they have none, or no program.
+func CompareRuns(a, b *Run) ([]Comparison, error) {
+	var all []Comparison
+	if len(a.Cells) > 0 && len(b.Cells) > 0 && !slices.ContainsFunc(a.Cells, func(c Cell) bool {
+		return slices.ContainsFunc(b.Cells, func(other Cell) bool { return c.Program == other.Program })
+	}) {
+		return nil, fmt.Errorf("runs %s and %s have no program in common", a.ID, b.ID)
+	}
+	for _, k := range a.Kernels {
+		i := slices.IndexFunc(b.Kernels, func(other Kernel) bool { return other.Name == k.Name && other.Variant == k.Variant })
+		switch {
+		case i >= 0:
+			all = append(all, Compare(Side{a, k}, Side{b, b.Kernels[i]}))
+		case b.Status != Finished:
+			c := Comparison{From: Side{a, k}.name(true), To: b.ID, Notes: []string{}}
+			c.add(Change{Kind: KindKernel, What: k.Name, From: "run", To: Absent, Effect: Unjudged})
+			all = append(all, c)
+		default:
+			// A finished run has all kernels that it was asked for.
+			c := Comparison{From: Side{a, k}.name(true), To: b.ID, Changes: []Change{}}
+			c.note("%s is no kernel of %s", k.Name, b.ID)
+			all = append(all, c)
+		}
+	}
+	if !slices.ContainsFunc(all, func(c Comparison) bool { return c.Compared > 0 || len(c.Changes) > 0 }) {
+		return nil, fmt.Errorf("runs %s and %s have no kernel in common", a.ID, b.ID)
+	}
+	return all, nil
+}
+
+// CompareWithBase compares each kernel of a run with its base. The error says
+// that no kernel has one.
+func CompareWithBase(r *Run) ([]Comparison, error) {
+	var all []Comparison
+	for _, k := range r.Kernels {
+		if base, ok := r.base(k); ok {
+			all = append(all, Compare(Side{r, base}, Side{r, k}))
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("run %s has no kernel beside its base", r.ID)
+	}
+	return all, nil
+}
+
+// Compare says what changed from one side to the other. Cells that the harness
+// could not judge say nothing about a kernel, and only a verdict, a feature or a
+// figure counts, no text and no time.
+func Compare(a, b Side) Comparison {
+	both := a.Run.ID != b.Run.ID
+	c := Comparison{From: a.name(both), To: b.name(both), Changes: []Change{}, Notes: []string{}}
+	c.surroundings(a, b)
+	c.builds(a, b)
+	from, to := a.judged(), b.judged()
+	c.missing(a, b, from, to)
+	maps.DeleteFunc(from, func(program string, _ []Cell) bool { return to[program] == nil })
+	maps.DeleteFunc(to, func(program string, _ []Cell) bool { return from[program] == nil })
+	walk(outcomes(from), outcomes(to), cmp.Comparer(outcome.equal), &c.Compared, func(what string, was, is *outcome) {
+		change := changeOf(what, was, is)
+		program, _, _ := strings.Cut(what, "/")
+		if is == nil && change.Effect == Worse && cutShortAsDeclared(to[program]) {
+			change.Effect = Declared
+		}
+		c.add(change)
+	})
+	walk(features(a.Kernel), features(b.Kernel), nil, &c.Compared, func(what string, from, to *string) {
+		change := Change{Kind: KindFeature, What: "feature " + what, From: Absent, To: Absent, Effect: Changed}
+		if from != nil {
+			change.From = *from
+		}
+		if to != nil {
+			change.To = *to
+		}
+		c.add(change)
+	})
+	c.metrics(a, b, from, to)
+	slices.SortStableFunc(c.Changes, func(a, b Change) int {
+		if d := slices.Index(effects, a.Effect) - slices.Index(effects, b.Effect); d != 0 {
+			return d
+		}
+		return strings.Compare(a.What, b.What)
+	})
+	return c
+}
+
+// Count returns how many changes have the effect.
+func (c Comparison) Count(e Effect) int {
+	n := 0
+	for _, change := range c.Changes {
+		if change.Effect == e {
+			n++
+		}
+	}
+	return n
+}
+
+// ComparisonsExit is 1 when something became worse, else 2 when something that
+// passed was not judged, else 0.
+func ComparisonsExit(all []Comparison) int {
+	code := 0
+	for _, c := range all {
+		if c.Count(Worse) > 0 {
+			return 1
+		}
+		if c.Count(Unjudged) > 0 {
+			code = 2
+		}
+	}
+	return code
+}
+
+func (c *Comparison) add(change Change) { c.Changes = append(c.Changes, change) }
+
+func (c *Comparison) note(format string, args ...any) {
+	c.Notes = append(c.Notes, fmt.Sprintf(format, args...))
+}
+
+// name is the kernel's, with its run's where that is another.
+func (s Side) name(withRun bool) string {
+	name := s.Run.table().title(column{s.Kernel.Name, s.Kernel.Variant})
+	if withRun {
+		name += " of " + Line(s.Run.ID)
+	}
+	return name
+}
+
+// surroundings notes what else differs than the kernel.
+func (c *Comparison) surroundings(a, b Side) {
+	for _, d := range []struct{ what, from, to string }{
+		{"accelerators", a.Run.Accel.Name, b.Run.Accel.Name},
+		{"variants", a.Kernel.Variant, b.Kernel.Variant},
+		{"pins", a.Kernel.Pin, b.Kernel.Pin},
+		{"compilers", a.Kernel.Compiler, b.Kernel.Compiler},
+		{"versions of QEMU", a.Run.QEMU, b.Run.QEMU},
+	} {
+		if d.from != d.to {
+			c.note("their %s differ: %s and %s", d.what, Line(d.from), Line(d.to))
+		}
+	}
+	for _, s := range []Side{a, b} {
+		if s.Run.Status != Finished {
+			c.note("run %s is not finished", s.Run.ID)
+		}
+		if a.Run.ID == b.Run.ID {
+			break
+		}
+	}
+}
+
+// builds compares whether the kernels could be built at all.
+func (c *Comparison) builds(a, b Side) {
+	from, to := a.Kernel.BuildError != "", b.Kernel.BuildError != ""
+	change := Change{Kind: KindKernel, What: "build", From: "builds", To: "builds", Effect: Better}
+	if from {
+		change.From = "does not build"
+	}
+	if to {
+		change.To, change.Effect = "does not build", Worse
+	}
+	if from != to {
+		c.add(change)
+	}
+}
+
+// missing adds the programs that only one side has a verdict for.
+func (c *Comparison) missing(a, b Side, from, to map[string][]Cell) {
+	for _, program := range slices.Sorted(maps.Keys(from)) {
+		was := programOutcome(from[program])
+		switch {
+		case to[program] != nil:
+		case b.has(program):
+			c.lost(program, was, string(event.Error))
+		case !b.selected(program):
+			c.note("%s was not asked for in %s", Line(program), c.To)
+		case b.Run.Status != Finished:
+			c.lost(program, was, Absent)
+		case b.Kernel.BuildError != "":
+			// Said already.
+		default:
+			c.add(Change{Kind: KindMissing, What: program, From: was.String(), To: Absent, Effect: effect(&was, nil)})
+		}
+	}
+	for _, program := range slices.Sorted(maps.Keys(to)) {
+		if from[program] != nil {
+			continue
+		}
+		is := programOutcome(to[program])
+		change := Change{Kind: KindMissing, What: program, From: Absent, To: is.String(), Effect: effect(nil, &is)}
+		if a.has(program) {
+			change.From = string(event.Error)
+		}
+		if change.Effect != Worse && !a.selected(program) {
+			c.note("%s was not asked for in %s", Line(program), c.From)
+			continue
+		}
+		c.add(change)
+	}
+}
+
+// lost adds a program that the second side did not come to judge.
+func (c *Comparison) lost(program string, was outcome, to string) {
+	change := Change{Kind: KindMissing, What: program, From: was.String(), To: to, Effect: Changed}
+	if was.seen[event.Pass] {
+		change.Effect = Unjudged
+	}
+	c.add(change)
+}
+
+// has says whether the program ran at all, judged or not.
+func (s Side) has(program string) bool {
+	return slices.ContainsFunc(s.Run.Cells, func(c Cell) bool {
+		return c.Kernel == s.Kernel.Name && c.Variant == s.Kernel.Variant && c.Program == program
+	})
+}
+
+// selected says whether the run was asked for the program.
+func (s Side) selected(program string) bool {
+	asked := s.Run.Selection["PROGRAMS"]
+	return asked == "" || slices.Contains(strings.FieldsFunc(asked, func(r rune) bool { return r == ',' || r == ' ' }), program)
+}
+
+// judged returns the cells that say something about the kernel, by program.
+func (s Side) judged() map[string][]Cell {
+	cells := map[string][]Cell{}
+	for _, c := range s.Run.Cells {
+		if c.Kernel == s.Kernel.Name && c.Variant == s.Kernel.Variant && c.Verdict != event.Error {
+			cells[c.Program] = append(cells[c.Program], c)
+		}
+	}
+	return cells
+}
+
+// outcome is what a program or a check came out as in all iterations.
+type outcome struct {
+	kind       Kind
+	seen       map[event.Verdict]bool
+	unexpected bool
+}
+
+func (o outcome) equal(other outcome) bool {
+	return maps.Equal(o.seen, other.seen) && o.unexpected == other.unexpected
+}
+
+func (o outcome) String() string {
+	var names []string
+	for v := range o.seen {
+		names = append(names, string(v))
+	}
+	slices.Sort(names)
+	return strings.Join(names, "/")
+}
+
+// worst is the gravest verdict.
+func (o outcome) worst() event.Verdict { return event.Worst(slices.Collect(maps.Keys(o.seen))...) }
+
+// bad says whether the kernel failed at least once.
+func (o outcome) bad() bool { w := o.worst(); return w != event.Pass && w != event.Skip }
+
+func (o *outcome) take(v event.Verdict, expected bool) {
+	if o.seen == nil {
+		o.seen = map[event.Verdict]bool{}
+	}
+	o.seen[v] = true
+	o.unexpected = o.unexpected || !expected
+}
+
+func programOutcome(cells []Cell) outcome {
+	o := outcome{kind: KindProgram}
+	for _, c := range cells {
+		o.take(c.Verdict, c.Expected)
+	}
+	return o
+}
+
+// outcomes are those of the programs and of their checks, by name.
+func outcomes(programs map[string][]Cell) map[string]outcome {
+	all := map[string]outcome{}
+	for program, cells := range programs {
+		all[program] = programOutcome(cells)
+		for _, c := range cells {
+			for _, check := range c.Checks {
+				what := program + "/" + check.title()
+				o := all[what]
+				o.kind = KindCheck
+				o.take(check.Verdict, check.Expected)
+				all[what] = o
+			}
+		}
+	}
+	return all
+}
+
+// consoleCheck begins the names of the checks for what the kernel complains of, and
+// deadlineCheck is that of a guest which had to be killed.
+const (
+	consoleCheck  = "console"
+	deadlineCheck = "deadline"
+)
+
+// title is the check's name, and what a complaint of the kernel says, without
+// which two crashes by different causes would be alike.
+func (c Check) title() string {
+	if c.Name != consoleCheck && !strings.HasPrefix(c.Name, consoleCheck+" ") {
+		return c.Name
+	}
+	first, _, _ := strings.Cut(c.Detail, "\n")
+	return consoleCheck + ": " + first
+}
+
+// changeOf is the change from one outcome to another; nil is that there is none.
+func changeOf(what string, from, to *outcome) Change {
+	change := Change{What: what, From: Absent, To: Absent, Effect: effect(from, to)}
+	for _, side := range []struct {
+		o    *outcome
+		text *string
+	}{{from, &change.From}, {to, &change.To}} {
+		if side.o != nil {
+			change.Kind, *side.text = side.o.kind, side.o.String()
+		}
+	}
+	if change.From == change.To {
+		change.From += expectation(*from)
+		change.To += expectation(*to)
+	}
+	return change
+}
+
+func expectation(o outcome) string {
+	if o.unexpected {
+		return ", unexpected"
+	}
+	return ", as declared"
+}
+
+// effect judges a change of verdicts. A pass that is gone is as bad as a failure
+// that came, unless it went with a declared one: what was shown once and is not
+// shown any more must not look good.
+func effect(from, to *outcome) Effect {
+	switch {
+	case to == nil:
+		if from.seen[event.Pass] {
+			return Worse
+		}
+		return Changed
+	case from == nil:
+		return newEffect(*to)
+	}
+	lost := from.seen[event.Pass] && !to.seen[event.Pass]
+	if !to.bad() {
+		switch {
+		case lost:
+			return Worse
+		case from.bad() && to.worst() == event.Pass:
+			return Better
+		}
+		return Changed
+	}
+	graver := from.worst() != to.worst() && event.Worst(from.worst(), to.worst()) == to.worst()
+	surprising := to.unexpected && !from.unexpected
+	switch {
+	case (graver || lost) && !to.unexpected:
+		return Declared
+	case graver || lost || surprising:
+		return Worse
+	case from.worst() != to.worst() || to.seen[event.Pass] && !from.seen[event.Pass]:
+		return Better
+	}
+	return Changed
+}
+
+// cutShortAsDeclared says that a known issue, and nothing else, kept a program from
+// coming to all of its checks.
+func cutShortAsDeclared(cells []Cell) bool {
+	short := false
+	for _, c := range cells {
+		if !c.Expected {
+			return false
+		}
+		short = short || c.Verdict == event.Crash || slices.ContainsFunc(c.Checks, func(check Check) bool { return check.Name == deadlineCheck })
+	}
+	return short
+}
+
+// newEffect judges what only the second side has.
+func newEffect(to outcome) Effect {
+	switch {
+	case to.bad() && to.unexpected:
+		return Worse
+	case to.bad():
+		return Declared
+	}
+	return Changed
+}
+
+func features(k Kernel) map[string]string {
+	all := map[string]string{}
+	for _, f := range k.Features {
+		all[f] = "declared"
+	}
+	return all
+}
+
+// walk compares two maps by opt and calls differs for each key whose values do,
+// in the order of the keys; a nil value is missing. It adds to compared what both have.
+func walk[V any](from, to map[string]V, opt cmp.Option, compared *int, differs func(key string, from, to *V)) {
+	w := &walker[V]{from: from, to: to, compared: compared, differs: differs}
+	options := cmp.Options{cmp.Reporter(w)}
+	if opt != nil {
+		options = append(options, opt)
+	}
+	cmp.Equal(from, to, options)
+}
+
+// walker is the cmp.Reporter of walk; cmp visits map keys sorted.
+type walker[V any] struct {
+	path     cmp.Path
+	from, to map[string]V
+	compared *int
+	differs  func(key string, from, to *V)
+}
+
+func (w *walker[V]) PushStep(s cmp.PathStep) { w.path = append(w.path, s) }
+func (w *walker[V]) PopStep()                { w.path = w.path[:len(w.path)-1] }
+
+func (w *walker[V]) Report(result cmp.Result) {
+	step, ok := w.path.Last().(cmp.MapIndex)
+	if !ok {
+		return
+	}
+	*w.compared++
+	if result.Equal() {
+		return
+	}
+	key := step.Key().String()
+	var from, to *V
+	if v, ok := w.from[key]; ok {
+		from = &v
+	}
+	if v, ok := w.to[key]; ok {
+		to = &v
+	}
+	w.differs(key, from, to)
+}
+
+const (
+	// textChanges is how many changes that are neither worse nor better are said.
+	textChanges = 20
+	// textWidth bounds the column of the names.
+	textWidth = 60
+)
+
+// Text says a comparison to people.
+func (c Comparison) Text() string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "%s against %s: %s\n", c.To, c.From, c.summary())
+	wide := 0
+	for _, change := range c.Changes {
+		wide = max(wide, min(textWidth, utf8.RuneCountInString(Line(change.What))))
+	}
+	for n, change := range c.Changes {
+		if change.Effect == Changed && n >= textChanges {
+			fmt.Fprintf(&out, "  and %d more that are neither worse nor better (--json has all)\n", len(c.Changes)-n)
+			break
+		}
+		mark := string(change.Effect)
+		if change.Effect == Worse {
+			mark = "WORSE"
+		}
+		fmt.Fprintf(&out, "  %-8s  %-*s  %s -> %s", mark, wide, Line(change.What), change.From, change.To)
+		if change.Unit != "" {
+			fmt.Fprintf(&out, " %s", Line(change.Unit))
+		}
+		if change.Effect != Changed && change.Delta != 0 {
+			fmt.Fprintf(&out, " (%+.2f %%)", 100*change.Delta)
+		}
+		out.WriteString("\n")
+	}
+	for _, note := range c.Notes {
+		fmt.Fprintf(&out, "  note: %s\n", Line(note))
+	}
+	return out.String()
+}
+
+func (c Comparison) summary() string {
+	if len(c.Changes) == 0 {
+		return fmt.Sprintf("the same in %d verdicts and features and %d metrics", c.Compared, c.Figures)
+	}
+	var parts []string
+	for _, e := range effects {
+		if n := c.Count(e); n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, e))
+		}
+	}
+	return fmt.Sprintf("%s, of %d verdicts and features and %d metrics", strings.Join(parts, ", "), c.Compared, c.Figures)
+}
