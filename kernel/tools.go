@@ -34,6 +34,8 @@ var tools = []Tool{
 	{Name: "gelf.h", Package: "libelf-dev", Why: "objtool, for exact stack traces"},
 	{Name: "qemu-system-x86_64", Package: "qemu-system-x86", Why: "boots the kernels"},
 	{Name: "chromium", Package: "chromium", Why: "shows the report to its tests", Test: true},
+	{Name: "xmllint", Package: "libxml2-utils", Why: "validates junit.xml in a test", Test: true},
+	{Name: "python3", Package: "python3", Why: "runs the kernel's KTAP parser in a test", Test: true},
 	{Name: "ccache", Package: "ccache", Why: "compiles an object once only", Optional: true},
 }
 

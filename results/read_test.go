@@ -1,6 +1,8 @@
 package results
 
 import (
+	"encoding/xml"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -67,13 +69,55 @@ func TestEverySchemaUpgrades(t *testing.T) {
 	}
 }
 
-// FuzzRead holds that any file either is refused or can be told to people
-// without a byte that a terminal would obey.
+// TestReadOldRuns reads a run.json of each age that the format has come to, named
+// by its schema: 1-first as the first version of this package wrote it, the
+// others by real runs.
+func TestReadOldRuns(t *testing.T) {
+	for _, tt := range []struct {
+		file   string
+		status Status
+		cells  int
+		exit   int
+		answer string
+	}{
+		{"1-first.json", Finished, 2, 0, "posted: 0 of 1 program passed; 1 known issue; nothing unexpected."},
+		{"1-finished.json", Finished, 4, 0, "posted: 1 of 2 programs passed as on base; 1 known issue; nothing unexpected."},
+		{"1-killed.json", Running, 1, 2, "Not finished, so far 1 cell: posted: not run; nothing unexpected."},
+	} {
+		t.Run(tt.file, func(t *testing.T) {
+			r, err := Read(filepath.Join("testdata", "runs", tt.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Status != tt.status || len(r.Cells) != tt.cells || r.ExitCode() != tt.exit {
+				t.Errorf("%s, %d cells, ExitCode() = %d; want %s, %d, %d", r.Status, len(r.Cells), r.ExitCode(), tt.status, tt.cells, tt.exit)
+			}
+			if got := Answer(r); got != tt.answer {
+				t.Errorf("Answer() = %q; want %q", got, tt.answer)
+			}
+		})
+	}
+}
+
+// FuzzRead holds that any file either is refused or can be told to people and to
+// other tools, without a byte that a terminal would obey, and that no other tool
+// takes a run for good that is not.
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(`{"schema":1,"id":"a","status":"running","kernels":[{"name":"base"}],"cells":[]}`))
 	f.Add([]byte(`{"schema":1,"id":"a","status":"finished","kernels":[{"name":"base","variant":"plain"},{"name":"posted","variant":"plain","series":["x"],"features":["\u001b[2J"]}],` +
 		`"cells":[{"kernel":"posted","variant":"plain","program":"no\u0007p","verdict":"fail","expected":false,"console":"a.log","command":"qemu\n\u0000",` +
 		`"checks":[{"name":"\u001b]0;x\u0007","verdict":"fail","detail":"\ud800\u202e"}],"metrics":[{"name":"x","value":1e308,"unit":""}]}]}`))
+	files, err := filepath.Glob(filepath.Join("testdata", "runs", "*.json"))
+	if err != nil || len(files) == 0 {
+		f.Fatal("no runs in testdata: ", err)
+	}
+	for _, file := range files {
+		doc, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(doc)
+	}
 	f.Add([]byte(`{"schema":2}`))
 	f.Add([]byte(`[`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
@@ -88,7 +132,38 @@ func FuzzRead(f *testing.F) {
 		if err := Matrix(&told, r, false); err != nil {
 			t.Fatal(err)
 		}
-		io.WriteString(&told, Diff(r)+Answer(r))
+		io.WriteString(&told, Diff(r)+Answer(r)+Item{Run: r}.Short())
+		other := *r
+		other.ID += "2"
+		compared := []Comparison{}
+		if all, err := CompareRuns(r, &other); err == nil {
+			compared = append(compared, all...)
+			if ComparisonsExit(all) != 0 {
+				t.Errorf("a run against itself: %+v", all)
+			}
+		}
+		if all, err := CompareWithBase(r); err == nil {
+			compared = append(compared, all...)
+		}
+		for _, c := range compared {
+			io.WriteString(&told, c.Text())
+		}
+		var ktap, xmlDoc strings.Builder
+		if err := errors.Join(KTAP(&ktap, r), JUnit(&xmlDoc, r)); err != nil {
+			t.Fatal(err)
+		}
+		checkKTAP(t, r, ktap.String())
+		var junit struct {
+			Failures int `xml:"failures,attr"`
+			Errors   int `xml:"errors,attr"`
+		}
+		if err := xml.Unmarshal([]byte(xmlDoc.String()), &junit); err != nil {
+			t.Errorf("JUnit() wrote no XML: %v", err)
+		}
+		if junit.Failures+junit.Errors == 0 && r.ExitCode() != 0 {
+			t.Errorf("JUnit() says all is well; ExitCode() = %d", r.ExitCode())
+		}
+		io.WriteString(&told, ktap.String())
 		for _, char := range told.String() {
 			if char != '\n' && char != printable(char) {
 				t.Fatalf("%q reaches the terminal in %q", char, told.String())

@@ -6,6 +6,8 @@
 //
 //	results/out/<run id>/run.json   everything below, rewritten whole per cell
 //	results/out/<run id>/*.log      one console per cell
+//	results/out/<run id>/junit.xml  the run as other tools read it, at its end
+//	results/out/<run id>/ktap.txt   the same
 //	results/out/latest              a link to the newest run
 //
 // Everything later reads run.json only: Read gives it back, ExitCode judges it,

@@ -120,12 +120,12 @@ func (w *Writer) Add(c Cell) error {
 	return w.write()
 }
 
-// Finish records how the run ended and when.
+// Finish records how the run ended and when, and writes the files for other tools.
 func (w *Writer) Finish(s Status) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.run.Status, w.run.Finished = s, time.Now().UTC()
-	return w.write()
+	return errors.Join(w.write(), w.run.export(w.dir))
 }
 
 // write replaces run.json in one step, so that a reader, or a kill at any

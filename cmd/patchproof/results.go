@@ -22,6 +22,7 @@ type outFlag struct {
 type runArg struct {
 	outFlag `embed:""`
 	Run_    string `arg:"" name:"run" default:"latest" help:"A run: its name, its folder or its run.json."`
+	Format  string `enum:"text,junit,ktap" default:"text" help:"text, or junit or ktap, as beside the run.json of a run that was not killed."`
 }
 
 func (a runArg) read() (*results.Run, error) { return results.Find(a.Out, a.Run_) }
@@ -35,6 +36,12 @@ func (c resultsShowCmd) Run(t *terminal) error {
 	run, err := c.read()
 	if err != nil {
 		return err
+	}
+	switch c.Format {
+	case "junit":
+		return results.JUnit(t.out, run)
+	case "ktap":
+		return results.KTAP(t.out, run)
 	}
 	return report(t, run)
 }
