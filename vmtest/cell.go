@@ -95,7 +95,7 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 	}
 	if out != nil {
 		cell.WallS, cell.BootS = out.Wall.Seconds(), out.Boot.Seconds()
-		cell.Metrics = append(out.Report.Metrics, out.Host...)
+		cell.Metrics = append(printableMetrics(out.Report.Metrics), out.Host...)
 		cell.Command = out.Command
 	}
 	return cell

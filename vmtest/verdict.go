@@ -24,7 +24,7 @@ func judge(out *outcome, err error, s CellSpec) finding {
 	}
 	f := finding{}
 	for _, c := range out.Report.Checks {
-		c.Detail = printableLines(c.Detail)
+		c.Name, c.Detail = printable(c.Name), printableLines(c.Detail)
 		f.checks = append(f.checks, results.Check{Check: c})
 	}
 	if out.Ending == cancelled {
@@ -131,4 +131,20 @@ func printableLines(s string) string {
 		lines[i] = printable(line)
 	}
 	return strings.Join(lines, "\n")
+}
+
+// printableMetrics makes what a guest calls its figures safe to show.
+func printableMetrics(metrics []event.Metric) []event.Metric {
+	for i, m := range metrics {
+		m.Name, m.Unit = printable(m.Name), printable(m.Unit)
+		if m.Labels != nil {
+			labels := make(map[string]string, len(m.Labels))
+			for name, value := range m.Labels {
+				labels[printable(name)] = printable(value)
+			}
+			m.Labels = labels
+		}
+		metrics[i] = m
+	}
+	return metrics
 }
