@@ -91,7 +91,7 @@ func CompareRuns(a, b *Run) ([]Comparison, error) {
 	if len(a.Cells) > 0 && len(b.Cells) > 0 && !slices.ContainsFunc(a.Cells, func(c Cell) bool {
 		return slices.ContainsFunc(b.Cells, func(other Cell) bool { return c.Program == other.Program })
 	}) {
-		return nil, fmt.Errorf("runs %s and %s have no program in common", a.ID, b.ID)
+		return nil, fmt.Errorf("runs %s and %s have no program in common", Line(a.ID), Line(b.ID))
 	}
 	for _, k := range a.Kernels {
 		i := slices.IndexFunc(b.Kernels, func(other Kernel) bool { return other.Name == k.Name && other.Variant == k.Variant })
@@ -99,18 +99,18 @@ func CompareRuns(a, b *Run) ([]Comparison, error) {
 		case i >= 0:
 			all = append(all, Compare(Side{a, k}, Side{b, b.Kernels[i]}))
 		case b.Status != Finished:
-			c := Comparison{From: Side{a, k}.name(true), To: b.ID, Notes: []string{}}
+			c := Comparison{From: Side{a, k}.name(true), To: Line(b.ID), Notes: []string{}}
 			c.add(Change{Kind: KindKernel, What: k.Name, From: "run", To: Absent, Effect: Unjudged})
 			all = append(all, c)
 		default:
 			// A finished run has all kernels that it was asked for.
-			c := Comparison{From: Side{a, k}.name(true), To: b.ID, Changes: []Change{}}
+			c := Comparison{From: Side{a, k}.name(true), To: Line(b.ID), Changes: []Change{}}
 			c.note("%s is no kernel of %s", k.Name, b.ID)
 			all = append(all, c)
 		}
 	}
 	if !slices.ContainsFunc(all, func(c Comparison) bool { return c.Compared > 0 || len(c.Changes) > 0 }) {
-		return nil, fmt.Errorf("runs %s and %s have no kernel in common", a.ID, b.ID)
+		return nil, fmt.Errorf("runs %s and %s have no kernel in common", Line(a.ID), Line(b.ID))
 	}
 	return all, nil
 }
@@ -125,7 +125,7 @@ func CompareWithBase(r *Run) ([]Comparison, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("run %s has no kernel beside its base", r.ID)
+		return nil, fmt.Errorf("run %s has no kernel beside its base", Line(r.ID))
 	}
 	return all, nil
 }
@@ -317,7 +317,8 @@ func (s Side) judged() map[string][]Cell {
 	return cells
 }
 
-// outcome is what a program or a check came out as in all iterations.
+// outcome is what a program or a check came out as in all iterations; nothing is
+// seen of a check that only the harness's trouble had a part in.
 type outcome struct {
 	kind       Kind
 	seen       map[event.Verdict]bool
@@ -329,6 +330,9 @@ func (o outcome) equal(other outcome) bool {
 }
 
 func (o outcome) String() string {
+	if len(o.seen) == 0 {
+		return string(event.Error)
+	}
 	var names []string
 	for v := range o.seen {
 		names = append(names, string(v))
@@ -346,6 +350,9 @@ func (o outcome) bad() bool { w := o.worst(); return w != event.Pass && w != eve
 func (o *outcome) take(v event.Verdict, expected bool) {
 	if o.seen == nil {
 		o.seen = map[event.Verdict]bool{}
+	}
+	if v == event.Error {
+		return
 	}
 	o.seen[v] = true
 	o.unexpected = o.unexpected || !expected
@@ -413,10 +420,13 @@ func changeOf(what string, from, to *outcome) Change {
 }
 
 func expectation(o outcome) string {
-	if o.unexpected {
+	switch {
+	case o.unexpected:
 		return ", unexpected"
+	case o.bad():
+		return ", as declared"
 	}
-	return ", as declared"
+	return ""
 }
 
 // effect judges a change of verdicts. A pass that is gone is as bad as a failure
@@ -429,7 +439,12 @@ func effect(from, to *outcome) Effect {
 			return Worse
 		}
 		return Changed
-	case from == nil:
+	case len(to.seen) == 0:
+		if from != nil && from.seen[event.Pass] {
+			return Unjudged
+		}
+		return Changed
+	case from == nil || len(from.seen) == 0:
 		return newEffect(*to)
 	}
 	lost := from.seen[event.Pass] && !to.seen[event.Pass]
@@ -553,7 +568,7 @@ func (c Comparison) Text() string {
 		if change.Effect == Worse {
 			mark = "WORSE"
 		}
-		fmt.Fprintf(&out, "  %-8s  %-*s  %s -> %s", mark, wide, Line(change.What), change.From, change.To)
+		fmt.Fprintf(&out, "  %-8s  %-*s  %s -> %s", mark, wide, Line(change.What), Line(change.From), Line(change.To))
 		if change.Unit != "" {
 			fmt.Fprintf(&out, " %s", Line(change.Unit))
 		}

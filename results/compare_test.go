@@ -22,6 +22,13 @@ func withMetrics(c Cell, metrics ...event.Metric) Cell {
 	return c
 }
 
+// failing is a cell that failed, of which trouble kept one more check from being judged.
+func failing(trouble Check) Cell {
+	c := posted(unexpected(trouble), unexpected(check("drops", event.Fail, "")))
+	c.Verdict = event.Fail
+	return c
+}
+
 func errorCell(program string) Cell {
 	return cellOf("posted", program, unexpected(check("program", event.Error, "")))
 }
@@ -93,6 +100,14 @@ func TestCompareRuns(t *testing.T) {
 			{Kind: KindMissing, What: "nop", From: "pass", To: "error", Effect: Unjudged}}, 2},
 		{"a failure that is not judged", runOf(fails), runOf(errorCell("nop")), []Change{
 			{Kind: KindMissing, What: "nop", From: "fail", To: "error", Effect: Changed}}, 0},
+		{"a check that the harness could not judge, beside a failure",
+			runOf(posted(check("order", event.Pass, ""), check("drops", event.Pass, ""))), runOf(failing(check("order", event.Error, ""))), []Change{
+				{Kind: KindProgram, What: "nop", From: "pass", To: "fail", Effect: Worse},
+				{Kind: KindCheck, What: "nop/drops", From: "pass", To: "fail", Effect: Worse},
+				{Kind: KindCheck, What: "nop/order", From: "pass", To: "error", Effect: Unjudged}}, 1},
+		{"a known issue that passes", runOf(pass), runOf(posted(unexpected(knownIssue(check("order", event.Pass, ""), "late")))), []Change{
+			{Kind: KindProgram, What: "nop", From: "pass", To: "pass, unexpected", Effect: Changed},
+			{Kind: KindCheck, What: "nop/order", From: "pass", To: "pass, unexpected", Effect: Changed}}, 0},
 		{"a program that is gone", runOf(pass), runOf(), []Change{
 			{Kind: KindMissing, What: "nop", From: "pass", To: Absent, Effect: Worse}}, 1},
 		{"a program that fails and was not judged before", runOf(errorCell("nop")), runOf(failsAnew), []Change{

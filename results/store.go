@@ -51,7 +51,7 @@ func FindSide(root, name string) (run *Run, kernel *Kernel, err error) {
 		}
 		names = append(names, Line(k.Name+"/"+k.Variant))
 	}
-	return nil, nil, fmt.Errorf("%s: run %s has no such kernel; it has %s", name, run.ID, strings.Join(names, ", "))
+	return nil, nil, fmt.Errorf("%s: run %s has no such kernel; it has %s", name, Line(run.ID), strings.Join(names, ", "))
 }
 
 // Item is a run's folder below results/out.
@@ -115,8 +115,7 @@ func (i *Item) measure() error {
 		if d.Type().IsRegular() {
 			i.Size += info.Size()
 		}
-		// The lock's file is made anew by looking at it.
-		if info.ModTime().After(i.Used) && d.Name() != lockFile && path != i.Dir {
+		if info.ModTime().After(i.Used) && path != i.Dir {
 			i.Used = info.ModTime()
 		}
 		return nil
@@ -127,6 +126,10 @@ func (i *Item) measure() error {
 	}
 	if err != nil {
 		return err
+	}
+	// What never had a lock is none to take, and looking changes nothing.
+	if _, err := os.Stat(filepath.Join(i.Dir, lockFile)); err != nil {
+		return nil
 	}
 	unlock, err := lockRun(i.Dir)
 	i.Live = errors.Is(err, errLocked)

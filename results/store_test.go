@@ -1,0 +1,75 @@
+package results
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"patchproof/guest/event"
+)
+
+func TestGCLeavesRunsAtWork(t *testing.T) {
+	root := t.TempDir()
+	var dirs []string
+	var writers []*Writer
+	for range 3 {
+		w, err := Create(root, sampleRun())
+		if err != nil {
+			t.Fatal(err)
+		}
+		writers, dirs = append(writers, w), append(dirs, w.Dir())
+	}
+	gc := func(keep int, unused time.Duration) []string {
+		t.Helper()
+		items, err := GC(root, keep, unused)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var removed []string
+		for _, i := range items {
+			removed = append(removed, i.Dir)
+		}
+		return removed
+	}
+	if got := gc(0, 0); got != nil {
+		t.Errorf("GC removed %v, whose runs are at work", got)
+	}
+	for _, w := range writers {
+		w.unlock()
+	}
+	if got := gc(0, time.Hour); got != nil {
+		t.Errorf("GC removed %v, which are new", got)
+	}
+	if got := gc(3, 0); got != nil {
+		t.Errorf("GC removed %v, of which none is to be removed", got)
+	}
+	if diff := cmp.Diff([]string{dirs[1], dirs[0]}, gc(0, 0)); diff != "" {
+		t.Errorf("GC without the latest (-want +got):\n%s", diff)
+	}
+	if _, err := os.Stat(filepath.Join(root, "latest", "run.json")); err != nil {
+		t.Errorf("the latest run is gone: %v", err)
+	}
+}
+
+func TestFinishWritesForOtherTools(t *testing.T) {
+	for _, status := range []Status{Finished, Interrupted} {
+		w, err := Create(t.TempDir(), sampleRun())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Add(Cell{Kernel: "base", Program: "nop", Verdict: event.Pass, Expected: true}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Finish(status); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"junit.xml", "ktap.txt"} {
+			if info, err := os.Stat(filepath.Join(w.Dir(), name)); err != nil || info.Size() == 0 {
+				t.Errorf("after Finish(%s): %s: %v", status, name, err)
+			}
+		}
+	}
+}
