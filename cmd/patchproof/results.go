@@ -22,13 +22,13 @@ type outFlag struct {
 type runArg struct {
 	outFlag `embed:""`
 	Run_    string `arg:"" name:"run" default:"latest" help:"A run: its name, its folder or its run.json."`
-	Format  string `enum:"text,junit,ktap" default:"text" help:"text, or junit or ktap, as beside the run.json of a run that was not killed."`
 }
 
 func (a runArg) read() (*results.Run, error) { return results.Find(a.Out, a.Run_) }
 
 type resultsShowCmd struct {
 	runArg `embed:""`
+	Format string `enum:"text,junit,ktap" default:"text" help:"text, junit or ktap."`
 }
 
 // Run prints a stored run.
