@@ -45,8 +45,12 @@ func TestOnIron(t *testing.T) {
 }
 
 func TestJudgeIron(t *testing.T) {
-	known := []patches.KnownIssue{{Program: "race-timer", Check: "timer", Verdict: "fail", Reason: "a race"}}
+	known := []patches.KnownIssue{
+		{Program: "race-timer", Check: "timer", Verdict: "fail", Reason: "a race"},
+		{Program: "race-hotplug-shrink", Check: "console", Match: "io_uring_notify_dead", Verdict: "crash", Reason: "another"},
+	}
 	warning := []string{"WARNING: CPU: 0 PID: 1 at fs/io_uring.c:1 io_ring_exit_work+0x1/0x2", "Call Trace:", "---[ end trace 0000000000000000 ]---"}
+	oops := []string{"general protection fault, probably for non-canonical address 0xdead000000000100: 0000 [#1] SMP NOPTI", "RIP: 0010:io_uring_notify_dead+0x8b/0xe0", "Call Trace:", "---[ end trace 0000000000000000 ]---"}
 	check := func(name string, v event.Verdict) results.Check {
 		return results.Check{Check: event.Check{Name: name, Verdict: v}}
 	}
@@ -65,6 +69,8 @@ func TestJudgeIron(t *testing.T) {
 		{"a known issue", results.Cell{Program: "race-timer", Verdict: event.Fail, Checks: []results.Check{check("timer", event.Fail)}}, nil, answer{event.Fail, true}},
 		{"a known issue that a machine does not show", results.Cell{Program: "race-timer", Verdict: event.Pass, Checks: []results.Check{check("timer", event.Pass)}}, nil, answer{event.Pass, true}},
 		{"a complaint of the kernel", results.Cell{Program: "nop", Verdict: event.Pass, Checks: []results.Check{check("batch", event.Pass)}}, warning, answer{event.Crash, false}},
+		{"an oops that is known, and the hang after it", results.Cell{Program: "race-hotplug-shrink", Verdict: event.Hang, Checks: []results.Check{check("hotplug-shrink", event.Hang)}}, oops, answer{event.Crash, true}},
+		{"an oops that is not", results.Cell{Program: "nop", Verdict: event.Hang, Checks: []results.Check{check("batch", event.Hang)}}, oops, answer{event.Crash, false}},
 		{"talk of the kernel", results.Cell{Program: "nop", Verdict: event.Pass, Checks: []results.Check{check("batch", event.Pass)}}, []string{"smpboot: CPU 1 is now offline"}, answer{event.Pass, true}},
 		{"a record that ends", results.Cell{Program: "nop", Verdict: event.Error}, nil, answer{event.Error, false}},
 	} {

@@ -54,6 +54,8 @@ type BundledProgram struct {
 	// machine in use; empty is safe.
 	Disk bool   `json:"disk"`
 	Harm string `json:"harm"`
+	// Alone says that it needs a boot in which nothing else was run.
+	Alone bool `json:"alone"`
 	// DeadlineS is in seconds.
 	DeadlineS float64 `json:"deadline_s"`
 }

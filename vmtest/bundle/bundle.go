@@ -242,20 +242,12 @@ var readmeText string
 
 // readme is the bundle's manual.
 func readme(m event.Manifest, specs []kernel.Spec) ([]byte, error) {
-	var boot []string
-	for _, p := range m.Programs {
-		for _, word := range p.Boot {
-			if !slices.Contains(boot, word) {
-				boot = append(boot, word)
-			}
-		}
-	}
 	t, err := template.New("README").Parse(readmeText)
 	if err != nil {
 		return nil, err
 	}
 	var out bytes.Buffer
-	err = t.Execute(&out, map[string]any{"Manifest": m, "Pin": specs[0].Pin.Name, "Boot": strings.Join(boot, " "), "Last": m.Kernels[len(m.Kernels)-1]})
+	err = t.Execute(&out, map[string]any{"Manifest": m, "Pin": specs[0].Pin.Name, "Last": m.Kernels[len(m.Kernels)-1]})
 	return out.Bytes(), err
 }
 

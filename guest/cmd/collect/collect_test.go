@@ -26,6 +26,34 @@ var manifest = event.Manifest{
 	},
 }
 
+// TestAlone: what others left behind in the kernel is never counted as a program's own.
+func TestAlone(t *testing.T) {
+	m := event.Manifest{Programs: []event.BundledProgram{{Name: "nop"}, {Name: "books", Alone: true}}}
+	one := options{programs: []string{"books"}}
+	for _, tt := range []struct {
+		o      options
+		before string
+		want   string // the error or refusal
+	}{
+		{one, "", ""},
+		{one, "nop", "books is not run: it needs a boot of its own, and in this one nop was run"},
+		{options{programs: []string{"nop", "books"}}, "", "books is not run: it needs a boot of its own: collect books"},
+		{options{}, "", "it needs a boot of its own: collect books"},
+	} {
+		_, refused, err := choose(m, tt.o, event.Facts{}, tt.before)
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		for _, r := range refused {
+			got += r.Why
+		}
+		if got != tt.want {
+			t.Errorf("choose(%v) after %q says %q; want %q", tt.o.programs, tt.before, got, tt.want)
+		}
+	}
+}
+
 // TestChoose: nothing that a machine in use would mind is run unasked, and on no
 // machine a disk that was not named.
 func TestChoose(t *testing.T) {
@@ -50,7 +78,7 @@ func TestChoose(t *testing.T) {
 		{"booted so", event.Facts{CPUs: 2, Cmdline: "quiet slab_nomerge"}, options{}, "nop booted"},
 		{"named", iron, options{programs: []string{"nop"}}, "nop"},
 	} {
-		wanted, refused, err := choose(manifest, tt.o, tt.facts)
+		wanted, refused, err := choose(manifest, tt.o, tt.facts, "")
 		if err != nil {
 			t.Errorf("%s: choose = %v", tt.name, err)
 		}
@@ -72,7 +100,7 @@ func TestChoose(t *testing.T) {
 		"booted":  "booted is not run: the kernel must be booted with slab_nomerge",
 		"other":   `unknown program "other"; known: nop, offline, disk, both, large, booted`,
 	} {
-		if _, _, err := choose(manifest, options{programs: []string{name}}, iron); err == nil || err.Error() != want {
+		if _, _, err := choose(manifest, options{programs: []string{name}}, iron, ""); err == nil || err.Error() != want {
 			t.Errorf("choose(%s) = %v; want %s", name, err, want)
 		}
 	}

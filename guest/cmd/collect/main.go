@@ -110,7 +110,7 @@ func run(o options, stdout io.Writer) (code int, err error) {
 		return 2, err
 	}
 	facts := machine.Facts()
-	wanted, refused, err := choose(m, o, facts)
+	wanted, refused, err := choose(m, o, facts, ranBefore())
 	if err != nil {
 		return 2, err
 	}
@@ -134,14 +134,14 @@ func run(o options, stdout io.Writer) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, unmount()) }()
 	file, err := open(o.out, event.Boot{
-		ID: bootID(), Bundle: m.Bundle, Started: time.Now().UTC(), Facts: facts, Kernel: kernel,
+		ID: fmt.Sprintf("%s-%d", kernelBootID(), machine.Uptime().Milliseconds()), Bundle: m.Bundle, Started: time.Now().UTC(), Facts: facts, Kernel: kernel,
 		Ran: []event.Ran{}, Refused: refused,
 	})
 	if err != nil {
 		return 2, err
 	}
 	for i, p := range wanted {
-		if err := file.begin(p.Name); err != nil {
+		if err := errors.Join(os.WriteFile(ran(), []byte(p.Name+"\n"), 0o644), file.begin(p.Name)); err != nil {
 			return 2, err
 		}
 		ran := runProgram(p, o, kernel)
@@ -151,6 +151,10 @@ func run(o options, stdout io.Writer) (code int, err error) {
 		}
 		if err := file.end(ran); err != nil {
 			return 2, err
+		}
+		if rest := wanted[i+1:]; code != 0 && len(rest) > 0 {
+			fmt.Fprintf(stdout, "not run: the other %d, because %s may have left something behind in the kernel: boot again and name them\n", len(rest), p.Name)
+			break
 		}
 	}
 	if err := file.finish(); err != nil {
@@ -164,14 +168,13 @@ func run(o options, stdout io.Writer) (code int, err error) {
 	return code, nil
 }
 
-// bootID names this call: no two boots of any machine have the same, and no two
-// calls in one boot begin at the same time.
-func bootID() string {
+// kernelBootID is the kernel's own: no two boots of any machine have the same.
+func kernelBootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		id = []byte(time.Now().UTC().Format(time.RFC3339Nano))
+		return "unknown"
 	}
-	return fmt.Sprintf("%s-%d", strings.TrimSpace(string(id)), machine.Uptime().Milliseconds())
+	return strings.TrimSpace(string(id))
 }
 
 // describe says where it runs.

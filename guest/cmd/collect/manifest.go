@@ -47,8 +47,9 @@ func running(m event.Manifest, f event.Facts) event.BundledKernel {
 }
 
 // choose divides the programs into those to run and those that are refused. A
-// program that was named and may not run is an error.
-func choose(m event.Manifest, o options, f event.Facts) (wanted []event.BundledProgram, refused []event.Refused, err error) {
+// program that was named and may not run is an error. before is what was run in this
+// boot already.
+func choose(m event.Manifest, o options, f event.Facts, before string) (wanted []event.BundledProgram, refused []event.Refused, err error) {
 	for _, name := range o.programs {
 		if !slices.ContainsFunc(m.Programs, func(p event.BundledProgram) bool { return p.Name == name }) {
 			var known []string
@@ -64,6 +65,9 @@ func choose(m event.Manifest, o options, f event.Facts) (wanted []event.BundledP
 			continue
 		}
 		why := refusal(p, o, f)
+		if why == "" && p.Alone {
+			why = crowd(p, o, before)
+		}
 		switch {
 		case why == "":
 			wanted = append(wanted, p)
@@ -74,6 +78,27 @@ func choose(m event.Manifest, o options, f event.Facts) (wanted []event.BundledP
 		}
 	}
 	return wanted, refused, nil
+}
+
+// crowd says why a program that needs a boot of its own does not have it. What others
+// leave behind in the kernel, and be it a known issue, would be counted as its own.
+func crowd(p event.BundledProgram, o options, before string) string {
+	switch {
+	case before != "":
+		return fmt.Sprintf("it needs a boot of its own, and in this one %s was run", before)
+	case len(o.programs) != 1:
+		return "it needs a boot of its own: collect " + p.Name
+	}
+	return ""
+}
+
+// ran is the file that says what was run in this boot.
+func ran() string { return "/tmp/patchproof-ran-" + kernelBootID() }
+
+// ranBefore is the program that was begun last in this boot.
+func ranBefore() string {
+	text, _ := os.ReadFile(ran())
+	return strings.TrimSpace(string(text))
 }
 
 // refusal says why a program may not or cannot run here, and nothing when it can.
