@@ -23,6 +23,8 @@ type Program struct {
 	Devices  []Device
 	// Append are words that it needs on the kernel command line.
 	Append []string
+	// Seeded programs take patchproof.seed, without which they have a seed of their own.
+	Seeded bool
 	// Mode is how the processors are emulated.
 	Mode Mode
 	// Counted has the instructions counted that the guest executes between its
@@ -111,9 +113,10 @@ func Programs() []Program {
 		// Nothing is measured on a debug kernel.
 		{Name: "cost", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Mode: Icount, Variants: plain},
 		{Name: "failslab", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: []string{"nvme.poll_queues=1", "slab_nomerge", "slub_debug=A,io_kiocb"}, Variants: []string{"debug"}},
+		{Name: "mixer", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"nvme.poll_queues=1", "slab_nomerge"}, Seeded: true},
 		{Name: "fdinfo", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}},
 		{Name: "nop", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second},
-		{Name: "hostile", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second},
+		{Name: "hostile", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Append: []string{"slab_nomerge"}},
 	}
 }
 

@@ -20,6 +20,8 @@ type Selection struct {
 	// Jobs is how many cells run at once, and make's -j; 0 means one cell per CPU
 	// and make's default. Count is how often each cell is run, once by default.
 	Jobs, Count int
+	// Seed determines what seeded programs do; 0 means theirs.
+	Seed int
 	// Cache is the store's folder.
 	Cache string
 	// Source is a local tarball or directory to take the pin from.
@@ -30,7 +32,7 @@ type Selection struct {
 
 // Variables are the names of the make and environment variables of a
 // Selection, in the order of `make help`.
-var Variables = []string{"KERNELS", "PROGRAMS", "VARIANT", "ACCEL", "PIN", "PATCH", "TREE", "REV", "JOBS", "COUNT", "CACHE", "KERNEL_SRC"}
+var Variables = []string{"KERNELS", "PROGRAMS", "VARIANT", "ACCEL", "PIN", "PATCH", "TREE", "REV", "JOBS", "COUNT", "SEED", "CACHE", "KERNEL_SRC"}
 
 // FromEnv reads a selection from variables, which getenv looks up. Lists are
 // separated by commas or spaces. It checks numbers only: Prepare knows the
@@ -59,6 +61,9 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 		return Selection{}, err
 	}
 	if s.Count, err = positive("COUNT", s.Set["COUNT"], 1); err != nil {
+		return Selection{}, err
+	}
+	if s.Seed, err = positive("SEED", s.Set["SEED"], 0); err != nil {
 		return Selection{}, err
 	}
 	if s.Cache == "" {

@@ -93,7 +93,18 @@ func resolve(sel Selection) ([]kernel.Spec, kernel.Variant, []Program, error) {
 	if err != nil {
 		return nil, kernel.Variant{}, nil, err
 	}
-	return specs, variant, programs, checkAccel(sel.Accel)
+	return specs, variant, seeded(programs, sel.Seed), checkAccel(sel.Accel)
+}
+
+// seeded gives the seed to the programs that take one; 0 leaves them theirs.
+func seeded(programs []Program, seed int) []Program {
+	programs = slices.Clone(programs)
+	for i, p := range programs {
+		if p.Seeded && seed != 0 {
+			programs[i].Append = append(slices.Clip(p.Append), fmt.Sprintf("patchproof.seed=%d", seed))
+		}
+	}
+	return programs
 }
 
 // Prepare checks the selection and begins to make the kernels and the

@@ -18,7 +18,7 @@ import (
 )
 
 func TestFromEnv(t *testing.T) {
-	env := map[string]string{"KERNELS": "base posted", "PROGRAMS": "nop,fdinfo", "JOBS": "3", "CACHE": "/c", "PIN": "v1"}
+	env := map[string]string{"KERNELS": "base posted", "PROGRAMS": "nop,fdinfo", "JOBS": "3", "SEED": "7", "CACHE": "/c", "PIN": "v1"}
 	got, err := FromEnv(func(name string) string { return env[name] })
 	if err != nil {
 		t.Fatal(err)
@@ -26,16 +26,30 @@ func TestFromEnv(t *testing.T) {
 	want := Selection{
 		Selection: kernel.Selection{Kernels: []string{"base", "posted"}, Pin: "v1"},
 		Programs:  []string{"nop", "fdinfo"},
-		Jobs:      3, Count: 1, Cache: "/c", Set: env,
+		Jobs:      3, Count: 1, Seed: 7, Cache: "/c", Set: env,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("FromEnv (-want +got):\n%s", diff)
 	}
-	for _, name := range []string{"JOBS", "COUNT"} {
+	for _, name := range []string{"JOBS", "COUNT", "SEED"} {
 		for _, bad := range []string{"0", "-1", "two"} {
 			if _, err := FromEnv(func(n string) string { return map[string]string{name: bad}[n] }); err == nil || !strings.Contains(err.Error(), name) {
 				t.Errorf("FromEnv with %s=%s: %v; want an error that names it", name, bad, err)
 			}
+		}
+	}
+}
+
+// The seed reaches the programs that take one, and no others.
+func TestSeeded(t *testing.T) {
+	programs := []Program{{Name: "nop", Append: []string{"a"}}, {Name: "mixer", Append: []string{"a"}, Seeded: true}}
+	for seed, want := range map[int][][]string{0: {{"a"}, {"a"}}, 7: {{"a"}, {"a", "patchproof.seed=7"}}} {
+		var got [][]string
+		for _, p := range seeded(programs, seed) {
+			got = append(got, p.Append)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("with seed %d (-want +got):\n%s", seed, diff)
 		}
 	}
 }

@@ -25,6 +25,7 @@ type selection struct {
 	KernelSrc string `env:"KERNEL_SRC" placeholder:"FILE" help:"The pin's source, a tarball or folder at hand; it is verified."`
 	Jobs      string `env:"JOBS" placeholder:"N" help:"Cells at once, and make's -j; one per CPU by default."`
 	Count     string `env:"COUNT" placeholder:"N" help:"How often each cell is run; once by default."`
+	Seed      string `env:"SEED" placeholder:"N" help:"What random programs do; 1 by default."`
 	Cache     string `env:"CACHE" placeholder:"FOLDER" help:"Where sources and kernels are kept."`
 }
 
@@ -33,7 +34,7 @@ func (s selection) values() map[string]string {
 	return map[string]string{
 		"KERNELS": s.Kernels, "PROGRAMS": s.Programs, "VARIANT": s.Variant, "ACCEL": s.Accel,
 		"PIN": s.Pin, "PATCH": s.Patch, "TREE": s.Tree, "REV": s.Rev, "KERNEL_SRC": s.KernelSrc,
-		"JOBS": s.Jobs, "COUNT": s.Count, "CACHE": s.Cache,
+		"JOBS": s.Jobs, "COUNT": s.Count, "SEED": s.Seed, "CACHE": s.Cache,
 	}
 }
 

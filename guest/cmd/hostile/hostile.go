@@ -23,6 +23,8 @@ const opLast = 34
 func run(t *report.T) {
 	t.Within(limit, "opcode/unknown", unknownOpcodes)
 	t.Within(limit, "opcode/unknown-flags", unknownFlags)
+	t.Within(limit, "opcode/junk-flags", everyFlag)
+	t.Within(limit, "index", dropped)
 	t.Within(limit, "address/kernel", func() error { return badAddress(0xffff888000000000) })
 	t.Within(limit, "address/unmapped", func() error { return badAddress(0x1000) })
 	t.Within(limit, "address/top", func() error { return badAddress(^uint64(0)) })
@@ -31,6 +33,10 @@ func run(t *report.T) {
 		return refused(unix.EBADF, uring.SQE{Opcode: uring.OpRead, Flags: uring.SQEFixedFile, FD: 5, UserData: 4})
 	})
 	t.Within(limit, "setup", badSetup)
+	t.Within(limit, "limit/descriptors", noDescriptors)
+	t.Within(limit, "limit/locked-memory", lockedMemory)
+	t.Within(limit, "closed-in-flight", closedInFlight)
+	t.Within(limit, "accounted", accounted)
 	t.Within(limit, "works-after", worksAfter)
 }
 

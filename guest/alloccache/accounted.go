@@ -1,0 +1,36 @@
+//go:build linux
+
+package alloccache
+
+import (
+	"errors"
+	"fmt"
+
+	"patchproof/guest/machine"
+)
+
+// Accounted checks that, with nothing in flight, every object of the slab is on a
+// list of the cache or an idle ring's own, of which ring is one of as many; rings
+// that are being torn down are an error too. The lists are taken as the counters show
+// them, so nothing may have been shrunk where nr_free is not counted down.
+func Accounted(ring, rings int) error {
+	if exiting := machine.ExitingRings(); len(exiting) > 0 {
+		return fmt.Errorf("a ring is still being torn down:\n%s", exiting[0])
+	}
+	rows, err := Read(ring)
+	if err != nil && !errors.Is(err, ErrAbsent) {
+		return err
+	}
+	want := rings
+	for class := range Classes {
+		want += Total(rows, class)
+	}
+	got, err := machine.SlabObjects(Slab)
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return fmt.Errorf("the slab has %d requests in use; want %d: those that the caches count, and one of each ring's own (%d)\n%s", got, want, rings, Format(rows))
+	}
+	return nil
+}

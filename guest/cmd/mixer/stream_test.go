@@ -1,0 +1,134 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"patchproof/guest/uring"
+)
+
+// rounds are all rounds of a stream, and its hash.
+func rounds(seed uint64, lane int, kind ringKind, count int) ([]round, uint64) {
+	s := newStream(seed, lane, kind, count)
+	var all []round
+	for r, ok := s.next(); ok; r, ok = s.next() {
+		all = append(all, r)
+	}
+	return all, s.hash
+}
+
+func TestSeedDeterminesTheStream(t *testing.T) {
+	for i, l := range lanes {
+		first, hash := rounds(1, i, l.kind, 2000)
+		again, hashAgain := rounds(1, i, l.kind, 2000)
+		if diff := cmp.Diff(first, again); diff != "" || hash != hashAgain {
+			t.Errorf("%s: the same seed gave another stream, hash %#x and %#x:\n%s", l.name, hash, hashAgain, diff)
+		}
+		if other, otherHash := rounds(2, i, l.kind, 2000); cmp.Equal(first, other) || hash == otherHash {
+			t.Errorf("%s: another seed gave the same stream", l.name)
+		}
+		n := 0
+		for _, r := range first {
+			n += len(r.Entries)
+			if len(r.Entries) > roundMax {
+				t.Errorf("%s: a round has %d entries; want at most %d", l.name, len(r.Entries), roundMax)
+			}
+		}
+		if n != 2000 {
+			t.Errorf("%s: the stream has %d entries; want 2000", l.name, n)
+		}
+	}
+}
+
+// The hash tells streams apart by any field.
+func TestHash(t *testing.T) {
+	seen := map[uint64]string{}
+	for _, r := range []round{
+		{},
+		{Closing: true},
+		{Draining: true},
+		{Entries: []entry{{}}},
+		{Entries: []entry{{Opcode: 1}}},
+		{Entries: []entry{{Flags: 1}}},
+		{Entries: []entry{{Off: 1 << 63}}},
+		{Entries: []entry{{Dropped: true}}},
+	} {
+		s := &stream{hash: fnvStart}
+		s.fold(r)
+		if other, ok := seen[s.hash]; ok {
+			t.Errorf("%+v hashes as %s does", r, other)
+		}
+		seen[s.hash] = fmt.Sprintf("%+v", r)
+	}
+}
+
+// A long stream has every opcode, every flag, every kind, and
+// rounds of every sort.
+func TestStreamHasEverything(t *testing.T) {
+	all, _ := rounds(1, 0, plain, 100_000)
+	opcodes, flags, kinds := map[uint8]bool{}, map[uint8]bool{}, map[kind]bool{}
+	var closing, draining, dropped bool
+	for _, r := range all {
+		closing, draining = closing || r.Closing, draining || r.Draining
+		for _, e := range r.Entries {
+			opcodes[e.Opcode], flags[e.Flags], kinds[e.Kind] = true, true, true
+			dropped = dropped || e.Dropped
+		}
+	}
+	if len(opcodes) != 256 || len(flags) < 200 || len(kinds) != int(unknown)+1 || !closing || !draining || !dropped {
+		t.Errorf("%d opcodes, %d sets of flags, %d of %d kinds, closing %v, draining %v, dropped %v; want all",
+			len(opcodes), len(flags), len(kinds), unknown+1, closing, draining, dropped)
+	}
+}
+
+// What v5.10.13 would itself leave waiting must not be in a stream.
+func TestStreamEnds(t *testing.T) {
+	for i, l := range lanes {
+		all, _ := rounds(3, i, l.kind, 20_000)
+		for n, r := range all {
+			for at, e := range r.Entries {
+				late := e.Flags&(links|uring.SQEAsync) != 0 && e.Kind != polls || r.linked(at) && e.Kind != limits
+				switch {
+				case e.Opcode == uring.OpClose && e.Kind == junk && !e.Dropped && e.File > badFile:
+					t.Errorf("%s, round %d: closes a file of the program's: %+v", l.name, n, e)
+				case e.Kind.pending() && (l.kind != plain || r.Closing && late):
+					t.Errorf("%s, round %d: may wait for ever: %+v", l.name, n, e)
+				}
+			}
+		}
+	}
+}
+
+func TestAllowed(t *testing.T) {
+	const canceled, inval = -int32(unix.ECANCELED), -int32(unix.EINVAL)
+	nop := entry{Opcode: uring.OpNop, Kind: completes}
+	linked := entry{Opcode: uring.OpNop, Flags: uring.SQELink, Kind: completes}
+	read := entry{Opcode: uring.OpRead, Len: block, Kind: completes}
+	for _, tt := range []struct {
+		name    string
+		entries []entry
+		res     int32
+		want    bool
+	}{
+		{"a NOP", []entry{nop}, 0, true},
+		{"a NOP with bytes", []entry{nop}, 1, false},
+		{"a NOP alone is never canceled", []entry{nop}, canceled, false},
+		{"a NOP in a chain may be", []entry{linked, nop}, canceled, true},
+		{"the head of a chain, by a refused member", []entry{linked}, canceled, true},
+		{"a whole read", []entry{read}, block, true},
+		{"half a read", []entry{read}, block / 2, false},
+		{"an unknown opcode", []entry{{Opcode: 99, Kind: unknown}}, inval, true},
+		{"an unknown opcode that succeeds", []entry{{Opcode: 99, Kind: unknown}}, 0, false},
+		{"nonsense that asks for more", []entry{{Kind: junk}}, -4096, false},
+		{"nonsense that is restarted", []entry{{Kind: junk}}, -512, false},
+	} {
+		if got := (round{Entries: tt.entries}).allowed(len(tt.entries) - 1)(tt.res); got != tt.want {
+			t.Errorf("%s: result %d allowed: %v; want %v", tt.name, tt.res, got, tt.want)
+		}
+	}
+}
