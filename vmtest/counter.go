@@ -50,7 +50,7 @@ func BuildCounter(ctx context.Context, cache string) (string, error) {
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, "counter.so")
-	cmd := exec.CommandContext(ctx, "gcc", "-O2", "-Wall", "-shared", "-fPIC", "-fvisibility=hidden", "-x", "c", "-o", out, "-")
+	cmd := exec.CommandContext(ctx, "gcc", "-O2", "-Wall", "-shared", "-fPIC", "-pthread", "-fvisibility=hidden", "-x", "c", "-o", out, "-")
 	cmd.Stdin = strings.NewReader(string(counterSource))
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", errors.Join(ctx.Err(), fmt.Errorf("the instruction counter does not compile: %w\n%s", err, text))
@@ -62,13 +62,19 @@ func BuildCounter(ctx context.Context, cache string) (string, error) {
 // workload, in operations per window, with the label LabelBench; MetricInsns and
 // MetricInsnsMedian are made of the counts, in instructions per operation. The
 // first is that of the window with the fewest: whatever a window has more is an
-// interrupt or another thread, which only ever add.
+// interrupt or another thread, which only ever add. Of several CPUs it is their
+// mean. The label LabelFigure names the one to show where that is not the first.
 const (
+	LabelFigure       = "figure"
+	FigureMedian      = "median"
 	LabelBench        = "bench"
 	MetricOps         = "ops"
 	MetricInsns       = "insns"
 	MetricInsnsMedian = "insns-median"
 	UnitInsns         = "insns/op"
+	// What a slab cache holds, which a program reports itself with LabelBench.
+	MetricSlabObjects = "slab-objects"
+	MetricSlabBytes   = "slab-bytes"
 )
 
 // addCounts turns the counter's records into metrics of the cell.
@@ -86,11 +92,11 @@ func addCounts(cell *results.Cell, path string) error {
 		if n >= len(counts) || len(counts[n].Windows) == 0 {
 			return fmt.Errorf("%s: nothing was counted for %s", path, m.Labels[LabelBench])
 		}
-		windows := slices.Sorted(slices.Values(counts[n].Windows))
-		figure := func(name string, count uint64) event.Metric {
-			return event.Metric{Name: name, Value: float64(count) / m.Value, Unit: UnitInsns, Labels: map[string]string{LabelBench: m.Labels[LabelBench]}}
+		least, median := counts[n].figures()
+		figure := func(name string, count float64) event.Metric {
+			return event.Metric{Name: name, Value: count / m.Value, Unit: UnitInsns, Labels: map[string]string{LabelBench: m.Labels[LabelBench]}}
 		}
-		measured = append(measured, figure(MetricInsns, windows[0]), figure(MetricInsnsMedian, windows[len(windows)/2]))
+		measured = append(measured, figure(MetricInsns, least), figure(MetricInsnsMedian, median))
 	}
 	cell.Metrics = append(cell.Metrics, measured...)
 	return nil
@@ -98,10 +104,33 @@ func addCounts(cell *results.Cell, path string) error {
 
 // Counts are the instructions of one workload.
 type Counts struct {
-	// Windows holds the instructions of each window.
-	Windows []uint64
-	// At holds the instructions at each address, the sum over the windows.
+	// Windows holds the instructions of each window, by the CPU that they ran on.
+	Windows map[int][]uint64
+	// At holds the instructions at each address, the sum over the windows. With
+	// several CPUs the address is the first of a translation block.
 	At map[uint64]uint64
+}
+
+func newCounts() Counts { return Counts{Windows: map[int][]uint64{}, At: map[uint64]uint64{}} }
+
+// NumWindows is how many windows there were, on all CPUs.
+func (c Counts) NumWindows() int {
+	n := 0
+	for _, windows := range c.Windows {
+		n += len(windows)
+	}
+	return n
+}
+
+// figures are the instructions of the least and of the median window, the mean
+// over the CPUs.
+func (c Counts) figures() (least, median float64) {
+	for _, windows := range c.Windows {
+		sorted := slices.Sorted(slices.Values(windows))
+		least += float64(sorted[0]) / float64(len(c.Windows))
+		median += float64(sorted[len(sorted)/2]) / float64(len(c.Windows))
+	}
+	return least, median
 }
 
 // ReadCounts reads what the counter wrote: the workloads in the order in which the
@@ -113,16 +142,19 @@ func ReadCounts(path string) ([]Counts, error) {
 	}
 	defer f.Close()
 	var all []Counts
-	now := Counts{At: map[uint64]uint64{}}
+	now := newCounts()
 	lines := bufio.NewScanner(f)
 	for n := 1; lines.Scan(); n++ {
 		words := strings.Fields(lines.Text())
 		var err error
 		switch {
-		case len(words) == 2 && words[0] == "window":
+		case len(words) == 3 && words[0] == "window":
+			var cpu int
 			var count uint64
-			count, err = strconv.ParseUint(words[1], 10, 64)
-			now.Windows = append(now.Windows, count)
+			if cpu, err = strconv.Atoi(words[1]); err == nil {
+				count, err = strconv.ParseUint(words[2], 10, 64)
+			}
+			now.Windows[cpu] = append(now.Windows[cpu], count)
 		case len(words) == 3 && words[0] == "at":
 			var addr, count uint64
 			if addr, err = strconv.ParseUint(words[1], 16, 64); err == nil {
@@ -131,7 +163,7 @@ func ReadCounts(path string) ([]Counts, error) {
 			now.At[addr] = count
 		case len(words) == 1 && words[0] == "next":
 			all = append(all, now)
-			now = Counts{At: map[uint64]uint64{}}
+			now = newCounts()
 		default:
 			err = errors.New("not a record of the counter")
 		}

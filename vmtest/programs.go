@@ -28,7 +28,8 @@ type Program struct {
 	// Mode is how the processors are emulated.
 	Mode Mode
 	// Counted has the instructions counted that the guest executes between its
-	// marks (package guest/mark); the mode must be Icount.
+	// marks (package guest/mark): to the instruction in mode Icount, and of several
+	// CPUs each for itself in mode Normal. It needs TCG.
 	Counted bool
 	// Timed says that it measures time. Then its cells run one after the other, when
 	// all kernels are made, and the kernels take turns: see turns. Its processors are
@@ -135,7 +136,8 @@ const tcgScale = 4
 // translation block of its own.
 const singlestepScale = 6
 
-// icountScale is by how much slower one is whose instructions are counted.
+// icountScale is by how much slower one is under icount, or whose instructions are
+// counted.
 const icountScale = 3
 
 // scale is what deadlines, and the programs' own limits, are multiplied by.
@@ -144,10 +146,10 @@ func (s CellSpec) scale() float64 {
 	if s.accel() == tcg {
 		scale *= tcgScale
 	}
-	switch s.Program.Mode {
-	case Singlestep:
+	switch {
+	case s.Program.Mode == Singlestep:
 		scale *= singlestepScale
-	case Icount:
+	case s.Program.Mode == Icount || s.Program.Counted:
 		scale *= icountScale
 	}
 	return scale
@@ -160,7 +162,7 @@ func (s CellSpec) deadline(d time.Duration) time.Duration {
 
 // accel is the accelerator of the cell.
 func (s CellSpec) accel() string {
-	if s.Program.Mode != Normal {
+	if s.Program.Mode != Normal || s.Program.Counted {
 		return tcg
 	}
 	return s.Accel.Name

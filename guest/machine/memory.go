@@ -57,3 +57,42 @@ func SlabObjects(cache string) (int, error) {
 	}
 	return n, nil
 }
+
+// Slab is what a slab cache holds.
+type Slab struct {
+	// Active counts the objects in use; SLUB counts with them those that are free
+	// on a slab that a CPU keeps for itself.
+	Active int
+	// Bytes are all pages of the cache.
+	Bytes int
+}
+
+// SlabInfo reads a line of /proc/slabinfo (slab(5)). The cache must not be merged
+// (boot with slab_nomerge).
+func SlabInfo(cache string) (Slab, error) {
+	const path = "/proc/slabinfo"
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Slab{}, err
+	}
+	for line := range strings.Lines(string(b)) {
+		rest, ok := strings.CutPrefix(line, cache+" ")
+		if !ok {
+			continue
+		}
+		var s Slab
+		var all, size, perSlab, pages, activeSlabs, slabs int
+		// <active> <all> <size> <per slab> <pages per slab> : tunables 0 0 0 : slabdata <active> <slabs> <shared>
+		objects, tail, _ := strings.Cut(rest, ": tunables")
+		_, data, _ := strings.Cut(tail, ": slabdata")
+		if _, err := fmt.Sscan(objects, &s.Active, &all, &size, &perSlab, &pages); err != nil {
+			return Slab{}, fmt.Errorf("%s: %q: %w", path, line, err)
+		}
+		if _, err := fmt.Sscan(data, &activeSlabs, &slabs); err != nil {
+			return Slab{}, fmt.Errorf("%s: %q: %w", path, line, err)
+		}
+		s.Bytes = slabs * pages * os.Getpagesize()
+		return s, nil
+	}
+	return Slab{}, fmt.Errorf("%s has no %s (boot with slab_nomerge)", path, cache)
+}

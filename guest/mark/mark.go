@@ -3,8 +3,13 @@
 // that the counter knows. Without a counter they cost a few instructions.
 package mark
 
-// Start begins a window: what is executed from here on counts.
+// Start begins a window, or goes on with it after Pause: what is executed from here
+// on counts.
 func Start()
+
+// Pause leaves out of the window what the program executes until the next Start;
+// what the kernel executes still counts.
+func Pause()
 
 // Stop ends the window.
 func Stop()

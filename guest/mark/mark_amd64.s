@@ -17,3 +17,8 @@ TEXT ·Stop(SB), NOSPLIT, $0-0
 TEXT ·Next(SB), NOSPLIT, $0-0
 	BYTE $0x0f; BYTE $0x1f; BYTE $0x80; BYTE $0x03; BYTE $0x70; BYTE $0x70; BYTE $0x70
 	RET
+
+// func Pause()
+TEXT ·Pause(SB), NOSPLIT, $0-0
+	BYTE $0x0f; BYTE $0x1f; BYTE $0x80; BYTE $0x04; BYTE $0x70; BYTE $0x70; BYTE $0x70
+	RET

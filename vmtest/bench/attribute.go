@@ -48,6 +48,9 @@ func Attribute(run *results.Run) ([]Attribution, error) {
 			if c.Kernel != kernel.Name || c.Iteration != 1 {
 				continue
 			}
+			if len(workloads(c)) == 0 {
+				continue
+			}
 			counts, err := vmtest.ReadCounts(filepath.Join(run.Dir, strings.TrimSuffix(c.Console, ".log")+".counts"))
 			if err != nil {
 				return nil, err
@@ -75,7 +78,7 @@ func Attribute(run *results.Run) ([]Attribution, error) {
 
 // add adds the counts of kernel number k.
 func (a *Attribution) add(syms symbols, counts vmtest.Counts, ops float64, k int) {
-	ops *= float64(len(counts.Windows))
+	ops *= float64(counts.NumWindows())
 	if a.Parts == nil {
 		for _, part := range parts {
 			a.Parts = append(a.Parts, Share{Name: part, Insns: make([]float64, len(a.Kernels))})

@@ -14,6 +14,8 @@ import (
 type Row struct {
 	Bench   string `json:"bench"`
 	Program string `json:"program"`
+	// Unit is insns/op, objects or B.
+	Unit string `json:"unit"`
 	// Kernels are in the order of the run.
 	Kernels []Figure `json:"kernels"`
 }
@@ -21,9 +23,9 @@ type Row struct {
 // Figure is one workload on one kernel.
 type Figure struct {
 	Kernel string `json:"kernel"`
-	// Boots holds the instructions per operation of each boot, sorted.
-	Boots []float64 `json:"insns_per_op"`
-	// Ops is the number of operations counted in each boot.
+	// Boots holds the figure of each boot, sorted.
+	Boots []float64 `json:"boots"`
+	// Ops is the number of operations counted in each boot, 1 where none are.
 	Ops int `json:"ops"`
 }
 
@@ -37,7 +39,7 @@ func (f Figure) Value() float64 {
 
 // Spread is how far the boots are apart, as a part of Value.
 func (f Figure) Spread() float64 {
-	if len(f.Boots) == 0 {
+	if len(f.Boots) == 0 || f.Boots[0] == f.Boots[len(f.Boots)-1] {
 		return 0
 	}
 	return f.Boots[len(f.Boots)-1]/f.Boots[0] - 1
@@ -48,44 +50,51 @@ func Rows(run *results.Run) []Row {
 	var rows []Row
 	for _, c := range byProgram(run) {
 		ops := map[string]int{}
+		shown := map[string]string{}
 		for _, m := range c.Metrics {
 			bench := m.Labels[vmtest.LabelBench]
 			switch m.Name {
 			case vmtest.MetricOps:
 				windows, _ := strconv.Atoi(m.Labels["windows"])
 				ops[bench] = int(m.Value) * windows
-			case vmtest.MetricInsns:
-				f := figure(&rows, bench, c)
-				f.Boots = append(f.Boots, m.Value)
-				slices.Sort(f.Boots)
-				f.Ops = ops[bench]
+				shown[bench] = vmtest.MetricInsns
+				if m.Labels[vmtest.LabelFigure] == vmtest.FigureMedian {
+					shown[bench] = vmtest.MetricInsnsMedian
+				}
+			case vmtest.MetricSlabObjects, vmtest.MetricSlabBytes:
+				figure(&rows, bench, m.Unit, c).add(m.Value, 1)
+			case shown[bench]:
+				figure(&rows, bench, m.Unit, c).add(m.Value, ops[bench])
 			}
 		}
 	}
 	return rows
 }
 
+func (f *Figure) add(value float64, ops int) {
+	f.Boots = append(f.Boots, value)
+	slices.Sort(f.Boots)
+	f.Ops = ops
+}
+
 // byProgram returns the cells that measured something, by the order of the groups
 // and of the kernels.
 func byProgram(run *results.Run) []results.Cell {
-	order := func(c results.Cell) (int, int) {
-		return slices.IndexFunc(groups, func(g string) bool { return c.Program == program(g) }),
-			slices.IndexFunc(run.Kernels, func(k results.Kernel) bool { return k.Name == c.Kernel })
+	kernel := func(c results.Cell) int {
+		return slices.IndexFunc(run.Kernels, func(k results.Kernel) bool { return k.Name == c.Kernel })
 	}
 	cells := slices.DeleteFunc(slices.Clone(run.Cells), func(c results.Cell) bool { return c.Verdict != event.Pass })
 	slices.SortStableFunc(cells, func(a, b results.Cell) int {
-		ag, ak := order(a)
-		bg, bk := order(b)
-		return cmp.Or(cmp.Compare(ag, bg), cmp.Compare(ak, bk), cmp.Compare(a.Iteration, b.Iteration))
+		return cmp.Or(cmp.Compare(order(a.Program), order(b.Program)), cmp.Compare(kernel(a), kernel(b)), cmp.Compare(a.Iteration, b.Iteration))
 	})
 	return cells
 }
 
 // figure finds the place of a workload on a cell's kernel, and makes it.
-func figure(rows *[]Row, bench string, c results.Cell) *Figure {
-	i := slices.IndexFunc(*rows, func(r Row) bool { return r.Bench == bench && r.Program == c.Program })
+func figure(rows *[]Row, bench, unit string, c results.Cell) *Figure {
+	i := slices.IndexFunc(*rows, func(r Row) bool { return r.Bench == bench && r.Unit == unit && r.Program == c.Program })
 	if i < 0 {
-		*rows = append(*rows, Row{Bench: bench, Program: c.Program})
+		*rows = append(*rows, Row{Bench: bench, Program: c.Program, Unit: unit})
 		i = len(*rows) - 1
 	}
 	row := &(*rows)[i]

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -32,10 +33,10 @@ func WriteBenchfmt(w io.Writer, run *results.Run, kernel results.Kernel, rows []
 			if f.Kernel != kernel.Name {
 				continue
 			}
-			for _, insns := range f.Boots {
+			for _, value := range f.Boots {
 				r := result.Clone()
 				r.Name, r.Iters = benchfmt.Name(row.Bench), f.Ops
-				r.Values = []benchfmt.Value{{Value: insns, Unit: vmtest.UnitInsns}}
+				r.Values = []benchfmt.Value{{Value: value, Unit: row.Unit}}
 				if err := out.Write(r); err != nil {
 					return err
 				}
@@ -46,8 +47,23 @@ func WriteBenchfmt(w io.Writer, run *results.Run, kernel results.Kernel, rows []
 }
 
 // WriteTable writes the figures for people: kernel by kernel, the difference to the
-// first, and how sure it is.
+// first, and how sure it is. Each unit has a table of its own.
 func WriteTable(w io.Writer, rows []Row) error {
+	for first := true; len(rows) > 0; first = false {
+		if !first {
+			fmt.Fprintln(w)
+		}
+		unit := rows[0].Unit
+		other := func(r Row) bool { return r.Unit != unit }
+		if err := writeTable(w, unit, slices.DeleteFunc(slices.Clone(rows), other)); err != nil {
+			return err
+		}
+		rows = slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return !other(r) })
+	}
+	return nil
+}
+
+func writeTable(w io.Writer, unit string, rows []Row) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	var kernels []string
 	for _, row := range rows {
@@ -58,15 +74,19 @@ func WriteTable(w io.Writer, rows []Row) error {
 			}
 		}
 	}
-	fmt.Fprintf(t, "insns/op\t%s\t", strings.Join(kernels, "\t"))
+	fmt.Fprintf(t, "%s\t%s\t", unit, strings.Join(kernels, "\t"))
 	if len(kernels) > 1 {
 		fmt.Fprint(t, "difference\t")
 	}
 	fmt.Fprintln(t, "boots agree to\t")
+	format := "%.2f\t"
+	if unit != vmtest.UnitInsns {
+		format = "%.0f\t"
+	}
 	for _, row := range rows {
 		fmt.Fprintf(t, "%s\t", row.Bench)
 		for _, f := range row.Kernels {
-			fmt.Fprintf(t, "%.2f\t", f.Value())
+			fmt.Fprintf(t, format, f.Value())
 		}
 		if len(row.Kernels) > 1 {
 			fmt.Fprintf(t, "%s\t", row.difference())
@@ -76,15 +96,23 @@ func WriteTable(w io.Writer, rows []Row) error {
 	return t.Flush()
 }
 
-// difference is what the last kernel needs more than the first; ~ where that is
-// less than boots of one kernel differ by.
+// certain is by how much more than boots of one kernel two kernels must differ for
+// that to be shown.
+const certain = 3
+
+// difference is what the last kernel needs more than the first; ~ where boots of one
+// kernel differ too much to tell.
 func (r Row) difference() string {
 	first, last := r.Kernels[0], r.Kernels[len(r.Kernels)-1]
-	delta := last.Value()/first.Value() - 1
-	if math.Abs(delta) <= max(first.Spread(), last.Spread()) {
+	delta := last.Value() - first.Value()
+	apart := func(f Figure) float64 { return f.Boots[len(f.Boots)-1] - f.Boots[0] }
+	switch {
+	case math.Abs(delta) <= certain*max(apart(first), apart(last)):
 		return "~"
+	case first.Value() == 0:
+		return "from none"
 	}
-	return fmt.Sprintf("%+.2f%%", 100*delta)
+	return fmt.Sprintf("%+.2f%%", 100*delta/first.Value())
 }
 
 // agreement is how far the boots of a kernel are apart.
@@ -97,8 +125,12 @@ func (r Row) agreement() string {
 	switch {
 	case boots < 2:
 		return "one boot"
-	case spread == 0:
+	case spread == 0 && r.Unit == vmtest.UnitInsns:
 		return "the instruction"
+	case spread == 0:
+		return "all"
+	case math.IsInf(spread, 0):
+		return "not"
 	}
 	return fmt.Sprintf("%.3f%%", 100*spread)
 }

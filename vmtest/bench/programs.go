@@ -1,5 +1,3 @@
-// Package bench measures kernels: instructions per operation under TCG, which are
-// the same in every run. They are not time.
 package bench
 
 import (
@@ -11,28 +9,87 @@ import (
 	"patchproof/vmtest"
 )
 
-// groups are the sets of workloads, each a cell per kernel: NOPs by batch size,
-// single and linked; reads of a tmpfs file, plain and registered; timeouts that fire
-// and polls that are woken.
-var groups = []string{"nop", "file", "life"}
+// group is a set of workloads that share a machine, each a cell per kernel.
+type group struct {
+	name string
+	// cpus are the machine's, and each number a machine of its own where there are
+	// several.
+	cpus    []int
+	devices []vmtest.Device
+	// words of the kernel command line.
+	words []string
+	// icount has the single CPU emulated to the instruction (vmtest.Icount). Its clock
+	// jumps to the next timer when the CPU is idle, which a disk does not survive.
+	icount bool
+	// uncounted groups measure something else than instructions.
+	uncounted bool
+}
 
-// program is a group's row in the record of a run.
-func program(group string) string { return "bench-" + group }
+// groups in the order in which they are shown: NOPs by batch size, single and
+// linked; reads of a tmpfs file and of NVMe, plain and registered; timeouts that
+// fire and polls that are woken; then the axes: rings, CPUs at once, another CPU
+// that shrinks, states of the cache; and the memory that the cache holds.
+var groups = []group{
+	{name: "nop", cpus: []int{1}, icount: true},
+	{name: "file", cpus: []int{1}, icount: true},
+	{name: "nvme", cpus: []int{1}, devices: []vmtest.Device{{Kind: vmtest.NVMe, SizeMiB: 64}}, words: []string{"nvme.poll_queues=1"}},
+	{name: "life", cpus: []int{1}, icount: true},
+	{name: "rings", cpus: []int{1}, icount: true},
+	{name: "cpus", cpus: []int{1, 2, 4, 8}},
+	{name: "shrink", cpus: []int{2}},
+	{name: "states", cpus: []int{2}, words: []string{"slab_nomerge"}},
+	{name: "memory", cpus: []int{2}, words: []string{"slab_nomerge"}, uncounted: true},
+}
+
+// program is the row of a group's machine in the record of a run.
+func (g group) program(cpus int) string {
+	if len(g.cpus) > 1 {
+		return fmt.Sprintf("bench-%s-%d", g.name, cpus)
+	}
+	return "bench-" + g.name
+}
+
+// order is where a program comes in the tables, behind all when it measures
+// nothing.
+func order(program string) int {
+	i := 0
+	for _, g := range groups {
+		for _, cpus := range g.cpus {
+			if g.program(cpus) == program {
+				return i
+			}
+			i++
+		}
+	}
+	return i
+}
 
 // Programs returns the programs of the named groups, of all when none is named.
 func Programs(names []string) ([]vmtest.Program, error) {
-	if len(names) == 0 {
-		names = groups
+	var known []string
+	for _, g := range groups {
+		known = append(known, g.name)
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("unknown BENCH %q; known: %s", name, strings.Join(known, ", "))
+		}
 	}
 	var programs []vmtest.Program
-	for _, name := range names {
-		if !slices.Contains(groups, name) {
-			return nil, fmt.Errorf("unknown BENCH %q; known: %s", name, strings.Join(groups, ", "))
+	for _, g := range groups {
+		if len(names) > 0 && !slices.Contains(names, g.name) {
+			continue
 		}
-		programs = append(programs, vmtest.Program{
-			Name: program(name), Command: "bench", CPUs: 1, MemoryMiB: 512, Deadline: 60 * time.Second,
-			Append: []string{"patchproof.bench=" + name}, Mode: vmtest.Icount, Counted: true,
-		})
+		for _, cpus := range g.cpus {
+			p := vmtest.Program{
+				Name: g.program(cpus), Command: "bench", CPUs: cpus, MemoryMiB: 512, Deadline: 60 * time.Second,
+				Devices: g.devices, Append: append([]string{"patchproof.bench=" + g.name}, g.words...), Counted: !g.uncounted,
+			}
+			if g.icount {
+				p.Mode = vmtest.Icount
+			}
+			programs = append(programs, p)
+		}
 	}
 	return programs, nil
 }

@@ -1,14 +1,20 @@
 // A QEMU plugin that counts the instructions a guest executes between the marks
 // of guest/mark, in all and for each address.
 //
-// Output, one record per line: "window <instructions>" for each window, then, at
-// the end of a workload, "at <address, hex> <instructions>" for each address, the
-// sum over its windows, and "next".
+// Output, one record per line: "window <CPU> <instructions>" for each window of a
+// CPU, then, at the end of a workload, "at <address, hex> <instructions>" for each
+// address, the sum over its windows, and "next".
+//
+// With one CPU every instruction is counted where it stands. With several, which
+// run in threads of their own, each counts the translation blocks that it enters, by
+// their length and for their first address: a block that an exception cuts short
+// counts whole.
 //
 // QEMU's header is in no package of Debian's: these are the declarations of its
 // plugin interface, version 1 (QEMU 4.2 to 8.2), that are used here.
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -16,7 +22,20 @@
 #include <string.h>
 
 typedef uint64_t qemu_plugin_id_t;
-typedef struct qemu_info_t qemu_info_t;
+typedef struct {
+	const char *target_name;
+	struct {
+		int min;
+		int cur;
+	} version;
+	bool system_emulation;
+	union {
+		struct {
+			int smp_vcpus;
+			int max_vcpus;
+		} system;
+	};
+} qemu_info_t;
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 enum { QEMU_PLUGIN_CB_NO_REGS };
@@ -24,6 +43,7 @@ enum { QEMU_PLUGIN_INLINE_ADD_U64 };
 
 void qemu_plugin_reset(qemu_plugin_id_t id, void (*cb)(qemu_plugin_id_t));
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, void (*cb)(qemu_plugin_id_t, struct qemu_plugin_tb *));
+void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb, void (*cb)(unsigned int, void *), int flags, void *data);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t i);
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
@@ -34,11 +54,16 @@ void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, void 
 
 __attribute__((visibility("default"))) int qemu_plugin_version = 1;
 
+// CONFIG_NR_CPUS of the kernels
+#define CPUS 8
+
 struct site {
 	uint64_t addr;
-	uint64_t count;	// always
-	uint64_t before;	// count at the window's start
 	uint64_t inside;	// in the windows of this workload
+	struct {
+		uint64_t count;	// always
+		uint64_t before;	// count when counting began or went on
+	} cpu[CPUS];
 };
 
 // Sites are in blocks that never move, because translated code points at them,
@@ -49,9 +74,16 @@ static size_t nr_sites;
 static struct site **table;
 static size_t table_size = 1 << 16;
 
-static uint64_t total, total_before;
-static bool inside;
+static struct cpu {
+	uint64_t total[2], before[2];	// of the program and of the kernel
+	uint64_t window;	// up to the last start or pause
+	enum { OUTSIDE, INSIDE, PAUSED } state;
+	char alone[64];	// in a cache line
+} cpus[CPUS];
+static int nr_cpus;
 static FILE *out;
+// lock guards the sites but for their counts, and the output.
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void *must(void *p)
 {
@@ -104,26 +136,61 @@ static struct site *site(uint64_t addr)
 	return *s;
 }
 
+// kernel is 1 for an address of the kernel's half.
+static int kernel(uint64_t addr)
+{
+	return addr >> 63;
+}
+
+// settle adds to the window what counts of the time since the last mark, which
+// while it is paused is only what the kernel executed.
+static void settle(struct cpu *cpu, unsigned int vcpu)
+{
+	uint64_t more[2];
+
+	for (int k = 0; k < 2; k++) {
+		more[k] = cpu->total[k] - cpu->before[k];
+		cpu->before[k] = cpu->total[k];
+	}
+	if (cpu->state != OUTSIDE)
+		cpu->window += more[1] + (cpu->state == PAUSED ? 0 : more[0]);
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < nr_sites; i++) {
+		struct site *site = nth(i);
+
+		if (cpu->state == INSIDE || (cpu->state == PAUSED && kernel(site->addr)))
+			site->inside += site->cpu[vcpu].count - site->cpu[vcpu].before;
+		site->cpu[vcpu].before = site->cpu[vcpu].count;
+	}
+	pthread_mutex_unlock(&lock);
+}
+
 static void start(unsigned int vcpu, void *data)
 {
-	for (size_t i = 0; i < nr_sites; i++)
-		nth(i)->before = nth(i)->count;
-	total_before = total;
-	inside = true;
+	settle(&cpus[vcpu], vcpu);
+	cpus[vcpu].state = INSIDE;
+}
+
+static void halt(unsigned int vcpu, void *data)
+{
+	settle(&cpus[vcpu], vcpu);
+	if (cpus[vcpu].state == INSIDE)
+		cpus[vcpu].state = PAUSED;
 }
 
 static void stop(unsigned int vcpu, void *data)
 {
-	if (!inside)
-		return;
-	inside = false;
-	fprintf(out, "window %" PRIu64 "\n", total - total_before);
-	for (size_t i = 0; i < nr_sites; i++)
-		nth(i)->inside += nth(i)->count - nth(i)->before;
+	settle(&cpus[vcpu], vcpu);
+	pthread_mutex_lock(&lock);
+	fprintf(out, "window %u %" PRIu64 "\n", vcpu, cpus[vcpu].window);
+	pthread_mutex_unlock(&lock);
+	cpus[vcpu].state = OUTSIDE;
+	cpus[vcpu].window = 0;
 }
 
 static void next(unsigned int vcpu, void *data)
 {
+	pthread_mutex_lock(&lock);
 	for (size_t i = 0; i < nr_sites; i++) {
 		if (nth(i)->inside)
 			fprintf(out, "at %" PRIx64 " %" PRIu64 "\n", nth(i)->addr, nth(i)->inside);
@@ -131,9 +198,10 @@ static void next(unsigned int vcpu, void *data)
 	}
 	fprintf(out, "next\n");
 	fflush(out);
+	pthread_mutex_unlock(&lock);
 }
 
-static void (*const marks[])(unsigned int, void *) = { NULL, start, stop, next };
+static void (*const marks[])(unsigned int, void *) = { NULL, start, stop, next, halt };
 
 // marked is the number of the mark that the instruction is, 0 for any other.
 static int marked(const struct qemu_plugin_insn *insn)
@@ -143,22 +211,53 @@ static int marked(const struct qemu_plugin_insn *insn)
 
 	if (qemu_plugin_insn_size(insn) != 7 || memcmp(bytes, head, 3) || memcmp(bytes + 4, tail, 3))
 		return 0;
-	return bytes[3] >= 1 && bytes[3] <= 3 ? bytes[3] : 0;
+	return bytes[3] >= 1 && bytes[3] <= 4 ? bytes[3] : 0;
+}
+
+// block counts a translation block that a CPU enters.
+struct block {
+	struct site *site;
+	size_t insns;
+};
+
+static void enter(unsigned int vcpu, void *data)
+{
+	struct block *block = data;
+
+	block->site->cpu[vcpu].count += block->insns;
+	cpus[vcpu].total[kernel(block->site->addr)] += block->insns;
 }
 
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
-	for (size_t i = 0; i < qemu_plugin_tb_n_insns(tb); i++) {
+	size_t n = qemu_plugin_tb_n_insns(tb), marks_in_it = 0;
+	struct block *block;
+	uint64_t addr;
+
+	pthread_mutex_lock(&lock);
+	for (size_t i = 0; i < n; i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 		int mark = marked(insn);
 
 		if (mark) {
+			marks_in_it++;
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, marks[mark], QEMU_PLUGIN_CB_NO_REGS, NULL);
 			continue;
 		}
-		qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64, &site(qemu_plugin_insn_vaddr(insn))->count, 1);
-		qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64, &total, 1);
+		if (nr_cpus > 1)
+			continue;
+		addr = qemu_plugin_insn_vaddr(insn);
+		qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64, &site(addr)->cpu[0].count, 1);
+		qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64, &cpus[0].total[kernel(addr)], 1);
 	}
+	if (nr_cpus > 1) {
+		// For as long as QEMU lives, like the code that points at it.
+		block = must(malloc(sizeof(*block)));
+		block->site = site(qemu_plugin_insn_vaddr(qemu_plugin_tb_get_insn(tb, 0)));
+		block->insns = n - marks_in_it;
+		qemu_plugin_register_vcpu_tb_exec_cb(tb, enter, QEMU_PLUGIN_CB_NO_REGS, block);
+	}
+	pthread_mutex_unlock(&lock);
 }
 
 // Until the first mark, whichever it is, nothing is counted: a boot with
@@ -193,6 +292,11 @@ __attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t 
 {
 	if (argc != 1 || strncmp(argv[0], "out=", 4)) {
 		fprintf(stderr, "counter: want out=file\n");
+		return 1;
+	}
+	nr_cpus = info->system.smp_vcpus;
+	if (nr_cpus > CPUS) {
+		fprintf(stderr, "counter: at most %d CPUs\n", CPUS);
 		return 1;
 	}
 	out = fopen(argv[0] + 4, "w");

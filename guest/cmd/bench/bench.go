@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 
 	"patchproof/guest/event/report"
 	"patchproof/guest/machine"
 	"patchproof/guest/mark"
-	"patchproof/guest/uring"
 )
 
 // groupKey is the boot option that names the group of workloads to run.
@@ -31,15 +34,34 @@ const (
 // workload is one thing to measure, named as in Go's benchmark format.
 type workload struct {
 	name string
-	// ops is the number of operations in a window.
+	// ops is the number of operations in a window of one thread.
 	ops int
-	// open makes ready and returns what a window runs, and what ends it.
-	open func() (window func() error, end func() error, err error)
+	// windows is how many are measured, the constant when it is 0.
+	windows int
+	// cpus are the CPUs that run it at once, each with a thread that is bound to it;
+	// CPU 0 when it is empty.
+	cpus []int
+	// open makes a thread ready, and runs on it.
+	open func() (*task, error)
+	// beside, unless nil, is done over and over by another thread, bound to CPU 1.
+	beside func() error
+}
+
+// task is what a thread does.
+type task struct {
+	// prepare, unless nil, is done before each window and not measured.
+	prepare func() error
+	window  func() error
+	end     func() error
 }
 
 func run(t *report.T) {
 	debug.SetGCPercent(-1)
 	name, _ := machine.BootOption(groupKey)
+	if name == memoryGroup {
+		memory(t)
+		return
+	}
 	group, ok := groups[name]
 	if !ok {
 		t.Error("group", fmt.Errorf("%s=%q names no workloads", groupKey, name))
@@ -52,80 +74,106 @@ func run(t *report.T) {
 	}
 	mark.Next() // from here on the host counts
 	for _, w := range workloads {
-		if !t.Check(w.name, machine.OnCPU(0, w.measure)) {
+		if w.windows == 0 {
+			w.windows = windows
+		}
+		if len(w.cpus) == 0 {
+			w.cpus = []int{0}
+		}
+		if !t.Check(w.name, w.measure()) {
 			return
 		}
-		t.Metric("ops", float64(w.ops), "ops/window", map[string]string{"bench": w.name, "windows": strconv.Itoa(windows)})
+		labels := map[string]string{"bench": w.name, "windows": strconv.Itoa(w.windows)}
+		if w.beside != nil {
+			// Every window meets it, so the one that met least says little.
+			labels["figure"] = "median"
+		}
+		t.Metric("ops", float64(w.ops), "ops/window", labels)
 	}
 }
 
-// measure runs the windows.
+// measure runs the workload's threads, and marks its end.
 func (w workload) measure() (err error) {
-	window, end, err := w.open()
+	stop := make(chan struct{})
+	var beside error
+	var others, threads sync.WaitGroup
+	if w.beside != nil {
+		others.Go(func() {
+			beside = machine.OnCPU(1, func() error {
+				for {
+					select {
+					case <-stop:
+						return nil
+					default:
+					}
+					if err := w.beside(); err != nil {
+						return err
+					}
+				}
+			})
+		})
+	}
+	errs := make([]error, len(w.cpus))
+	line := &startLine{threads: int64(len(w.cpus))}
+	for i, cpu := range w.cpus {
+		threads.Go(func() {
+			errs[i] = machine.OnCPU(cpu, func() error { return w.thread(line) })
+			if errs[i] != nil {
+				line.broken.Store(true)
+			}
+		})
+	}
+	threads.Wait()
+	close(stop)
+	others.Wait()
+	mark.Next()
+	return errors.Join(append(errs, beside)...)
+}
+
+// thread runs the windows of one thread, each when all threads are ready for it.
+func (w workload) thread(line *startLine) (err error) {
+	task, err := w.open()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, end()) }()
-	for range warmUp {
-		if err := window(); err != nil {
-			return err
-		}
-	}
-	for range windows {
-		mark.Start()
-		err := window()
-		mark.Stop()
-		if err != nil {
-			return err
-		}
-	}
-	mark.Next()
-	return nil
-}
-
-// request makes a workload of one kind of request, batch of them in flight or at
-// least submitted at once; flags are those of all but the last of a batch.
-func request(name string, batch uint32, params uring.Params, flags uint8, fill func(*uring.SQE), want int32) workload {
-	rounds := max(minRounds, windowOps/int(batch))
-	return workload{name: name, ops: rounds * int(batch), open: func() (func() error, func() error, error) {
-		r, err := uring.New(batch, params)
-		if err != nil {
-			return nil, nil, err
-		}
-		return func() error {
-			for range rounds {
-				if err := round(r, batch, flags, fill, want); err != nil {
-					return err
-				}
+	defer func() { err = errors.Join(err, task.end()) }()
+	for i := range warmUp + w.windows {
+		if task.prepare != nil {
+			if err := task.prepare(); err != nil {
+				return err
 			}
-			return nil
-		}, r.Close, nil
-	}}
-}
-
-// round submits one batch and takes its completions.
-func round(r *uring.Ring, batch uint32, flags uint8, fill func(*uring.SQE), want int32) error {
-	for i := range batch {
-		sqe := r.Next()
-		fill(sqe)
-		if i < batch-1 {
-			sqe.Flags |= flags
 		}
-	}
-	consumed, err := r.Submit()
-	if err != nil {
-		return fmt.Errorf("submit: %w", err)
-	}
-	if consumed != int(batch) {
-		return fmt.Errorf("the kernel took %d of %d entries", consumed, batch)
-	}
-	if err := r.Wait(batch); err != nil {
-		return fmt.Errorf("wait: %w", err)
-	}
-	for range batch {
-		if cqe, _ := r.Take(); cqe.Res != want {
-			return fmt.Errorf("result %d; want %d", cqe.Res, want)
+		if !line.wait(int64(i)) {
+			return nil // another thread says why
+		}
+		if i >= warmUp {
+			mark.Start()
+		}
+		err := task.window()
+		if i >= warmUp {
+			mark.Stop()
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// startLine is where the threads wait for each other.
+type startLine struct {
+	threads int64
+	arrived atomic.Int64
+	broken  atomic.Bool
+}
+
+// wait returns when every thread has come for window i; false when one never will.
+func (l *startLine) wait(i int64) bool {
+	for l.arrived.Add(1); l.arrived.Load() < (i+1)*l.threads; {
+		if l.broken.Load() {
+			return false
+		}
+		unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+	}
+	return true
 }
