@@ -264,7 +264,7 @@ func (w *importWriter) write(root string) (err error) {
 	if err := renameio.WriteFile(filepath.Join(w.dir, collectionFile), append(text, '\n'), 0o644); err != nil {
 		return err
 	}
-	if err := (&Writer{dir: w.dir, run: w.run}).write(); err != nil {
+	if err := errors.Join((&Writer{dir: w.dir, run: w.run}).write(), w.run.export(w.dir)); err != nil {
 		return err
 	}
 	return renameio.Symlink(w.run.ID, filepath.Join(root, latestLink))

@@ -87,6 +87,9 @@ func TestImport(t *testing.T) {
 	if diff := cmp.Diff(want, cells(t, third)); diff != "" {
 		t.Errorf("cells (-want +got):\n%s", diff)
 	}
+	if _, err := os.Stat(filepath.Join(third, junitFile)); err != nil {
+		t.Errorf("the run is not there for other tools: %v", err)
+	}
 	run, err := Read(filepath.Join(root, "latest"))
 	if err != nil {
 		t.Fatal(err)
