@@ -251,6 +251,7 @@ func (c *Comparison) builds(a, b Side) {
 
 // missing adds the programs that only one side has a verdict for.
 func (c *Comparison) missing(a, b Side, from, to map[string][]Cell) {
+	var notFrom, notTo []string
 	for _, program := range slices.Sorted(maps.Keys(from)) {
 		was := programOutcome(from[program])
 		switch {
@@ -258,7 +259,7 @@ func (c *Comparison) missing(a, b Side, from, to map[string][]Cell) {
 		case b.has(program):
 			c.lost(program, was, string(event.Error))
 		case !b.selected(program):
-			c.note("%s was not asked for in %s", Line(program), c.To)
+			notTo = append(notTo, program)
 		case b.Run.Status != Finished:
 			c.lost(program, was, Absent)
 		case b.Kernel.BuildError != "":
@@ -277,10 +278,19 @@ func (c *Comparison) missing(a, b Side, from, to map[string][]Cell) {
 			change.From = string(event.Error)
 		}
 		if change.Effect != Worse && !a.selected(program) {
-			c.note("%s was not asked for in %s", Line(program), c.From)
+			notFrom = append(notFrom, program)
 			continue
 		}
 		c.add(change)
+	}
+	c.notAsked(c.From, notFrom)
+	c.notAsked(c.To, notTo)
+}
+
+// notAsked notes the programs that a side was not asked to run.
+func (c *Comparison) notAsked(side string, programs []string) {
+	if len(programs) > 0 {
+		c.note("%s not asked for in %s: %s", count(len(programs), "program"), side, strings.Join(programs, ", "))
 	}
 }
 
