@@ -2,7 +2,7 @@
 
 # Selections; see `make help`. They reach the command and the tests as environment.
 export KERNELS PROGRAMS VARIANT ACCEL PIN PATCH TREE REV KERNEL_SRC JOBS COUNT SEED CACHE
-export PROGRAM CHECK GOOD BAD FRESH MUTANTS BENCH CONFIG
+export PROGRAM CHECK GOOD BAD FRESH MUTANTS BENCH INSTRUMENT CONFIG
 
 GO ?= go
 PATCHPROOF := bin/patchproof
@@ -65,7 +65,7 @@ endif
 
 .PHONY: $(CAMPAIGNS)
 vmtest: ## the main job: fetch, build, boot, report
-bench: ## measure: instructions per operation on each kernel, and where they differ
+bench: ## measure: instructions, or time, per operation on each kernel, and where they differ
 mutants: ## break the kernel on purpose, a patch at a time, and say which programs notice
 bisect: ## find the patch or commit that a failure began with; without variables, a demonstration
 bisect-config: ## find the config options that GOOD passes and BAD fails by

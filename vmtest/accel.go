@@ -14,11 +14,11 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// The accelerators. auto is kvm where it works and tcg elsewhere.
+// The accelerators, as ACCEL names them. auto is KVM where it works and TCG elsewhere.
 const (
 	auto = "auto"
-	kvm  = "kvm"
-	tcg  = "tcg"
+	KVM  = "kvm"
+	TCG  = "tcg"
 )
 
 // Accel is how QEMU runs the guests.
@@ -47,28 +47,28 @@ func ChooseAccel(ctx context.Context, want, cache, kernel, initramfs string) (Ac
 	if err := checkAccel(want); err != nil {
 		return Accel{}, err
 	}
-	if want == tcg {
-		return Accel{Name: tcg, Reason: "asked for"}, nil
+	if want == TCG {
+		return Accel{Name: TCG, Reason: "asked for"}, nil
 	}
 	trouble, err := cachedKVMTrouble(ctx, cache, kernel, initramfs)
 	if err != nil {
 		return Accel{}, err
 	}
 	if trouble == "" {
-		return Accel{Name: kvm, Reason: "a guest reported through it"}, nil
+		return Accel{Name: KVM, Reason: "a guest reported through it"}, nil
 	}
-	if want == kvm {
+	if want == KVM {
 		return Accel{}, NoKVMError{trouble}
 	}
-	return Accel{Name: tcg, Reason: "no KVM: " + trouble}, nil
+	return Accel{Name: TCG, Reason: "no KVM: " + trouble}, nil
 }
 
 // checkAccel finds what is wrong with want before anything is built.
 func checkAccel(want string) error {
-	if !slices.Contains([]string{"", auto, kvm, tcg}, want) {
-		return fmt.Errorf("unknown ACCEL %q; known: %s, %s, %s", want, auto, kvm, tcg)
+	if !slices.Contains([]string{"", auto, KVM, TCG}, want) {
+		return fmt.Errorf("unknown ACCEL %q; known: %s, %s, %s", want, auto, KVM, TCG)
 	}
-	if trouble := deviceTrouble(); want == kvm && trouble != "" {
+	if trouble := deviceTrouble(); want == KVM && trouble != "" {
 		return NoKVMError{trouble}
 	}
 	return nil
@@ -157,7 +157,7 @@ func kvmTrouble(ctx context.Context, kernel, initramfs string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s := CellSpec{Program: program[0], Image: kernel, Initramfs: initramfs, Accel: Accel{Name: kvm}, Scale: 1, Console: filepath.Join(tmp, "console.log")}
+	s := CellSpec{Program: program[0], Image: kernel, Initramfs: initramfs, Accel: Accel{Name: KVM}, Scale: 1, Console: filepath.Join(tmp, "console.log")}
 	v := s.vm()
 	v.enough = cancel
 	out, err := v.run(probe)

@@ -59,7 +59,7 @@ type machine struct {
 
 func (m machine) options() qemu.Fn {
 	return func(_ *qemu.IDAllocator, o *qemu.Options) error {
-		if m.Accel == tcg {
+		if m.Accel == TCG {
 			o.AppendKernel(m.knownClock()...)
 			// On a busy host the timer's first interrupts come too late for the boot's
 			// check of them (check_timer, arch/x86/kernel/apic/io_apic.c), which

@@ -143,7 +143,7 @@ const icountScale = 3
 // scale is what deadlines, and the programs' own limits, are multiplied by.
 func (s CellSpec) scale() float64 {
 	scale := s.Scale
-	if s.accel() == tcg {
+	if s.accel() == TCG {
 		scale *= tcgScale
 	}
 	switch {
@@ -163,7 +163,7 @@ func (s CellSpec) deadline(d time.Duration) time.Duration {
 // accel is the accelerator of the cell.
 func (s CellSpec) accel() string {
 	if s.Program.Mode != Normal || s.Program.Counted {
-		return tcg
+		return TCG
 	}
 	return s.Accel.Name
 }

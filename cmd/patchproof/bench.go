@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,8 +16,9 @@ import (
 )
 
 type benchCmd struct {
-	selection `embed:""`
-	Bench     string `env:"BENCH" placeholder:"NAMES" help:"Groups of workloads; all by default."`
+	selection  `embed:""`
+	Bench      string `env:"BENCH" placeholder:"NAMES" help:"Groups of workloads; all by default."`
+	Instrument string `env:"INSTRUMENT" placeholder:"insns|time" help:"What to measure: instructions, or time, which needs KVM; insns by default, time with ACCEL=kvm."`
 }
 
 // Run measures kernels against each other.
@@ -23,15 +27,52 @@ func (c benchCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if sel.Run, err = bench.Programs(strings.FieldsFunc(c.Bench, func(r rune) bool { return r == ',' || r == ' ' })); err != nil {
+	instrument, err := c.instrument()
+	if err != nil {
+		return err
+	}
+	figures, boots := bench.Report, bench.Boots
+	if instrument == bench.Time {
+		figures, boots = bench.ReportTimes, bench.TimeBoots
+		sel.Accel = vmtest.KVM
+	}
+	sel.Set["INSTRUMENT"] = string(instrument)
+	if sel.Run, err = bench.Programs(strings.FieldsFunc(c.Bench, func(r rune) bool { return r == ',' || r == ' ' }), instrument); err != nil {
 		return err
 	}
 	if len(sel.Programs) > 0 {
 		return errors.New("PROGRAMS is for make vmtest; BENCH names what to measure")
 	}
 	if c.Count == "" {
-		sel.Count = bench.Boots
+		sel.Count = boots
 	}
+	err = c.measure(ctx, t, sel, figures)
+	if none := (vmtest.NoKVMError{}); errors.As(err, &none) {
+		return fmt.Errorf("time is measured under KVM, which does not work here (%s); under TCG there is INSTRUMENT=%s", none.Trouble, bench.Insns)
+	}
+	return err
+}
+
+// instrument is the one asked for. ACCEL says it too, because each needs its own.
+func (c benchCmd) instrument() (bench.Instrument, error) {
+	instrument := bench.Instrument(c.Instrument)
+	switch {
+	case instrument == "" && c.Accel == vmtest.KVM:
+		return bench.Time, nil
+	case instrument == "":
+		return bench.Insns, nil
+	case !slices.Contains(bench.Instruments, instrument):
+		return "", fmt.Errorf("unknown INSTRUMENT %q; known: %s, %s", instrument, bench.Insns, bench.Time)
+	case instrument == bench.Time && c.Accel == vmtest.TCG:
+		return "", fmt.Errorf("INSTRUMENT=%s needs KVM: under ACCEL=%s time says nothing about hardware, and INSTRUMENT=%s counts instructions", bench.Time, vmtest.TCG, bench.Insns)
+	case instrument == bench.Insns && c.Accel == vmtest.KVM:
+		return "", fmt.Errorf("INSTRUMENT=%s counts under TCG: leave ACCEL=%s out, or take INSTRUMENT=%s", bench.Insns, vmtest.KVM, bench.Time)
+	}
+	return instrument, nil
+}
+
+// measure runs the selection, and writes and prints what was measured.
+func (c benchCmd) measure(ctx context.Context, t *terminal, sel vmtest.Selection, figures func(io.Writer, *results.Run) error) error {
 	if err := vmtest.Check(sel); err != nil {
 		return err
 	}
@@ -62,7 +103,7 @@ func (c benchCmd) Run(ctx context.Context, t *terminal) error {
 		}
 	}
 	t.printf("\n")
-	if err := bench.Report(t.out, run); err != nil {
+	if err := figures(t.out, run); err != nil {
 		return err
 	}
 	t.printf("%s\n", filepath.Join(run.Dir, "run.json"))

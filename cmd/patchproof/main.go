@@ -38,7 +38,7 @@ var errReported = errors.New("harness trouble")
 type commands struct {
 	Vmtest       vmtestCmd       `cmd:"" help:"Build the selected kernels, run the programs on each and report."`
 	Bisect       bisectCmd       `cmd:"" help:"Find the patch or commit that a failure began with."`
-	Bench        benchCmd        `cmd:"" help:"Measure the selected kernels: instructions per operation."`
+	Bench        benchCmd        `cmd:"" help:"Measure the selected kernels: instructions or time per operation."`
 	Bundle       bundleCmd       `cmd:"" help:"Pack the selected kernels and the programs for a real machine."`
 	Mutants      mutantsCmd      `cmd:"" help:"Break the kernel on purpose and say which breakages the programs see."`
 	BisectConfig bisectConfigCmd `cmd:"" help:"Find the config options by which GOOD passes and BAD fails."`

@@ -84,7 +84,7 @@ func KHz() int {
 }
 
 // Steal is the time in seconds that a hypervisor has taken from all CPUs since
-// boot.
+// boot. A kernel without CONFIG_PARAVIRT_TIME_ACCOUNTING does not see it.
 func Steal() float64 {
 	words := strings.Fields(firstLine("/proc/stat"))
 	// "cpu", then user, nice, system, idle, iowait, irq, softirq, steal (proc(5)).

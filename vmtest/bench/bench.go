@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"patchproof/results"
+	"patchproof/vmtest"
 )
 
 // Boots is how often each kernel is measured when nobody asks otherwise: twice,
@@ -31,28 +33,13 @@ func Report(w io.Writer, run *results.Run) error {
 	if err != nil {
 		return err
 	}
-	doc, err := json.MarshalIndent(struct {
+	files, err := save(run, rows, struct {
 		Run         string        `json:"run"`
 		Rows        []Row         `json:"rows"`
 		Attribution []Attribution `json:"attribution"`
-	}{run.ID, rows, attributions}, "", "  ")
+	}{run.ID, rows, attributions})
 	if err != nil {
 		return err
-	}
-	if err := renameio.WriteFile(filepath.Join(run.Dir, "bench.json"), append(doc, '\n'), 0o644); err != nil {
-		return err
-	}
-	var files []string
-	for _, k := range run.Kernels {
-		var text bytes.Buffer
-		if err := WriteBenchfmt(&text, run, k, rows); err != nil {
-			return err
-		}
-		file := filepath.Join(run.Dir, k.Name+".bench.txt")
-		if err := os.WriteFile(file, text.Bytes(), 0o644); err != nil {
-			return err
-		}
-		files = append(files, file)
 	}
 	if err := WriteTable(w, rows); err != nil {
 		return err
@@ -69,4 +56,48 @@ func Report(w io.Writer, run *results.Run) error {
 	}
 	fmt.Fprintf(w, "\nInstructions, not time. For benchstat: %s\n", strings.Join(files, " "))
 	return nil
+}
+
+// ReportTimes does the same for a run that measured time.
+func ReportTimes(w io.Writer, run *results.Run) error {
+	if run.Accel.Name == vmtest.TCG {
+		return errors.New("the run measured time under TCG, which is no result")
+	}
+	times, doubts := TimeRows(run), Doubts(run)
+	files, err := save(run, Rows(run), struct {
+		Run    string    `json:"run"`
+		Times  []TimeRow `json:"times"`
+		Doubts []string  `json:"doubts"`
+	}{run.ID, times, doubts})
+	if err != nil {
+		return err
+	}
+	if err := WriteTimes(w, times, doubts); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "For benchstat: %s\n", strings.Join(files, " "))
+	return err
+}
+
+// save writes bench.json and the files for benchstat, whose names it returns.
+func save(run *results.Run, rows []Row, record any) (files []string, err error) {
+	doc, err := json.MarshalIndent(record, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	if err := renameio.WriteFile(filepath.Join(run.Dir, "bench.json"), append(doc, '\n'), 0o644); err != nil {
+		return nil, err
+	}
+	for _, k := range run.Kernels {
+		var text bytes.Buffer
+		if err := WriteBenchfmt(&text, run, k, rows); err != nil {
+			return nil, err
+		}
+		file := filepath.Join(run.Dir, k.Name+".bench.txt")
+		if err := os.WriteFile(file, text.Bytes(), 0o644); err != nil {
+			return nil, err
+		}
+		files = append(files, file)
+	}
+	return files, nil
 }

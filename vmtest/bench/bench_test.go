@@ -92,7 +92,7 @@ func TestParts(t *testing.T) {
 }
 
 func TestUnknownGroup(t *testing.T) {
-	if _, err := Programs([]string{"nope"}); err == nil || !strings.Contains(err.Error(), "known: nop, file, nvme") {
+	if _, err := Programs([]string{"nope"}, Insns); err == nil || !strings.Contains(err.Error(), "known: nop, file, nvme") {
 		t.Errorf("Programs(nope) = %v; want the known names", err)
 	}
 }

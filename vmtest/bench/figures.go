@@ -63,6 +63,8 @@ func Rows(run *results.Run) []Row {
 				}
 			case vmtest.MetricSlabObjects, vmtest.MetricSlabBytes:
 				figure(&rows, bench, m.Unit, c).add(m.Value, 1)
+			case metricTime:
+				figure(&rows, bench, m.Unit, c).add(m.Value, ops[bench])
 			case shown[bench]:
 				figure(&rows, bench, m.Unit, c).add(m.Value, ops[bench])
 			}

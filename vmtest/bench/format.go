@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"golang.org/x/perf/benchfmt"
+	"golang.org/x/perf/benchunit"
 
 	"patchproof/results"
 	"patchproof/vmtest"
@@ -18,16 +19,15 @@ import (
 // workload and boot, as benchstat reads them.
 func WriteBenchfmt(w io.Writer, run *results.Run, kernel results.Kernel, rows []Row) error {
 	out := benchfmt.NewWriter(w)
-	if err := out.Write(&benchfmt.UnitMetadata{UnitMetadataKey: benchfmt.UnitMetadataKey{Unit: vmtest.UnitInsns, Key: "better"}, OrigUnit: vmtest.UnitInsns, Value: "lower"}); err != nil {
-		return err
+	// What benchstat does not know of itself, as it does of time.
+	if slices.ContainsFunc(rows, func(r Row) bool { return r.Unit == vmtest.UnitInsns }) {
+		for _, about := range [][2]string{{"better", "lower"}, {"assume", "exact"}} {
+			if err := out.Write(&benchfmt.UnitMetadata{UnitMetadataKey: benchfmt.UnitMetadataKey{Unit: vmtest.UnitInsns, Key: about[0]}, OrigUnit: vmtest.UnitInsns, Value: about[1]}); err != nil {
+				return err
+			}
+		}
 	}
-	if err := out.Write(&benchfmt.UnitMetadata{UnitMetadataKey: benchfmt.UnitMetadataKey{Unit: vmtest.UnitInsns, Key: "assume"}, OrigUnit: vmtest.UnitInsns, Value: "exact"}); err != nil {
-		return err
-	}
-	result := &benchfmt.Result{}
-	for key, value := range map[string]string{"pin": kernel.Pin, "commit": kernel.Commit, "config": kernel.ConfigHash, "qemu": run.QEMU} {
-		result.SetConfig(key, value)
-	}
+	result := benchConfig(run, kernel)
 	for _, row := range rows {
 		for _, f := range row.Kernels {
 			if f.Kernel != kernel.Name {
@@ -36,7 +36,8 @@ func WriteBenchfmt(w io.Writer, run *results.Run, kernel results.Kernel, rows []
 			for _, value := range f.Boots {
 				r := result.Clone()
 				r.Name, r.Iters = benchfmt.Name(row.Bench), f.Ops
-				r.Values = []benchfmt.Value{{Value: value, Unit: row.Unit}}
+				tidy, unit := benchunit.Tidy(value, row.Unit)
+				r.Values = []benchfmt.Value{{Value: tidy, Unit: unit, OrigValue: value, OrigUnit: row.Unit}}
 				if err := out.Write(r); err != nil {
 					return err
 				}
@@ -44,6 +45,19 @@ func WriteBenchfmt(w io.Writer, run *results.Run, kernel results.Kernel, rows []
 		}
 	}
 	return nil
+}
+
+// benchConfig is a result with what all lines of a run have in common. What differs
+// between the kernels must not be there: benchstat compares only lines that agree
+// in it.
+func benchConfig(run *results.Run, kernel results.Kernel) *benchfmt.Result {
+	result := &benchfmt.Result{}
+	for _, c := range [][2]string{{"pin", kernel.Pin}, {"qemu", run.QEMU}, {"accel", run.Accel.Name}, {"cpu", run.Host.CPU}} {
+		if c[1] != "" {
+			result.Config = append(result.Config, benchfmt.Config{Key: c[0], Value: []byte(c[1]), File: true})
+		}
+	}
+	return result
 }
 
 // WriteTable writes the figures for people: kernel by kernel, the difference to the

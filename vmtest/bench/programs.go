@@ -2,6 +2,7 @@ package bench
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -64,8 +65,23 @@ func order(program string) int {
 	return i
 }
 
-// Programs returns the programs of the named groups, of all when none is named.
-func Programs(names []string) ([]vmtest.Program, error) {
+// Instrument is what kernels are measured with. A run has one: figures of two are
+// never in one table.
+type Instrument string
+
+// Insns counts instructions, under TCG, which any machine has. Time takes the time,
+// under KVM.
+const (
+	Insns Instrument = "insns"
+	Time  Instrument = "time"
+)
+
+// Instruments are all there are.
+var Instruments = []Instrument{Insns, Time}
+
+// Programs returns the programs of the named groups, of all that the instrument can
+// measure on this host when none is named.
+func Programs(names []string, instrument Instrument) ([]vmtest.Program, error) {
 	var known []string
 	for _, g := range groups {
 		known = append(known, g.name)
@@ -88,8 +104,18 @@ func Programs(names []string) ([]vmtest.Program, error) {
 			if g.icount {
 				p.Mode = vmtest.Icount
 			}
+			if instrument == Time {
+				if g.uncounted || cpus > runtime.NumCPU() {
+					continue
+				}
+				p.Mode, p.Counted, p.Timed = vmtest.Normal, false, true
+				p.Append = append(p.Append, "patchproof.clock=1")
+			}
 			programs = append(programs, p)
 		}
+	}
+	if len(programs) == 0 {
+		return nil, fmt.Errorf("nothing of BENCH=%s can be timed on this host, which has %d processors", strings.Join(names, ","), runtime.NumCPU())
 	}
 	return programs, nil
 }

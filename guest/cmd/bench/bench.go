@@ -45,6 +45,8 @@ type workload struct {
 	open func() (*task, error)
 	// beside, unless nil, is done over and over by another thread, bound to CPU 1.
 	beside func() error
+	// clock measures it, unless it is nil: then the host counts.
+	clock *stopwatch
 }
 
 // task is what a thread does.
@@ -72,8 +74,14 @@ func run(t *report.T) {
 		t.Error("group", err)
 		return
 	}
+	option, _ := machine.BootOption(clockKey)
+	timed := option == "1"
+	air := newWeather()
 	mark.Next() // from here on the host counts
 	for _, w := range workloads {
+		if timed {
+			w.clock = &stopwatch{}
+		}
 		if w.windows == 0 {
 			w.windows = windows
 		}
@@ -83,12 +91,20 @@ func run(t *report.T) {
 		if !t.Check(w.name, w.measure()) {
 			return
 		}
+		if timed {
+			w.clock.report(t, w)
+			air.look(w.cpus)
+			continue
+		}
 		labels := map[string]string{"bench": w.name, "windows": strconv.Itoa(w.windows)}
 		if w.beside != nil {
 			// Every window meets it, so the one that met least says little.
 			labels["figure"] = "median"
 		}
 		t.Metric("ops", float64(w.ops), "ops/window", labels)
+	}
+	if timed {
+		air.report(t)
 	}
 }
 
@@ -117,7 +133,7 @@ func (w workload) measure() (err error) {
 	line := &startLine{threads: int64(len(w.cpus))}
 	for i, cpu := range w.cpus {
 		threads.Go(func() {
-			errs[i] = machine.OnCPU(cpu, func() error { return w.thread(line) })
+			errs[i] = machine.OnCPU(cpu, func() error { return w.thread(line, i == 0) })
 			if errs[i] != nil {
 				line.broken.Store(true)
 			}
@@ -131,12 +147,15 @@ func (w workload) measure() (err error) {
 }
 
 // thread runs the windows of one thread, each when all threads are ready for it.
-func (w workload) thread(line *startLine) (err error) {
+func (w workload) thread(line *startLine, first bool) (err error) {
 	task, err := w.open()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, task.end()) }()
+	if w.clock != nil {
+		return w.clock.measure(task, line, first)
+	}
 	for i := range warmUp + w.windows {
 		if task.prepare != nil {
 			if err := task.prepare(); err != nil {
