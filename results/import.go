@@ -210,9 +210,9 @@ func (w *importWriter) cell(k Kernel, r event.Ran, n int, known json.RawMessage,
 	if !c.Verdict.Known() {
 		return fmt.Errorf("unknown verdict %q", c.Verdict)
 	}
-	c.Metrics = append(c.Metrics, event.Metric{Name: "steal", Value: r.StealS, Unit: "s"})
+	c.Metrics = append(c.Metrics, event.Metric{Name: "stolen", Value: r.StealS, Unit: "s"})
 	if r.KHz > 0 {
-		c.Metrics = append(c.Metrics, event.Metric{Name: "frequency", Value: float64(r.KHz) / 1000, Unit: "MHz"})
+		c.Metrics = append(c.Metrics, event.Metric{Name: "frequency-after", Value: float64(r.KHz) / 1000, Unit: "MHz"})
 	}
 	if err := judge(&c, r.Log, known); err != nil {
 		return err
