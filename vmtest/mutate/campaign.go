@@ -65,7 +65,8 @@ func newCampaign(ctx context.Context, o Options) (c *campaign, release func(), e
 	c = &campaign{Options: o, spec: spec, variants: []kernel.Variant{variant}, took: map[string]float64{}, controls: map[string]bool{},
 		jobs: cmp.Or(o.Jobs, runtime.NumCPU())}
 	if o.Variant == "" {
-		c.variants = lineup.Variants
+		// A bzImage is for machines that are not VMs, and the plain variant otherwise.
+		c.variants = slices.DeleteFunc(lineup.Variants, func(v kernel.Variant) bool { return v.Image == "bzImage" })
 	}
 	for _, v := range c.variants {
 		if _, err := vmtest.SelectPrograms(o.Programs, v.Name); err != nil {
