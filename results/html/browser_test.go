@@ -217,6 +217,7 @@ func TestCellOpensAndConsoleIsSearched(t *testing.T) {
 	if got := eval[string](b, crash+`.querySelector("mark + .where").textContent`); !strings.Contains(got, "fs/io_uring.c") || !strings.Contains(got, "patch 4/6 ") {
 		t.Errorf("beside the splat stands %q; want a place and a patch", got)
 	}
+	b.shot("cell")
 	b.click("#open-all")
 	if n := eval[int](b, `document.querySelectorAll("details.cell:not([open])").length`); n != 0 {
 		t.Errorf("%d cells stay closed after Open all", n)

@@ -1,6 +1,7 @@
 package html
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"maps"
@@ -24,6 +25,8 @@ type figure struct {
 	Legend         []legend
 	Head           []string
 	Rows           [][]string
+	// Wide pictures take the page's whole width.
+	Wide bool
 }
 
 type legend struct {
@@ -35,7 +38,8 @@ type legend struct {
 // programs report.
 const (
 	insnsUnit = "insns/op"
-	chartWide = 720
+	chartWide = 544
+	chartHigh = 270
 )
 
 func figures(run *results.Run) []figure {
@@ -67,7 +71,7 @@ func (p *plot) finish(id string, low float64) figure {
 	p.chart.yTicks = ticks(low, high, 5)
 	p.chart.title, p.chart.desc = p.Title, p.Caption
 	if p.chart.width == 0 {
-		p.chart.width, p.chart.height = chartWide, 300
+		p.chart.width, p.chart.height = chartWide, chartHigh
 	}
 	p.draw(p.chart, id)
 	return p.figure
@@ -237,11 +241,11 @@ func caches(run *results.Run) []figure {
 	return list
 }
 
-// cache draws the counters of one cell through one thing that happened in it.
+// cache draws the counters of one cell through one thing that happened in it,
+// from snapshot to snapshot.
 func cache(c results.Cell, during, id string) (f figure, ok bool) {
 	counters := map[string]map[float64]float64{}
-	times := map[float64]float64{}
-	phases := map[float64]string{}
+	times, phases := map[float64]float64{}, map[float64]string{}
 	for _, m := range c.Metrics {
 		step, ok := count(m.Labels["step"])
 		if !ok || m.Labels["during"] != during {
@@ -252,7 +256,7 @@ func cache(c results.Cell, during, id string) (f figure, ok bool) {
 		case "nr_avail", "nr_free":
 			name = fmt.Sprintf("%s cpu%s irq=%s", m.Name, m.Labels["cpu"], m.Labels["irq"])
 		case "slab":
-			name = "slab objects"
+			name = slabName
 		case "snapshot":
 			times[step], phases[step] = m.Value, m.Labels["at"]
 			continue
@@ -264,68 +268,73 @@ func cache(c results.Cell, during, id string) (f figure, ok bool) {
 		}
 		counters[name][step] = m.Value
 	}
-	p := plot{figure: figure{Title: fmt.Sprintf("The cache's counters through %s, %s on %s", during, c.Program, c.Kernel)}}
-	timed := len(times) > 1
-	first, _ := points(times)
-	var columns []map[float64]float64
-	highest, still := 0.0, 0
-	for _, values := range counters {
-		_, y := points(values)
-		highest = max(highest, slices.Max(y))
-	}
-	last := 1.0
-	for _, name := range slices.Sorted(maps.Keys(counters)) {
-		steps, y := points(counters[name])
-		if slices.Min(y) == slices.Max(y) && slices.Max(y) < highest/20 {
-			still++
-			continue
-		}
-		x := steps
-		if timed {
-			x = nil
-			for _, s := range steps {
-				x = append(x, times[s]-times[first[0]])
-			}
-		}
-		last = max(last, x[len(x)-1])
-		sx, sy := stairs(x, y)
-		p.add(name, sx, sy, false)
-		columns = append(columns, counters[name])
-	}
-	p.chart.xName, p.chart.xTicks = "step", ticks(0, last, 10)
-	if timed {
-		p.chart.xName, p.chart.xTicks = "seconds in the guest", ticks(0, times[first[len(first)-1]]-times[first[0]], 8)
-	}
-	if len(columns) == 0 {
+	drawn := moving(counters)
+	if len(drawn) == 0 {
 		return figure{}, false
 	}
-	p.Caption = "nr_avail are the requests that the next allocation can take, nr_free those that wait for the shrinker, per CPU and class (irq=1: may complete in an interrupt); slab objects are what the kernel really holds."
-	if still > 0 {
-		p.Caption += fmt.Sprintf(" %d counters stayed as they were, below a twentieth of the highest, and are not drawn.", still)
-	}
-	p.table("step", func(step float64) string {
-		text := number(step)
-		if phases[step] != "" {
-			text += " " + phases[step]
+	p := plot{figure: figure{Title: fmt.Sprintf("The cache through %s, %s on %s", during, c.Program, c.Kernel)}}
+	var columns []map[float64]float64
+	steps := map[float64]bool{}
+	for _, name := range drawn {
+		x, y := points(counters[name])
+		for _, step := range x {
+			steps[step] = true
 		}
-		if timed {
-			text += fmt.Sprintf(" (%.3f s)", times[step])
+		p.add(name, x, y, true)
+		columns = append(columns, counters[name])
+	}
+	if len(steps) < 2 {
+		return figure{}, false
+	}
+	p.Caption = "nr_avail: requests that the next allocation can take. nr_free: those that wait for the shrinker. Per CPU and class (irq=1 may complete in an interrupt)."
+	if slices.Contains(drawn, slabName) {
+		p.Caption += " Slab objects: what the kernel really holds."
+	}
+	if still := len(counters) - len(drawn); still > 0 {
+		p.Caption += fmt.Sprintf(" Not drawn: %d counters that do not move.", still)
+	}
+	order := slices.Sorted(maps.Keys(steps))
+	p.chart.xName = "snapshots"
+	if first, last := times[order[0]], times[order[len(order)-1]]; last > first {
+		p.chart.xName = fmt.Sprintf("snapshots, %.2f s of guest time from first to last", last-first)
+	}
+	for i, step := range order {
+		label := cmp.Or(phases[step], number(step))
+		if len(order) > 8 && i%2 > 0 && i < len(order)-1 {
+			label = ""
+		}
+		p.chart.xTicks = append(p.chart.xTicks, chartdraw.Tick{Value: step, Label: label})
+	}
+	p.table("snapshot", func(step float64) string {
+		text := cmp.Or(phases[step], number(step))
+		if at, ok := times[step]; ok {
+			text += fmt.Sprintf(", %.3f s", at)
 		}
 		return text
 	}, columns)
 	return p.finish(id, 0), true
 }
 
-// stairs keeps each value until the next: counters do not move in between as far
-// as anybody saw.
-func stairs(x, y []float64) (sx, sy []float64) {
-	for i := range x {
-		if i > 0 {
-			sx, sy = append(sx, x[i]), append(sy, y[i-1])
+const slabName = "slab objects"
+
+// moving picks the counters to draw: those that move. Where only the slab does,
+// that the highest of the others do not is worth a look.
+func moving(counters map[string]map[float64]float64) []string {
+	highest := func(name string) float64 { _, y := points(counters[name]); return slices.Max(y) }
+	var moving, still []string
+	for _, name := range slices.Sorted(maps.Keys(counters)) {
+		_, y := points(counters[name])
+		if slices.Min(y) < slices.Max(y) {
+			moving = append(moving, name)
+		} else if name != slabName {
+			still = append(still, name)
 		}
-		sx, sy = append(sx, x[i]), append(sy, y[i])
 	}
-	return sx, sy
+	if len(moving) == 1 && moving[0] == slabName {
+		slices.SortStableFunc(still, func(a, b string) int { return cmp.Compare(highest(b), highest(a)) })
+		moving = append(moving, still[:min(4, len(still))]...)
+	}
+	return moving
 }
 
 // memory draws what the slab of requests holds after each round with many
@@ -376,8 +385,9 @@ func waterfall(run *results.Run) []figure {
 		Caption: "When each cell ran, from the start of the run: QEMU's start to the program's first event, and from there to power-off.",
 		Legend:  []legend{{swatch(boot, 9), "boot"}, {swatch(program, 9), "program"}},
 		Head:    []string{"cell", "start", "boot", "whole"},
+		Wide:    true,
 	}
-	c := chart{title: f.Title, desc: f.Caption, xName: "seconds since the run began", width: chartWide, height: 70 + 17*len(cells)}
+	c := chart{title: f.Title, desc: f.Caption, xName: "seconds since the run began", width: 2 * chartWide, height: 70 + 17*len(cells)}
 	end, begin := 0.0, math.Inf(1)
 	c.yTicks = []chartdraw.Tick{{Value: 0}}
 	for i, cell := range cells {

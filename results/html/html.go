@@ -91,6 +91,7 @@ type view struct {
 	JS       template.JS
 	Policy   string
 	Title    string
+	Sub      string
 	Answer   string
 	Mood     results.Mood
 	Took     string
@@ -147,6 +148,7 @@ func look(run *results.Run) *view {
 	if len(run.Kernels) > 0 {
 		v.Title += " on " + cmp.Or(run.Kernels[0].Pin, "a local tree")
 	}
+	v.Sub = sub(run)
 	if !run.Finished.IsZero() {
 		v.Took = run.Finished.Sub(run.Started).Round(time.Second).String()
 	}
@@ -173,6 +175,27 @@ func look(run *results.Run) *view {
 	}
 	v.Figures = figures(run)
 	return v
+}
+
+// sub says in a line what the kernels are and how they ran.
+func sub(run *results.Run) string {
+	var parts, variants []string
+	for _, k := range run.Kernels {
+		switch len(k.Series) {
+		case 0:
+		case 1:
+			parts = append(parts, fmt.Sprintf("%s is “%s”", k.Name, k.Series[0]))
+		default:
+			parts = append(parts, fmt.Sprintf("%s is %d patches, from “%s” to “%s”", k.Name, len(k.Series), k.Series[0], k.Series[len(k.Series)-1]))
+		}
+		if !slices.Contains(variants, k.Variant) {
+			variants = append(variants, k.Variant)
+		}
+	}
+	if len(variants) > 0 {
+		parts = append(parts, "variant "+strings.Join(variants, ", "))
+	}
+	return strings.Join(append(parts, fmt.Sprintf("QEMU %s under %s", run.QEMU, run.Accel.Name)), " · ")
 }
 
 func hash(text string) string {

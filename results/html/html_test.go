@@ -82,7 +82,7 @@ func TestPageSaysWhatMatters(t *testing.T) {
 		"a known issue":           "never counts nr_free down",
 		"a place of the source":   "[changed by patch 4/6 io_uring: add a shrinker for the per-CPU request cache]</b>",
 		"a command":               "qemu-system-x86_64",
-		"counters over time":      "The cache&#39;s counters through reclaim, shrinker on posted",
+		"counters over time":      "The cache through reclaim, shrinker on posted",
 		"a CPU going and coming":  "going and coming back, round 1, cpuoffline on posted",
 		"memory":                  "Memory held: requests in the slab",
 		"when cells ran":          "Boot and step times",

@@ -303,7 +303,7 @@ func (m *hotplug) oneRound(round, cpu int) bool {
 	m.completeElsewhere(l, others[0], shrinking)
 	m.load.Unlock()
 	stopLeaving()
-	show("completed elsewhere")
+	show("completed")
 	m.at(round, checkOnline)
 	if !m.note(checkOnline, m.unmoved(others, paused, func() error { return machine.SetOnline(cpu, true) })) {
 		return false
@@ -312,7 +312,7 @@ func (m *hotplug) oneRound(round, cpu int) bool {
 	m.at(round, checkAgain)
 	fresh := alloccache.Row{CPU: cpu}
 	m.note(checkAgain, m.fill(cpu, nops, &fresh))
-	show("filled again")
+	show("refilled")
 	return true
 }
 
