@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"path/filepath"
 
+	"patchproof/results"
 	"patchproof/vmtest/bisect"
 )
 
@@ -47,6 +50,9 @@ func (f searchFlags) search(ctx context.Context, t *terminal, check func(bisect.
 		return err
 	}
 	t.printf("\n%s%s\n", r.Report(), r.Path())
+	if err := writePage(t, searched(r)); err != nil {
+		return err
+	}
 	switch r.Answer.Outcome {
 	case bisect.Found:
 		return nil
@@ -54,6 +60,28 @@ func (f searchFlags) search(ctx context.Context, t *terminal, check func(bisect.
 		return errReported
 	}
 	return errUnexpected
+}
+
+// searched is a search as a run of results, for its page: each kernel that was tried
+// is one, named by its turn and its role.
+func searched(r *bisect.Record) *results.Run {
+	dir := filepath.Dir(r.Path())
+	run := &results.Run{
+		ID: filepath.Base(dir), Dir: dir, Status: r.Status, Started: r.Started, Finished: r.Finished,
+		Selection: r.Selection, Host: r.Host, Accel: r.Accel, QEMU: r.QEMU,
+	}
+	for i, trial := range r.Trials {
+		name := fmt.Sprintf("%d %s", i+1, trial.Role)
+		run.Kernels = append(run.Kernels, results.Kernel{
+			Name: name, Pin: trial.Title, Variant: r.Variant, Key: trial.KernelKey, Vmlinux: trial.Vmlinux,
+			Objects: trial.Objects, BuildS: trial.BuildS,
+		})
+		for _, c := range trial.Cells {
+			c.Kernel, c.Variant = name, r.Variant
+			run.Cells = append(run.Cells, c)
+		}
+	}
+	return run
 }
 
 type bisectCmd struct {

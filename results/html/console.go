@@ -37,8 +37,9 @@ type console struct {
 type chunk struct {
 	Text  string
 	Splat bool
-	// Anchor is set where a complaint begins.
+	// Anchor and Number are set where a complaint begins.
 	Anchor string
+	Number int
 	Where  []string
 }
 
@@ -54,26 +55,23 @@ func readConsole(dir string, c results.Cell, id string, series []string) console
 		view.Note = "The console log cannot be read: " + err.Error()
 		return view
 	}
-	places := splatLines(c.Checks, series)
-	begun := false
+	marks := splatLines(c.Checks, series)
 	add := func(text string) {
 		for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
 			line = clip(line)
-			where, splat := places[line]
+			mark, splat := marks[line]
 			if !splat {
 				if n := len(view.Chunks); n > 0 && !view.Chunks[n-1].Splat {
 					view.Chunks[n-1].Text += line + "\n"
 				} else {
 					view.Chunks = append(view.Chunks, chunk{Text: line + "\n"})
 				}
-				begun = false
 				continue
 			}
-			piece := chunk{Text: line, Splat: true, Where: where}
-			if !begun {
-				begun = true
+			piece := chunk{Text: line, Splat: true, Where: mark.where}
+			if mark.first {
 				view.Splats++
-				piece.Anchor = fmt.Sprintf("%s-splat-%d", id, view.Splats)
+				piece.Number, piece.Anchor = view.Splats, fmt.Sprintf("%s-splat-%d", id, view.Splats)
 			}
 			view.Chunks = append(view.Chunks, piece)
 		}
@@ -135,15 +133,22 @@ var (
 	address = regexp.MustCompile(`(\? )?\b([A-Za-z_]\w*)[\w.]*\+0x[0-9a-f]+/0x[0-9a-f]+`)
 )
 
+// mark is what is known of a line of a complaint: that the complaint begins with
+// it, and the places of the source that it names.
+type mark struct {
+	first bool
+	where []string
+}
+
 // splatLines gives the lines of the log that belong to the kernel's complaints,
-// each with the places of the source that its check found for it.
-func splatLines(checks []results.Check, series []string) map[string][]string {
-	lines := map[string][]string{}
+// with the places of the source that the check of each found.
+func splatLines(checks []results.Check, series []string) map[string]mark {
+	lines := map[string]mark{}
 	for _, c := range checks {
 		if c.Name != "console" && !strings.HasPrefix(c.Name, "console ") {
 			continue
 		}
-		frames := slices.Clone(c.Where)
+		frames, first := c.Where, true
 		for line := range strings.Lines(c.Detail) {
 			line = clip(strings.TrimSuffix(line, "\n"))
 			if !stamped.MatchString(line) {
@@ -152,12 +157,12 @@ func splatLines(checks []results.Check, series []string) map[string][]string {
 			if _, ok := lines[line]; ok {
 				continue
 			}
-			lines[line] = nil
-			m := address.FindStringSubmatch(line)
-			if m == nil || m[1] != "" {
-				continue
+			found := mark{first: first}
+			first = false
+			if m := address.FindStringSubmatch(line); m != nil && m[1] == "" {
+				found.where, frames = places(frames, m[2], series)
 			}
-			lines[line], frames = places(frames, m[2], series)
+			lines[line] = found
 		}
 	}
 	return lines

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"html/template"
+	"iter"
 	"maps"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -34,16 +34,14 @@ type legend struct {
 	Name   string
 }
 
-// The metrics that pictures are made of. The names are those that the guest
-// programs report.
+// The size of a picture that shares the page's width with another, in pixels.
 const (
-	insnsUnit = "insns/op"
 	chartWide = 544
 	chartHigh = 270
 )
 
 func figures(run *results.Run) []figure {
-	return slices.Concat(nops(run), caches(run), memory(run), waterfall(run))
+	return slices.Concat(path(run), nops(run), caches(run), memory(run), trends(run), waterfall(run))
 }
 
 // plot is the making of a figure of lines over a common axis.
@@ -60,6 +58,14 @@ func (p *plot) add(name string, x, y []float64, dots bool) {
 	p.chart.lines = append(p.chart.lines, line{ink: ink, x: x, y: y, dots: dots})
 	p.Legend = append(p.Legend, legend{swatch(ink, 0), name})
 	p.names = append(p.names, name)
+}
+
+// points adds marks without a line between them.
+func (p *plot) points(name string, x, y []float64) {
+	p.add(name, x, y, true)
+	last := len(p.names) - 1
+	p.chart.lines[last].loose = true
+	p.Legend[last].Swatch = spot(p.chart.lines[last].ink)
 }
 
 // finish draws the picture. low is where the axis must begin at the latest.
@@ -114,73 +120,85 @@ func points(values map[float64]float64) (x, y []float64) {
 	return x, y
 }
 
-// nops draws the instructions per NOP over the batch size. Without figures of its
-// own, a run has those of the newest one beside it that measured the same kernels.
-func nops(run *results.Run) []figure {
-	costs, from := nopCosts(run), ""
-	if len(costs) == 0 {
-		for other := range siblings(run) {
-			if costs = nopCosts(other); len(costs) > 0 && sameKernels(run, other) {
-				from = " Measured in run " + other.ID + ", on the same kernels."
-				break
-			}
-			costs = nil
+// measured are the figures of benchmarks, by kernel and name.
+type measured map[string]map[string]float64
+
+// benches reads the metric of the workloads whose names begin with prefix, the
+// least of all boots, and the rest of their names in their order. Without any of its
+// own, a run has those of the newest one beside it that measured the same kernels;
+// from then says so.
+func benches(run *results.Run, metric, prefix string) (names []string, values measured, from string) {
+	if names, values = read(run, metric, prefix); len(names) > 0 {
+		return names, values, ""
+	}
+	for other := range siblings(run) {
+		if names, values = read(other, metric, prefix); len(names) > 0 && sameKernels(run, other) {
+			return names, values, " Measured in run " + other.ID + ", on the same kernels."
 		}
 	}
-	if len(costs) == 0 {
-		return nil
+	return nil, nil, ""
+}
+
+func read(run *results.Run, metric, prefix string) (names []string, values measured) {
+	values = measured{}
+	for _, c := range run.Cells {
+		for _, m := range c.Metrics {
+			name, ok := strings.CutPrefix(m.Labels["bench"], prefix)
+			if !ok || m.Name != metric {
+				continue
+			}
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+			if values[c.Kernel] == nil {
+				values[c.Kernel] = map[string]float64{}
+			}
+			if old, ok := values[c.Kernel][name]; !ok || m.Value < old {
+				values[c.Kernel][name] = m.Value
+			}
+		}
 	}
+	return names, values
+}
+
+const (
+	nopPrefix    = "Nop/batch="
+	memoryPrefix = "Memory/"
+)
+
+// nops draws the instructions per NOP over the batch size.
+func nops(run *results.Run) []figure {
+	_, costs, from := benches(run, "insns", nopPrefix)
 	p := plot{figure: figure{
 		Title:   "Instructions per NOP against batch size",
 		Caption: "Instructions that the guest executed per NOP request, user space included, at each number of requests per io_uring_enter; fewer is better. Instructions are not time." + from,
-	}, chart: chart{xName: "requests per batch", yName: insnsUnit}}
+	}, chart: chart{xName: "requests per batch"}}
 	var columns []map[float64]float64
 	seen := map[float64]bool{}
 	low := math.Inf(1)
 	for _, k := range run.Kernels {
-		values := costs[k.Name]
-		if len(values) == 0 {
-			continue
+		values, logs := map[float64]float64{}, map[float64]float64{}
+		for name, insns := range costs[k.Name] {
+			if batch, ok := count(name); ok && batch > 0 {
+				values[batch], logs[math.Log2(batch)] = insns, insns
+				seen[batch] = true
+				low = min(low, insns)
+			}
 		}
-		logs := map[float64]float64{}
-		for batch, insns := range values {
-			logs[math.Log2(batch)] = insns
-			seen[batch] = true
-			low = min(low, insns)
+		if len(values) > 0 {
+			x, y := points(logs)
+			p.add(k.Name, x, y, true)
+			columns = append(columns, values)
 		}
-		x, y := points(logs)
-		p.add(k.Name, x, y, true)
-		columns = append(columns, values)
 	}
 	if len(seen) < 2 {
 		return nil
 	}
 	for _, batch := range slices.Sorted(maps.Keys(seen)) {
-		p.chart.xTicks = append(p.chart.xTicks, chartdraw.Tick{Value: math.Log2(batch), Label: number(batch)})
+		p.chart.xTicks = append(p.chart.xTicks, tick(math.Log2(batch), number(batch)))
 	}
 	p.table("batch", number, columns)
 	return []figure{p.finish("nops", low)}
-}
-
-// nopCosts are the instructions per NOP by kernel and batch size, the least of all boots.
-func nopCosts(run *results.Run) map[string]map[float64]float64 {
-	costs := map[string]map[float64]float64{}
-	for _, c := range run.Cells {
-		for _, m := range c.Metrics {
-			size, named := strings.CutPrefix(m.Labels["bench"], "Nop/batch=")
-			batch, ok := count(size)
-			if !named || !ok || batch < 1 || m.Name != "insns" || m.Unit != insnsUnit {
-				continue
-			}
-			if costs[c.Kernel] == nil {
-				costs[c.Kernel] = map[float64]float64{}
-			}
-			if old, ok := costs[c.Kernel][batch]; !ok || m.Value < old {
-				costs[c.Kernel][batch] = m.Value
-			}
-		}
-	}
-	return costs
 }
 
 // count reads a label that counts something. A guest may have written anything.
@@ -190,18 +208,10 @@ func count(label string) (float64, bool) {
 }
 
 // siblings goes through the runs beside this one, the newest first.
-func siblings(run *results.Run) func(yield func(*results.Run) bool) {
+func siblings(run *results.Run) iter.Seq[*results.Run] {
 	return func(yield func(*results.Run) bool) {
-		root := filepath.Dir(run.Dir)
-		entries, err := os.ReadDir(root)
-		if err != nil {
-			return
-		}
-		for _, e := range slices.Backward(entries) {
-			if !e.IsDir() || e.Name() == filepath.Base(run.Dir) {
-				continue
-			}
-			if other, err := results.Read(filepath.Join(root, e.Name())); err == nil && !yield(other) {
+		for other := range results.Newest(filepath.Dir(run.Dir)) {
+			if other.Dir != run.Dir && !yield(other) {
 				return
 			}
 		}
@@ -303,7 +313,7 @@ func cache(c results.Cell, during, id string) (f figure, ok bool) {
 		if len(order) > 8 && i%2 > 0 && i < len(order)-1 {
 			label = ""
 		}
-		p.chart.xTicks = append(p.chart.xTicks, chartdraw.Tick{Value: step, Label: label})
+		p.chart.xTicks = append(p.chart.xTicks, tick(step, label))
 	}
 	p.table("snapshot", func(step float64) string {
 		text := cmp.Or(phases[step], number(step))
@@ -337,9 +347,49 @@ func moving(counters map[string]map[float64]float64) []string {
 	return moving
 }
 
-// memory draws what the slab of requests holds after each round with many
-// requests in flight.
+// memory draws what the slab of requests holds on each kernel: as the benchmark
+// measured it or, without that, as the program shrinker saw it grow.
 func memory(run *results.Run) []figure {
+	names, bytes, from := benches(run, "slab-bytes", memoryPrefix)
+	if len(names) < 2 {
+		return growth(run)
+	}
+	p := plot{figure: figure{
+		Title:   "Memory held by requests",
+		Caption: "KiB of the slab io_kiocb, before any ring, with many requests in flight on each CPU in turn (peak), after they have completed (rest), and after everything was shrunk." + from,
+	}}
+	var columns []map[float64]float64
+	for i, name := range names {
+		p.chart.xTicks = append(p.chart.xTicks, tick(float64(i), state(name)))
+	}
+	for _, k := range run.Kernels {
+		values := map[float64]float64{}
+		for i, name := range names {
+			if b, ok := bytes[k.Name][name]; ok {
+				values[float64(i)] = b / 1024
+			}
+		}
+		if len(values) > 0 {
+			x, y := points(values)
+			p.add(k.Name, x, y, true)
+			columns = append(columns, values)
+		}
+	}
+	if len(columns) == 0 {
+		return growth(run)
+	}
+	p.table("KiB when", func(x float64) string { return state(names[int(x)]) }, columns)
+	return []figure{p.finish("memory", 0)}
+}
+
+// state shortens the name of a state: at=peak/cpu=0 is "peak 0".
+func state(name string) string {
+	at, cpu, _ := strings.Cut(strings.TrimPrefix(name, "at="), "/cpu=")
+	return strings.TrimSuffix(at+" "+cpu, " all")
+}
+
+// growth draws what the slab holds after each round with many requests in flight.
+func growth(run *results.Run) []figure {
 	p := plot{figure: figure{
 		Title:   "Memory held: requests in the slab, round after round",
 		Caption: "Objects of the slab io_kiocb in use after each round with 300 requests in flight; what was enough for one round should do for the next.",
@@ -389,14 +439,14 @@ func waterfall(run *results.Run) []figure {
 	}
 	c := chart{title: f.Title, desc: f.Caption, xName: "seconds since the run began", width: 2 * chartWide, height: 70 + 17*len(cells)}
 	end, begin := 0.0, math.Inf(1)
-	c.yTicks = []chartdraw.Tick{{Value: 0}}
+	c.yTicks = []chartdraw.Tick{tick(0, "")}
 	for i, cell := range cells {
 		y := float64(len(cells) - i)
 		name := cell.Program + " on " + cell.Kernel
 		if cell.Iteration > 1 {
 			name += fmt.Sprintf(" (%d)", cell.Iteration)
 		}
-		c.yTicks = append(c.yTicks, chartdraw.Tick{Value: y, Label: name})
+		c.yTicks = append(c.yTicks, tick(y, name))
 		started := cell.StartS + min(cell.BootS, cell.WallS)
 		c.lines = append(c.lines,
 			line{ink: boot, thick: 9, x: []float64{cell.StartS, started}, y: []float64{y, y}},
@@ -404,7 +454,7 @@ func waterfall(run *results.Run) []figure {
 		begin, end = min(begin, cell.StartS), max(end, cell.StartS+cell.WallS)
 		f.Rows = append(f.Rows, []string{name, fmt.Sprintf("%.1f s", cell.StartS), fmt.Sprintf("%.1f s", cell.BootS), fmt.Sprintf("%.1f s", cell.WallS)})
 	}
-	c.yTicks = append(c.yTicks, chartdraw.Tick{Value: float64(len(cells) + 1)})
+	c.yTicks = append(c.yTicks, tick(float64(len(cells)+1), ""))
 	c.xTicks = ticks(begin, end, 10)
 	f.draw(c, "waterfall")
 	return []figure{f}

@@ -168,6 +168,13 @@ func look(run *results.Run) *view {
 	case 2:
 		v.Mood = results.Trouble
 	}
+	if s, ok := readSearch(run); ok && s.Answer.Text != "" {
+		v.Title, v.Sub = "Who is to blame", fmt.Sprintf("%d kernels tried · QEMU %s under %s", len(s.Trials), run.QEMU, run.Accel.Name)
+		v.Answer, v.Mood = s.Answer.Text, results.AsExpected
+		if s.Answer.Outcome != "found" {
+			v.Mood = results.Trouble
+		}
+	}
 	for _, verdict := range []event.Verdict{event.Error, event.Crash, event.Hang, event.Fail, event.Pass, event.Skip} {
 		if seen[verdict] {
 			v.Verdicts = append(v.Verdicts, verdict)

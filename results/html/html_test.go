@@ -136,3 +136,38 @@ func TestEmptyRun(t *testing.T) {
 		t.Error("the page of an empty run does not say that nothing is known")
 	}
 }
+
+func TestBisectPath(t *testing.T) {
+	run := hostile(t)
+	const record = `{"trials": [
+		{"title": "base, \"Linux\"", "role": "good end", "mark": "good", "wall_s": 7.2},
+		{"title": "patch 10 of 10, \"x\"", "role": "bad end", "mark": "bad", "why": "hang of nvme-polled/register", "wall_s": 30.3},
+		{"title": "patch 5 of 10, \"y\"", "role": "step", "mark": "good", "wall_s": 7.4},
+		{"title": "the bad end without it", "role": "revert", "mark": "good", "wall_s": 11}],
+		"answer": {"outcome": "found", "text": "patch 7 of 10 is the first bad commit."}}`
+	if err := os.WriteFile(filepath.Join(run.Dir, "bisect.json"), []byte(record), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, page := write(t, run)
+	for _, want := range []string{"patch 7 of 10 is the first bad commit.", "The way of the search", "good end: good", "step: good", "hang of nvme-polled/register", "the bad end without it"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+}
+
+func TestTrend(t *testing.T) {
+	run := fixture(t)
+	if _, page := write(t, run); strings.Contains(page, "Trend:") {
+		t.Error("two runs make a trend; want three at least")
+	}
+	root := filepath.Dir(run.Dir)
+	for _, name := range []string{"older", "oldest"} {
+		if err := os.CopyFS(filepath.Join(root, name), os.DirFS("testdata/run")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, page := write(t, run); !strings.Contains(page, "Trend: seconds to boot") {
+		t.Error("the page has no trend of three runs")
+	}
+}

@@ -17,7 +17,7 @@ import (
 type chart struct {
 	// title and desc are what a screen reader says of it.
 	title, desc   string
-	xName, yName  string
+	xName         string
 	xTicks        []chartdraw.Tick
 	yTicks        []chartdraw.Tick
 	width, height int
@@ -29,7 +29,8 @@ type line struct {
 	ink   int
 	x, y  []float64
 	thick float64
-	dots  bool
+	// dots marks each point; a loose line has nothing but those.
+	dots, loose bool
 }
 
 // Inks are the colours that lines are drawn with: custom properties of the style
@@ -81,6 +82,9 @@ func (c chart) svg(id string) (template.HTML, error) {
 		if l.dots {
 			s.DotColor, s.DotWidth = colour(l.ink), 3
 		}
+		if l.loose {
+			s.StrokeColor, s.DotWidth = colour(inkNone), 5
+		}
 		picture.Series = append(picture.Series, chartdraw.ContinuousSeries{Style: s, YAxis: chartdraw.YAxisSecondary, XValues: l.x, YValues: l.y})
 	}
 	var out bytes.Buffer
@@ -114,6 +118,15 @@ func swatch(ink int, thick float64) template.HTML {
 	return template.HTML(fmt.Sprintf(`<svg class="swatch" width="28" height="10" aria-hidden="true"><path d="M0 5H28" stroke="var(--ink-%d)" stroke-width="%g"%s/></svg>`, ink, max(2, thick), dash))
 }
 
+// spot is a mark of the legend.
+func spot(ink int) template.HTML {
+	return template.HTML(fmt.Sprintf(`<svg class="swatch" width="12" height="12" aria-hidden="true"><circle cx="6" cy="6" r="5" fill="var(--ink-%d)"/></svg>`, ink))
+}
+
+func tick(value float64, label string) chartdraw.Tick {
+	return chartdraw.Tick{Value: value, Label: label}
+}
+
 // ticks are round numbers from below low to above high, about n of them.
 func ticks(low, high float64, n int) []chartdraw.Tick {
 	if high <= low {
@@ -129,7 +142,7 @@ func ticks(low, high float64, n int) []chartdraw.Tick {
 	var list []chartdraw.Tick
 	for i := math.Floor(low / step); ; i++ {
 		v := i * step
-		list = append(list, chartdraw.Tick{Value: v, Label: number(v)})
+		list = append(list, tick(v, number(v)))
 		if v >= high {
 			return list
 		}
