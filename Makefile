@@ -38,6 +38,14 @@ bundle: command ## pack kernels and programs for a real machine
 command:
 	@$(BUILD)
 
+.PHONY: reply
+reply: command ## the latest run, or RUN, as a reply to the mail with the patches
+	@$(PATCHPROOF) results reply $(RUN)
+
+.PHONY: summary
+summary: command ## the latest run, or RUN, in Markdown, for a CI job's summary
+	@$(PATCHPROOF) results summary $(RUN)
+
 # Targets that end as their command does: 0, 1 or 2.
 CAMPAIGNS := vmtest bench mutants bisect bisect-config
 # GNU make ends with 2 whatever a recipe returned, and with 1 only in question

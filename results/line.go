@@ -13,12 +13,15 @@ const lineLimit = 200
 // guest wrote may hold terminal escapes, text-direction overrides, NULs, broken
 // UTF-8 or a megabyte without a newline. Each character that is not printable
 // becomes U+FFFD, and a long line ends in an ellipsis.
-func Line(s string) string {
+func Line(s string) string { return line(s, lineLimit) }
+
+// line is Line with another limit.
+func line(s string, limit int) string {
 	first, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
 	var out strings.Builder
 	n := 0
 	for _, r := range strings.TrimSpace(first) {
-		if n == lineLimit {
+		if n == limit {
 			out.WriteRune('…')
 			break
 		}

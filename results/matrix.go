@@ -17,7 +17,7 @@ import (
 // columns, by going on below with the kernels that do not fit. Nothing that a
 // guest wrote reaches the terminal raw.
 func Matrix(w io.Writer, r *Run, colour bool) error {
-	p := printer{run: r, table: r.table(), colour: colour}
+	p := printer{run: r, table: r.table(), colour: colour, width: matrixWidth}
 	p.matrix()
 	for _, program := range p.table.programs {
 		for _, col := range p.table.columns {
@@ -33,23 +33,26 @@ func Matrix(w io.Writer, r *Run, colour bool) error {
 const (
 	matrixWidth = 80
 	gutter      = 2
+	// nameLimit keeps a row with one column within 72 characters, a mail's line.
+	nameLimit = 36
 )
 
 type printer struct {
 	run    *Run
 	table  table
 	colour bool
+	width  int
 	out    strings.Builder
 }
 
 func (p *printer) matrix() {
 	left := len("program")
 	for _, program := range p.table.programs {
-		left = max(left, width(Line(program)))
+		left = max(left, width(clip(Line(program), nameLimit)))
 	}
 	for columns := p.table.columns; len(columns) > 0; {
 		n, total := 0, left
-		for n < len(columns) && (n == 0 || total+gutter+p.columnWidth(columns[n]) <= matrixWidth) {
+		for n < len(columns) && (n == 0 || total+gutter+p.columnWidth(columns[n]) <= p.width) {
 			total += gutter + p.columnWidth(columns[n])
 			n++
 		}
@@ -63,11 +66,11 @@ func (p *printer) matrix() {
 func (p *printer) rows(left int, columns []column) {
 	row := fmt.Sprintf("%-*s", left, "program")
 	for _, col := range columns {
-		row += fmt.Sprintf("%*s%-*s", gutter, "", p.columnWidth(col), marks[plain]+p.table.title(col))
+		row += fmt.Sprintf("%*s%-*s", gutter, "", p.columnWidth(col), marks[plain]+clip(p.table.title(col), nameLimit-4))
 	}
 	fmt.Fprintln(&p.out, strings.TrimRight(row, " "))
 	for _, program := range p.table.programs {
-		row := fmt.Sprintf("%-*s", left, Line(program))
+		row := fmt.Sprintf("%-*s", left, clip(Line(program), nameLimit))
 		for _, col := range columns {
 			t := p.table.tallies[col][program]
 			text := t.text()
@@ -83,7 +86,7 @@ func (p *printer) rows(left int, columns []column) {
 }
 
 func (p *printer) columnWidth(col column) int {
-	w := width(marks[plain] + p.table.title(col))
+	w := width(marks[plain] + clip(p.table.title(col), nameLimit-4))
 	for _, t := range p.table.tallies[col] {
 		w = max(w, width(t.text()))
 	}

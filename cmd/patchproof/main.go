@@ -56,6 +56,8 @@ type commands struct {
 		Report  resultsReportCmd  `cmd:"" help:"Write a run's report.html and print its path."`
 		Import  resultsImportCmd  `cmd:"" help:"Make a run of what a bundle's collector wrote on a real machine."`
 		Gc      resultsGcCmd      `cmd:"" help:"Remove old runs."`
+		Reply   resultsReplyCmd   `cmd:"" help:"Print a run as a reply to a mailing list."`
+		Summary resultsSummaryCmd `cmd:"" help:"Print a run as Markdown, for a CI job's summary."`
 	} `cmd:"" help:"Look at stored runs, and compare them."`
 }
 
