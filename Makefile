@@ -46,6 +46,10 @@ reply: command ## the latest run, or RUN, as a reply to the mail with the patche
 summary: command ## the latest run, or RUN, in Markdown, for a CI job's summary
 	@$(PATCHPROOF) results summary $(RUN)
 
+.PHONY: reference
+reference: command ## keep the latest run, or RUN, in results/reference/
+	@$(PATCHPROOF) results reference $(RUN)
+
 # Targets that end as their command does: 0, 1 or 2.
 CAMPAIGNS := vmtest bench mutants bisect bisect-config
 # GNU make ends with 2 whatever a recipe returned, and with 1 only in question

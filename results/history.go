@@ -20,7 +20,7 @@ func Newest(root string) iter.Seq[*Run] {
 		}
 		// A run's name begins with its time.
 		for _, e := range slices.Backward(entries) {
-			if !e.IsDir() {
+			if !e.IsDir() || !runID.MatchString(e.Name()) {
 				continue
 			}
 			if run, err := Read(filepath.Join(root, e.Name())); err == nil && !yield(run) {

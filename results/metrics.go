@@ -10,6 +10,8 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"patchproof/guest/event"
 )
 
 // tolerance says how a metric is compared.
@@ -72,10 +74,7 @@ func figures(programs map[string][]Cell, never map[string]bool) map[string]figur
 					never[fmt.Sprintf("%s: not compared: %s", cmp.Or(t.name, t.unit), t.never)] = true
 					continue
 				}
-				key := program + "/" + m.Name
-				for _, label := range slices.Sorted(maps.Keys(m.Labels)) {
-					key += fmt.Sprintf(" %s=%s", label, m.Labels[label])
-				}
+				key := program + "/" + metricID(m)
 				f := all[key]
 				f.name, f.unit = m.Name, m.Unit
 				f.values = append(f.values, m.Value)
@@ -84,6 +83,16 @@ func figures(programs map[string][]Cell, never map[string]bool) map[string]figur
 		}
 	}
 	return all
+}
+
+// metricID names a metric by all that tells it from others of its program, such as
+// "insns bench=Nop/batch=32".
+func metricID(m event.Metric) string {
+	id := m.Name
+	for _, label := range slices.Sorted(maps.Keys(m.Labels)) {
+		id += fmt.Sprintf(" %s=%s", label, m.Labels[label])
+	}
+	return id
 }
 
 // metrics compares the figures of the programs that both sides have, if they come

@@ -140,6 +140,9 @@ type Check struct {
 	// KnownIssue is the declared reason where the series declares this check
 	// as a known issue on this kernel, whatever its verdict was here.
 	KnownIssue string `json:"known_issue,omitempty"`
+	// MayFail says that the known issue is a race that cannot be forced, so that
+	// the check may come out either way.
+	MayFail bool `json:"may_fail,omitempty"`
 	// Where are the places of the patched source that a complaint of the kernel
 	// names, in its order.
 	Where []Frame `json:"where,omitempty"`

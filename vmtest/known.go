@@ -33,7 +33,7 @@ func expect(f *finding, s CellSpec) {
 				continue
 			}
 			seen[n] = true
-			c.KnownIssue = k.Reason
+			c.KnownIssue, c.MayFail = k.Reason, k.MayFail
 			if k.Function != "" {
 				c.KnownIssue += " (" + k.Function + ")"
 			}

@@ -50,14 +50,16 @@ type commands struct {
 		Gc cacheGcCmd `cmd:"" help:"Remove what was not used for a while and what dead runs left."`
 	} `cmd:"" help:"See and prune the cache of sources, trees and kernels."`
 	Results struct {
-		Ls      resultsLsCmd      `cmd:"" help:"List the runs, the newest first."`
-		Show    resultsShowCmd    `cmd:"" help:"Print a run's matrix again."`
-		Compare resultsCompareCmd `cmd:"" help:"Say what changed between two runs or two kernels."`
-		Report  resultsReportCmd  `cmd:"" help:"Write a run's report.html and print its path."`
-		Import  resultsImportCmd  `cmd:"" help:"Make a run of what a bundle's collector wrote on a real machine."`
-		Gc      resultsGcCmd      `cmd:"" help:"Remove old runs."`
-		Reply   resultsReplyCmd   `cmd:"" help:"Print a run as a reply to a mailing list."`
-		Summary resultsSummaryCmd `cmd:"" help:"Print a run as Markdown, for a CI job's summary."`
+		Ls        resultsLsCmd        `cmd:"" help:"List the runs, the newest first."`
+		Show      resultsShowCmd      `cmd:"" help:"Print a run's matrix again."`
+		Compare   resultsCompareCmd   `cmd:"" help:"Say what changed between two runs or two kernels."`
+		Report    resultsReportCmd    `cmd:"" help:"Write a run's report.html and print its path."`
+		Import    resultsImportCmd    `cmd:"" help:"Make a run of what a bundle's collector wrote on a real machine."`
+		Gc        resultsGcCmd        `cmd:"" help:"Remove old runs."`
+		Reply     resultsReplyCmd     `cmd:"" help:"Print a run as a reply to a mailing list."`
+		Summary   resultsSummaryCmd   `cmd:"" help:"Print a run as Markdown, for a CI job's summary."`
+		Trend     resultsTrendCmd     `cmd:"" help:"Follow a metric through the stored runs."`
+		Reference resultsReferenceCmd `cmd:"" help:"Keep a run as what later ones are held against."`
 	} `cmd:"" help:"Look at stored runs, and compare them."`
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"patchproof/kernel"
 	"patchproof/results"
 	"patchproof/results/html"
 	"patchproof/vmtest"
@@ -124,6 +125,16 @@ func report(t *terminal, run *results.Run) error {
 	}
 	if diff := results.Diff(run); diff != "" {
 		t.printf("%s\n", diff)
+	}
+	// A run can be looked at from anywhere; the reference is a checkout's.
+	if root, err := kernel.Checkout(); err == nil {
+		since, err := results.SinceReference(referenceDir(root), run)
+		if err != nil {
+			return err
+		}
+		if since != "" {
+			t.printf("%s\n", since)
+		}
 	}
 	t.printf("%s\n%s\n", results.Answer(run), filepath.Join(run.Dir, "run.json"))
 	return nil

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"patchproof/kernel"
+	"patchproof/results"
+	"patchproof/vmtest"
+)
+
+// referenceDir is where the reference results of a checkout are.
+func referenceDir(root string) string { return filepath.Join(root, "results", "reference") }
+
+type resultsReferenceCmd struct {
+	runArg `embed:""`
+}
+
+// Run keeps a run as the reference.
+func (c resultsReferenceCmd) Run(t *terminal) error {
+	run, err := c.read()
+	if err != nil {
+		return err
+	}
+	if err := wholeSuite(run); err != nil {
+		return fmt.Errorf("%s is no reference: %w", run.ID, err)
+	}
+	refs, err := results.NewReference(run)
+	if err != nil {
+		return fmt.Errorf("%s is no reference: %w", run.ID, err)
+	}
+	root, err := kernel.Checkout()
+	if err != nil {
+		return err
+	}
+	for _, ref := range refs {
+		path, err := ref.Write(referenceDir(root))
+		if err != nil {
+			return err
+		}
+		t.printf("%s\n", path)
+	}
+	return nil
+}
+
+// wholeSuite says what a run lacks of all programs on all kernels of its pin, or what
+// it has beside them: a reference is for the line-up.
+func wholeSuite(run *results.Run) error {
+	lineup, err := kernel.Load()
+	if err != nil {
+		return err
+	}
+	if len(run.Kernels) == 0 {
+		return fmt.Errorf("it has no kernels")
+	}
+	pin, variant := run.Kernels[0].Pin, run.Kernels[0].Variant
+	specs, _, err := lineup.Resolve(kernel.Selection{Pin: pin, Variant: variant})
+	if err != nil {
+		return err
+	}
+	programs, err := vmtest.SelectPrograms(nil, variant)
+	if err != nil {
+		return err
+	}
+	var want, got []string
+	for _, s := range specs {
+		for _, p := range programs {
+			want = append(want, p.Name+" on "+s.Name)
+		}
+	}
+	for _, c := range run.Cells {
+		got = append(got, c.Program+" on "+c.Kernel)
+	}
+	for _, pair := range []struct {
+		what      string
+		all, some []string
+	}{{"lacks", want, got}, {"has, beside the line-up,", got, want}} {
+		odd := slices.DeleteFunc(slices.Clone(pair.all), func(cell string) bool { return slices.Contains(pair.some, cell) })
+		if n := len(odd); n > 3 {
+			odd = append(odd[:3], fmt.Sprintf("%d more", n-3))
+		}
+		if len(odd) > 0 {
+			return fmt.Errorf("it %s %s; make vmtest without PROGRAMS, KERNELS, PATCH and TREE makes one", pair.what, results.Line(strings.Join(odd, ", ")))
+		}
+	}
+	return nil
+}
+
+type resultsTrendCmd struct {
+	outFlag `embed:""`
+	Metric  string `arg:"" help:"A metric's name, with its labels or without, such as cost or insns bench=Nop/batch=32; or wall_s or boot_s."`
+}
+
+// Run prints a metric's figures, run by run.
+func (c resultsTrendCmd) Run(t *terminal) error {
+	series := results.Trend(c.Out, c.Metric)
+	if len(series) == 0 {
+		return fmt.Errorf("no run in %s has the metric %s", c.Out, c.Metric)
+	}
+	t.printf("%s", results.TrendTable(series))
+	return nil
+}
