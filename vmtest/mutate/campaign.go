@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -131,14 +132,19 @@ func (c *campaign) build(ctx context.Context, m Mutant, variant string) (*kernel
 	return c.builder.Build(ctx, spec, c.variant(variant))
 }
 
-// control runs the programs on the unbroken kernel, once per variant.
+// control runs the programs on the unbroken kernel, once per variant, but for those
+// that an earlier run saw come out as declared on the same kernel.
 func (c *campaign) control(ctx context.Context, variant kernel.Variant) error {
 	if c.controls[variant.Name] {
 		return nil
 	}
-	c.building.Lock()
-	built, err := c.builder.Build(ctx, c.spec, variant)
-	c.building.Unlock()
+	// The store has it as a rule, and a mutant may be under the compiler.
+	built, err := c.builder.Stored(ctx, c.spec, variant)
+	if err == nil && built == nil {
+		c.building.Lock()
+		built, err = c.builder.Build(ctx, c.spec, variant)
+		c.building.Unlock()
+	}
 	if err != nil {
 		return err
 	}
@@ -149,33 +155,71 @@ func (c *campaign) control(ctx context.Context, variant kernel.Variant) error {
 	if err != nil {
 		return err
 	}
-	c.Say("control: %d programs on %s, %s", len(programs), c.spec.Name, variant.Name)
-	cells := make([]results.Cell, len(programs))
-	slots := make(chan struct{}, c.jobs)
-	var wait sync.WaitGroup
-	for i, p := range programs {
-		slots <- struct{}{}
-		wait.Go(func() {
-			defer func() { <-slots }()
-			cells[i] = c.runCell(ctx, c.spec.Name, built, variant, p)
-		})
+	file, err := c.file(built)
+	if err != nil {
+		return err
 	}
-	wait.Wait()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	var was map[string]float64
+	if text, err := os.ReadFile(file); err == nil && !c.Fresh {
+		// One that cannot be read is made again.
+		json.Unmarshal(text, &was)
 	}
-	for _, cell := range cells {
-		if err := c.writer.Add(cell); err != nil {
-			return err
+	programs = slices.DeleteFunc(programs, func(p vmtest.Program) bool {
+		took, done := was[p.Name]
+		if done {
+			c.took[variant.Name+"/"+p.Name] = took
+		}
+		return done
+	})
+	if len(programs) > 0 {
+		c.Say("control: %d programs on %s, %s", len(programs), c.spec.Name, variant.Name)
+	}
+	cellCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	cells := make(chan results.Cell)
+	go func() {
+		defer close(cells)
+		var wait sync.WaitGroup
+		slots := make(chan struct{}, c.jobs)
+		for _, p := range programs {
+			slots <- struct{}{}
+			wait.Go(func() {
+				defer func() { <-slots }()
+				if cellCtx.Err() == nil {
+					cells <- c.runCell(cellCtx, c.spec.Name, built, variant, p)
+				}
+			})
+		}
+		wait.Wait()
+	}()
+	var failed error
+	passed := maps.Clone(was)
+	for cell := range cells {
+		if ctx.Err() != nil || failed != nil {
+			continue
+		}
+		if failed = c.writer.Add(cell); failed != nil {
+			stop()
+			continue
 		}
 		if !cell.Expected {
 			by, detail, _ := killer(cell)
-			return fmt.Errorf("%w: %s, variant %s: %s: %s (console: %s)", ErrControl, c.spec.Name, variant.Name, by, detail, filepath.Join(c.writer.Dir(), cell.Console))
+			failed = fmt.Errorf("%w: %s, variant %s: %s: %s (console: %s)", ErrControl, c.spec.Name, variant.Name, by, detail, filepath.Join(c.writer.Dir(), cell.Console))
+			stop()
+			continue
 		}
+		if passed == nil {
+			passed = map[string]float64{}
+		}
+		passed[cell.Program] = cell.WallS
 		c.took[variant.Name+"/"+cell.Program] = cell.WallS
+		failed = writeJSON(file, passed)
 	}
-	c.controls[variant.Name] = true
-	return nil
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	c.controls[variant.Name] = failed == nil
+	return failed
 }
 
 // order puts the programs that a mutant's patch names first, then the quick ones.

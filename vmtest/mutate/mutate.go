@@ -7,6 +7,7 @@
 package mutate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,25 +36,32 @@ type Mutant struct {
 	// decide nothing.
 	SeenBy  []string
 	Variant string
+	// Err is why the file cannot be read as a patch.
+	Err error
 }
 
-// Read reads every *.patch of a folder as a mutant, in the order of their names.
+// extensions are those of files that are mutants.
+var extensions = []string{".patch", ".diff", ".mbox"}
+
+// Read reads every *.patch, *.diff and *.mbox of a folder as a mutant, in the order
+// of their names. A file that is no patch is one with an Err.
 func Read(folder string) ([]Mutant, error) {
-	files, err := filepath.Glob(filepath.Join(folder, "*.patch"))
+	files, err := os.ReadDir(folder)
 	if err != nil {
 		return nil, err
 	}
-	if len(files) == 0 {
-		return nil, fmt.Errorf("%s: no *.patch files, so there are no mutants", folder)
-	}
 	var mutants []Mutant
 	for _, file := range files {
-		series, err := patches.Read(file)
-		if err != nil {
-			return nil, err
+		ext := filepath.Ext(file.Name())
+		if !slices.Contains(extensions, ext) {
+			continue
 		}
-		m := Mutant{Name: strings.TrimSuffix(filepath.Base(file), ".patch"), Series: series}
-		body := series.Patches[0].Body
+		m := Mutant{Name: strings.TrimSuffix(file.Name(), ext)}
+		if m.Series, m.Err = patches.Read(filepath.Join(folder, file.Name())); m.Err != nil {
+			mutants = append(mutants, m)
+			continue
+		}
+		body := m.Series.Patches[0].Body
 		if line := seenBy.FindStringSubmatch(body); line != nil {
 			m.SeenBy = strings.FieldsFunc(line[1], func(r rune) bool { return r == ',' || r == ' ' })
 		}
@@ -61,6 +69,9 @@ func Read(folder string) ([]Mutant, error) {
 			m.Variant = line[1]
 		}
 		mutants = append(mutants, m)
+	}
+	if len(mutants) == 0 {
+		return nil, fmt.Errorf("%s: no files that end in %s, so there are no mutants", folder, strings.Join(extensions, ", "))
 	}
 	return mutants, nil
 }
@@ -136,7 +147,9 @@ func Run(ctx context.Context, mutants []Mutant, o Options) (dir string, verdicts
 		defer close(built)
 		for i := range mutants {
 			t := &turn{mutant: mutants[i], variant: c.first(mutants[i]), began: time.Now()}
-			t.kernel, t.err = c.build(ctx, t.mutant, t.variant)
+			if t.mutant.Err == nil {
+				t.kernel, t.err = c.build(ctx, t.mutant, t.variant)
+			}
 			t.built = time.Since(t.began)
 			select {
 			case built <- t:
@@ -184,6 +197,10 @@ func (c *campaign) first(m Mutant) string {
 // there, in the ones after it.
 func (c *campaign) judge(ctx context.Context, t *turn) (Verdict, error) {
 	v := Verdict{Name: t.mutant.Name, Variant: t.variant, BuildS: t.built.Seconds(), Functions: functions(t.mutant)}
+	if t.mutant.Err != nil {
+		v.Error = t.mutant.Err.Error()
+		return v, nil
+	}
 	at := slices.Index(c.variantNames(), t.variant)
 	for ; at < len(c.variants); at++ {
 		variant := c.variants[at]
@@ -240,9 +257,10 @@ func useless(err error) bool {
 }
 
 // tryAll runs the programs on the mutant's kernel, as many at once as cells may,
-// until one tells.
-func (c *campaign) tryAll(ctx context.Context, t *turn, variant kernel.Variant, v *Verdict) error {
-	ctx, stop := context.WithCancel(ctx)
+// until one tells. One that hangs tells less than a check can, so others are asked
+// too.
+func (c *campaign) tryAll(parent context.Context, t *turn, variant kernel.Variant, v *Verdict) error {
+	ctx, stop := context.WithCancel(parent)
 	defer stop()
 	programs := c.order(t.mutant, variant.Name)
 	cells := make(chan results.Cell)
@@ -266,8 +284,9 @@ func (c *campaign) tryAll(ctx context.Context, t *turn, variant kernel.Variant, 
 		}
 	}()
 	var failed error
+	trouble, hangs := "", 0
 	for cell := range cells {
-		if v.Killed || v.Error != "" || failed != nil || ctx.Err() != nil {
+		if failed != nil || ctx.Err() != nil {
 			continue // told already, or interrupted
 		}
 		v.Cells++
@@ -275,21 +294,36 @@ func (c *campaign) tryAll(ctx context.Context, t *turn, variant kernel.Variant, 
 			stop()
 			continue
 		}
-		switch {
-		case cell.Verdict == event.Error:
-			v.Error = fmt.Sprintf("%s could not be judged: %s", cell.Program, cell.Reason)
-			stop()
-		case !cell.Expected:
-			v.Killed = true
-			v.By, v.Detail, v.Timeout = killer(cell)
+		if cell.Verdict == event.Error {
+			// Maybe what the mutant did to the program: another one may tell.
+			trouble = cmp.Or(trouble, fmt.Sprintf("%s could not be judged: %s", cell.Program, cell.Reason))
+			continue
+		}
+		if cell.Expected {
+			continue
+		}
+		by, detail, timeout := killer(cell)
+		if timeout {
+			hangs++
+		}
+		if !v.Killed || !timeout {
+			v.Killed, v.By, v.Detail, v.Timeout = true, by, detail, timeout
+		}
+		if !timeout || hangs == maxHangs {
 			stop()
 		}
 	}
-	if failed == nil && !v.Killed && v.Error == "" {
-		failed = context.Cause(ctx)
+	if !v.Killed {
+		v.Error = trouble
+	}
+	if failed == nil && (!v.Killed || v.Timeout) {
+		failed = context.Cause(parent)
 	}
 	return failed
 }
+
+// maxHangs programs may run into their deadline before no other is asked why.
+const maxHangs = 2
 
 // killer names the check that tells: one of the program rather than the console's,
 // and the deadline only where there is no other.
@@ -326,12 +360,14 @@ func killer(cell results.Cell) (by, detail string, timeout bool) {
 	return by, title, rank(check) == 2
 }
 
-// functions are the names behind the hunk headers of a patch.
+// functions are the names behind the hunk headers of a mutant's patches.
 func functions(m Mutant) []string {
 	var names []string
-	for _, match := range hunkFunction.FindAllStringSubmatch(string(m.Series.Patches[0].Diff), -1) {
-		if !slices.Contains(names, match[1]) {
-			names = append(names, match[1])
+	for _, patch := range m.Series.Patches {
+		for _, match := range hunkFunction.FindAllStringSubmatch(string(patch.Diff), -1) {
+			if !slices.Contains(names, match[1]) {
+				names = append(names, match[1])
+			}
 		}
 	}
 	return names
