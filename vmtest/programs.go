@@ -80,8 +80,10 @@ func Programs() []Program {
 			Mode:    Singlestep, Variants: plain},
 		{Name: "race-timer", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("timer"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
 		{Name: "race-link", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("link"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
+		{Name: "race-disk", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: append(race("disk"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
 		// A short deadline, because the RFC spends all of it.
 		{Name: "race-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 8 * time.Second, Append: race("lock"), Variants: plain},
+		{Name: "race-disk-lock", Command: "race", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: race("disk-lock"), Variants: plain},
 		{Name: "race-hotplug-shrink", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("hotplug-shrink"), Variants: plain},
 		{Name: "race-hotplug-completion", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: append(race("hotplug-completion"), "slab_nomerge"), Variants: plain},
 		{Name: "race-shrink-completion", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: append(race("shrink-completion"), "slab_nomerge"), Variants: plain},
@@ -115,7 +117,7 @@ func Programs() []Program {
 		{Name: "cost", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Mode: Icount, Variants: plain},
 		{Name: "failslab", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: []string{"nvme.poll_queues=1", "slab_nomerge", "slub_debug=A,io_kiocb"}, Variants: []string{"debug"}},
 		{Name: "mixer", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"nvme.poll_queues=1", "slab_nomerge"}, Seeded: true},
-		{Name: "fdinfo", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}},
+		{Name: "fdinfo", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: []string{"maxcpus=1"}},
 		{Name: "nop", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second},
 		{Name: "hostile", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Append: []string{"slab_nomerge"}},
 	}

@@ -53,8 +53,6 @@ func openFaults(kind string) (*Faults, error) {
 	f := &Faults{dir: dir}
 	return f, errors.Join(
 		f.set("task-filter", "Y"),
-		// Also allocations that may wait for memory.
-		f.set("ignore-gfp-wait", "N"),
 		f.set("interval", "1"),
 		// No limit; v5.10 does not take -1 (DEFINE_SIMPLE_ATTRIBUTE reads an unsigned).
 		f.set("times", "1000000000"),
@@ -68,7 +66,15 @@ func (f *Faults) set(name, value string) error {
 // During runs do while every allocation of this kind fails that the calling
 // thread makes. The goroutine must be locked to it, as within OnCPU. With
 // PageFaults do must not make the program or its page tables grow.
-func (f *Faults) During(do func() error) error {
+func (f *Faults) During(do func() error) error { return f.during("N", do) }
+
+// DuringAtomic is During for those allocations that may not wait for memory.
+func (f *Faults) DuringAtomic(do func() error) error { return f.during("Y", do) }
+
+func (f *Faults) during(atomicOnly string, do func() error) error {
+	if err := f.set("ignore-gfp-wait", atomicOnly); err != nil {
+		return err
+	}
 	fd, err := unix.Open("/proc/thread-self/make-it-fail", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err

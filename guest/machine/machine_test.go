@@ -4,6 +4,7 @@ package machine
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -80,4 +81,21 @@ func TestTasksKnowThisProcess(t *testing.T) {
 		}
 	}
 	t.Errorf("none of %d tasks is this process", len(tasks))
+}
+
+func TestParseShrunk(t *testing.T) {
+	const trace = `# tracer: nop
+#
+           uinit-1     [000] ....    12.1: mm_shrink_slab_start: io_uring_cache_scan+0x0/0x60 0000000012345678: nid: 0 objects to shrink 0 gfp_flags GFP_KERNEL cache items 257 delta 514 total_scan 514 priority 0
+           uinit-1     [000] ....    12.2: mm_shrink_slab_end: io_uring_cache_scan+0x0/0x60 0000000012345678: nid: 0 unused scan count 0 new scan count 130 total_scan 130 last shrinker return val 257
+           uinit-1     [000] ....    12.3: mm_shrink_slab_start: super_cache_scan+0x0/0x1b0 0000000087654321: nid: 0 objects to shrink 0 gfp_flags GFP_KERNEL cache items 9 delta 18 total_scan 18 priority 0
+           uinit-1     [000] ....    12.4: mm_shrink_slab_end: super_cache_scan+0x0/0x1b0 0000000087654321: nid: 0 unused scan count 0 new scan count 0 total_scan 0 last shrinker return val 9
+           uinit-1     [000] ....    12.5: mm_shrink_slab_start: io_uring_cache_scan+0x0/0x60 0000000012345678: nid: 0 objects to shrink 130 gfp_flags GFP_KERNEL cache items 257 delta 514 total_scan 514 priority 0
+           uinit-1     [000] ....    12.6: mm_shrink_slab_end: io_uring_cache_scan+0x0/0x60 0000000012345678: nid: 0 unused scan count 130 new scan count 514 total_scan 514 last shrinker return val 0
+`
+	got, err := parseShrunk(trace, "io_uring")
+	want := []Shrunk{{Counted: 257, Asked: 384, Freed: 257}, {Counted: 257}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("parseShrunk() = %+v, %v; want %+v", got, err, want)
+	}
 }

@@ -45,21 +45,32 @@ const (
 	OpWriteFixed     = 5
 	OpPollAdd        = 6
 	OpPollRemove     = 7
+	OpSyncFileRange  = 8
 	OpSendMsg        = 9
 	OpRecvMsg        = 10
 	OpTimeout        = 11
 	OpTimeoutRemove  = 12
+	OpAccept         = 13
 	OpAsyncCancel    = 14
 	OpLinkTimeout    = 15
+	OpConnect        = 16
+	OpFallocate      = 17
+	OpOpenat         = 18
 	OpClose          = 19
 	OpFilesUpdate    = 20
+	OpStatx          = 21
 	OpRead           = 22
 	OpWrite          = 23
 	OpFadvise        = 24
 	OpMadvise        = 25
 	OpSend           = 26
 	OpRecv           = 27
+	OpOpenat2        = 28
+	OpEpollCtl       = 29
+	OpSplice         = 30
 	OpProvideBuffers = 31
+	OpRemoveBuffers  = 32
+	OpTee            = 33
 )
 
 // Flags of a submission (SQE.Flags).

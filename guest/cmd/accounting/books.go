@@ -238,6 +238,12 @@ type request struct {
 	want int32
 }
 
+func (q request) opcode() uint8 {
+	var sqe uring.SQE
+	q.fill(&sqe)
+	return sqe.Opcode
+}
+
 // nops are of class 0 and end where they are issued.
 func (b *books) nops(n int) []request {
 	return times(n, request{func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0})

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"runtime"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,8 +22,8 @@ type operation struct {
 	prepare func(*uring.Ring) error
 }
 
-// operations are those that need no more than a file or a buffer. What each
-// returns shows that it ran.
+// operations are all opcodes of v5.10. What each returns shows that it ran; those
+// that would need more than a file or a buffer fail, in a way of their own.
 func (b *books) operations() ([]operation, error) {
 	// Two ends of a stream, with a byte to receive at each.
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -51,6 +52,18 @@ func (b *books) operations() ([]operation, error) {
 			sqe.Opcode = opcode
 		}, want}}
 	}
+	after := func(at int, d time.Duration) func(*uring.SQE) {
+		spec := args[at : at+16]
+		*(*unix.Timespec)(uring.Pointer(spec)) = unix.NsecToTimespec(int64(d))
+		return func(sqe *uring.SQE) { sqe.FD, sqe.Addr, sqe.Len = -1, uring.Address(spec), 1 }
+	}
+	// A file that does not exist, and nobody's socket.
+	path, address := args[3200:3232], args[3232:3236]
+	copy(path, "/no/such/file\x00")
+	copy(address, []byte{unix.AF_UNIX, 0, 0, 'x'})
+	how := args[3264 : 3264+unix.SizeofOpenHow]
+	named := func(sqe *uring.SQE) { sqe.FD, sqe.Addr = unix.AT_FDCWD, uring.Address(path) }
+	noFile, invalid, badFile := -int32(unix.ENOENT), -int32(unix.EINVAL), -int32(unix.EBADF)
 	nothing := func(*uring.SQE) {}
 	vectored := func(sqe *uring.SQE) {
 		sqe.FD, sqe.Addr, sqe.Len = b.zero, uint64(uintptr(unsafe.Pointer(vector))), 1
@@ -72,22 +85,47 @@ func (b *books) operations() ([]operation, error) {
 		op("WRITE_FIXED", uring.OpWriteFixed, machine.Sector, sector),
 		op("POLL_ADD", uring.OpPollAdd, unix.POLLOUT, func(sqe *uring.SQE) { sqe.FD, sqe.OpFlags = b.zero, unix.POLLOUT }),
 		op("POLL_REMOVE", uring.OpPollRemove, noSuch, stranger),
+		op("SYNC_FILE_RANGE", uring.OpSyncFileRange, 0, func(sqe *uring.SQE) { sqe.FD = b.disk }),
 		op("SENDMSG", uring.OpSendMsg, 1, socketMessage),
 		op("RECVMSG", uring.OpRecvMsg, 1, socketMessage),
+		op("TIMEOUT", uring.OpTimeout, -int32(unix.ETIME), after(3072, time.Microsecond)),
 		op("TIMEOUT_REMOVE", uring.OpTimeoutRemove, noSuch, stranger),
+		// The socket does not listen, and is connected.
+		op("ACCEPT", uring.OpAccept, invalid, func(sqe *uring.SQE) { sqe.FD = int32(pair[0]) }),
 		op("ASYNC_CANCEL", uring.OpAsyncCancel, noSuch, stranger),
+		// It comes with the poll that it is linked to, and goes with it.
+		op("LINK_TIMEOUT", uring.OpLinkTimeout, -int32(unix.ECANCELED), after(3104, time.Hour)),
+		op("CONNECT", uring.OpConnect, -int32(unix.ECONNREFUSED), func(sqe *uring.SQE) {
+			sqe.FD, sqe.Addr, sqe.Off = int32(pair[0]), uring.Address(address), uint64(len(address))
+		}),
+		op("FALLOCATE", uring.OpFallocate, invalid, func(sqe *uring.SQE) { sqe.FD = b.disk }),
+		op("OPENAT", uring.OpOpenat, noFile, named),
+		op("CLOSE", uring.OpClose, badFile, func(sqe *uring.SQE) { sqe.FD = 1 << 20 }),
 		// The ring has no registered files.
 		op("FILES_UPDATE", uring.OpFilesUpdate, -int32(unix.EINVAL), func(sqe *uring.SQE) { sqe.Addr, sqe.Len = uring.Address(b.page), 1 }),
+		op("STATX", uring.OpStatx, noFile, func(sqe *uring.SQE) {
+			named(sqe)
+			sqe.Off = uring.Address(b.page)
+		}),
 		op("READ", uring.OpRead, machine.Sector, sector),
 		op("WRITE", uring.OpWrite, machine.Sector, sector),
 		op("FADVISE", uring.OpFadvise, 0, func(sqe *uring.SQE) { sqe.FD = b.disk }),
 		op("MADVISE", uring.OpMadvise, 0, func(sqe *uring.SQE) { sqe.Addr, sqe.Len = uring.Address(b.page), 4096 }),
 		op("SEND", uring.OpSend, 1, socket),
 		op("RECV", uring.OpRecv, 1, socket),
+		op("OPENAT2", uring.OpOpenat2, noFile, func(sqe *uring.SQE) {
+			named(sqe)
+			sqe.Off, sqe.Len = uring.Address(how), uint32(len(how))
+		}),
+		op("EPOLL_CTL", uring.OpEpollCtl, badFile, func(sqe *uring.SQE) { sqe.FD, sqe.Len = -1, unix.EPOLL_CTL_DEL }),
+		// Of no bytes.
+		op("SPLICE", uring.OpSplice, 0, func(sqe *uring.SQE) { sqe.FD, sqe.SpliceFDIn = b.zero, b.zero }),
+		op("TEE", uring.OpTee, 0, func(sqe *uring.SQE) { sqe.FD, sqe.SpliceFDIn = b.zero, b.zero }),
 		// Its descriptor is the number of buffers.
 		op("PROVIDE_BUFFERS", uring.OpProvideBuffers, 0, func(sqe *uring.SQE) {
 			sqe.FD, sqe.Addr, sqe.Len = 1, uring.Address(b.page), machine.Sector
 		}),
+		op("REMOVE_BUFFERS", uring.OpRemoveBuffers, noFile, func(sqe *uring.SQE) { sqe.FD = 1 }),
 	}
 	for i := range list {
 		if list[i].name == "READ_FIXED" || list[i].name == "WRITE_FIXED" {

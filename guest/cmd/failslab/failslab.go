@@ -50,6 +50,7 @@ func run(t *report.T) {
 	} else {
 		t.Skip("cache-first", alloccache.Feature, "the kernel has no cache")
 	}
+	t.Within(limit, "waits", p.waits)
 	t.Within(limit, "quiet", p.quiet)
 	t.Within(limit, "objects", p.balanced)
 }
@@ -422,6 +423,21 @@ func (p *program) cacheFirst() error {
 		return fmt.Errorf("the counters changed:\n%safter:\n%s", alloccache.Format(before), alloccache.Format(after))
 	}
 	return nil
+}
+
+// waits expects that requests are allocated as from a task that can wait for
+// memory: when only those fail that cannot, the ring's fallback request is not
+// needed.
+func (p *program) waits() error {
+	return machine.OnCPU(cpu, func() error {
+		return uring.With(2*alloccache.Max, uring.Params{}, func(r *uring.Ring) error {
+			return p.faults.DuringAtomic(func() error {
+				// More than are available.
+				nops(r, 2*alloccache.Max, uring.SQELink)
+				return submit(r, 2*alloccache.Max)
+			})
+		})
+	})
 }
 
 // quiet expects that the kernel says nothing when it has no page for more

@@ -5,8 +5,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"time"
+	"unsafe"
 
 	"patchproof/guest/alloccache"
 	"patchproof/guest/event/report"
@@ -21,6 +24,11 @@ func run(t *report.T) {
 	possible, err := machine.PossibleCPUs()
 	if err != nil {
 		t.Error("section", err)
+		return
+	}
+	// The kernel was started with one CPU (maxcpus=1): the others are possible, and
+	// come only now.
+	if !t.Check("late-cpus", comeOnline(possible)) {
 		return
 	}
 	watch, err := uring.New(1, uring.Params{})
@@ -77,6 +85,7 @@ func (c *caches) checks() []check {
 	return append(list,
 		check{"shrink/nr_free-falls", c.shrinkCounts},
 		check{"shrink/works-after", func() error { return c.nopBatch(c.possible[0]) }},
+		check{"busy-ring", c.busy},
 		check{"nr_avail-bound", c.bound},
 	)
 }
@@ -317,6 +326,69 @@ func (c *caches) shrinkCounts() error {
 		}
 	}
 	return nil
+}
+
+// comeOnline takes the CPUs online that are not.
+func comeOnline(possible []int) error {
+	online, err := machine.OnlineCPUs()
+	if err != nil {
+		return err
+	}
+	for _, cpu := range possible {
+		if slices.Contains(online, cpu) {
+			continue
+		}
+		if err := machine.SetOnline(cpu, true); err != nil {
+			return fmt.Errorf("CPU %d does not come online: %w", cpu, err)
+		}
+	}
+	return nil
+}
+
+// busy reads the section of a ring that another thread is submitting to. fdinfo
+// does not wait for it, and leaves out what the ring's lock protects, as the list of
+// registered files; the caches are not the ring's.
+func (c *caches) busy() error {
+	return uring.With(4096, uring.Params{}, func(r *uring.Ring) error {
+		if _, err := uring.Register(r.FD, uring.RegisterFiles, unsafe.Pointer(&c.disk), 1); err != nil {
+			return fmt.Errorf("register a file: %w", err)
+		}
+		quit := make(chan struct{})
+		submitted := make(chan error, 1)
+		go func() {
+			submitted <- machine.OnCPU(c.possible[0], func() error {
+				for {
+					select {
+					case <-quit:
+						return nil
+					default:
+					}
+					if err := r.Run(4096, 0, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0); err != nil {
+						return err
+					}
+				}
+			})
+		}()
+		err := machine.Await(time.Now().Add(machine.Patience(limit/2)), func() error {
+			text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", r.FD))
+			if err != nil {
+				return err
+			}
+			if strings.Contains(string(text), "nvme0n1") {
+				return errors.New("whenever fdinfo was read, the ring was idle")
+			}
+			rows, err := alloccache.Parse(string(text))
+			if want := len(c.possible) * alloccache.Classes; err == nil && len(rows) != want {
+				err = fmt.Errorf("%d rows; want %d", len(rows), want)
+			}
+			if err != nil {
+				return fmt.Errorf("fdinfo of a ring that is being submitted to: %w\n%s", err, text)
+			}
+			return nil
+		})
+		close(quit)
+		return errors.Join(err, <-submitted)
+	})
 }
 
 // bound checks every row that was read: no counter below 0, never more than

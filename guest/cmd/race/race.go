@@ -25,7 +25,9 @@ const limit = 15 * time.Second
 var scenarios = map[string]func() error{
 	"timer":          func() error { return timers(0) },
 	"link":           func() error { return timers(links) },
+	"disk":           diskInterrupts,
 	"lock":           lock,
+	"disk-lock":      diskLock,
 	"hotplug-shrink": hotplugShrink,
 	"irq-lock":       irqLock,
 	"order":          lockOrder,
@@ -80,13 +82,15 @@ func timers(links uint32) error {
 				return fmt.Errorf("round %d of %d: %w", round+1, timerRounds, err)
 			}
 		}
-		return nothingLost(r)
+		return nothingLost(r, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0)
 	})
 }
 
-// nothingLost takes all requests that are available at once, and so finds out
-// whether they are where the counters say: the slab must not have to give more.
-func nothingLost(r *uring.Ring) error {
+// nothingLost takes all requests of a class that are available at once, on a machine
+// with one CPU, and so finds out whether they are where the counters say: the slab
+// must not have to give more. The requests end where they are issued, with result
+// want.
+func nothingLost(r *uring.Ring, fill func(*uring.SQE), want int32) error {
 	rows, err := alloccache.Read(r.FD)
 	if errors.Is(err, alloccache.ErrAbsent) {
 		return nil
@@ -100,11 +104,13 @@ func nothingLost(r *uring.Ring) error {
 		return err
 	}
 	// The ring has a request of its own, for when there is no memory.
-	if want := held + 1; before != want {
-		return fmt.Errorf("the slab has %d requests in use; want %d: %d that the caches count, and the ring's own\n%v", before, want, held, rows)
+	if before != held+1 {
+		return fmt.Errorf("the slab has %d requests in use; want %d: %d that the caches count, and the ring's own\n%v", before, held+1, held, rows)
 	}
-	available := rows[0].Avail
-	if err := r.Run(uint32(available), uring.SQELink, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0); err != nil {
+	var sqe uring.SQE
+	fill(&sqe)
+	available := rows[alloccache.Class(sqe.Opcode)].Avail
+	if err := r.Run(uint32(available), uring.SQELink, fill, want); err != nil {
 		return err
 	}
 	after, err := machine.SlabObjects(alloccache.Slab)
@@ -194,6 +200,112 @@ func lock() error {
 		return nil
 	})
 }
+
+// diskLock shrinks on the CPU that the disk interrupts: the interrupt frees reads
+// until their list overflows, and takes the lock that the shrinker holds. There is
+// another CPU, which can tell when the first spins for ever.
+func diskLock() error {
+	fromDisk, fromZero, err := reads()
+	if err != nil {
+		return err
+	}
+	return machine.OnCPU(0, func() error {
+		return uring.With(2*overflow, uring.Params{}, func(r *uring.Ring) error {
+			for round := range diskLockRounds {
+				// A long free list, for the shrinker to be at it.
+				for range 20 {
+					if err := r.Run(overflow, uring.SQELink, fromZero, machine.Sector); err != nil {
+						return fmt.Errorf("round %d: %w", round+1, err)
+					}
+				}
+				for range 2 * overflow {
+					fromDisk(r.Next())
+				}
+				if _, err := r.Submit(); err != nil {
+					return fmt.Errorf("round %d: submit: %w", round+1, err)
+				}
+				for r.Ready() < 2*overflow {
+					if err := machine.DropSlab(); err != nil {
+						return err
+					}
+				}
+				for range 2 * overflow {
+					if cqe, _ := r.Take(); cqe.Res != machine.Sector {
+						return fmt.Errorf("round %d: a read: result %d; want %d", round+1, cqe.Res, machine.Sector)
+					}
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// reads fill in reads of a sector: from the disk, which end in its interrupt, and of
+// zeroes, which end where they are issued. The files stay open.
+func reads() (fromDisk, fromZero func(*uring.SQE), err error) {
+	disk, err := machine.OpenDisk(machine.NVMe)
+	if err != nil {
+		return nil, nil, err
+	}
+	zero, err := unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open /dev/zero: %w", err)
+	}
+	page, err := machine.Buffer(machine.Sector)
+	if err != nil {
+		return nil, nil, err
+	}
+	read := func(fd int) func(*uring.SQE) {
+		return func(sqe *uring.SQE) {
+			sqe.Opcode, sqe.FD, sqe.Addr, sqe.Len = uring.OpRead, int32(fd), uring.Address(page), machine.Sector
+		}
+	}
+	return read(disk), read(zero), nil
+}
+
+const (
+	// diskRounds make some thousand interrupts.
+	diskRounds = 1500
+	// So many reads are at the disk while so many of zeroes are submitted.
+	atDisk, ofZeroes = 4, 8
+)
+
+// diskInterrupts lets disk reads end in their interrupt while requests of the same
+// class are taken and freed on the same CPU.
+func diskInterrupts() error {
+	fromDisk, fromZero, err := reads()
+	if err != nil {
+		return err
+	}
+	return uring.With(2*alloccache.Max, uring.Params{}, func(r *uring.Ring) error {
+		for round := range diskRounds {
+			for _, part := range []struct {
+				n    int
+				fill func(*uring.SQE)
+			}{{atDisk, fromDisk}, {ofZeroes, fromZero}} {
+				for range part.n {
+					part.fill(r.Next())
+				}
+				// The disk gets its reads when the submission is over (blk_finish_plug).
+				if n, err := r.Submit(); err != nil || n != part.n {
+					return fmt.Errorf("round %d: the kernel took %d of %d entries (%v)", round+1, n, part.n, err)
+				}
+			}
+			if err := r.Wait(atDisk + ofZeroes); err != nil {
+				return fmt.Errorf("round %d: wait: %w", round+1, err)
+			}
+			for range atDisk + ofZeroes {
+				if cqe, _ := r.Take(); cqe.Res != machine.Sector {
+					return fmt.Errorf("round %d: a read: result %d; want %d", round+1, cqe.Res, machine.Sector)
+				}
+			}
+		}
+		return nothingLost(r, fromZero, machine.Sector)
+	})
+}
+
+// diskLockRounds of them make some hundred interrupts come while the lock is held.
+const diskLockRounds = 20
 
 // overflow requests in flight make a list reclaim when they are freed.
 const overflow = 300
