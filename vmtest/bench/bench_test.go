@@ -35,6 +35,7 @@ func TestTable(t *testing.T) {
 		{"agreeing boots", []float64{600, 600}, []float64{540, 540}, "-10.00% the instruction"},
 		{"boots that differ less than the kernels", []float64{600, 600.6}, []float64{540, 540}, "-10.00% 0.100%"},
 		{"boots that differ more", []float64{600, 660}, []float64{610, 610}, "~ 10.000%"},
+		{"boots that differ half as much", []float64{600, 606}, []float64{588, 588}, "~ 1.000%"},
 		{"no difference", []float64{600, 600}, []float64{600, 600}, "~ the instruction"},
 	}
 	for _, tc := range tests {
@@ -51,6 +52,36 @@ func TestTable(t *testing.T) {
 		if got != tc.want {
 			t.Errorf("%s: row ends %q; want %q", tc.name, got, tc.want)
 		}
+	}
+}
+
+func TestMedianAndMemory(t *testing.T) {
+	labels := map[string]string{vmtest.LabelBench: "NopLinked/batch=320", "windows": "51", vmtest.LabelFigure: vmtest.FigureMedian}
+	held := map[string]string{vmtest.LabelBench: "Memory/at=rest/cpu=0"}
+	cell := results.Cell{Kernel: "base", Program: "bench-nop", Iteration: 1, Verdict: event.Pass, Metrics: []event.Metric{
+		{Name: vmtest.MetricOps, Value: 5120, Unit: "ops/window", Labels: labels},
+		{Name: vmtest.MetricInsns, Value: 700, Unit: vmtest.UnitInsns, Labels: labels},
+		{Name: vmtest.MetricInsnsMedian, Value: 750, Unit: vmtest.UnitInsns, Labels: labels},
+		{Name: vmtest.MetricSlabObjects, Value: 289, Unit: "objects", Labels: held},
+		{Name: vmtest.MetricSlabBytes, Value: 94208, Unit: "B", Labels: held},
+	}}
+	var out bytes.Buffer
+	if err := WriteTable(&out, Rows(run(cell))); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line := range strings.Lines(out.String()) {
+		if fields := strings.Fields(line); len(fields) > 0 {
+			got = append(got, strings.Join(fields, " "))
+		}
+	}
+	want := []string{
+		"insns/op base boots agree to", "NopLinked/batch=320 750.00 one boot",
+		"objects base boots agree to", "Memory/at=rest/cpu=0 289 one boot",
+		"B base boots agree to", "Memory/at=rest/cpu=0 94208 one boot",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("tables (-want +got):\n%s", diff)
 	}
 }
 

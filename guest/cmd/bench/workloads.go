@@ -136,7 +136,9 @@ func nops() ([]workload, error) {
 		list = append(list, batch{name: fmt.Sprintf("Nop/batch=%d", n), n: n, fill: nop}.workload())
 	}
 	for _, n := range []uint32{32, 128, alloccache.Max, alloccache.Max + 8, 320, 512, 1024} {
-		list = append(list, batch{name: fmt.Sprintf("NopLinked/batch=%d", n), n: n, flags: uring.SQELink, fill: nop}.workload())
+		w := batch{name: fmt.Sprintf("NopLinked/batch=%d", n), n: n, flags: uring.SQELink, fill: nop}.workload()
+		w.median = n > alloccache.Max
+		list = append(list, w)
 	}
 	return list, nil
 }
@@ -324,6 +326,7 @@ func shrinks() ([]workload, error) {
 	single := batch{name: fmt.Sprintf("Nop/beside=shrink/batch=%d", axisBatch), n: axisBatch, fill: nop}.workload()
 	linked := batch{name: "NopLinked/beside=shrink/batch=320", n: 320, flags: uring.SQELink, fill: nop}.workload()
 	single.beside, linked.beside = machine.DropSlab, machine.DropSlab
+	single.median, linked.median = true, true
 	return []workload{single, linked}, nil
 }
 
