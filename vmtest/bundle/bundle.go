@@ -242,12 +242,20 @@ var readmeText string
 
 // readme is the bundle's manual.
 func readme(m event.Manifest, specs []kernel.Spec) ([]byte, error) {
+	// What the harmless programs need; the others say it themselves.
+	var boot []string
+	for _, p := range m.Programs {
+		if !p.Alone {
+			boot = append(boot, p.Boot...)
+		}
+	}
+	slices.Sort(boot)
 	t, err := template.New("README").Parse(readmeText)
 	if err != nil {
 		return nil, err
 	}
 	var out bytes.Buffer
-	err = t.Execute(&out, map[string]any{"Manifest": m, "Pin": specs[0].Pin.Name, "Last": m.Kernels[len(m.Kernels)-1]})
+	err = t.Execute(&out, map[string]any{"Manifest": m, "Pin": specs[0].Pin.Name, "Boot": slices.Compact(boot), "Last": m.Kernels[len(m.Kernels)-1]})
 	return out.Bytes(), err
 }
 

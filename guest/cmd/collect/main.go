@@ -141,7 +141,7 @@ func run(o options, stdout io.Writer) (code int, err error) {
 		return 2, err
 	}
 	for i, p := range wanted {
-		if err := errors.Join(os.WriteFile(ran(), []byte(p.Name+"\n"), 0o644), file.begin(p.Name)); err != nil {
+		if err := errors.Join(noteRan(p.Name), file.begin(p.Name)); err != nil {
 			return 2, err
 		}
 		ran := runProgram(p, o, kernel)

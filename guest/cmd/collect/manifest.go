@@ -92,13 +92,29 @@ func crowd(p event.BundledProgram, o options, before string) string {
 	return ""
 }
 
-// ran is the file that says what was run in this boot.
-func ran() string { return "/tmp/patchproof-ran-" + kernelBootID() }
+// ranFile says what was run in this boot, where only root can write, or where there
+// is nobody else.
+func ranFile() string {
+	name := "patchproof-ran-" + kernelBootID()
+	if _, err := os.Stat("/run"); err != nil {
+		return filepath.Join("/tmp", name)
+	}
+	return filepath.Join("/run", name)
+}
 
-// ranBefore is the program that was begun last in this boot.
+// ranBefore is the program that root began last in this boot.
 func ranBefore() string {
-	text, _ := os.ReadFile(ran())
+	text, _ := os.ReadFile(ranFile())
 	return strings.TrimSpace(string(text))
+}
+
+// noteRan makes the program the one that began last. What anybody may run needs no
+// note.
+func noteRan(program string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return os.WriteFile(ranFile(), []byte(program+"\n"), 0o644)
 }
 
 // refusal says why a program may not or cannot run here, and nothing when it can.

@@ -28,11 +28,15 @@ func runProgram(p event.BundledProgram, o options, k event.BundledKernel) event.
 	c := event.NewCollector(p.Command)
 	start, steal := time.Now(), machine.Steal()
 	var trouble error
-	late := false
+	late, began := false, false
 	log, logErr := machine.LogDuring(func() error {
+		began = true
 		late, trouble = child(p, o, k, c)
 		return nil
 	})
+	if !began { // who is not root may not read the log, maybe
+		late, trouble = child(p, o, k, c)
+	}
 	ran := event.Ran{
 		Program: p.Name, Checks: c.Checks, Metrics: c.Metrics, Log: clipped(log),
 		Started: start.UTC(), WallS: time.Since(start).Seconds(), StealS: machine.Steal() - steal, KHz: machine.KHz(),
