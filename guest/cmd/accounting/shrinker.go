@@ -29,7 +29,8 @@ func (b *books) shrinker(t *report.T) {
 	}
 	t.Within(limit, "shrink/works-after", b.overflow)
 	var pressure shrinking
-	if t.Within(limit, "pressure/in-flight-survive", func() error { return b.pressure(t, &pressure) }) {
+	// Taking all memory is long work for a busy host.
+	if t.Within(3*limit, "pressure/in-flight-survive", func() error { return b.pressure(t, &pressure) }) {
 		b.check(t, "pressure/objects-freed", pressure.someFreed)
 		t.Check("pressure/accounted", pressure.accounted())
 	}
