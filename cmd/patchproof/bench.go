@@ -110,8 +110,12 @@ func (c benchCmd) measure(ctx context.Context, t *terminal, sel vmtest.Selection
 		return err
 	}
 	t.printf("%s\n", filepath.Join(run.Dir, "run.json"))
-	if err := writePage(t, run); err != nil {
+	err = writePage(t, run)
+	if err != nil && run.ExitCode() != exitUnexpected {
 		return err
+	}
+	if err != nil {
+		t.errorf("%v\n", err)
 	}
 	switch run.ExitCode() {
 	case exitUnexpected:

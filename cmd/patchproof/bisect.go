@@ -50,12 +50,13 @@ func (f searchFlags) search(ctx context.Context, t *terminal, check func(bisect.
 		return err
 	}
 	t.printf("\n%s%s\n", r.Report(), r.Path())
-	if err := writePage(t, searched(r)); err != nil {
-		return err
+	pageErr := writePage(t, searched(r))
+	if pageErr != nil && r.Answer.Outcome != bisect.Found {
+		t.errorf("%v\n", pageErr)
 	}
 	switch r.Answer.Outcome {
 	case bisect.Found:
-		return nil
+		return pageErr
 	case bisect.Untestable:
 		return errReported
 	}

@@ -86,9 +86,10 @@ func (c vmtestCmd) Run(ctx context.Context, t *terminal) error {
 	if readErr != nil {
 		return readErr
 	}
-	if reportErr := errors.Join(report(t, run), writePage(t, run)); reportErr != nil {
+	if reportErr := report(t, run); reportErr != nil {
 		return reportErr
 	}
+	err = errors.Join(err, writePage(t, run))
 	if err != nil && run.ExitCode() != exitUnexpected {
 		return err
 	}
