@@ -12,11 +12,16 @@ import (
 // same on any machine.
 const unitInsns = "insns/op"
 
-// benchMetric and benchLabel are what a counted workload reports: package
-// vmtest's MetricInsns and LabelBench.
+// benchMetric and benchLabel are what a counted workload reports, and figureLabel
+// on its operations says that the median of the windows is the one to show: package
+// vmtest's MetricInsns, MetricInsnsMedian, MetricOps, LabelBench and LabelFigure.
 const (
-	benchMetric = "insns"
-	benchLabel  = "bench"
+	benchMetric  = "insns"
+	benchMedian  = "insns-median"
+	benchOps     = "ops"
+	benchLabel   = "bench"
+	figureLabel  = "figure"
+	figureMedian = "median"
 )
 
 // insnsRow is a workload's instructions per operation on each kernel of a run: the
@@ -36,11 +41,19 @@ func (r *Run) insns() (rows []insnsRow, kernels []string) {
 			if c.Kernel != col.kernel || c.Variant != col.variant || c.Verdict != event.Pass {
 				continue
 			}
+			median := map[string]bool{}
 			for _, m := range c.Metrics {
-				if m.Name != benchMetric || m.Unit != unitInsns {
+				name := Line(m.Labels[benchLabel])
+				if m.Name == benchOps && m.Labels[figureLabel] == figureMedian {
+					median[name] = true
+				}
+				wanted := benchMetric
+				if median[name] {
+					wanted = benchMedian
+				}
+				if m.Name != wanted || m.Unit != unitInsns {
 					continue
 				}
-				name := Line(m.Labels[benchLabel])
 				n := slices.IndexFunc(rows, func(row insnsRow) bool { return row.name == name })
 				if n < 0 {
 					rows = append(rows, insnsRow{name: name})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/charmbracelet/x/ansi"
+	"github.com/google/go-cmp/cmp"
 	"github.com/yuin/goldmark"
 	"github.com/yuin/goldmark/extension"
 	gmhtml "github.com/yuin/goldmark/renderer/html"
@@ -43,6 +44,29 @@ func counted(r *Run) *Run {
 		}
 	}
 	return r
+}
+
+// A workload beside another task says that its median counts.
+func TestInsnsMedian(t *testing.T) {
+	c := cellOf("base", "bench-nop", check("ran", event.Pass, ""))
+	for _, name := range []string{"Nop", "Nop/beside=shrink"} {
+		ops := event.Metric{Name: benchOps, Value: 32, Labels: map[string]string{benchLabel: name}}
+		if name != "Nop" {
+			ops.Labels[figureLabel] = figureMedian
+		}
+		labels := map[string]string{benchLabel: name}
+		c.Metrics = append(c.Metrics, ops,
+			event.Metric{Name: benchMetric, Value: 500, Unit: unitInsns, Labels: labels},
+			event.Metric{Name: benchMedian, Value: 600, Unit: unitInsns, Labels: labels})
+	}
+	rows, _ := (&Run{Kernels: kernels("base"), Cells: []Cell{c}}).insns()
+	got := map[string]float64{}
+	for _, r := range rows {
+		got[r.name] = r.least[0]
+	}
+	if diff := cmp.Diff(map[string]float64{"Nop": 500, "Nop/beside=shrink": 600}, got); diff != "" {
+		t.Errorf("insns (-want +got):\n%s", diff)
+	}
 }
 
 // hostileRun has what a guest, or a patch of anyone's, could put into a record.
