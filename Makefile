@@ -102,7 +102,7 @@ unit: ## unit tests with the race detector
 
 .PHONY: suite
 suite: ## the tests that build and boot kernels, and those with a browser
-	$(GO) test -count=1 -p 1 -timeout 60m -v ./kernel ./cmd/patchproof ./results/html ./vmtest
+	$(GO) test -count=1 -p 1 -timeout 60m -v ./kernel ./cmd/patchproof ./results/html ./vmtest ./vmtest/bench
 	VARIANT=debug $(GO) test -count=1 -timeout 60m -v ./vmtest -run "TestSuite|TestDebugKernelComplains"
 
 .PHONY: clean

@@ -28,6 +28,7 @@ import (
 	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest"
+	"patchproof/vmtest/bench"
 )
 
 // Variant is the config flavour that a bundle has when nobody asks otherwise.
@@ -48,7 +49,11 @@ func Make(ctx context.Context, dir string, sel vmtest.Selection, config string, 
 	}
 	defer release()
 	files := map[string][]byte{}
-	m := event.Manifest{Programs: vmtest.IronPrograms()}
+	timed, err := benches()
+	if err != nil {
+		return "", err
+	}
+	m := event.Manifest{Programs: append(vmtest.IronPrograms(), timed...)}
 	b := kernel.Builder{Cache: sel.Cache, Jobs: sel.Jobs, Source: sel.Source, Progress: progress}
 	for _, spec := range specs {
 		built, err := b.Build(ctx, spec, variant)
@@ -114,6 +119,18 @@ func resolve(sel vmtest.Selection, config string) ([]kernel.Spec, kernel.Variant
 		variant.Lenient = true
 	}
 	return specs, variant, nil
+}
+
+// benches are the benchmarks of a bundle: those that measure time on one CPU and do
+// nothing else to a machine. Reads of tmpfs are not there because nobody knows what
+// /tmp is on it.
+func benches() ([]event.BundledProgram, error) {
+	programs, err := bench.Programs([]string{"nop", "life", "rings"}, bench.Time)
+	var all []event.BundledProgram
+	for _, p := range programs {
+		all = append(all, p.Bundled(""))
+	}
+	return all, err
 }
 
 // needed are the options without which a kernel would not even get to the runner.
