@@ -19,7 +19,7 @@ func fixture(t *testing.T) *results.Run {
 	if err := os.CopyFS(dir, os.DirFS("testdata")); err != nil {
 		t.Fatal(err)
 	}
-	run, err := results.Read(filepath.Join(dir, "run"))
+	run, err := results.Read(filepath.Join(dir, "20261125-041420.758"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,8 +162,8 @@ func TestTrend(t *testing.T) {
 		t.Error("two runs make a trend; want three at least")
 	}
 	root := filepath.Dir(run.Dir)
-	for _, name := range []string{"older", "oldest"} {
-		if err := os.CopyFS(filepath.Join(root, name), os.DirFS("testdata/run")); err != nil {
+	for _, name := range []string{"20261125-041420.001", "20261125-041420.002"} {
+		if err := os.CopyFS(filepath.Join(root, name), os.DirFS("testdata/20261125-041420.758")); err != nil {
 			t.Fatal(err)
 		}
 	}
