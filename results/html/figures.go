@@ -50,7 +50,6 @@ type plot struct {
 	chart chart
 	names []string
 	// cells are the table's, by x and by line.
-	xs []float64
 }
 
 func (p *plot) add(name string, x, y []float64, dots bool) {
