@@ -49,7 +49,6 @@ type plot struct {
 	figure
 	chart chart
 	names []string
-	// cells are the table's, by x and by line.
 }
 
 func (p *plot) add(name string, x, y []float64, dots bool) {
