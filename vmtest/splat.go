@@ -133,6 +133,9 @@ type watcher struct {
 	// is, and said the text of the first one: WARN() prints its message there.
 	preface []string
 	said    string
+	// unended is the function of the complaint in whose end this one began, and
+	// repeated the same once that end has come: see ends.
+	unended, repeated string
 
 	// dumping is set while a stuck guest is asked where it is: what it prints
 	// then is an answer and no complaint.
@@ -240,7 +243,12 @@ var afterOops = regexp.MustCompile(`^Kernel panic - not syncing: (?:Fatal except
 
 func (w *watcher) begin(verdict event.Verdict, text, line string) {
 	said, lines := w.said, append(w.preface, line)
+	unended := ""
+	if w.now != nil && w.traced {
+		unended = subject(w.now.Title)
+	}
 	w.close()
+	w.unended = unended
 	if said == "" {
 		said = text
 	}
@@ -262,9 +270,20 @@ func (w *watcher) add(text, line string) {
 	if strings.HasPrefix(text, "Call Trace:") {
 		w.traced = true
 	}
-	if blockEnd.MatchString(text) || len(w.lines) >= splatLines {
+	if blockEnd.MatchString(text) && !w.ends() || len(w.lines) >= splatLines {
 		w.close()
 	}
+}
+
+// ends says that the end of a complaint is not that of the one being read. A
+// processor that is done with an oops lets the next one begin before it prints its
+// end and, once more, where it was (arch/x86/kernel/dumpstack.c, oops_end).
+func (w *watcher) ends() bool {
+	if w.traced || w.unended == "" {
+		return false
+	}
+	w.unended, w.repeated = "", w.unended
+	return true
 }
 
 // name adds to the title what only a later line tells: the lock, the place, the
@@ -285,6 +304,10 @@ func (w *watcher) name(text string) {
 	where := ""
 	if rip, ok := strings.CutPrefix(text, "RIP: 0010:"); ok && (!w.traced || w.now.Verdict == event.Hang) {
 		where = function(rip)
+		if where == w.repeated {
+			w.repeated = ""
+			return
+		}
 	} else if m := traceLine.FindStringSubmatch(text); m != nil && w.traced && (inMessenger(w.now.Title) || sleeps.MatchString(w.now.Title)) {
 		where = m[1]
 	}
@@ -319,11 +342,16 @@ var (
 	endsIn = regexp.MustCompile(` (?:in )?([\w.]+)$`)
 )
 
-// inMessenger says that a title names a messenger.
-func inMessenger(title string) bool {
-	m := endsIn.FindStringSubmatch(title)
-	return m != nil && messengers.MatchString(m[1])
+// subject is the function that a title names.
+func subject(title string) string {
+	if m := endsIn.FindStringSubmatch(title); m != nil {
+		return m[1]
+	}
+	return ""
 }
+
+// inMessenger says that a title names a messenger.
+func inMessenger(title string) bool { return messengers.MatchString(subject(title)) }
 
 // titleIn names the function in a title, in the place of a messenger, and once.
 func titleIn(title, function string) string {
@@ -344,16 +372,19 @@ func place(text string) string { return sourceLine.FindString(text) }
 var sourceLine = regexp.MustCompile(`[\w./-]+\.[chS]:\d+`)
 
 // close ends the complaint that is being read. One that is there already is
-// only counted.
+// only counted, and so is one of which nothing but its kind was printed when a
+// kernel that had complained of that before went down.
 func (w *watcher) close() {
-	now := w.now
+	now, cut := w.now, w.naming && !w.traced
 	text := strings.Join(w.lines, "\n")
 	w.now, w.lines, w.traced, w.preface, w.said = nil, nil, false, nil, ""
+	w.unended, w.repeated = "", ""
 	if now == nil {
 		return
 	}
 	for i := range w.found {
-		if w.found[i].Title == now.Title && w.found[i].place == now.place {
+		same := w.found[i].Title == now.Title && w.found[i].place == now.place
+		if same || cut && w.died && strings.HasPrefix(w.found[i].Title, now.Title+" in ") {
 			w.found[i].Times++
 			return
 		}
