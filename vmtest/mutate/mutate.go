@@ -346,7 +346,9 @@ func killer(cell results.Cell) (by, detail string, timeout bool) {
 		}
 	}
 	if best < 0 || cell.Checks[best].Expected {
-		return cell.Program, cell.Reason, false
+		// No check: what a known issue declares did not come, and the reason says which.
+		what, _, _ := strings.Cut(cell.Reason, " (declared")
+		return cell.Program + ": " + what, cell.Reason, false
 	}
 	check := cell.Checks[best]
 	by = cell.Program + "/" + check.Name

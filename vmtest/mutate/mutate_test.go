@@ -75,10 +75,10 @@ func TestKiller(t *testing.T) {
 		{"the kernel's complaint before the deadline", []results.Check{known, deadline, splat}, "nop/console: BUG: bad page", false},
 		{"nothing but the deadline", []results.Check{known, deadline}, "nop/deadline", true},
 		{"a known issue that is gone", []results.Check{check("growth", event.Pass, false, "")}, "nop/growth (a known issue, passed)", false},
-		{"no check", nil, "nop", false},
+		{"a known issue that did not come", nil, "nop: known issue passed: console did not show", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			by, _, timeout := killer(results.Cell{Program: "nop", Checks: tt.checks})
+			by, _, timeout := killer(results.Cell{Program: "nop", Checks: tt.checks, Reason: "known issue passed: console did not show (declared: a race)"})
 			if by != tt.by || timeout != tt.timeout {
 				t.Errorf("killer() = %q, timeout %v; want %q, %v", by, timeout, tt.by, tt.timeout)
 			}
