@@ -3,6 +3,7 @@
 package machine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -63,13 +64,19 @@ func CanGoOffline(cpu int) bool {
 }
 
 // SetOnline takes a CPU online or offline and returns when the kernel has
-// done so.
+// done so. A CPU that does not answer is Trouble: the kernel waits ten seconds for
+// its first instructions (arch/x86/kernel/smpboot.c, do_boot_cpu), and the emulated
+// one of a busy host can be later. It cannot be brought online after that.
 func SetOnline(cpu int, online bool) error {
 	value := "0"
 	if online {
 		value = "1"
 	}
-	return os.WriteFile(fmt.Sprintf("%s/cpu%d/online", cpuDir, cpu), []byte(value), 0)
+	err := os.WriteFile(fmt.Sprintf("%s/cpu%d/online", cpuDir, cpu), []byte(value), 0)
+	if online && errors.Is(err, unix.EIO) {
+		return Trouble{fmt.Errorf("CPU %d did not answer the kernel within ten seconds, as on a host that is too busy: %w", cpu, err)}
+	}
+	return err
 }
 
 // OnCPU runs f on a thread that is bound to the CPU. The thread ends with f,
@@ -81,7 +88,7 @@ func OnCPU(cpu int, f func() error) error {
 		runtime.LockOSThread()
 		defer func() {
 			if r := recover(); r != nil {
-				done <- fmt.Errorf("panic on CPU %d: %v", cpu, r)
+				done <- Panicked(r)
 			}
 		}()
 		if err := Bind(cpu); err != nil {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,6 +33,8 @@ type T struct {
 	mu   sync.Mutex
 	send func(event.Event)
 	seq  int
+	// troubled says that a check met machine.Trouble.
+	troubled bool
 }
 
 // Main runs a program to its end and powers the machine off; it does not
@@ -131,30 +132,40 @@ func (t *T) leaks() {
 	}
 }
 
-// panicError is a panic of the program: the harness's own trouble.
-type panicError struct{ text string }
-
-func (e panicError) Error() string { return e.text }
-
-// recovered runs f and turns a panic into a panicError with its trace.
+// recovered runs f and turns a panic into an error.
 func recovered(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = panicError{fmt.Sprintf("the program panicked: %v\n%s", r, debug.Stack())}
+			err = machine.Panicked(r)
 		}
 	}()
 	return f()
 }
 
-// Check reports a check: pass when err is nil, else fail with its text. It
-// returns whether the check passed.
+// Check reports a check: pass when err is nil, error when it is machine.Trouble,
+// else fail with its text. It returns whether the check passed. What fails after
+// trouble is an error too: a CPU that is not there any more, or a ring that nobody
+// closed, is not the kernel's fault.
 func (t *T) Check(name string, err error) bool {
-	if err != nil {
-		t.check(name, event.Fail, err.Error())
-		return false
+	if err == nil {
+		t.check(name, event.Pass, "")
+		return true
 	}
-	t.check(name, event.Pass, "")
-	return true
+	verdict := event.Fail
+	if t.trouble(err) {
+		verdict = event.Error
+	}
+	t.check(name, verdict, err.Error())
+	return false
+}
+
+// trouble says whether this or an earlier error is machine.Trouble.
+func (t *T) trouble(err error) bool {
+	_, is := errors.AsType[machine.Trouble](err)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.troubled = t.troubled || is
+	return t.troubled
 }
 
 // Within runs f on a thread of its own and reports it as Check does. When f
@@ -174,10 +185,6 @@ func (t *T) Within(limit time.Duration, name string, f func() error) bool {
 	}()
 	select {
 	case err := <-done:
-		if panicked := (panicError{}); errors.As(err, &panicked) {
-			t.Error(name, err)
-			return false
-		}
 		return t.Check(name, err)
 	case <-time.After(limit):
 		t.Hang(name, fmt.Sprintf("still running after %v\n%s", limit, machine.StuckTasks()))

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"patchproof/guest/event"
+	"patchproof/guest/machine"
 )
 
 // collect runs a program and gives its events to a collector, as the host
@@ -44,13 +46,21 @@ func TestVerdicts(t *testing.T) {
 		p.Skip("no-wings", "wings", "it has no wings")
 		p.Within(time.Minute, "in-time", func() error { return nil })
 		p.Within(time.Minute, "panics", func() error { panic("ouch") })
+		p.Within(time.Minute, "panics-on-a-cpu", func() error { return machine.OnCPU(0, func() error { panic("ouch") }) })
+		p.Within(time.Minute, "machine", func() error {
+			return fmt.Errorf("round 1: %w", errors.Join(errors.New("bad"), machine.Trouble{Err: errors.New("CPU 1 did not answer")}))
+		})
+		p.Check("after-trouble", errors.New("CPU 1: invalid argument"))
+		p.Check("good-after-trouble", nil)
 		p.Within(0, "too-late", func() error { select {} })
 		p.Logf("%d", 1)
 		p.Metric("m", 1, "s", nil)
 	})
 	want := map[string]event.Verdict{
 		"good": event.Pass, "bad": event.Fail, "stuck": event.Hang, "no-disk": event.Error,
-		"no-fins": event.Skip, "no-wings": event.Fail, "in-time": event.Pass, "panics": event.Error, "too-late": event.Hang,
+		"no-fins": event.Skip, "no-wings": event.Fail, "in-time": event.Pass, "panics": event.Error,
+		"panics-on-a-cpu": event.Error, "machine": event.Error,
+		"after-trouble": event.Error, "good-after-trouble": event.Pass, "too-late": event.Hang,
 	}
 	for _, check := range c.Checks {
 		if check.Verdict != want[check.Name] {
