@@ -86,16 +86,12 @@ func OnCPU(cpu int, f func() error) error {
 	go func() {
 		// Never unlocked: the runtime then ends the thread with the goroutine.
 		runtime.LockOSThread()
-		defer func() {
-			if r := recover(); r != nil {
-				done <- Panicked(r)
+		done <- Recovered(func() error {
+			if err := Bind(cpu); err != nil {
+				return err
 			}
-		}()
-		if err := Bind(cpu); err != nil {
-			done <- err
-			return
-		}
-		done <- f()
+			return f()
+		})
 	}()
 	return <-done
 }

@@ -17,7 +17,12 @@ func (t Trouble) Error() string { return t.Err.Error() }
 // Unwrap returns what went wrong.
 func (t Trouble) Unwrap() error { return t.Err }
 
-// Panicked is the Trouble of a panic, for the function that recovered the value.
-func Panicked(value any) Trouble {
-	return Trouble{fmt.Errorf("the program panicked: %v\n%s", value, debug.Stack())}
+// Recovered runs f and turns a panic into Trouble, with its trace.
+func Recovered(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = Trouble{fmt.Errorf("the program panicked: %v\n%s", r, debug.Stack())}
+		}
+	}()
+	return f()
 }

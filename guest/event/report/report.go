@@ -106,7 +106,7 @@ func declared() []string {
 
 func (t *T) run(run func(*T)) {
 	t.emit(event.Event{Kind: event.KindStart, Program: t.program})
-	if err := recovered(func() error { run(t); return nil }); err != nil {
+	if err := machine.Recovered(func() error { run(t); return nil }); err != nil {
 		t.check("program", event.Error, err.Error())
 	}
 	t.leaks()
@@ -130,16 +130,6 @@ func (t *T) leaks() {
 	default:
 		t.Check("leaks", nil)
 	}
-}
-
-// recovered runs f and turns a panic into an error.
-func recovered(f func() error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = machine.Panicked(r)
-		}
-	}()
-	return f()
 }
 
 // Check reports a check: pass when err is nil, error when it is machine.Trouble,
@@ -181,7 +171,7 @@ func (t *T) Within(limit time.Duration, name string, f func() error) bool {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked, so that the thread ends
-		done <- recovered(f)
+		done <- machine.Recovered(f)
 	}()
 	select {
 	case err := <-done:
