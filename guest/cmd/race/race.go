@@ -3,7 +3,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,39 +19,31 @@ import (
 // limit is when a scenario counts as a hang.
 const limit = 15 * time.Second
 
-// scenario is a race, and when it counts as a hang where that is not limit.
-type scenario struct {
-	run   func() error
-	limit time.Duration
-}
-
 // scenarios are the races by their name on the kernel command line. Each passes on
 // a kernel without the cache; what they do to one with it is declared beside the
 // series.
-var scenarios = map[string]scenario{
-	"timer":          {run: func() error { return timers(0) }},
-	"link":           {run: func() error { return timers(links) }},
-	"disk":           {run: diskInterrupts},
-	"lock":           {run: lock},
-	"disk-lock":      {run: diskLock},
-	"hotplug-shrink": {run: hotplugShrink},
-	"irq-lock":       {run: irqLock},
-	"order":          {run: lockOrder},
+var scenarios = map[string]func() error{
+	"timer":          func() error { return timers(0) },
+	"link":           func() error { return timers(links) },
+	"disk":           diskInterrupts,
+	"lock":           lock,
+	"disk-lock":      diskLock,
+	"hotplug-shrink": hotplugShrink,
+	"irq-lock":       irqLock,
+	"order":          lockOrder,
 
-	"hotplug-completion": {run: func() error { return underCompletions(hotplug) }},
-	"shrink-completion":  {run: func() error { return underCompletions(shrink) }},
-	// The load takes most of the processors.
-	"all-three": {run: func() error { return underCompletions(hotplugShrink) }, limit: 3 * limit},
+	"hotplug-completion": func() error { return underCompletions(hotplug) },
+	"shrink-completion":  func() error { return underCompletions(shrink) },
 }
 
 func run(t *report.T) {
 	name, _ := machine.BootOption("patchproof.race")
-	s, ok := scenarios[name]
+	scenario, ok := scenarios[name]
 	if !ok {
 		t.Error("race", fmt.Errorf("patchproof.race=%q names no scenario", name))
 		return
 	}
-	t.Within(cmp.Or(s.limit, limit), name, s.run)
+	t.Within(limit, name, scenario)
 }
 
 const (
