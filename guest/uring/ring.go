@@ -127,19 +127,29 @@ func (r *Ring) Publish() uint32 {
 
 // Submit publishes and submits everything that Next handed out; it returns
 // how many entries the kernel consumed. With SetupSQPoll it wakes the kernel's
-// thread when needed and returns at once.
+// thread when needed and returns at once how many it published: the thread may
+// have consumed some, or all, by then.
 func (r *Ring) Submit() (consumed int, err error) {
-	pending := r.Publish()
 	if r.Params.Flags&SetupSQPoll == 0 {
-		return r.enter(pending, 0, 0)
+		return r.enter(r.Publish(), 0, 0)
 	}
-	r.woken = r.SQFlags()&SQNeedWakeup != 0
+	published := r.tail - atomic.LoadUint32(r.sqTail)
+	pending := r.Publish()
+	r.woken = pending > 0 && r.SQFlags()&SQNeedWakeup != 0
 	if r.woken {
-		if _, err := r.enter(pending, 0, EnterSQWakeup); err != nil {
+		if err := r.wake(pending); err != nil {
 			return 0, err
 		}
 	}
-	return int(pending), nil
+	return int(published), nil
+}
+
+// wake wakes the kernel's thread for pending entries, of which there must be some:
+// to 0 of them v5.10.13 answers EOWNERDEAD, the value that its io_uring_enter left
+// in ret.
+func (r *Ring) wake(pending uint32) error {
+	_, err := r.enter(pending, 0, EnterSQWakeup)
+	return err
 }
 
 // Wait returns when at least n completions are ready to be taken. With
@@ -170,9 +180,7 @@ func (r *Ring) waitPolled(n uint32) error {
 		if pending > 0 && !r.woken && r.asleep() {
 			r.LostWakeups++
 			r.woken = true
-			// Not 0 entries: v5.10.13 would answer EOWNERDEAD, the value that
-			// its io_uring_enter left in ret.
-			if _, err := r.enter(pending, 0, EnterSQWakeup); err != nil {
+			if err := r.wake(pending); err != nil {
 				return err
 			}
 		}
