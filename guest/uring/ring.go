@@ -318,8 +318,13 @@ func (r *Ring) Run(n uint32, flags uint8, fill func(*SQE), want int32) error {
 	return nil
 }
 
-// With runs f with a ring of entries submissions, and closes it.
+// With runs f with a ring of entries submissions, and closes it. It keeps the
+// goroutine on one thread: on v5.10 a thread that used a ring holds it until it
+// closes the ring itself, as the last one that does, or ends (io_uring_add_task_file,
+// io_uring_flush), and threads of the runtime do not end.
 func With(entries uint32, params Params, f func(*Ring) error) (err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	r, err := New(entries, params)
 	if err != nil {
 		return err

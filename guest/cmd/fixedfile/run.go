@@ -54,12 +54,7 @@ func withFiles(k kind, f func(*uring.Ring, kind, files) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	r, err := uring.New(64, uring.Params{Flags: k.setup()})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	return f(r, k, fs)
+	return uring.With(64, uring.Params{Flags: k.setup()}, func(r *uring.Ring) error { return f(r, k, fs) })
 }
 
 // register checks which slots work after each of register, update and
