@@ -30,6 +30,7 @@ var onIron = []struct{ program, harm string }{
 	{"race-lock", "hangs a CPU of a kernel that has the race"},
 	{"race-hotplug-shrink", "takes CPUs offline and drops the machine's caches"},
 	{"race-hotplug-completion", "takes CPUs offline"},
+	{"race-all-three", "takes CPUs offline and drops the machine's caches"},
 	{"race-shrink-completion", "drops the machine's caches"},
 }
 

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,8 +34,9 @@ var scenarios = map[string]func() error{
 	"irq-lock":       irqLock,
 	"order":          lockOrder,
 
-	"hotplug-completion": func() error { return underCompletions(hotplug) },
-	"shrink-completion":  func() error { return underCompletions(shrink) },
+	"hotplug-completion": func() error { return underCompletions(hotplug, 0) },
+	"shrink-completion":  func() error { return underCompletions(shrink, 0) },
+	"all-three":          func() error { return underCompletions(hotplugShrink, 20*time.Millisecond) },
 }
 
 func run(t *report.T) {
@@ -378,49 +381,53 @@ func fireOnce(n uint32) error {
 }
 
 const (
-	// deaths is how often a CPU dies under a shrinker. On the RFC about one in five is
-	// fatal: of runs with twelve, some passed.
-	deaths = 36
-	// deadChains make its free list so long that emptying it takes about as long as
-	// the rest of its going offline.
+	// deaths is how often a CPU dies under a shrinker.
+	deaths = 12
+	// deadChains make its free list so long that two who empty it meet.
 	deadChains = 300
 )
 
 // hotplugShrink takes a CPU with a long free list offline while another CPU
 // shrinks: the RFC's callback for a dead CPU walks that list without its lock. The
-// shrinker begins a little later in each round, from the start of the CPU's way
-// offline to its end, because the callback is the last part of it.
+// shrinker begins when the CPU is gone, which is just before its callback.
 //
 // All rounds have one ring: on v5.10.13 a CPU that comes online warns of a ring's
 // worker that is just starting or ending (io_wq_worker_affinity calls
-// do_set_cpus_allowed without update_rq_clock).
+// do_set_cpus_allowed without update_rq_clock). And one thread, which is moved, lest
+// others hold the ring: see uring.With.
 func hotplugShrink() error {
-	return uring.With(overflow, uring.Params{}, func(r *uring.Ring) error {
-		const victim, shrinker = 1, 2
-		var took time.Duration
-		for round := range deaths {
-			if err := machine.OnCPU(victim, func() error { return chainsOn(r, deadChains) }); err != nil {
-				return fmt.Errorf("round %d: %w", round+1, err)
+	const home, victim, shrinker = 0, 1, 2
+	return machine.OnCPU(home, func() error {
+		return uring.With(overflow, uring.Params{}, func(r *uring.Ring) error {
+			for round := range deaths {
+				err := errors.Join(machine.Bind(victim), chainsOn(r, deadChains), machine.Bind(home))
+				if err != nil {
+					return fmt.Errorf("round %d: %w", round+1, err)
+				}
+				var over atomic.Bool
+				shrunk := make(chan error, 1)
+				go func() {
+					shrunk <- machine.OnCPU(shrinker, func() error {
+						for !over.Load() {
+							online, err := machine.OnlineCPUs()
+							if err != nil {
+								return err
+							}
+							if !slices.Contains(online, victim) {
+								break
+							}
+						}
+						return machine.DropSlab()
+					})
+				}()
+				err = machine.SetOnline(victim, false)
+				over.Store(true)
+				if err := errors.Join(err, <-shrunk, machine.SetOnline(victim, true)); err != nil {
+					return fmt.Errorf("round %d: %w", round+1, err)
+				}
 			}
-			delay := took * time.Duration(round) / deaths
-			start := make(chan struct{})
-			shrunk := make(chan error, 1)
-			go func() {
-				shrunk <- machine.OnCPU(shrinker, func() error {
-					<-start
-					time.Sleep(delay)
-					return machine.DropSlab()
-				})
-			}()
-			close(start)
-			began := time.Now()
-			err := machine.SetOnline(victim, false)
-			took = time.Since(began)
-			if err := errors.Join(err, <-shrunk, machine.SetOnline(victim, true)); err != nil {
-				return fmt.Errorf("round %d: %w", round+1, err)
-			}
-		}
-		return nil
+			return nil
+		})
 	})
 }
 
@@ -501,8 +508,10 @@ func shrink() error {
 // underCompletions runs f while requests of both classes complete in such numbers
 // that their lists overflow, on the CPU that hotplug takes and on one that stays:
 // NOPs in tasks, disk reads in interrupts. Timeouts are left to timers and lock. In
-// the end every request must be on a list of available ones or back in the slab.
-func underCompletions(f func() error) error {
+// the end every request must be on a list of available ones or back in the slab. A
+// pause between the requests leaves the CPUs to a slower f: each CPU that goes waits
+// for several grace periods of RCU, which are long on busy CPUs.
+func underCompletions(f func() error, pause time.Duration) error {
 	disk, err := machine.OpenDisk(machine.NVMe)
 	if err != nil {
 		return err
@@ -512,7 +521,7 @@ func underCompletions(f func() error) error {
 	cpus := []int{0, 1}
 	loads := make(chan error, len(cpus))
 	for _, cpu := range cpus {
-		go func() { loads <- complete(cpu, int32(disk), quit) }()
+		go func() { loads <- complete(cpu, int32(disk), pause, quit) }()
 	}
 	err = f()
 	close(quit)
@@ -530,7 +539,7 @@ func underCompletions(f func() error) error {
 
 // complete runs requests on the CPU until quit. When the CPU goes offline, the
 // kernel moves the thread, and it goes back as soon as it can.
-func complete(cpu int, disk int32, quit chan struct{}) error {
+func complete(cpu int, disk int32, pause time.Duration, quit chan struct{}) error {
 	page, err := machine.Buffer(machine.Sector)
 	if err != nil {
 		return err
@@ -555,6 +564,7 @@ func complete(cpu int, disk int32, quit chan struct{}) error {
 				}, machine.Sector); err != nil {
 					return fmt.Errorf("reads: %w", err)
 				}
+				time.Sleep(pause)
 			}
 		})
 	})
