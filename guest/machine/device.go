@@ -114,6 +114,54 @@ func NVMeInterruptsPerCPU() ([]uint64, error) {
 	return counts, nil
 }
 
+// NVMeInterruptedBy returns the only CPU that got the disk's interrupts while f ran.
+func NVMeInterruptedBy(f func() error) (cpu int, err error) {
+	cpus, err := OnlineCPUs()
+	if err != nil {
+		return 0, err
+	}
+	before, err := NVMeInterruptsPerCPU()
+	if err != nil {
+		return 0, err
+	}
+	if err := f(); err != nil {
+		return 0, err
+	}
+	after, err := NVMeInterruptsPerCPU()
+	if err != nil {
+		return 0, err
+	}
+	var got []int
+	for i, cpu := range cpus {
+		if after[i] != before[i] {
+			got = append(got, cpu)
+		}
+	}
+	if len(got) != 1 {
+		return 0, fmt.Errorf("CPUs %v got the disk's interrupts; want one", got)
+	}
+	return got[0], nil
+}
+
+// EndWhereInterrupted lets the disk's requests end on the CPU that the interrupt
+// comes to, whichever CPU submitted them (rq_affinity in
+// Documentation/block/queue-sysfs.rst). With nvme.write_queues=1 that is the same one
+// for the writes of all CPUs.
+func EndWhereInterrupted() error {
+	return os.WriteFile("/sys/block/"+filepath.Base(NVMe)+"/queue/rq_affinity", []byte("0"), 0)
+}
+
+// BadSector is the sector that fails on every disk, as the harness says.
+func BadSector() (int64, error) {
+	const option = "patchproof.bad-sector"
+	value, _ := BootOption(option)
+	bad, err := strconv.ParseInt(value, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("boot option %s: %w", option, err)
+	}
+	return bad, nil
+}
+
 // Buffer returns n zeroed bytes at the start of a page and outside Go's heap,
 // so that the kernel may write to them at any time. They are never given back.
 func Buffer(n int) ([]byte, error) {

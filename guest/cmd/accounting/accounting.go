@@ -5,7 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
@@ -78,11 +77,8 @@ func (b *books) diskReleased() error {
 }
 
 // prepareDisk checks that the disk can be polled (boot with nvme.poll_queues=1),
-// and lets a request complete on the CPU that its interrupt comes to. With
-// nvme.write_queues=1 that is the same one for the writes of all CPUs.
-func prepareDisk() error {
-	return errors.Join(machine.NVMePolls(), os.WriteFile("/sys/block/nvme0n1/queue/rq_affinity", []byte("0"), 0))
-}
+// and lets a request complete on the CPU that its interrupt comes to.
+func prepareDisk() error { return errors.Join(machine.NVMePolls(), machine.EndWhereInterrupted()) }
 
 // accounted checks that every object of the slab is on a list or the fallback
 // request of a ring, whatever has happened so far.
@@ -331,7 +327,7 @@ func (b *books) otherInterrupt() error {
 	writes := func(cpu int) error {
 		return b.openRing(cpu, n, 0, func(r *uring.Ring) error { return r.Run(n, 0, write.fill, write.want) })
 	}
-	there, err := b.interruptedBy(func() error { return writes(b.cpus[0]) })
+	there, err := machine.NVMeInterruptedBy(func() error { return writes(b.cpus[0]) })
 	if err != nil {
 		return err
 	}
@@ -351,35 +347,10 @@ func (b *books) otherInterrupt() error {
 	}
 	b.model.Alloc(here, uring.OpWrite, n)
 	b.model.Free(there, uring.OpWrite, n)
-	if came, err := b.interruptedBy(func() error { return writes(here) }); err != nil || came != there {
+	if came, err := machine.NVMeInterruptedBy(func() error { return writes(here) }); err != nil || came != there {
 		return fmt.Errorf("the interrupts came to CPU %d, before to CPU %d (%v)", came, there, err)
 	}
 	return b.agree(fmt.Sprintf("after writes from CPU %d ended in the interrupt of CPU %d", here, there))
-}
-
-// interruptedBy returns the only CPU that got the disk's interrupts while f ran.
-func (b *books) interruptedBy(f func() error) (cpu int, err error) {
-	before, err := machine.NVMeInterruptsPerCPU()
-	if err != nil {
-		return 0, err
-	}
-	if err := f(); err != nil {
-		return 0, err
-	}
-	after, err := machine.NVMeInterruptsPerCPU()
-	if err != nil {
-		return 0, err
-	}
-	var got []int
-	for i, cpu := range b.cpus {
-		if after[i] != before[i] {
-			got = append(got, cpu)
-		}
-	}
-	if len(got) != 1 {
-		return 0, fmt.Errorf("CPUs %v got the disk's interrupts; want one", got)
-	}
-	return got[0], nil
 }
 
 // workers completes requests in io-wq workers, on whichever CPU they run.

@@ -21,9 +21,6 @@ import (
 // limit is when a check counts as a hang.
 const limit = 4 * time.Second
 
-// badSectorOption names the sector that fails on every disk.
-const badSectorOption = "patchproof.bad-sector"
-
 // interruptOption makes the program run the one scenario that spoils the RFC's
 // cache.
 const interruptOption = "patchproof.interrupt"
@@ -35,10 +32,9 @@ const many = 300
 const spread = 64
 
 func run(t *report.T) {
-	value, _ := machine.BootOption(badSectorOption)
-	bad, err := strconv.ParseInt(value, 10, 64)
+	bad, err := machine.BadSector()
 	if err != nil {
-		t.Error("setup", fmt.Errorf("boot option %s: %w", badSectorOption, err))
+		t.Error("setup", err)
 		return
 	}
 	b, err := openBooks(t)

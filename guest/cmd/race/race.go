@@ -204,43 +204,87 @@ func lock() error {
 	})
 }
 
-// diskLock shrinks on the CPU that the disk interrupts: the interrupt frees reads
-// until their list overflows, and takes the lock that the shrinker holds. There is
-// another CPU, which can tell when the first spins for ever.
+// diskLock shrinks on the CPU that the disk interrupts. Chains that the other CPU
+// submitted fail there, each with more requests than a list keeps: the interrupt
+// that frees them takes the lock that the shrinker may hold. When this CPU then spins
+// for ever, the other one soon waits for it too, with a TLB flush; there the kernel
+// still tells, by RCU's stall detector.
 func diskLock() error {
+	bad, err := machine.BadSector()
+	if err != nil {
+		return err
+	}
 	fromDisk, fromZero, err := reads()
 	if err != nil {
 		return err
 	}
-	return machine.OnCPU(0, func() error {
-		return uring.With(2*overflow, uring.Params{}, func(r *uring.Ring) error {
-			for round := range diskLockRounds {
-				// A long free list, for the shrinker to be at it.
-				for range 20 {
-					if err := r.Run(overflow, uring.SQELink, fromZero, machine.Sector); err != nil {
-						return fmt.Errorf("round %d: %w", round+1, err)
+	if err := machine.EndWhereInterrupted(); err != nil {
+		return err
+	}
+	chains := func(cpu, n int) error {
+		return machine.OnCPU(cpu, func() error {
+			return uring.With(1+overflow, uring.Params{}, func(r *uring.Ring) error {
+				for i := range n {
+					if err := failInInterrupt(r, fromDisk, bad, fromZero); err != nil {
+						return fmt.Errorf("chain %d of %d: %w", i+1, n, err)
 					}
 				}
-				for range 2 * overflow {
-					fromDisk(r.Next())
-				}
-				if _, err := r.Submit(); err != nil {
-					return fmt.Errorf("round %d: submit: %w", round+1, err)
-				}
-				for r.Ready() < 2*overflow {
-					if err := machine.DropSlab(); err != nil {
-						return err
-					}
-				}
-				for range 2 * overflow {
-					if cqe, _ := r.Take(); cqe.Res != machine.Sector {
-						return fmt.Errorf("round %d: a read: result %d; want %d", round+1, cqe.Res, machine.Sector)
-					}
-				}
-			}
-			return nil
+				return nil
+			})
 		})
+	}
+	interrupted, err := machine.NVMeInterruptedBy(func() error { return chains(0, 1) })
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- chains(1-interrupted, diskLockChains) }()
+	return machine.OnCPU(interrupted, func() error {
+		for {
+			select {
+			case err := <-ended:
+				return err
+			default:
+			}
+			if err := machine.DropSlab(); err != nil {
+				return errors.Join(err, <-ended)
+			}
+		}
 	})
+}
+
+// failInInterrupt fails a write to the disk's bad sector, and with it a chain of
+// reads, which are freed in the disk's interrupt (io_complete_rw, io_fail_links).
+func failInInterrupt(r *uring.Ring, fromDisk func(*uring.SQE), bad int64, fromZero func(*uring.SQE)) error {
+	head := r.Next()
+	fromDisk(head)
+	head.Opcode, head.Flags, head.Off, head.UserData = uring.OpWrite, uring.SQELink, uint64(bad*machine.Sector), 1
+	for i := range overflow {
+		sqe := r.Next()
+		fromZero(sqe)
+		if i < overflow-1 {
+			sqe.Flags = uring.SQELink
+		}
+	}
+	const all = 1 + overflow
+	if n, err := r.Submit(); err != nil || n != all {
+		return fmt.Errorf("the kernel took %d of %d entries (%v)", n, all, err)
+	}
+	if err := r.Wait(all); err != nil {
+		return fmt.Errorf("wait: %w", err)
+	}
+	for range all {
+		cqe, _ := r.Take()
+		want := -int32(unix.ECANCELED)
+		if cqe.UserData == 1 {
+			// NVME_SC_WRITE_FAULT (nvme_error_status, blk_status_to_errno).
+			want = -int32(unix.ENODATA)
+		}
+		if cqe.Res != want {
+			return fmt.Errorf("%+v; want result %d", cqe, want)
+		}
+	}
+	return nil
 }
 
 // reads fill in reads of a sector: from the disk, which end in its interrupt, and of
@@ -307,8 +351,8 @@ func diskInterrupts() error {
 	})
 }
 
-// diskLockRounds of them make some hundred interrupts come while the lock is held.
-const diskLockRounds = 20
+// diskLockChains make some interrupts come while the lock is held.
+const diskLockChains = 2000
 
 // overflow requests in flight make a list reclaim when they are freed.
 const overflow = 300
