@@ -214,6 +214,14 @@ func (d *disk) good(i int) int64 { return d.bad + 2 + 2*int64(i%spread) }
 // submit puts the requests through the idle ring, all at once, and checks every
 // result.
 func (d *disk) submit(r *uring.Ring, requests []request) error {
+	if err := d.send(r, requests); err != nil {
+		return err
+	}
+	return d.results(r, requests)
+}
+
+// send submits the requests, all at once.
+func (d *disk) send(r *uring.Ring, requests []request) error {
 	for i, q := range requests {
 		sqe := r.Next()
 		if sqe == nil {
@@ -238,7 +246,7 @@ func (d *disk) submit(r *uring.Ring, requests []request) error {
 	if consumed != len(requests) {
 		return fmt.Errorf("the kernel took %d of %d entries", consumed, len(requests))
 	}
-	return d.results(r, requests)
+	return nil
 }
 
 // results waits until every request has completed, and checks that it did so

@@ -16,12 +16,14 @@ import (
 
 const (
 	// interruptRounds times, bursts reads fail.
-	interruptRounds = 300
+	interruptRounds = 400
 	bursts          = 8
 	// links are the NOPs behind each read.
 	links = 3
-	// nops are those between two reads: they take about as long as the disk does
-	// to answer and the rest of a read together.
+	// nops are those between two reads, and those that run at once until the last
+	// read has failed, so that each interrupt finds some being allocated, however long
+	// the disk takes. The first take about as long as a disk does to answer and the
+	// rest of a read together.
 	nops = 33
 	// burstSectors is the length of a read. One of 128 KiB is what the block layer
 	// sends to the disk when the next one comes (BLK_PLUG_FLUSH_SIZE), and not
@@ -62,13 +64,26 @@ func (d *disk) cancelInInterrupts(t *report.T) error {
 		}
 		requests = append(unlinked(requests), make([]request, nops)...)
 	}
-	err = uring.With(uint32(len(requests)), uring.Params{}, func(r *uring.Ring) error {
-		for round := range interruptRounds {
-			if err := d.submit(r, requests); err != nil {
-				return fmt.Errorf("round %d of %d: %w", round+1, interruptRounds, err)
+	round := func(r, busy *uring.Ring) error {
+		if err := d.send(r, requests); err != nil {
+			return err
+		}
+		for r.Ready() < uint32(len(requests)) {
+			if err := busy.Run(nops, 0, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0); err != nil {
+				return err
 			}
 		}
-		return nil
+		return d.results(r, requests)
+	}
+	err = uring.With(uint32(len(requests)), uring.Params{}, func(r *uring.Ring) error {
+		return uring.With(nops, uring.Params{}, func(busy *uring.Ring) error {
+			for i := range interruptRounds {
+				if err := round(r, busy); err != nil {
+					return fmt.Errorf("round %d of %d: %w", i+1, interruptRounds, err)
+				}
+			}
+			return nil
+		})
 	})
 	after, countErr := machine.NVMeInterrupts()
 	t.Metric("interrupts", float64(after-before), "", nil)
