@@ -74,7 +74,7 @@ func Programs() []Program {
 			Append: []string{"patchproof.rounds=4", "slab_nomerge"}, Mode: Singlestep, Variants: plain},
 		{Name: "contexts-singlestep", Command: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
 			Append: polled, Mode: Singlestep, Variants: plain},
-		{Name: "faults-interrupt-singlestep", Command: "faults", CPUs: 1, MemoryMiB: 512, Deadline: 60 * time.Second,
+		{Name: "faults-interrupt-singlestep", Command: "faults", CPUs: 1, MemoryMiB: 512, Deadline: 20 * time.Second,
 			Devices: []Device{{Kind: NVMe, SizeMiB: 64, BadSectors: []int64{badSector}}},
 			Append:  []string{fmt.Sprintf("patchproof.bad-sector=%d", badSector), "nvme_core.max_retries=0", "patchproof.interrupt=1"},
 			Mode:    Singlestep, Variants: plain},

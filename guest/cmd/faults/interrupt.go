@@ -16,7 +16,7 @@ import (
 
 const (
 	// interruptRounds times, bursts reads fail.
-	interruptRounds = 400
+	interruptRounds = 300
 	bursts          = 8
 	// links are the NOPs behind each read.
 	links = 3
