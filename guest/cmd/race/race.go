@@ -221,11 +221,17 @@ func diskLock() error {
 	if err := machine.EndWhereInterrupted(); err != nil {
 		return err
 	}
+	toBadSector := func(sqe *uring.SQE) {
+		fromDisk(sqe)
+		sqe.Opcode, sqe.Off = uring.OpWrite, uint64(bad*machine.Sector)
+	}
 	chains := func(cpu, n int) error {
 		return machine.OnCPU(cpu, func() error {
 			return uring.With(1+overflow, uring.Params{}, func(r *uring.Ring) error {
 				for i := range n {
-					if err := failInInterrupt(r, fromDisk, bad, fromZero); err != nil {
+					// NVME_SC_WRITE_FAULT (nvme_error_status, blk_status_to_errno); the
+					// links go in the same interrupt (io_complete_rw, io_fail_links).
+					if err := failChain(r, toBadSector, fromZero, overflow, unix.ENODATA); err != nil {
 						return fmt.Errorf("chain %d of %d: %w", i+1, n, err)
 					}
 				}
@@ -251,40 +257,6 @@ func diskLock() error {
 			}
 		}
 	})
-}
-
-// failInInterrupt fails a write to the disk's bad sector, and with it a chain of
-// reads, which are freed in the disk's interrupt (io_complete_rw, io_fail_links).
-func failInInterrupt(r *uring.Ring, fromDisk func(*uring.SQE), bad int64, fromZero func(*uring.SQE)) error {
-	head := r.Next()
-	fromDisk(head)
-	head.Opcode, head.Flags, head.Off, head.UserData = uring.OpWrite, uring.SQELink, uint64(bad*machine.Sector), 1
-	for i := range overflow {
-		sqe := r.Next()
-		fromZero(sqe)
-		if i < overflow-1 {
-			sqe.Flags = uring.SQELink
-		}
-	}
-	const all = 1 + overflow
-	if n, err := r.Submit(); err != nil || n != all {
-		return fmt.Errorf("the kernel took %d of %d entries (%v)", n, all, err)
-	}
-	if err := r.Wait(all); err != nil {
-		return fmt.Errorf("wait: %w", err)
-	}
-	for range all {
-		cqe, _ := r.Take()
-		want := -int32(unix.ECANCELED)
-		if cqe.UserData == 1 {
-			// NVME_SC_WRITE_FAULT (nvme_error_status, blk_status_to_errno).
-			want = -int32(unix.ENODATA)
-		}
-		if cqe.Res != want {
-			return fmt.Errorf("%+v; want result %d", cqe, want)
-		}
-	}
-	return nil
 }
 
 // reads fill in reads of a sector: from the disk, which end in its interrupt, and of
@@ -448,31 +420,37 @@ func hotplugShrink() error {
 				if err != nil {
 					return fmt.Errorf("round %d: %w", round+1, err)
 				}
-				var over atomic.Bool
-				shrunk := make(chan error, 1)
-				go func() {
-					shrunk <- machine.OnCPU(shrinker, func() error {
-						for !over.Load() {
-							online, err := machine.OnlineCPUs()
-							if err != nil {
-								return err
-							}
-							if !slices.Contains(online, victim) {
-								break
-							}
-						}
-						return machine.DropSlab()
-					})
-				}()
-				err = machine.SetOnline(victim, false)
-				over.Store(true)
-				if err := errors.Join(err, <-shrunk, machine.SetOnline(victim, true)); err != nil {
+				if err := dieUnderShrinker(victim, shrinker); err != nil {
 					return fmt.Errorf("round %d: %w", round+1, err)
 				}
 			}
 			return nil
 		})
 	})
+}
+
+// dieUnderShrinker takes a CPU offline, shrinks on another one from when it is gone,
+// and takes it online again.
+func dieUnderShrinker(victim, shrinker int) error {
+	var over atomic.Bool
+	shrunk := make(chan error, 1)
+	go func() {
+		shrunk <- machine.OnCPU(shrinker, func() error {
+			for !over.Load() {
+				online, err := machine.OnlineCPUs()
+				if err != nil {
+					return err
+				}
+				if !slices.Contains(online, victim) {
+					break
+				}
+			}
+			return machine.DropSlab()
+		})
+	}()
+	err := machine.SetOnline(victim, false)
+	over.Store(true)
+	return errors.Join(err, <-shrunk, machine.SetOnline(victim, true))
 }
 
 // lockOrder makes a list overflow where the ring's completion_lock is held: a
@@ -490,33 +468,44 @@ func lockOrder() error {
 // failLinks fails a request with n NOPs linked to it.
 func failLinks(n int) error {
 	return uring.With(uint32(1+n), uring.Params{}, func(r *uring.Ring) error {
-		head := r.Next()
 		// No timeout has this number.
-		head.Opcode, head.Flags, head.Addr = uring.OpTimeoutRemove, uring.SQELink, 1
-		for i := range n {
-			sqe := r.Next()
-			sqe.UserData = uint64(1 + i)
-			if i < n-1 {
-				sqe.Flags = uring.SQELink
-			}
-		}
-		if _, err := r.Submit(); err != nil {
-			return fmt.Errorf("submit: %w", err)
-		}
-		if err := r.Wait(uint32(1 + n)); err != nil {
-			return fmt.Errorf("wait: %w", err)
-		}
-		for i := range 1 + n {
-			want := uring.CQE{UserData: uint64(i), Res: -int32(unix.ECANCELED)}
-			if i == 0 {
-				want.Res = -int32(unix.ENOENT)
-			}
-			if cqe, _ := r.Take(); cqe != want {
-				return fmt.Errorf("completion %d of %d: %+v; want %+v", i+1, 1+n, cqe, want)
-			}
-		}
-		return nil
+		head := func(sqe *uring.SQE) { sqe.Opcode, sqe.Addr = uring.OpTimeoutRemove, 1 }
+		return failChain(r, head, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, n, unix.ENOENT)
 	})
+}
+
+// failChain submits a request that fails with want, and n linked to it, which must be
+// cancelled, in order.
+func failChain(r *uring.Ring, head, link func(*uring.SQE), n int, want unix.Errno) error {
+	all := 1 + n
+	for i := range all {
+		fill := link
+		if i == 0 {
+			fill = head
+		}
+		sqe := r.Next()
+		fill(sqe)
+		sqe.UserData = uint64(i)
+		if i < all-1 {
+			sqe.Flags = uring.SQELink
+		}
+	}
+	if consumed, err := r.Submit(); err != nil || consumed != all {
+		return fmt.Errorf("the kernel took %d of %d entries (%v)", consumed, all, err)
+	}
+	if err := r.Wait(uint32(all)); err != nil {
+		return fmt.Errorf("wait: %w", err)
+	}
+	for i := range all {
+		expected := uring.CQE{UserData: uint64(i), Res: -int32(unix.ECANCELED)}
+		if i == 0 {
+			expected.Res = -int32(want)
+		}
+		if cqe, _ := r.Take(); cqe != expected {
+			return fmt.Errorf("completion %d of %d: %+v; want %+v", i+1, all, cqe, expected)
+		}
+	}
+	return nil
 }
 
 // hotplugRounds is how often hotplug takes a CPU offline.
