@@ -65,6 +65,9 @@ func (p Program) runsOn(variant string) bool {
 // cells of a run are short ones.
 func Programs() []Program {
 	nvme := Device{Kind: NVMe, SizeMiB: 64}
+	badDisk := []Device{{Kind: NVMe, SizeMiB: 64, BadSectors: []int64{badSector}}}
+	// QEMU's NVMe disk does not say that trying again is of no use.
+	toBadSector := []string{fmt.Sprintf("patchproof.bad-sector=%d", badSector), "nvme_core.max_retries=0"}
 	plain, debug := []string{"plain"}, []string{"debug"}
 	polled := []string{"nvme.poll_queues=1"}
 	race := func(name string) []string { return []string{"patchproof.race=" + name} }
@@ -75,18 +78,15 @@ func Programs() []Program {
 		{Name: "contexts-singlestep", Command: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
 			Append: polled, Mode: Singlestep, Variants: plain},
 		{Name: "faults-interrupt-singlestep", Command: "faults", CPUs: 1, MemoryMiB: 512, Deadline: 20 * time.Second,
-			Devices: []Device{{Kind: NVMe, SizeMiB: 64, BadSectors: []int64{badSector}}},
-			Append:  []string{fmt.Sprintf("patchproof.bad-sector=%d", badSector), "nvme_core.max_retries=0", "patchproof.interrupt=1"},
-			Mode:    Singlestep, Variants: plain},
+			Devices: badDisk, Append: slices.Concat(toBadSector, []string{"patchproof.interrupt=1"}), Mode: Singlestep, Variants: plain},
 		{Name: "race-timer", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("timer"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
 		{Name: "race-link", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("link"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
 		{Name: "race-disk", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: append(race("disk"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
 		// A short deadline, because the RFC spends all of it.
 		{Name: "race-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 8 * time.Second, Append: race("lock"), Variants: plain},
 		{Name: "race-disk-lock", Command: "race", CPUs: 2, MemoryMiB: 512, Deadline: 12 * time.Second,
-			Devices: []Device{{Kind: NVMe, SizeMiB: 64, BadSectors: []int64{badSector}}},
 			// Writes share one queue and its interrupt.
-			Append: append(race("disk-lock"), fmt.Sprintf("patchproof.bad-sector=%d", badSector), "nvme_core.max_retries=0", "nvme.write_queues=1"), Variants: plain},
+			Devices: badDisk, Append: slices.Concat(race("disk-lock"), toBadSector, []string{"nvme.write_queues=1"}), Variants: plain},
 		{Name: "race-hotplug-shrink", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("hotplug-shrink"), Variants: plain},
 		{Name: "race-hotplug-completion", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: append(race("hotplug-completion"), "slab_nomerge"), Variants: plain},
 		{Name: "race-shrink-completion", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: append(race("shrink-completion"), "slab_nomerge"), Variants: plain},
@@ -107,13 +107,7 @@ func Programs() []Program {
 				{Kind: NVMe, SizeMiB: 64, BadSectors: []int64{badSector}},
 				{Kind: VirtioBlk, SizeMiB: 64, BadSectors: []int64{badSector}},
 			},
-			Append: []string{
-				fmt.Sprintf("patchproof.bad-sector=%d", badSector),
-				"nvme.poll_queues=1",
-				// QEMU's NVMe disk does not say that trying again is of no use.
-				"nvme_core.max_retries=0",
-				"slab_nomerge",
-			}},
+			Append: slices.Concat(toBadSector, []string{"nvme.poll_queues=1", "slab_nomerge"})},
 		{Name: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"slab_nomerge"}},
 		{Name: "fixedfile", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: polled},
 		{Name: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: polled},
