@@ -151,13 +151,14 @@ func EndWhereInterrupted() error {
 	return os.WriteFile("/sys/block/"+filepath.Base(NVMe)+"/queue/rq_affinity", []byte("0"), 0)
 }
 
-// BadSector is the sector that fails on every disk, as the harness says.
+// BadSector is the sector that fails on every disk, as the harness says; it is
+// Trouble when that does not.
 func BadSector() (int64, error) {
 	const option = "patchproof.bad-sector"
 	value, _ := BootOption(option)
 	bad, err := strconv.ParseInt(value, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("boot option %s: %w", option, err)
+		return 0, Trouble{fmt.Errorf("boot option %s: %w", option, err)}
 	}
 	return bad, nil
 }
