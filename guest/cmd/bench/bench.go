@@ -27,8 +27,11 @@ const (
 	warmUp    = 3
 	windowOps = 1024
 	// minRounds makes the window of a large batch span what happens once in
-	// several batches.
+	// several batches. Where the least window counts it has no more than mostOps, so
+	// that some have no tick of the timer: a NOP takes some 600 instructions, and a
+	// tick comes every 4 million (CONFIG_HZ=250).
 	minRounds = 16
+	mostOps   = 2048
 )
 
 // workload is one thing to measure, named as in Go's benchmark format.

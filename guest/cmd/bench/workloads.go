@@ -50,7 +50,7 @@ type batch struct {
 // workload makes the batch something to measure.
 func (b batch) workload() workload {
 	if b.rounds == 0 {
-		b.rounds = max(minRounds, windowOps/int(b.n))
+		b.rounds = max(windowOps/int(b.n), min(minRounds, mostOps/int(b.n)))
 	}
 	return workload{name: b.name, ops: b.rounds * int(b.n), open: func() (*task, error) {
 		var open []*uring.Ring
@@ -136,7 +136,11 @@ func nops() ([]workload, error) {
 		list = append(list, batch{name: fmt.Sprintf("Nop/batch=%d", n), n: n, fill: nop}.workload())
 	}
 	for _, n := range []uint32{32, 128, alloccache.Max, alloccache.Max + 8, 320, 512, 1024} {
-		w := batch{name: fmt.Sprintf("NopLinked/batch=%d", n), n: n, flags: uring.SQELink, fill: nop}.workload()
+		b := batch{name: fmt.Sprintf("NopLinked/batch=%d", n), n: n, flags: uring.SQELink, fill: nop}
+		if n > alloccache.Max {
+			b.rounds = minRounds
+		}
+		w := b.workload()
 		w.median = n > alloccache.Max
 		list = append(list, w)
 	}
