@@ -68,6 +68,8 @@ func Programs() []Program {
 	badDisk := []Device{{Kind: NVMe, SizeMiB: 64, BadSectors: []int64{badSector}}}
 	// QEMU's NVMe disk does not say that trying again is of no use.
 	toBadSector := []string{fmt.Sprintf("patchproof.bad-sector=%d", badSector), "nvme_core.max_retries=0"}
+	// Writes share one queue and its interrupt, reads have one per CPU.
+	oneWriteQueue := []string{"nvme.write_queues=1"}
 	plain, debug := []string{"plain"}, []string{"debug"}
 	polled := []string{"nvme.poll_queues=1"}
 	race := func(name string) []string { return []string{"patchproof.race=" + name} }
@@ -85,20 +87,20 @@ func Programs() []Program {
 		// A short deadline, because the RFC spends all of it.
 		{Name: "race-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 8 * time.Second, Append: race("lock"), Variants: plain},
 		{Name: "race-disk-lock", Command: "race", CPUs: 2, MemoryMiB: 512, Deadline: 12 * time.Second,
-			// Writes share one queue and its interrupt.
-			Devices: badDisk, Append: slices.Concat(race("disk-lock"), toBadSector, []string{"nvme.write_queues=1"}), Variants: plain},
+			Devices: badDisk, Append: slices.Concat(race("disk-lock"), toBadSector, oneWriteQueue), Variants: plain},
 		{Name: "race-hotplug-shrink", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("hotplug-shrink"), Variants: plain},
 		{Name: "race-hotplug-completion", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: append(race("hotplug-completion"), "slab_nomerge"), Variants: plain},
 		{Name: "race-shrink-completion", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: append(race("shrink-completion"), "slab_nomerge"), Variants: plain},
 		{Name: "race-all-three", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: append(race("all-three"), "slab_nomerge"), Variants: plain},
 		{Name: "race-order", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("order"), Variants: debug},
 		{Name: "race-irq-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("irq-lock"), Variants: debug},
+		{Name: "race-disk-irq-lock", Command: "race", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second,
+			Devices: badDisk, Append: slices.Concat(race("disk-irq-lock"), toBadSector, oneWriteQueue), Variants: debug},
 		// What is lost when a processor goes: 20 s of it are kmemleak's, which waits
 		// five seconds and scans all memory twice.
 		{Name: "leaks", Command: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"kmemleak=on", "patchproof.rounds=4", "slab_nomerge"}, Variants: debug},
-		// Writes share one queue and its interrupt, reads have one per CPU.
 		{Name: "accounting", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
-			Append: []string{"nvme.poll_queues=1", "nvme.write_queues=1", "slab_nomerge"}},
+			Append: slices.Concat(polled, oneWriteQueue, []string{"slab_nomerge"})},
 		// Little memory, so that it is soon taken.
 		{Name: "shrinker", Command: "accounting", CPUs: 2, MemoryMiB: 256, Deadline: 60 * time.Second, Devices: []Device{nvme},
 			Append: []string{"patchproof.part=shrinker", "slab_nomerge"}},
