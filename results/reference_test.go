@@ -80,6 +80,12 @@ func TestSinceReference(t *testing.T) {
 				}
 			}
 		}, "  fdinfo/bounds: fail, a known issue -> pass on posted\n"},
+		{"another CPU complains too", func(r *Run) {
+			last(r).Checks = append(last(r).Checks, knownIssue(check("console 2", event.Crash, "general protection fault"), "a race"))
+		}, "As the reference"},
+		{"another CPU complains of what is not declared", func(r *Run) {
+			last(r).Checks = append(last(r).Checks, check("console 2", event.Crash, "general protection fault"))
+		}, "  cost/console 2: pass -> crash on posted\n"},
 		{"other patches", func(r *Run) { r.Kernels[1].PatchIDs = []string{"c0ffee"} }, "As the reference results of v5.10.13, plain in 5 cells.\n"},
 		{"another pin", func(r *Run) { r.Kernels[0].Pin, r.Kernels[1].Pin = "for-5.8", "for-5.8" }, ""},
 		{"another variant", func(r *Run) { r.Kernels[0].Variant, r.Kernels[1].Variant = "debug", "debug" }, ""},
