@@ -43,6 +43,8 @@ type batch struct {
 	file int32
 	// rings is how many rings take turns; 0 means one.
 	rings int
+	// median is the workload's.
+	median bool
 	// settle, unless nil, is called between the submission and the wait.
 	settle func(*uring.Ring)
 }
@@ -50,9 +52,13 @@ type batch struct {
 // workload makes the batch something to measure.
 func (b batch) workload() workload {
 	if b.rounds == 0 {
-		b.rounds = max(windowOps/int(b.n), min(minRounds, mostOps/int(b.n)))
+		b.rounds = minRounds
+		if !b.median {
+			b.rounds = min(minRounds, mostOps/int(b.n))
+		}
+		b.rounds = max(b.rounds, windowOps/int(b.n))
 	}
-	return workload{name: b.name, ops: b.rounds * int(b.n), open: func() (*task, error) {
+	return workload{name: b.name, ops: b.rounds * int(b.n), median: b.median, open: func() (*task, error) {
 		var open []*uring.Ring
 		for range max(1, b.rings) {
 			r, err := uring.New(b.n, b.params)
@@ -136,13 +142,7 @@ func nops() ([]workload, error) {
 		list = append(list, batch{name: fmt.Sprintf("Nop/batch=%d", n), n: n, fill: nop}.workload())
 	}
 	for _, n := range []uint32{32, 128, alloccache.Max, alloccache.Max + 8, 320, 512, 1024} {
-		b := batch{name: fmt.Sprintf("NopLinked/batch=%d", n), n: n, flags: uring.SQELink, fill: nop}
-		if n > alloccache.Max {
-			b.rounds = minRounds
-		}
-		w := b.workload()
-		w.median = n > alloccache.Max
-		list = append(list, w)
+		list = append(list, batch{name: fmt.Sprintf("NopLinked/batch=%d", n), n: n, flags: uring.SQELink, fill: nop, median: n > alloccache.Max}.workload())
 	}
 	return list, nil
 }
@@ -327,10 +327,9 @@ func cpus() ([]workload, error) {
 // shrinks are NOPs on one CPU, and chains of which each overfills the cache, while
 // another CPU shrinks all caches.
 func shrinks() ([]workload, error) {
-	single := batch{name: fmt.Sprintf("Nop/beside=shrink/batch=%d", axisBatch), n: axisBatch, fill: nop}.workload()
-	linked := batch{name: "NopLinked/beside=shrink/batch=320", n: 320, flags: uring.SQELink, fill: nop}.workload()
+	single := batch{name: fmt.Sprintf("Nop/beside=shrink/batch=%d", axisBatch), n: axisBatch, fill: nop, median: true}.workload()
+	linked := batch{name: "NopLinked/beside=shrink/batch=320", n: 320, flags: uring.SQELink, fill: nop, median: true}.workload()
 	single.beside, linked.beside = machine.DropSlab, machine.DropSlab
-	single.median, linked.median = true, true
 	return []workload{single, linked}, nil
 }
 
