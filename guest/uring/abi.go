@@ -28,6 +28,9 @@ type SQE struct {
 	_           [2]uint64
 }
 
+// Nop makes the entry a NOP, which completes with 0 where it is issued (io_nop).
+func Nop(sqe *SQE) { sqe.Opcode = OpNop }
+
 // CQE is struct io_uring_cqe, a completion queue entry.
 type CQE struct {
 	UserData uint64

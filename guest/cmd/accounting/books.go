@@ -246,7 +246,7 @@ func (q request) opcode() uint8 {
 
 // nops are of class 0 and end where they are issued.
 func (b *books) nops(n int) []request {
-	return times(n, request{func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0})
+	return times(n, request{uring.Nop, 0})
 }
 
 // reads are of class 1 and end where they are issued.

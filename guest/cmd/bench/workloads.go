@@ -132,17 +132,15 @@ func (b batch) round(r *uring.Ring) error {
 	return nil
 }
 
-func nop(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }
-
 // nops are the mail's own benchmark by batch size; linked, they are all in flight
 // at once, which shows what happens around the 256 that the cache keeps.
 func nops() ([]workload, error) {
 	var list []workload
 	for _, n := range []uint32{1, 2, 8, 16, 32, 128, 256, 1024} {
-		list = append(list, batch{name: fmt.Sprintf("Nop/batch=%d", n), n: n, fill: nop}.workload())
+		list = append(list, batch{name: fmt.Sprintf("Nop/batch=%d", n), n: n, fill: uring.Nop}.workload())
 	}
 	for _, n := range []uint32{32, 128, alloccache.Max, alloccache.Max + 8, 320, 512, 1024} {
-		list = append(list, batch{name: fmt.Sprintf("NopLinked/batch=%d", n), n: n, flags: uring.SQELink, fill: nop, median: n > alloccache.Max}.workload())
+		list = append(list, batch{name: fmt.Sprintf("NopLinked/batch=%d", n), n: n, flags: uring.SQELink, fill: uring.Nop, median: n > alloccache.Max}.workload())
 	}
 	return list, nil
 }
@@ -308,7 +306,7 @@ const axisBatch = 32
 func rings() ([]workload, error) {
 	var list []workload
 	for _, n := range []int{1, 2, 8, 32} {
-		list = append(list, batch{name: fmt.Sprintf("Nop/rings=%d/batch=%d", n, axisBatch), n: axisBatch, rings: n, rounds: windowOps / axisBatch, fill: nop}.workload())
+		list = append(list, batch{name: fmt.Sprintf("Nop/rings=%d/batch=%d", n, axisBatch), n: axisBatch, rings: n, rounds: windowOps / axisBatch, fill: uring.Nop}.workload())
 	}
 	return list, nil
 }
@@ -319,7 +317,7 @@ func cpus() ([]workload, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := batch{name: fmt.Sprintf("Nop/cpus=%d/batch=%d", len(online), axisBatch), n: axisBatch, fill: nop}.workload()
+	w := batch{name: fmt.Sprintf("Nop/cpus=%d/batch=%d", len(online), axisBatch), n: axisBatch, fill: uring.Nop}.workload()
 	w.cpus = online
 	return []workload{w}, nil
 }
@@ -327,8 +325,8 @@ func cpus() ([]workload, error) {
 // shrinks are NOPs on one CPU, and chains of which each overfills the cache, while
 // another CPU shrinks all caches.
 func shrinks() ([]workload, error) {
-	single := batch{name: fmt.Sprintf("Nop/beside=shrink/batch=%d", axisBatch), n: axisBatch, fill: nop, median: true}.workload()
-	linked := batch{name: "NopLinked/beside=shrink/batch=320", n: 320, flags: uring.SQELink, fill: nop, median: true}.workload()
+	single := batch{name: fmt.Sprintf("Nop/beside=shrink/batch=%d", axisBatch), n: axisBatch, fill: uring.Nop, median: true}.workload()
+	linked := batch{name: "NopLinked/beside=shrink/batch=320", n: 320, flags: uring.SQELink, fill: uring.Nop, median: true}.workload()
 	single.beside, linked.beside = machine.DropSlab, machine.DropSlab
 	return []workload{single, linked}, nil
 }
@@ -338,9 +336,9 @@ func shrinks() ([]workload, error) {
 // just after the CPU was away.
 func states() ([]workload, error) {
 	const n = 128
-	chain := batch{n: n, rounds: 1, flags: uring.SQELink, fill: nop}
+	chain := batch{n: n, rounds: 1, flags: uring.SQELink, fill: uring.Nop}
 	// One more than fits empties the cache: all go to the list of the shrinker.
-	overfull := batch{n: alloccache.Max + 1, rounds: 1, flags: uring.SQELink, fill: nop}
+	overfull := batch{n: alloccache.Max + 1, rounds: 1, flags: uring.SQELink, fill: uring.Nop}
 	state := func(name string, prepare func(full *uring.Ring) error) workload {
 		b := chain
 		b.name = fmt.Sprintf("NopLinked/cache=%s/batch=%d", name, n)

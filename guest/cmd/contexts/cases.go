@@ -907,7 +907,7 @@ func ownRings(e *env) error {
 				}
 				return uring.With(entries, uring.Params{}, func(r *uring.Ring) error {
 					for round := range rounds {
-						if err := r.Run(n, uring.SQELink, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0); err != nil {
+						if err := r.Run(n, uring.SQELink, uring.Nop, 0); err != nil {
 							return fmt.Errorf("CPU %d, round %d: NOPs: %w", cpu, round, err)
 						}
 						err := r.Run(n, uring.SQELink, func(sqe *uring.SQE) {

@@ -393,7 +393,7 @@ func (m *hotplug) fill(cpu int, nops uint32, before *alloccache.Row) error {
 
 // nop runs n NOPs.
 func nop(r *uring.Ring, n uint32, flags uint8) error {
-	return r.Run(n, flags, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0)
+	return r.Run(n, flags, uring.Nop, 0)
 }
 
 // read runs n disk reads, each of another place.

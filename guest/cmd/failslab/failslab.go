@@ -121,7 +121,7 @@ func (p *program) kinds() []kind {
 		sqe.Opcode, sqe.FD, sqe.Addr, sqe.Len = uring.OpRead, p.disk, uring.Address(p.data), machine.Sector
 	}
 	return []kind{
-		{"nop", uring.Params{}, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0},
+		{"nop", uring.Params{}, uring.Nop, 0},
 		{"nop-async", uring.Params{}, func(sqe *uring.SQE) { sqe.Opcode, sqe.Flags = uring.OpNop, uring.SQEAsync }, 0},
 		{"read", uring.Params{}, read, machine.Sector},
 		{"read-polled", uring.Params{Flags: uring.SetupIOPoll}, read, machine.Sector},
@@ -375,7 +375,7 @@ const many = 300
 func (p *program) worksAfter() error {
 	err := machine.OnCPU(cpu, func() error {
 		return uring.With(many, uring.Params{}, func(r *uring.Ring) error {
-			return r.Run(many, uring.SQELink, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0)
+			return r.Run(many, uring.SQELink, uring.Nop, 0)
 		})
 	})
 	if err != nil {

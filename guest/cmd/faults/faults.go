@@ -381,7 +381,7 @@ func (d *disk) worksAfter(r *uring.Ring) error {
 // nopsAfter runs the other class of requests once more than a cache keeps.
 func nopsAfter() error {
 	return uring.With(many, uring.Params{}, func(r *uring.Ring) error {
-		return r.Run(many, uring.SQELink, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0)
+		return r.Run(many, uring.SQELink, uring.Nop, 0)
 	})
 }
 

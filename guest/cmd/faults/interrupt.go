@@ -89,7 +89,7 @@ func (d *disk) cancelInInterrupts(t *report.T, rounds int, kept func() bool) err
 			return err
 		}
 		for r.Ready() < uint32(len(requests)) {
-			if err := busy.Run(nops, 0, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0); err != nil {
+			if err := busy.Run(nops, 0, uring.Nop, 0); err != nil {
 				return err
 			}
 		}
@@ -122,7 +122,7 @@ func (b *books) listKept() error {
 	}
 	n := uint32(before[0].Avail)
 	err = uring.With(n, uring.Params{}, func(r *uring.Ring) error {
-		return r.Run(n, uring.SQELink, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0)
+		return r.Run(n, uring.SQELink, uring.Nop, 0)
 	})
 	if err != nil {
 		return err

@@ -224,7 +224,7 @@ func (c *caches) nopChain(cpu int) error {
 func (c *caches) nops(cpu int, n uint32, flags uint8) ([]alloccache.Row, error) {
 	err := machine.OnCPU(cpu, func() error {
 		return uring.With(n, uring.Params{}, func(r *uring.Ring) error {
-			return r.Run(n, flags, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0)
+			return r.Run(n, flags, uring.Nop, 0)
 		})
 	})
 	if err != nil {
@@ -363,7 +363,7 @@ func (c *caches) busy() error {
 						return nil
 					default:
 					}
-					if err := r.Run(4096, 0, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0); err != nil {
+					if err := r.Run(4096, 0, uring.Nop, 0); err != nil {
 						return err
 					}
 				}

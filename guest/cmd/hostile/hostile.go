@@ -136,7 +136,7 @@ func worksAfter() error {
 	for _, cpu := range cpus {
 		err := machine.OnCPU(cpu, func() error {
 			return uring.With(256, uring.Params{}, func(r *uring.Ring) error {
-				return r.Run(256, uring.SQELink, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0)
+				return r.Run(256, uring.SQELink, uring.Nop, 0)
 			})
 		})
 		if err != nil {

@@ -457,7 +457,7 @@ func worksAfter() error {
 	for _, cpu := range cpus {
 		err := machine.OnCPU(cpu, func() error {
 			return uring.With(alloccache.Max, uring.Params{}, func(r *uring.Ring) error {
-				return r.Run(alloccache.Max, uring.SQELink, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0)
+				return r.Run(alloccache.Max, uring.SQELink, uring.Nop, 0)
 			})
 		})
 		if err != nil {

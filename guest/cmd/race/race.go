@@ -89,7 +89,7 @@ func timers(links uint32) error {
 		for round := range timerRounds {
 			err := fire(r, spec, links)
 			if err == nil && (round+1)%timerLook == 0 {
-				err = nothingLost(r, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0)
+				err = nothingLost(r, uring.Nop, 0)
 			}
 			if err != nil {
 				return fmt.Errorf("round %d of %d: %w", round+1, timerRounds, err)
@@ -365,7 +365,7 @@ func fill(chains int) error {
 // chainsOn is fill with a ring that is there.
 func chainsOn(r *uring.Ring, chains int) error {
 	for range chains {
-		if err := r.Run(overflow, uring.SQELink, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0); err != nil {
+		if err := r.Run(overflow, uring.SQELink, uring.Nop, 0); err != nil {
 			return err
 		}
 	}
@@ -497,7 +497,7 @@ func failLinks(n int) error {
 	return uring.With(uint32(1+n), uring.Params{}, func(r *uring.Ring) error {
 		// No timeout has this number.
 		head := func(sqe *uring.SQE) { sqe.Opcode, sqe.Addr = uring.OpTimeoutRemove, 1 }
-		return failChain(r, head, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, n, unix.ENOENT)
+		return failChain(r, head, uring.Nop, n, unix.ENOENT)
 	})
 }
 
@@ -616,7 +616,7 @@ func complete(cpu int, disk int32, pause time.Duration, quit chan struct{}) erro
 				if err := machine.Bind(cpu); err != nil && !errors.Is(err, unix.EINVAL) {
 					return err
 				}
-				if err := r.Run(overflow, uring.SQELink, func(sqe *uring.SQE) { sqe.Opcode = uring.OpNop }, 0); err != nil {
+				if err := r.Run(overflow, uring.SQELink, uring.Nop, 0); err != nil {
 					return fmt.Errorf("NOPs: %w", err)
 				}
 				if err := r.Run(overflow, 0, func(sqe *uring.SQE) {
