@@ -78,6 +78,9 @@ type outcome struct {
 	DumpErr error
 	// Died says that the kernel panicked, Reset that the guest ended without
 	// that and without powering itself off.
+	// Places says in short where Dump shows the tasks, and LastLine is what the
+	// console said last before.
+	Places, LastLine string
 	Died, Reset bool
 	// InitExited says that the program ended without powering the guest off.
 	InitExited bool
@@ -204,7 +207,8 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	readers.Wait()
 	out.LogErr = log.Close()
 	out.Printed = g.printed.Load() > 0
-	out.Splats, out.Dump, out.InitExited, out.Died = w.splats(), w.dump(), w.initExited, w.died
+	out.Splats, out.LastLine, out.InitExited, out.Died = w.splats(), w.last, w.initExited, w.died
+	out.Dump, out.Places = w.dump()
 	out.Reset = out.Ending == exited && out.Printed && !w.poweredOff && !w.initExited && !w.died
 	if w.droppedLines && out.LogErr == nil {
 		out.LogErr = errors.New("the kernel could not print everything (printk messages dropped)")

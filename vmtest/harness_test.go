@@ -128,7 +128,7 @@ func TestVerdictOfMisbehavingGuests(t *testing.T) {
 		{how: "escapes", want: event.Pass, console: `\x1b]0;title\x07\x1b[2J`},
 		{how: "exit", want: event.Error, reason: "ended without powering the guest off"},
 		{how: "sysrq-crash", want: event.Crash, console: "sysrq triggered crash"},
-		{how: "hang", want: event.Hang, reason: "had not ended", console: "sysrq: Show State"},
+		{how: "hang", want: event.Hang, reason: "then init in __do_sys_pause", console: "sysrq: Show State"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.how, func(t *testing.T) {
@@ -192,6 +192,19 @@ func TestStepsOfACell(t *testing.T) {
 				t.Errorf("checks (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A guest that never begins says how far it came, and where it is.
+func TestHangBeforeTheStart(t *testing.T) {
+	s := spec(t, base(t), hostileInitramfs(t), "hostile=mute")
+	// A quarter of the scale is enough for a boot.
+	s.Scale = 0.25
+	cell := RunCell(interrupted, s)
+	for _, want := range []string{"had not begun", `the console's last line was "HOSTILE-INIT"; then init in __do_sys_pause`} {
+		if cell.Verdict != event.Hang || !strings.Contains(cell.Reason, want) {
+			t.Errorf("cell = %s %q, want a hang that says %q", cell.Verdict, cell.Reason, want)
+		}
 	}
 }
 

@@ -141,6 +141,8 @@ type watcher struct {
 	// then is an answer and no complaint.
 	dumping atomic.Bool
 	answer  strings.Builder
+	// last is the last line before that with something in it.
+	last string
 }
 
 // line takes the next line of the console.
@@ -151,6 +153,9 @@ func (w *watcher) line(line string) {
 			w.answer.WriteString(line + "\n")
 		}
 		return
+	}
+	if strings.TrimSpace(line) != "" {
+		w.last = line
 	}
 	m := kernelLine.FindStringSubmatch(line)
 	if m == nil {
@@ -401,13 +406,14 @@ func (w *watcher) splats() []splat {
 	return w.found
 }
 
-// dump returns what the guest answered while dumping was set, shortened.
-func (w *watcher) dump() string {
-	text := digest(strings.TrimSpace(w.answer.String()))
+// dump returns what the guest answered while dumping was set, shortened, and in
+// short where its tasks are.
+func (w *watcher) dump() (text, places string) {
+	text, places = digest(strings.TrimSpace(w.answer.String()))
 	if len(text) > maxDigest {
 		text = text[:maxDigest] + "\n(the console log has the rest)"
 	}
-	return text
+	return text, places
 }
 
 // volatile are the parts of a first line that differ between two runs of the

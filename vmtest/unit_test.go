@@ -157,7 +157,8 @@ func TestDigest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := digest(string(dump)) + "\n"
+	text, places := digest(string(dump))
+	got := text + "\n"
 	if *update {
 		if err := os.WriteFile("testdata/dump.golden", []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -169,6 +170,11 @@ func TestDigest(t *testing.T) {
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("digest (-want +got); if right, run with -update:\n%s", diff)
+	}
+	// Each is a Go program with threads of its own; dd reads a terminal.
+	const where = "init in do_epoll_wait, do_wait, futex_wait_queue_me (2); dd in futex_wait_queue_me (4), n_tty_read"
+	if diff := cmp.Diff(where, places); diff != "" {
+		t.Errorf("places (-want +got):\n%s", diff)
 	}
 }
 

@@ -90,11 +90,14 @@ func (f *finding) deadlineCheck(out *outcome, s CellSpec) {
 	case silent:
 		what = fmt.Sprintf("the kernel printed nothing within %v", v.BootDeadline)
 	case bootStuck:
-		what = fmt.Sprintf("%s had not begun %v after QEMU's start", s.Program.Name, v.BootDeadline)
+		what = fmt.Sprintf("%s had not begun %v after QEMU's start; the console's last line was %q", s.Program.Name, v.BootDeadline, out.LastLine)
 	case stuck:
 		what = fmt.Sprintf("%s had not ended %v after its first event", s.Program.Name, v.Deadline)
 	default:
 		return
+	}
+	if out.Places != "" {
+		what += "; then " + out.Places
 	}
 	detail := what
 	switch {

@@ -48,6 +48,9 @@ func misbehave(how string) {
 		report(start + check + end + done)
 	case "line":
 		fmt.Println("HOSTILE-INIT")
+	case "mute":
+		fmt.Println("HOSTILE-INIT")
+		pause()
 	case "lost":
 		report(start + end + done)
 	case "twice":
@@ -77,13 +80,20 @@ func misbehave(how string) {
 		}
 	case "hang":
 		report(start + check)
-		unix.Pause()
+		pause()
 	case "exit":
 		report(start + check)
 		os.Exit(2)
 	case "sysrq-crash":
 		report(start + check)
 		os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0)
+	}
+}
+
+// pause stays. The Go runtime's own signals end the system call.
+func pause() {
+	for {
+		unix.Pause()
 	}
 }
 
