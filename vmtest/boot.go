@@ -56,6 +56,8 @@ const (
 	bootStuck
 	// stuck: the program had not ended at its deadline.
 	stuck
+	// brokenOff: the report broke off, or is not to be trusted, and the guest went on.
+	brokenOff
 	// cancelled: the harness was told to stop.
 	cancelled
 )
@@ -76,11 +78,11 @@ type outcome struct {
 	// DumpErr why it could not be asked.
 	Dump    string
 	DumpErr error
-	// Died says that the kernel panicked, Reset that the guest ended without
-	// that and without powering itself off.
 	// Places says in short where Dump shows the tasks, and LastLine is what the
 	// console said last before.
 	Places, LastLine string
+	// Died says that the kernel panicked, Reset that the guest ended without
+	// that and without powering itself off.
 	Died, Reset bool
 	// InitExited says that the program ended without powering the guest off.
 	InitExited bool
@@ -124,11 +126,15 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	defer port.close()
 	var monitorConn net.Conn
 	reports := make(chan event.Event)
+	g := &guest{console: port.in, qmp: sync.OnceValues(func() (*qmp, error) { return openQMP(monitorConn) }), began: make(chan struct{}), broke: make(chan struct{}), gone: make(chan struct{})}
+	breakOff := sync.OnceFunc(func() { close(g.broke) })
+	var channelErr error
 	stderr := &clipped{}
 	start := time.Now()
 	q, err := qemu.StartContext(ctx, qemu.ArchAMD64,
 		process(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks, v.counter(),
-		port.options(), monitor(&monitorConn), events(reports),
+		port.options(), monitor(&monitorConn),
+		events(reports, func(err error) { channelErr = err; breakOff() }),
 		qemu.WithSerialOutput(stderr))
 	if monitorConn != nil {
 		defer monitorConn.Close()
@@ -137,7 +143,6 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 		return nil, errors.Join(fmt.Errorf("QEMU could not be started: %w", err), log.Close())
 	}
 
-	g := &guest{console: port.in, qmp: sync.OnceValues(func() (*qmp, error) { return openQMP(monitorConn) }), began: make(chan struct{}), gone: make(chan struct{})}
 	out := &outcome{Command: v.command(eventsFile()), Report: event.NewCollector(v.Program)}
 	var readers sync.WaitGroup
 	readers.Go(func() { port.copyTo(io.MultiWriter(&g.printed, log), g.gone) })
@@ -159,6 +164,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 				continue
 			}
 			if out.ReportErr = out.Report.Add(e); out.ReportErr != nil {
+				breakOff()
 				continue
 			}
 			switch e.Kind {
@@ -173,6 +179,9 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 					out.ReportErr = g.singlestep()
 				case v.Pinned:
 					bound, out.ReportErr = g.pin()
+				}
+				if out.ReportErr != nil {
+					breakOff()
 				}
 				close(g.began)
 				v.step(Running, "")
@@ -194,7 +203,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	}()
 
 	out.Ending = g.await(ctx, v.BootDeadline, v.Deadline)
-	if out.Ending != exited && out.Ending != cancelled {
+	if out.Ending == silent || out.Ending == bootStuck || out.Ending == stuck {
 		w.dumping.Store(true)
 		v.step(Ending, "")
 		out.DumpErr = g.interrogate()
@@ -220,6 +229,9 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 		} else if out.ReportErr == nil && !errors.Is(waitErr, qevent.ErrEventChannelMissingDoneEvent) {
 			out.ReportErr = waitErr
 		}
+	}
+	if out.Ending == brokenOff && out.ReportErr == nil {
+		out.ReportErr = fmt.Errorf("the report broke off while the guest went on: %w", channelErr)
 	}
 	if out.ReportErr == nil {
 		out.ReportErr = out.Report.Finish()
@@ -297,15 +309,17 @@ type guest struct {
 	qmp func() (*qmp, error)
 	// printed counts the bytes on the console.
 	printed counter
-	// began is closed at the program's first event, gone when QEMU has ended
-	// and everything that it wrote has been read.
-	began, gone chan struct{}
+	// began is closed at the program's first event, broke when nothing that can be
+	// trusted comes any more, gone when QEMU has ended and everything that it wrote
+	// has been read.
+	began, broke, gone chan struct{}
 }
 
 // await returns at the first ending.
 func (g *guest) await(ctx context.Context, boot, program time.Duration) ending {
-	began := g.began
+	began, broke := g.began, g.broke
 	deadline := time.After(boot)
+	var end <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -319,7 +333,16 @@ func (g *guest) await(ctx context.Context, boot, program time.Duration) ending {
 		case <-began:
 			began = nil
 			deadline = time.After(program)
+		case <-broke:
+			// So it does when QEMU ends, a little before.
+			broke = nil
+			end = time.After(endPatience)
+		case <-end:
+			return brokenOff
 		case <-deadline:
+			if broke == nil {
+				return brokenOff
+			}
 			if began == nil {
 				return stuck
 			}
@@ -330,6 +353,10 @@ func (g *guest) await(ctx context.Context, boot, program time.Duration) ending {
 		}
 	}
 }
+
+// endPatience is how long QEMU may take to end, once it has closed the report's
+// channel.
+const endPatience = 10 * time.Second
 
 const (
 	// answerPatience is how long a stuck guest may take to react to a key.

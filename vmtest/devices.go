@@ -45,7 +45,7 @@ func bare(command string) qemu.Fn {
 
 // machine is the board: processors and memory, and nothing that the programs
 // do not use. Each omitted part is one less for the guest to probe: no NIC
-// (-nodefaults), no SATA, SMBus and USB controllers, no vmport, no HPET.
+// (-nodefaults), no SATA, SMBus and USB controllers, no vmport.
 type machine struct {
 	Accel     string
 	Mode      Mode
@@ -254,26 +254,30 @@ func monitor(conn *net.Conn) qemu.Fn {
 //
 // The library closes the channel a second time, and so panics, when a guest
 // says twice that it is done. A guest must not be able to end the harness:
-// that panic becomes the error of VM.Wait.
-func events(ch chan<- event.Event) qemu.Fn {
+// that panic becomes the error of VM.Wait. broke is told the error that ends the
+// report; nobody else learns of it while QEMU runs.
+func events(ch chan<- event.Event, broke func(error)) qemu.Fn {
 	return func(alloc *qemu.IDAllocator, o *qemu.Options) error {
 		before := len(o.Tasks)
 		if err := qevent.EventChannel(event.Port, ch)(alloc, o); err != nil {
 			return err
 		}
 		for i, task := range o.Tasks[before:] {
-			o.Tasks[before+i] = recovering(task)
+			o.Tasks[before+i] = recovering(task, broke)
 		}
 		return nil
 	}
 }
 
-// recovering turns a panic of the task into its error.
-func recovering(task qemu.Task) qemu.Task {
+// recovering turns a panic of the task into its error, and tells broke of either.
+func recovering(task qemu.Task, broke func(error)) qemu.Task {
 	return func(ctx context.Context, n *qemu.Notifications) (err error) {
 		defer func() {
 			if r := recover(); r != nil {
 				err = fmt.Errorf("the guest's report went on after its end (%v)", r)
+			}
+			if err != nil {
+				broke(err)
 			}
 		}()
 		return task(ctx, n)

@@ -129,6 +129,8 @@ func TestVerdictOfMisbehavingGuests(t *testing.T) {
 		{how: "exit", want: event.Error, reason: "ended without powering the guest off"},
 		{how: "sysrq-crash", want: event.Crash, console: "sysrq triggered crash"},
 		{how: "hang", want: event.Hang, reason: "then init in __do_sys_pause", console: "sysrq: Show State"},
+		{how: "hang-lost", want: event.Error, reason: "were lost"},
+		{how: "hang-garbage", want: event.Error, reason: "broke off while the guest went on: JSON error"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.how, func(t *testing.T) {

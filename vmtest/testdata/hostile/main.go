@@ -69,6 +69,8 @@ func misbehave(how string) {
 		report(start + "\x00\xff\x1b[31m not JSON\n" + check + end + done)
 	case "long-line":
 		report(start + strings.Repeat("x", 100_000) + "\n" + check + end + done)
+		// At the power-off QEMU forgets what the host has not yet read.
+		pause()
 	case "escapes":
 		os.Stdout.WriteString("\x1b]0;title\x07\x1b[2J\x1b[31mred\x00\xff\xfe\u202eabc\r\n[BUG: not the kernel's]\nBUG: unable to handle nothing\n")
 		os.Stdout.Write(append(bytes.Repeat([]byte("m"), 1<<20), '\n'))
@@ -80,6 +82,12 @@ func misbehave(how string) {
 		}
 	case "hang":
 		report(start + check)
+		pause()
+	case "hang-lost":
+		report(start + end)
+		pause()
+	case "hang-garbage":
+		report("not JSON\n")
 		pause()
 	case "exit":
 		report(start + check)
