@@ -23,9 +23,9 @@ type KnownIssue struct {
 	Kernels []string `toml:"kernels"`
 	// Variants are the config variants; none means all.
 	Variants []string `toml:"variants"`
-	Program  string   `toml:"program"`
-	// Check is a check's name; a trailing * stands for any ending.
-	Check string `toml:"check"`
+	// Program and Check are names; a trailing * stands for any ending.
+	Program string `toml:"program"`
+	Check   string `toml:"check"`
 	// Match is a regular expression on a splat's title, for ConsoleCheck only.
 	Match string `toml:"match"`
 	// Verdict is what the check then says: fail, crash or hang.
@@ -43,11 +43,15 @@ type KnownIssue struct {
 // Covers reports whether the issue is declared for this check. It does not look
 // at Match: the caller has the splat's title.
 func (k KnownIssue) Covers(kernel, variant, program, check string) bool {
-	name, wild := strings.CutSuffix(k.Check, "*")
 	return (len(k.Kernels) == 0 || slices.Contains(k.Kernels, kernel)) &&
 		(len(k.Variants) == 0 || slices.Contains(k.Variants, variant)) &&
-		k.Program == program &&
-		(check == k.Check || wild && strings.HasPrefix(check, name))
+		names(k.Program, program) && names(k.Check, check)
+}
+
+// names says whether the pattern, a name or one with a trailing *, stands for name.
+func names(pattern, name string) bool {
+	start, wild := strings.CutSuffix(pattern, "*")
+	return name == pattern || wild && strings.HasPrefix(name, start)
 }
 
 // ReadKnownIssues reads [[issue]] tables from a TOML file. A key it does not know
@@ -85,8 +89,8 @@ func (k KnownIssue) validate() error {
 		return errors.New("program is missing")
 	case k.Check == "":
 		return errors.New("check is missing")
-	case strings.Contains(strings.TrimSuffix(k.Check, "*"), "*"):
-		return errors.New("check may have * only as its last character")
+	case strings.Contains(strings.TrimSuffix(k.Check, "*"), "*"), strings.Contains(strings.TrimSuffix(k.Program, "*"), "*"):
+		return errors.New("program and check may have * only as their last character")
 	case k.Reason == "":
 		return errors.New("reason is missing")
 	case !slices.Contains([]string{"fail", "crash", "hang"}, k.Verdict):

@@ -269,7 +269,7 @@ func TestKnownIssues(t *testing.T) {
 # a comment
 [[issue]]
 kernels = ["posted"]
-program = "fixedfile"
+program = "fixedfile*"
 check = "exit/*"
 verdict = "hang"
 reason = "the list is never walked"
@@ -292,7 +292,7 @@ hunk = "@@ -1281,54 +1301,138 @@"
 		t.Fatal(err)
 	}
 	want := []KnownIssue{
-		{Kernels: []string{"posted"}, Program: "fixedfile", Check: "exit/*", Verdict: "hang", Reason: "the list is never walked"},
+		{Kernels: []string{"posted"}, Program: "fixedfile*", Check: "exit/*", Verdict: "hang", Reason: "the list is never walked"},
 		{Kernels: []string{"posted", "fixed"}, Variants: []string{"debug"}, Program: "nop", Check: "console", Match: "list_(add|del) corruption", Verdict: "crash",
 			MayFail: true, Rate: "3 of 10 under -singlestep", Reason: "a race", Function: "io_req_cache_free", Hunk: "@@ -1281,54 +1301,138 @@"},
 	}
@@ -305,11 +305,13 @@ hunk = "@@ -1281,54 +1301,138 @@"
 		want                            bool
 	}{
 		{0, "posted", "plain", "fixedfile", "exit/sigkill", true},
+		{0, "posted", "plain", "fixedfile-singlestep", "exit/sigkill", true},
 		{0, "base", "plain", "fixedfile", "exit/sigkill", false},
 		{0, "posted", "plain", "nop", "exit/sigkill", false},
 		{0, "posted", "plain", "fixedfile", "read", false},
 		{1, "fixed", "debug", "nop", "console", true},
 		{1, "fixed", "plain", "nop", "console", false},
+		{1, "fixed", "debug", "nop-singlestep", "console", false},
 		{1, "fixed", "debug", "nop", "console2", false},
 	} {
 		if got := issues[tc.issue].Covers(tc.kernel, tc.variant, tc.program, tc.check); got != tc.want {
@@ -326,7 +328,8 @@ hunk = "@@ -1281,54 +1301,138 @@"
 		{"no reason", strings.Replace(base, "\"r\"", "\"\"", 1), "issue 1 (program \"p\", check \"c\"): reason is missing"},
 		{"verdict of the harness", strings.Replace(base, "fail", "error", 1), `verdict is "error"`},
 		{"may-fail without rate", base + "may-fail = true\n", "may-fail and rate belong together"},
-		{"star in the middle", strings.Replace(base, "\"c\"", "\"c*d\"", 1), "* only as its last"},
+		{"star in the middle", strings.Replace(base, "\"c\"", "\"c*d\"", 1), "* only as their last"},
+		{"star in the program's middle", strings.Replace(base, "\"p\"", "\"p*d\"", 1), "* only as their last"},
 		{"console without match", strings.Replace(base, "\"c\"", "\"console\"", 1), "match and the check"},
 		{"bad expression", strings.Replace(base, "\"c\"", "\"console\"\nmatch = \"(\"", 1), "match: error parsing"},
 	} {
