@@ -72,6 +72,28 @@ func TestWatchIgnores(t *testing.T) {
 	}
 }
 
+// What the power-off brings about is a complaint when nothing was switched off.
+func TestWatchHearsOfStoppedCPUs(t *testing.T) {
+	log, err := os.ReadFile("testdata/console/poweroff.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &watcher{}
+	for line := range strings.Lines(string(log)) {
+		if !strings.Contains(line, "reboot: Power down") {
+			w.line(strings.TrimRight(line, "\r\n"))
+		}
+	}
+	var titles []string
+	for _, s := range w.splats() {
+		titles = append(titles, s.Title)
+	}
+	want := []string{"WARNING: at kernel/sched/core.c set_task_cpu", "sched: Unexpected reschedule of offline CPU! in native_smp_send_reschedule"}
+	if diff := cmp.Diff(want, titles); diff != "" {
+		t.Errorf("complaints without a power-off (-want +got):\n%s", diff)
+	}
+}
+
 func TestWatchFindsKernelLineBehindProgramsText(t *testing.T) {
 	w := &watcher{}
 	w.line("fixedfile: reading [    1.234567] Kernel panic - not syncing: out of luck")
