@@ -62,6 +62,9 @@ const (
 	cancelled
 )
 
+// late says that the guest was past one of its deadlines.
+func (e ending) late() bool { return e == silent || e == bootStuck || e == stuck }
+
 // outcome is all that is known of a VM after its end.
 type outcome struct {
 	Ending ending
@@ -126,15 +129,14 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	defer port.close()
 	var monitorConn net.Conn
 	reports := make(chan event.Event)
-	g := &guest{console: port.in, qmp: sync.OnceValues(func() (*qmp, error) { return openQMP(monitorConn) }), began: make(chan struct{}), broke: make(chan struct{}), gone: make(chan struct{})}
-	breakOff := sync.OnceFunc(func() { close(g.broke) })
-	var channelErr error
+	broken, breakOff := context.WithCancelCause(context.Background())
+	defer breakOff(nil)
+	g := &guest{console: port.in, qmp: sync.OnceValues(func() (*qmp, error) { return openQMP(monitorConn) }), began: make(chan struct{}), broke: broken.Done(), gone: make(chan struct{})}
 	stderr := &clipped{}
 	start := time.Now()
 	q, err := qemu.StartContext(ctx, qemu.ArchAMD64,
 		process(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks, v.counter(),
-		port.options(), monitor(&monitorConn),
-		events(reports, func(err error) { channelErr = err; breakOff() }),
+		port.options(), monitor(&monitorConn), events(reports, breakOff),
 		qemu.WithSerialOutput(stderr))
 	if monitorConn != nil {
 		defer monitorConn.Close()
@@ -164,7 +166,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 				continue
 			}
 			if out.ReportErr = out.Report.Add(e); out.ReportErr != nil {
-				breakOff()
+				breakOff(out.ReportErr)
 				continue
 			}
 			switch e.Kind {
@@ -181,7 +183,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 					bound, out.ReportErr = g.pin()
 				}
 				if out.ReportErr != nil {
-					breakOff()
+					breakOff(out.ReportErr)
 				}
 				close(g.began)
 				v.step(Running, "")
@@ -203,7 +205,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	}()
 
 	out.Ending = g.await(ctx, v.BootDeadline, v.Deadline)
-	if out.Ending == silent || out.Ending == bootStuck || out.Ending == stuck {
+	if out.Ending.late() {
 		w.dumping.Store(true)
 		v.step(Ending, "")
 		out.DumpErr = g.interrogate()
@@ -231,7 +233,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 		}
 	}
 	if out.Ending == brokenOff && out.ReportErr == nil {
-		out.ReportErr = fmt.Errorf("the report broke off while the guest went on: %w", channelErr)
+		out.ReportErr = fmt.Errorf("the report broke off while the guest went on: %w", context.Cause(broken))
 	}
 	if out.ReportErr == nil {
 		out.ReportErr = out.Report.Finish()
@@ -312,14 +314,14 @@ type guest struct {
 	// began is closed at the program's first event, broke when nothing that can be
 	// trusted comes any more, gone when QEMU has ended and everything that it wrote
 	// has been read.
-	began, broke, gone chan struct{}
+	began, gone chan struct{}
+	broke       <-chan struct{}
 }
 
 // await returns at the first ending.
 func (g *guest) await(ctx context.Context, boot, program time.Duration) ending {
 	began, broke := g.began, g.broke
 	deadline := time.After(boot)
-	var end <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -335,10 +337,8 @@ func (g *guest) await(ctx context.Context, boot, program time.Duration) ending {
 			deadline = time.After(program)
 		case <-broke:
 			// So it does when QEMU ends, a little before.
-			broke = nil
-			end = time.After(endPatience)
-		case <-end:
-			return brokenOff
+			began, broke = nil, nil
+			deadline = time.After(endPatience)
 		case <-deadline:
 			if broke == nil {
 				return brokenOff

@@ -385,9 +385,9 @@ var sourceLine = regexp.MustCompile(`[\w./-]+\.[chS]:\d+`)
 var stoppedCPU = regexp.MustCompile(`^(?:WARNING: at kernel/sched/core\.c set_task_cpu$|sched: Unexpected reschedule of offline CPU!)`)
 
 // close ends the complaint that is being read, which is left out when the
-// power-off brings it about. One that is there already is
-// only counted, and so is one of which nothing but its kind was printed when a
-// kernel that had complained of that before went down.
+// power-off brings it about. One that is there already is only counted, and so is
+// one of which nothing but its kind was printed when a kernel that had complained
+// of that before went down.
 func (w *watcher) close() {
 	now, cut := w.now, w.naming && !w.traced
 	text := strings.Join(w.lines, "\n")

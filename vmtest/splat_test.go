@@ -28,12 +28,8 @@ func TestWatchFindsSplats(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := &watcher{}
-			for line := range strings.Lines(string(log)) {
-				w.line(strings.TrimRight(line, "\r\n"))
-			}
 			var found strings.Builder
-			for _, s := range w.splats() {
+			for _, s := range watched(string(log)) {
 				lines := strings.Split(s.Text, "\n")
 				fmt.Fprintf(&found, "%s: %s\n  times: %d\n  lines: %d\n  first: %s\n  last:  %s\n", s.Verdict, s.Title, s.Times, len(lines), lines[0], lines[len(lines)-1])
 			}
@@ -52,6 +48,15 @@ func TestWatchFindsSplats(t *testing.T) {
 			}
 		})
 	}
+}
+
+// watched are the complaints on a console.
+func watched(console string) []splat {
+	w := &watcher{}
+	for line := range strings.Lines(console) {
+		w.line(strings.TrimRight(line, "\r\n"))
+	}
+	return w.splats()
 }
 
 func TestWatchIgnores(t *testing.T) {
@@ -78,14 +83,12 @@ func TestWatchHearsOfStoppedCPUs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &watcher{}
-	for line := range strings.Lines(string(log)) {
-		if !strings.Contains(line, "reboot: Power down") {
-			w.line(strings.TrimRight(line, "\r\n"))
-		}
+	_, after, off := strings.Cut(string(log), "reboot: Power down\n")
+	if !off {
+		t.Fatal("the console has no power-off")
 	}
 	var titles []string
-	for _, s := range w.splats() {
+	for _, s := range watched(after) {
 		titles = append(titles, s.Title)
 	}
 	want := []string{"WARNING: at kernel/sched/core.c set_task_cpu", "sched: Unexpected reschedule of offline CPU! in native_smp_send_reschedule"}

@@ -62,7 +62,7 @@ func judge(out *outcome, err error, s CellSpec) finding {
 // kernelStopped says that the kernel itself is the reason why the report is
 // not whole. A complaint alone is not: after a WARNING it goes on.
 func kernelStopped(out *outcome) bool {
-	return out.Died || out.Reset || out.Ending != exited && out.Ending != brokenOff
+	return out.Died || out.Reset || out.Ending.late()
 }
 
 // consoleChecks adds a check for each of the kernel's complaints.
