@@ -18,6 +18,7 @@ import (
 	"github.com/hugelgupf/vmtest/qemu/qevent"
 
 	"patchproof/guest/event"
+	"patchproof/vmtest/console"
 )
 
 // vm is one guest to boot.
@@ -74,7 +75,7 @@ type outcome struct {
 	Report     *event.Collector
 	// ReportErr says why the report is not to be trusted.
 	ReportErr error
-	Splats    []splat
+	Splats    []console.Splat
 	// Host is what the host saw of a pinned guest's processors.
 	Host []event.Metric
 	// Dump is what the guest printed when it was asked where it is stuck, and
@@ -116,8 +117,8 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	if v.step == nil {
 		v.step = func(Phase, string) {}
 	}
-	w := &watcher{}
-	log, err := createConsoleLog(v.Console, w.line)
+	w := &console.Watcher{}
+	log, err := console.Create(v.Console, w.Line)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +207,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 
 	out.Ending = g.await(ctx, v.BootDeadline, v.Deadline)
 	if out.Ending.late() {
-		w.dumping.Store(true)
+		w.Ask()
 		v.step(Ending, "")
 		out.DumpErr = g.interrogate()
 	}
@@ -218,10 +219,10 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	readers.Wait()
 	out.LogErr = log.Close()
 	out.Printed = g.printed.Load() > 0
-	out.Splats, out.LastLine, out.InitExited, out.Died = w.splats(), w.last, w.initExited, w.died
-	out.Dump, out.Places = w.dump()
-	out.Reset = out.Ending == exited && out.Printed && !w.poweredOff && !w.initExited && !w.died
-	if w.droppedLines && out.LogErr == nil {
+	out.Splats, out.LastLine, out.InitExited, out.Died = w.Splats(), w.Last, w.InitExited, w.Died
+	out.Dump, out.Places = w.Dump()
+	out.Reset = out.Ending == exited && out.Printed && !w.PoweredOff && !w.InitExited && !w.Died
+	if w.DroppedLines && out.LogErr == nil {
 		out.LogErr = errors.New("the kernel could not print everything (printk messages dropped)")
 	}
 	if out.Ending == exited {
@@ -476,5 +477,5 @@ func (c *clipped) Close() error { return nil }
 func (c *clipped) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return printableLines(strings.TrimSpace(string(c.text)))
+	return console.PrintableLines(strings.TrimSpace(string(c.text)))
 }

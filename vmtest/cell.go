@@ -9,6 +9,7 @@ import (
 	"patchproof/kernel"
 	"patchproof/patches"
 	"patchproof/results"
+	"patchproof/vmtest/console"
 )
 
 // CellSpec is one program to run once on one kernel.
@@ -76,7 +77,7 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 	defer s.step(Ended, "")
 	out, err := s.vm().run(ctx)
 	f := judge(out, err, s)
-	f.reason = printable(f.reason)
+	f.reason = console.Printable(f.reason)
 	if s.Symbols != nil {
 		f.symbolise(ctx, s)
 	}
@@ -135,4 +136,23 @@ type finding struct {
 	checks   []results.Check
 	// ended says that the program came to its end, so that it has reported all.
 	ended bool
+}
+
+// symbolise adds to each of the kernel's complaints the places of the source that
+// it names. What cannot be found out is said, and changes no verdict.
+func (f *finding) symbolise(ctx context.Context, s CellSpec) {
+	for i := range f.checks {
+		c := &f.checks[i]
+		if !isConsole(c.Name) {
+			continue
+		}
+		where, text, err := console.Places(ctx, s.Symbols, s.Series, c.Detail)
+		switch {
+		case err != nil:
+			c.Detail += "\n\n(without places in the source: " + err.Error() + ")"
+		case text != "":
+			c.Detail += "\n\nIn the patched source:" + text
+		}
+		c.Where = where
+	}
 }

@@ -5,7 +5,7 @@
 // QEMU is found (qemu.go) and an accelerator chosen by booting with it
 // (accel.go); the initramfs is built or reused (initramfs.go); a VM is put
 // together from devices (devices.go) and booted (boot.go); its console is
-// logged (console.go) and watched for the kernel's own complaints (splat.go);
+// logged and watched for the kernel's own complaints (package console);
 // a VM that is stuck is asked where (qmp.go, boot.go); and the program's
 // events, the console and the end of QEMU together give the verdict
 // (verdict.go), which is then held against the known issues (known.go).

@@ -11,6 +11,7 @@ import (
 	"github.com/hugelgupf/vmtest/qemu/qevent"
 
 	"patchproof/guest/event"
+	"patchproof/vmtest/console"
 )
 
 // FuzzReport gives the reader of the port whatever a guest may write to it. Only a
@@ -74,46 +75,7 @@ func FuzzReport(f *testing.F) {
 				safe(t, name+value)
 			}
 		}
-		safe(t, printable(finding.reason))
-	})
-}
-
-// FuzzConsole gives the watch over the console whatever a guest may print.
-func FuzzConsole(f *testing.F) {
-	logs, err := filepath.Glob(filepath.Join("testdata", "console", "*.log"))
-	if err != nil || len(logs) == 0 {
-		f.Fatal("no console logs: ", err)
-	}
-	for _, log := range logs {
-		text, err := os.ReadFile(log)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(text)
-	}
-	f.Add([]byte("\x1b]0;x\x07\x00\xff\u202e\r\n" + strings.Repeat("A", 3*longestLine)))
-	f.Fuzz(func(t *testing.T, printed []byte) {
-		w := &watcher{}
-		path := filepath.Join(t.TempDir(), "console.log")
-		log, err := createConsoleLog(path, w.line)
-		if err != nil {
-			t.Fatal(err)
-		}
-		log.Write(printed)
-		if err := log.Close(); err != nil {
-			t.Fatal(err)
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		safe(t, string(text))
-		for _, s := range w.splats() {
-			if s.Title == "" || s.Verdict != event.Crash && s.Verdict != event.Hang {
-				t.Errorf("a complaint %q with the verdict %q", s.Title, s.Verdict)
-			}
-			safe(t, s.Title+s.Text)
-		}
+		safe(t, console.Printable(finding.reason))
 	})
 }
 

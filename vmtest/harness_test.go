@@ -21,6 +21,7 @@ import (
 	"patchproof/guest/event"
 	"patchproof/kernel"
 	"patchproof/results"
+	"patchproof/vmtest/console"
 )
 
 // prepared is the selection's plan, which these tests take a kernel and an
@@ -239,7 +240,7 @@ func TestFloodIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("console log: %d bytes", info.Size())
-	if most := int64(logHead + logTail + 1<<10); info.Size() > most {
+	if most := int64(console.MostKept); info.Size() > most {
 		t.Errorf("console log has %d bytes, want at most %d", info.Size(), most)
 	}
 }

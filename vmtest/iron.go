@@ -9,6 +9,7 @@ import (
 	"patchproof/guest/event"
 	"patchproof/patches"
 	"patchproof/results"
+	"patchproof/vmtest/console"
 )
 
 // onIron is the table of the programs that a bundle runs on real hardware, in
@@ -74,9 +75,9 @@ var oops = regexp.MustCompile(`\[#\d+\]`)
 // the declared issues. They are declared for the harness's VMs, whose timing is not
 // a machine's, so one that does not show itself is fine here.
 func JudgeIron(c *results.Cell, log []string, known []patches.KnownIssue) {
-	w := &watcher{}
+	w := &console.Watcher{}
 	for _, line := range log {
-		w.line("[    0.000000] " + line)
+		w.Line("[    0.000000] " + line)
 	}
 	f := finding{verdict: c.Verdict, reason: c.Reason, checks: c.Checks}
 	verdicts := []event.Verdict{c.Verdict}
@@ -84,12 +85,12 @@ func JudgeIron(c *results.Cell, log []string, known []patches.KnownIssue) {
 		f.checks = slices.DeleteFunc(slices.Clone(f.checks), func(c results.Check) bool { return c.Verdict != event.Pass && c.Verdict != event.Skip })
 		f.reason, verdicts = "", nil
 	}
-	f.consoleChecks(&outcome{Splats: w.splats()})
+	f.consoleChecks(&outcome{Splats: w.Splats()})
 	for i := range f.checks {
-		f.checks[i].Detail = printableLines(f.checks[i].Detail)
+		f.checks[i].Detail = console.PrintableLines(f.checks[i].Detail)
 		verdicts = append(verdicts, f.checks[i].Verdict)
 	}
-	f.verdict, f.reason = event.Worst(verdicts...), printable(f.reason)
+	f.verdict, f.reason = event.Worst(verdicts...), console.Printable(f.reason)
 	issues := append([]patches.KnownIssue{}, known...)
 	for i := range issues {
 		issues[i].MayFail = true

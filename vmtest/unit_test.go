@@ -1,10 +1,7 @@
 package vmtest
 
 import (
-	"bytes"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +12,7 @@ import (
 	"patchproof/kernel"
 	"patchproof/patches"
 	"patchproof/results"
+	"patchproof/vmtest/console"
 )
 
 func TestFromEnv(t *testing.T) {
@@ -87,97 +85,6 @@ func TestParseQEMUVersion(t *testing.T) {
 	}
 }
 
-func TestPrintable(t *testing.T) {
-	tests := map[string]string{
-		"plain\ttext":      "plain\ttext",
-		"\x1b[31mred\x07":  `\x1b[31mred\x07`,
-		"nul\x00":          `nul\x00`,
-		"bad \xff utf":     `bad \xff utf`,
-		"grüße":            "grüße",
-		"over\u202eride":   `over\u202eride`,
-		"c1 \u009b2J":      `c1 \u009b2J`,
-		"line\rover":       `line\x0dover`,
-		"\u2028 separator": `\u2028 separator`,
-	}
-	for in, want := range tests {
-		if got := printable(in); got != want {
-			t.Errorf("printable(%q) = %q; want %q", in, got, want)
-		}
-	}
-}
-
-func TestConsoleLogKeepsHeadAndTail(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	lines := 0
-	c, err := createConsoleLog(path, func(string) { lines++ })
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Write([]byte("the first line\r\n"))
-	chunk := bytes.Repeat([]byte(strings.Repeat("x", 99)+"\n"), 10_000)
-	for range 3 * (logHead + logTail) / len(chunk) {
-		c.Write(chunk)
-	}
-	c.Write([]byte("the last line"))
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.HasPrefix(got, []byte("the first line\n")) || !bytes.HasSuffix(got, []byte("the last line\n")) || !bytes.Contains(got, []byte("bytes of console output left out here")) {
-		t.Errorf("the log keeps not head, tail and a note between: %.60q ... %q", got, got[len(got)-60:])
-	}
-	if most := logHead + logTail + 100; len(got) > most {
-		t.Errorf("the log has %d bytes; want at most %d", len(got), most)
-	}
-	if want := 2 + 3*(logHead+logTail)/len(chunk)*10_000; lines != want {
-		t.Errorf("%d lines were watched; want %d", lines, want)
-	}
-}
-
-func TestConsoleLogBreaksLongLines(t *testing.T) {
-	var lengths []int
-	c, err := createConsoleLog(filepath.Join(t.TempDir(), "log"), func(line string) { lengths = append(lengths, len(line)) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Write([]byte(strings.Repeat("x", 2*longestLine+5) + "\nnext\n"))
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([]int{longestLine, longestLine, 5, 4}, lengths); diff != "" {
-		t.Errorf("lengths of the lines (-want +got):\n%s", diff)
-	}
-}
-
-func TestDigest(t *testing.T) {
-	dump, err := os.ReadFile("testdata/dump.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, places := digest(string(dump))
-	got := text + "\n"
-	if *update {
-		if err := os.WriteFile("testdata/dump.golden", []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile("testdata/dump.golden")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("digest (-want +got); if right, run with -update:\n%s", diff)
-	}
-	// Each is a Go program with threads of its own; dd reads a terminal.
-	const where = "init in do_epoll_wait, do_wait, futex_wait_queue_me (2); dd in futex_wait_queue_me (4), n_tty_read"
-	if diff := cmp.Diff(where, places); diff != "" {
-		t.Errorf("places (-want +got):\n%s", diff)
-	}
-}
-
 // wholeReport makes a collector that holds a whole report of these checks.
 func wholeReport(t *testing.T, checks ...event.Check) *event.Collector {
 	t.Helper()
@@ -198,7 +105,7 @@ func wholeReport(t *testing.T, checks ...event.Check) *event.Collector {
 func TestVerdictAndKnownIssues(t *testing.T) {
 	pass := event.Check{Name: "a", Verdict: event.Pass}
 	fail := event.Check{Name: "b", Verdict: event.Fail}
-	panicked := splat{Verdict: event.Crash, Title: "Kernel panic - not syncing: x", Times: 1}
+	panicked := console.Splat{Verdict: event.Crash, Title: "Kernel panic - not syncing: x", Times: 1}
 	failB := patches.KnownIssue{Kernels: []string{"posted"}, Program: "nop", Check: "b", Verdict: "fail", Reason: "r"}
 	mayFailB := failB
 	mayFailB.MayFail = true
@@ -224,13 +131,13 @@ func TestVerdictAndKnownIssues(t *testing.T) {
 		{name: "declared, missing", checks: []event.Check{pass}, known: []patches.KnownIssue{failB}, want: event.Pass, reason: "known issue passed: b"},
 		{name: "may fail, passed", checks: []event.Check{pass, {Name: "b", Verdict: event.Pass}}, known: []patches.KnownIssue{mayFailB}, want: event.Pass, expected: true},
 		{name: "declared with another verdict", checks: []event.Check{{Name: "b", Verdict: event.Hang}}, known: []patches.KnownIssue{failB}, want: event.Hang},
-		{name: "splat beats pass", checks: []event.Check{pass}, out: outcome{Splats: []splat{panicked}}, want: event.Crash},
-		{name: "declared splat, events lost", out: outcome{Splats: []splat{panicked}, ReportErr: errors.New("lost"), Printed: true}, known: []patches.KnownIssue{crash}, want: event.Error, reason: "lost"},
-		{name: "splat beats the program's trouble", checks: []event.Check{pass, {Name: "disk", Verdict: event.Error}}, out: outcome{Splats: []splat{panicked}}, want: event.Crash},
+		{name: "splat beats pass", checks: []event.Check{pass}, out: outcome{Splats: []console.Splat{panicked}}, want: event.Crash},
+		{name: "declared splat, events lost", out: outcome{Splats: []console.Splat{panicked}, ReportErr: errors.New("lost"), Printed: true}, known: []patches.KnownIssue{crash}, want: event.Error, reason: "lost"},
+		{name: "splat beats the program's trouble", checks: []event.Check{pass, {Name: "disk", Verdict: event.Error}}, out: outcome{Splats: []console.Splat{panicked}}, want: event.Crash},
 		{name: "program's trouble beside a declared failure", checks: []event.Check{{Name: "b", Verdict: event.Fail}, {Name: "disk", Verdict: event.Error}}, known: []patches.KnownIssue{failB}, want: event.Error},
 		{name: "reset without a word", out: outcome{Reset: true, Printed: true, ReportErr: errors.New("no end")}, want: event.Crash},
-		{name: "declared panic, checks missing", out: outcome{Died: true, Splats: []splat{panicked}, ReportErr: errors.New("no end")}, known: []patches.KnownIssue{crash, failB}, want: event.Crash, expected: true},
-		{name: "other splat", out: outcome{Splats: []splat{{Verdict: event.Crash, Title: "WARNING: at x"}}}, known: []patches.KnownIssue{crash}, want: event.Crash},
+		{name: "declared panic, checks missing", out: outcome{Died: true, Splats: []console.Splat{panicked}, ReportErr: errors.New("no end")}, known: []patches.KnownIssue{crash, failB}, want: event.Crash, expected: true},
+		{name: "other splat", out: outcome{Splats: []console.Splat{{Verdict: event.Crash, Title: "WARNING: at x"}}}, known: []patches.KnownIssue{crash}, want: event.Crash},
 		{name: "declared splat did not come", checks: []event.Check{pass}, known: []patches.KnownIssue{crash}, want: event.Pass, reason: "console did not show"},
 		{name: "no end", checks: []event.Check{pass}, out: outcome{ReportErr: errors.New("lost"), Printed: true}, want: event.Error, reason: "lost"},
 		{name: "QEMU failed", checks: []event.Check{pass}, out: outcome{QEMUErr: errors.New("QEMU failed: bad"), ReportErr: errors.New("lost")}, want: event.Error, reason: "QEMU failed"},

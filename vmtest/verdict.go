@@ -3,11 +3,11 @@ package vmtest
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"patchproof/guest/event"
 	"patchproof/patches"
 	"patchproof/results"
+	"patchproof/vmtest/console"
 )
 
 // judge decides a cell's verdict and gathers its checks:
@@ -24,7 +24,7 @@ func judge(out *outcome, err error, s CellSpec) finding {
 	}
 	f := finding{}
 	for _, c := range out.Report.Checks {
-		c.Name, c.Detail = printable(c.Name), printableLines(c.Detail)
+		c.Name, c.Detail = console.Printable(c.Name), console.PrintableLines(c.Detail)
 		f.checks = append(f.checks, results.Check{Check: c})
 	}
 	if out.Ending == cancelled {
@@ -128,22 +128,14 @@ func lastWords(out *outcome) string {
 	return ""
 }
 
-func printableLines(s string) string {
-	lines := strings.Split(s, "\n")
-	for i, line := range lines {
-		lines[i] = printable(line)
-	}
-	return strings.Join(lines, "\n")
-}
-
 // printableMetrics makes what a guest calls its figures safe to show.
 func printableMetrics(metrics []event.Metric) []event.Metric {
 	for i, m := range metrics {
-		m.Name, m.Unit = printable(m.Name), printable(m.Unit)
+		m.Name, m.Unit = console.Printable(m.Name), console.Printable(m.Unit)
 		if m.Labels != nil {
 			labels := make(map[string]string, len(m.Labels))
 			for name, value := range m.Labels {
-				labels[printable(name)] = printable(value)
+				labels[console.Printable(name)] = console.Printable(value)
 			}
 			m.Labels = labels
 		}

@@ -1,4 +1,4 @@
-package vmtest
+package console
 
 import (
 	"bytes"
@@ -16,13 +16,15 @@ const (
 	// memory until the end.
 	logHead = 12 << 20
 	logTail = 4 << 20
+	// MostKept is how large a log may become, with the note between the two.
+	MostKept = logHead + logTail + 1<<10
 	// longestLine is where a line is broken in two.
 	longestLine = 4 << 10
 )
 
-// consoleLog takes the bytes of a guest's console: it cuts them into lines,
+// Log takes the bytes of a guest's console: it cuts them into lines,
 // makes them safe to show, writes the file and hands each line to watch.
-type consoleLog struct {
+type Log struct {
 	file  *os.File
 	watch func(line string)
 
@@ -33,17 +35,18 @@ type consoleLog struct {
 	err              error
 }
 
-func createConsoleLog(path string, watch func(line string)) (*consoleLog, error) {
+// Create opens the log at path for writing.
+func Create(path string, watch func(line string)) (*Log, error) {
 	f, err := os.Create(path)
 	if err != nil {
 		return nil, fmt.Errorf("the console log cannot be written: %w", err)
 	}
-	return &consoleLog{file: f, watch: watch}, nil
+	return &Log{file: f, watch: watch}, nil
 }
 
 // Write never fails, because a console must be drained whatever happens to its
 // log; Close reports the first error.
-func (c *consoleLog) Write(p []byte) (int, error) {
+func (c *Log) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
 		end := bytes.IndexByte(p, '\n')
@@ -69,14 +72,14 @@ func (c *consoleLog) Write(p []byte) (int, error) {
 }
 
 // flush ends the line.
-func (c *consoleLog) flush() {
-	line := printable(strings.TrimRight(string(c.line), "\r"))
+func (c *Log) flush() {
+	line := Printable(strings.TrimRight(string(c.line), "\r"))
 	c.line = c.line[:0]
 	c.watch(line)
 	c.keep(line + "\n")
 }
 
-func (c *consoleLog) keep(text string) {
+func (c *Log) keep(text string) {
 	if c.written+len(text) <= logHead && c.tail.Len() == 0 {
 		n, err := io.WriteString(c.file, text)
 		c.written += n
@@ -93,7 +96,7 @@ func (c *consoleLog) keep(text string) {
 }
 
 // Close writes what is still in memory and closes the file.
-func (c *consoleLog) Close() error {
+func (c *Log) Close() error {
 	if len(c.line) > 0 {
 		c.flush()
 	}
@@ -112,10 +115,19 @@ func (c *consoleLog) Close() error {
 	return nil
 }
 
-// printable escapes what a guest could use to confuse a terminal or a reader
+// PrintableLines makes each line of s printable.
+func PrintableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = Printable(line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Printable escapes what a guest could use to confuse a terminal or a reader
 // of JSON: control characters, invalid UTF-8, and the code points that
 // reorder text.
-func printable(s string) string {
+func Printable(s string) string {
 	clean := true
 	for i := 0; i < len(s); i++ {
 		if s[i] != '\t' && (s[i] < ' ' || s[i] > '~') {

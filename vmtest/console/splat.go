@@ -1,4 +1,4 @@
-package vmtest
+package console
 
 import (
 	"regexp"
@@ -8,8 +8,8 @@ import (
 	"patchproof/guest/event"
 )
 
-// splat is one complaint of the kernel on its console.
-type splat struct {
+// Splat is one complaint of the kernel on its console.
+type Splat struct {
 	// Verdict is event.Crash or event.Hang.
 	Verdict event.Verdict
 	// Title names the complaint without what differs from run to run
@@ -114,16 +114,16 @@ const (
 // without powering the machine off. That is no fault of the kernel.
 var initExit = regexp.MustCompile(`^Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000[0-9a-f]{2}00`)
 
-// watcher reads a console line by line and keeps the kernel's complaints.
-type watcher struct {
-	found []splat
-	// initExited is set when initExit was seen, died at any other panic,
-	// poweredOff when the guest switched itself off, and droppedLines when printk
+// Watcher reads a console line by line and keeps the kernel's complaints.
+type Watcher struct {
+	found []Splat
+	// InitExited is set when initExit was seen, Died at any other panic,
+	// PoweredOff when the guest switched itself off, and DroppedLines when printk
 	// could not print all.
-	initExited, died, poweredOff, droppedLines bool
+	InitExited, Died, PoweredOff, DroppedLines bool
 
 	// now is the complaint that is being read, nil between two.
-	now *splat
+	now *Splat
 	// lines are its lines so far; traced says that its stack has begun.
 	lines  []string
 	traced bool
@@ -139,17 +139,16 @@ type watcher struct {
 	// repeated the same once that end has come: see ends.
 	unended, repeated string
 
-	// dumping is set while a stuck guest is asked where it is: what it prints
-	// then is an answer and no complaint.
-	dumping atomic.Bool
-	answer  strings.Builder
-	// last is the last line before that with something in it.
-	last string
+	// asked is set while a stuck guest is asked where it is.
+	asked  atomic.Bool
+	answer strings.Builder
+	// Last is the last line before that with something in it.
+	Last string
 }
 
-// line takes the next line of the console.
-func (w *watcher) line(line string) {
-	if w.dumping.Load() {
+// Line takes the next line of the console.
+func (w *Watcher) Line(line string) {
+	if w.asked.Load() {
 		w.close()
 		if w.answer.Len() < maxDump {
 			w.answer.WriteString(line + "\n")
@@ -157,7 +156,7 @@ func (w *watcher) line(line string) {
 		return
 	}
 	if strings.TrimSpace(line) != "" {
-		w.last = line
+		w.Last = line
 	}
 	m := kernelLine.FindStringSubmatch(line)
 	if m == nil {
@@ -168,15 +167,15 @@ func (w *watcher) line(line string) {
 	panics := begins && strings.HasPrefix(text, "Kernel panic")
 	switch {
 	case panics && initExit.MatchString(text):
-		w.initExited = true
+		w.InitExited = true
 		w.close()
 		return
 	case panics:
-		w.died = true
+		w.Died = true
 	case text == "reboot: Power down":
-		w.poweredOff = true
+		w.PoweredOff = true
 	case strings.HasPrefix(text, "** ") && strings.Contains(text, "printk messages dropped"):
-		w.droppedLines = true
+		w.DroppedLines = true
 	}
 	switch {
 	case text == cutHere:
@@ -211,7 +210,7 @@ func sign(text string) (event.Verdict, bool) {
 
 // continues says that a line which looks like a complaint is a part or a
 // consequence of the one before it.
-func (w *watcher) continues(text string) bool {
+func (w *Watcher) continues(text string) bool {
 	if afterOops.MatchString(text) {
 		if w.now == nil && len(w.found) > 0 {
 			// The panic that oops=panic and the like make of it.
@@ -248,7 +247,7 @@ var sameFault = []struct{ first, next *regexp.Regexp }{
 // afterOops is a panic that only ends what was complained about before.
 var afterOops = regexp.MustCompile(`^Kernel panic - not syncing: (?:Fatal exception|panic_on_warn|hung_task: blocked tasks|softlockup: hung tasks)`)
 
-func (w *watcher) begin(verdict event.Verdict, text, line string) {
+func (w *Watcher) begin(verdict event.Verdict, text, line string) {
 	said, lines := w.said, append(w.preface, line)
 	unended := ""
 	if w.now != nil && w.traced {
@@ -259,12 +258,12 @@ func (w *watcher) begin(verdict event.Verdict, text, line string) {
 	if said == "" {
 		said = text
 	}
-	w.now, w.lines, w.begun, w.naming = &splat{Verdict: verdict, Title: title(said), Times: 1, place: place(text), poweredOff: w.poweredOff}, lines, text, true
+	w.now, w.lines, w.begun, w.naming = &Splat{Verdict: verdict, Title: title(said), Times: 1, place: place(text), poweredOff: w.PoweredOff}, lines, text, true
 }
 
 // add takes a line after the beginning, which ends the complaint when it does
 // not belong to it.
-func (w *watcher) add(text, line string) {
+func (w *Watcher) add(text, line string) {
 	if w.traced && !inTrace.MatchString(text) {
 		w.close()
 		return
@@ -285,7 +284,7 @@ func (w *watcher) add(text, line string) {
 // ends says that the end of a complaint is not that of the one being read. A
 // processor that is done with an oops lets the next one begin before it prints its
 // end and, once more, where it was (arch/x86/kernel/dumpstack.c, oops_end).
-func (w *watcher) ends() bool {
+func (w *Watcher) ends() bool {
 	if w.traced || w.unended == "" {
 		return false
 	}
@@ -297,7 +296,7 @@ func (w *watcher) ends() bool {
 // function. The registers before the trace are those of the fault; in a trace
 // they are of what an interrupt or a system call left, which differs from run to
 // run, and only a complaint about a processor that is stuck is about that.
-func (w *watcher) name(text string) {
+func (w *Watcher) name(text string) {
 	if !w.naming {
 		return
 	}
@@ -388,7 +387,7 @@ var stoppedCPU = regexp.MustCompile(`^(?:WARNING: at kernel/sched/core\.c set_ta
 // power-off brings it about. One that is there already is only counted, and so is
 // one of which nothing but its kind was printed when a kernel that had complained
 // of that before went down.
-func (w *watcher) close() {
+func (w *Watcher) close() {
 	now, cut := w.now, w.naming && !w.traced
 	text := strings.Join(w.lines, "\n")
 	w.now, w.lines, w.traced, w.preface, w.said = nil, nil, false, nil, ""
@@ -398,7 +397,7 @@ func (w *watcher) close() {
 	}
 	for i := range w.found {
 		same := w.found[i].Title == now.Title && w.found[i].place == now.place
-		if same || cut && w.died && strings.HasPrefix(w.found[i].Title, now.Title+" in ") {
+		if same || cut && w.Died && strings.HasPrefix(w.found[i].Title, now.Title+" in ") {
 			w.found[i].Times++
 			return
 		}
@@ -409,15 +408,19 @@ func (w *watcher) close() {
 	}
 }
 
-// splats returns the complaints in their order. The console must have ended.
-func (w *watcher) splats() []splat {
+// Splats returns the complaints in their order. The console must have ended.
+func (w *Watcher) Splats() []Splat {
 	w.close()
 	return w.found
 }
 
-// dump returns what the guest answered while dumping was set, shortened, and in
+// Ask is called before a stuck guest is asked where it is: what it prints from
+// then on is an answer and no complaint.
+func (w *Watcher) Ask() { w.asked.Store(true) }
+
+// Dump returns what the guest answered after Ask, shortened, and in
 // short where its tasks are.
-func (w *watcher) dump() (text, places string) {
+func (w *Watcher) Dump() (text, places string) {
 	text, places = digest(strings.TrimSpace(w.answer.String()))
 	if len(text) > maxDigest {
 		text = text[:maxDigest] + "\n(the console log has the rest)"

@@ -1,4 +1,4 @@
-package vmtest
+package console
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"patchproof/kernel"
 	"patchproof/results"
 )
 
@@ -21,28 +22,9 @@ var codeAddress = regexp.MustCompile(`(\? )?\b([A-Za-z_][\w.]*)\+0x([0-9a-f]+)/0
 // one to return to.
 var atFault = regexp.MustCompile(`RIP: 0010:|WARNING: CPU: `)
 
-// symbolise adds to each of the kernel's complaints the places of the source that
-// it names. What cannot be found out is said, and changes no verdict.
-func (f *finding) symbolise(ctx context.Context, s CellSpec) {
-	for i := range f.checks {
-		c := &f.checks[i]
-		if !isConsole(c.Name) {
-			continue
-		}
-		where, text, err := s.symbolise(ctx, c.Detail)
-		switch {
-		case err != nil:
-			c.Detail += "\n\n(without places in the source: " + err.Error() + ")"
-		case text != "":
-			c.Detail += "\n\nIn the patched source:" + text
-		}
-		c.Where = where
-	}
-}
-
-// symbolise finds the places of the source that a complaint names, and gives
-// them as a text of one line each.
-func (s CellSpec) symbolise(ctx context.Context, splat string) ([]results.Frame, string, error) {
+// Places finds the places of the source that a complaint names, and gives them as a
+// text of one line each. The series holds the subjects of the kernel's patches.
+func Places(ctx context.Context, symbols *kernel.Symbols, series []string, splat string) ([]results.Frame, string, error) {
 	var where []results.Frame
 	var text strings.Builder
 	seen := map[string]bool{}
@@ -54,7 +36,7 @@ func (s CellSpec) symbolise(ctx context.Context, splat string) ([]results.Frame,
 		seen[m[0]] = true
 		offset, _ := strconv.ParseUint(m[3], 16, 64)
 		size, _ := strconv.ParseUint(m[4], 16, 64)
-		frames, err := s.Symbols.Frames(ctx, m[2], offset, size, !atFault.MatchString(line))
+		frames, err := symbols.Frames(ctx, m[2], offset, size, !atFault.MatchString(line))
 		if err != nil {
 			return nil, "", err
 		}
@@ -68,7 +50,7 @@ func (s CellSpec) symbolise(ctx context.Context, splat string) ([]results.Frame,
 		}
 		fmt.Fprintf(&text, "\n%s", m[0])
 		for _, f := range frames {
-			fmt.Fprintf(&text, "\n    %s", results.Frame(f).Place(s.Series))
+			fmt.Fprintf(&text, "\n    %s", results.Frame(f).Place(series))
 		}
 	}
 	return where, text.String(), nil

@@ -1,4 +1,4 @@
-package vmtest
+package console
 
 import (
 	"flag"
@@ -15,10 +15,10 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files in testdata anew")
 
-// The corpus in testdata/console is what kernels of ours printed that were
+// The corpus in testdata/corpus is what kernels of ours printed that were
 // broken on purpose, the debug*.log by testdata/splats.patch. Next to each log stands what the watch must find in it.
 func TestWatchFindsSplats(t *testing.T) {
-	logs, err := filepath.Glob("testdata/console/*.log")
+	logs, err := filepath.Glob("testdata/corpus/*.log")
 	if err != nil || len(logs) == 0 {
 		t.Fatalf("no corpus: %v", err)
 	}
@@ -51,12 +51,12 @@ func TestWatchFindsSplats(t *testing.T) {
 }
 
 // watched are the complaints on a console.
-func watched(console string) []splat {
-	w := &watcher{}
+func watched(console string) []Splat {
+	w := &Watcher{}
 	for line := range strings.Lines(console) {
-		w.line(strings.TrimRight(line, "\r\n"))
+		w.Line(strings.TrimRight(line, "\r\n"))
 	}
-	return w.splats()
+	return w.Splats()
 }
 
 func TestWatchIgnores(t *testing.T) {
@@ -69,9 +69,9 @@ func TestWatchIgnores(t *testing.T) {
 		"[    1.234567] nvme nvme0: 2/0/0 default/read/poll queues",
 		"[    1.234567] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000200",
 	} {
-		w := &watcher{}
-		w.line(line)
-		if got := w.splats(); len(got) > 0 {
+		w := &Watcher{}
+		w.Line(line)
+		if got := w.Splats(); len(got) > 0 {
 			t.Errorf("watch of %q = %+v; want nothing", line, got)
 		}
 	}
@@ -79,7 +79,7 @@ func TestWatchIgnores(t *testing.T) {
 
 // What the power-off brings about is a complaint when nothing was switched off.
 func TestWatchHearsOfStoppedCPUs(t *testing.T) {
-	log, err := os.ReadFile("testdata/console/poweroff.log")
+	log, err := os.ReadFile("testdata/corpus/poweroff.log")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,9 +98,9 @@ func TestWatchHearsOfStoppedCPUs(t *testing.T) {
 }
 
 func TestWatchFindsKernelLineBehindProgramsText(t *testing.T) {
-	w := &watcher{}
-	w.line("fixedfile: reading [    1.234567] Kernel panic - not syncing: out of luck")
-	got := w.splats()
+	w := &Watcher{}
+	w.Line("fixedfile: reading [    1.234567] Kernel panic - not syncing: out of luck")
+	got := w.Splats()
 	if len(got) != 1 || got[0].Verdict != event.Crash || got[0].Title != "Kernel panic - not syncing: out of luck" {
 		t.Errorf("watch = %+v; want the panic", got)
 	}
@@ -143,12 +143,12 @@ func TestWatchTellsComplaintsApart(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			w := &watcher{}
+			w := &Watcher{}
 			for _, line := range tc.lines {
-				w.line("[    1.234567] " + line)
+				w.Line("[    1.234567] " + line)
 			}
 			var got []string
-			for _, s := range w.splats() {
+			for _, s := range w.Splats() {
 				got = append(got, s.Title)
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {

@@ -1,0 +1,34 @@
+package console
+
+import (
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestDigest(t *testing.T) {
+	dump, err := os.ReadFile("testdata/dump.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, places := digest(string(dump))
+	got := text + "\n"
+	if *update {
+		if err := os.WriteFile("testdata/dump.golden", []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile("testdata/dump.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("digest (-want +got); if right, run with -update:\n%s", diff)
+	}
+	// Each is a Go program with threads of its own; dd reads a terminal.
+	const where = "init in do_epoll_wait, do_wait, futex_wait_queue_me (2); dd in futex_wait_queue_me (4), n_tty_read"
+	if diff := cmp.Diff(where, places); diff != "" {
+		t.Errorf("places (-want +got):\n%s", diff)
+	}
+}
