@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hugelgupf/vmtest/qemu"
-
-	"patchproof/guest/event"
+	"patchproof/vmtest/initramfs"
+	"patchproof/vmtest/qemu"
 )
 
 // BenchmarkBoot measures the way from QEMU's start to a guest program's first
@@ -21,7 +20,7 @@ import (
 // gives "ratio-asm".
 func BenchmarkBoot(b *testing.B) {
 	s := base(b)
-	full, err := BuildInitramfs(interrupted, b.TempDir())
+	full, err := initramfs.Build(interrupted, b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -57,22 +56,12 @@ func median(all []float64) float64 {
 	return all[len(all)/2]
 }
 
-// timeToLine boots the guest by the same options, but with its console on
-// QEMU's stdout, and returns when bareLine came.
-func timeToLine(b *testing.B, v vm) time.Duration {
+// timeToLine boots the guest by the command for a person, whose console is QEMU's
+// stdout, and returns when bareLine came.
+func timeToLine(b *testing.B, v qemu.VM) time.Duration {
 	b.Helper()
-	o, err := qemu.OptionsFor(qemu.ArchAMD64, bare(qemuBinary), v.Machine.options(), v.Boot.options(), endOnPanic(), qemu.WithQEMUArgs(
-		"-serial", "stdio", "-monitor", "none",
-		"-device", "virtio-serial", "-chardev", "null,id=events",
-		"-device", "virtserialport,chardev=events,name="+event.Port))
-	if err != nil {
-		b.Fatal(err)
-	}
-	args, err := o.Cmdline()
-	if err != nil {
-		b.Fatal(err)
-	}
-	cmd := exec.CommandContext(interrupted, args[0], args[1:]...)
+	cmd := exec.CommandContext(interrupted, "sh", "-c", "exec "+v.Command(true))
+	cmd.Dir = b.TempDir()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		b.Fatal(err)

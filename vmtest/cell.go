@@ -10,6 +10,7 @@ import (
 	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/console"
+	"patchproof/vmtest/qemu"
 )
 
 // CellSpec is one program to run once on one kernel.
@@ -20,7 +21,7 @@ type CellSpec struct {
 	Iteration int
 	// Image is the kernel image to boot.
 	Image, Initramfs string
-	Accel            Accel
+	Accel            qemu.Accel
 	// Scale multiplies the deadlines: the variant's.
 	Scale float64
 	// Features are what the kernel is declared to have; nil leaves it to the
@@ -45,26 +46,14 @@ type CellSpec struct {
 type Step struct {
 	Kernel, Variant, Program string
 	Iteration                int
-	Phase                    Phase
-	// Check is the name of the newest check, in the phase Running; it is the
+	Phase                    qemu.Phase
+	// Check is the name of the newest check, in the phase running; it is the
 	// guest's word.
 	Check string
 }
 
-// Phase is how far a cell has come.
-type Phase string
-
-// The phases, in their order: QEMU is started, the program has reported its
-// start, it has reported its end or run out of time, nothing of the guest is left.
-const (
-	Booting Phase = "booting"
-	Running Phase = "running"
-	Ending  Phase = "ending"
-	Ended   Phase = "ended"
-)
-
 // step tells the watcher, if there is one.
-func (s CellSpec) step(phase Phase, check string) {
+func (s CellSpec) step(phase qemu.Phase, check string) {
 	if s.Watch != nil {
 		s.Watch(Step{Kernel: s.Kernel, Variant: s.Variant, Program: s.Program.Name, Iteration: s.Iteration, Phase: phase, Check: check})
 	}
@@ -73,9 +62,9 @@ func (s CellSpec) step(phase Phase, check string) {
 // RunCell boots one VM and says what came of it. What the harness could not do
 // is the verdict error, with its reason, and never the kernel's fault.
 func RunCell(ctx context.Context, s CellSpec) results.Cell {
-	s.step(Booting, "")
-	defer s.step(Ended, "")
-	out, err := s.vm().run(ctx)
+	s.step(qemu.PhaseBooting, "")
+	defer s.step(qemu.PhaseEnded, "")
+	out, err := s.vm().Run(ctx)
 	f := judge(out, err, s)
 	f.reason = console.Printable(f.reason)
 	if s.Symbols != nil {
@@ -102,15 +91,15 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 	return cell
 }
 
-func (s CellSpec) vm() vm {
+func (s CellSpec) vm() qemu.VM {
 	features := "auto"
 	if s.Features != nil {
 		features = strings.Join(s.Features, ",")
 	}
-	return vm{
-		Machine: machine{Accel: s.accel(), Mode: s.Program.Mode, CPUs: s.Program.CPUs, MemoryMiB: s.Program.MemoryMiB},
+	return qemu.VM{
+		Machine: qemu.Machine{Accel: s.accel(), Mode: s.Program.Mode, CPUs: s.Program.CPUs, MemoryMiB: s.Program.MemoryMiB},
 		Counter: s.Counter, Counts: s.Counts, Pinned: s.Program.Timed,
-		Boot: bootFrom{
+		Boot: qemu.Boot{
 			Kernel:    s.Image,
 			Initramfs: s.Initramfs,
 			Append: append([]string{
@@ -124,7 +113,7 @@ func (s CellSpec) vm() vm {
 		BootDeadline: s.deadline(bootDeadline),
 		Deadline:     s.deadline(s.Program.Deadline),
 		Console:      s.Console,
-		step:         s.step,
+		Step:         s.step,
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/vmtest/console"
+	"patchproof/vmtest/qemu"
 )
 
 // FuzzReport gives the reader of the port whatever a guest may write to it. Only a
@@ -45,7 +46,7 @@ func FuzzReport(f *testing.F) {
 			t.Fatal(err)
 		}
 		events, readErr := qevent.ReadFile[event.Event](file)
-		out := &outcome{Ending: exited, Printed: true, Report: event.NewCollector("nop")}
+		out := &qemu.Outcome{Ending: qemu.Exited, Printed: true, Report: event.NewCollector("nop")}
 		for _, e := range events {
 			if out.ReportErr = out.Report.Add(e); out.ReportErr != nil {
 				break

@@ -22,6 +22,7 @@ import (
 	"patchproof/kernel"
 	"patchproof/results"
 	"patchproof/vmtest/console"
+	"patchproof/vmtest/qemu"
 )
 
 // prepared is the selection's plan, which these tests take a kernel and an
@@ -165,7 +166,7 @@ func TestStepsOfACell(t *testing.T) {
 			t.Parallel()
 			s := spec(t, kernel, guest, "hostile="+how)
 			var mu sync.Mutex
-			var phases []Phase
+			var phases []qemu.Phase
 			var checks []string
 			s.Watch = func(step Step) {
 				mu.Lock()
@@ -182,7 +183,7 @@ func TestStepsOfACell(t *testing.T) {
 			if cell.Verdict != want {
 				t.Fatalf("verdict %s (%s); want %s", cell.Verdict, cell.Reason, want)
 			}
-			if diff := cmp.Diff([]Phase{Booting, Running, Ending, Ended}, slices.Compact(phases)); diff != "" {
+			if diff := cmp.Diff([]qemu.Phase{qemu.PhaseBooting, qemu.PhaseRunning, qemu.PhaseEnding, qemu.PhaseEnded}, slices.Compact(phases)); diff != "" {
 				t.Errorf("phases (-want +got):\n%s", diff)
 			}
 			var want []string
@@ -283,7 +284,7 @@ func qemus(t *testing.T, text string) []string {
 	var found []string
 	for _, line := range lines {
 		cmd, err := os.ReadFile(line)
-		if err == nil && strings.HasPrefix(string(cmd), qemuBinary) && strings.Contains(string(cmd), text) {
+		if err == nil && strings.HasPrefix(string(cmd), qemu.Binary) && strings.Contains(string(cmd), text) {
 			found = append(found, strings.ReplaceAll(string(cmd), "\x00", " "))
 		}
 	}
@@ -292,7 +293,7 @@ func qemus(t *testing.T, text string) []string {
 
 func TestCancelLeavesNothing(t *testing.T) {
 	s := spec(t, base(t), hostileInitramfs(t), "hostile=hang")
-	s.Program.Devices = []Device{{Kind: NVMe, SizeMiB: 64}}
+	s.Program.Devices = []qemu.Device{{Kind: qemu.NVMe, SizeMiB: 64}}
 	s.Program.Deadline = time.Hour
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)

@@ -10,6 +10,7 @@ import (
 	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/console"
+	"patchproof/vmtest/qemu"
 )
 
 // onIron is the table of the programs that a bundle runs on real hardware, in
@@ -85,7 +86,7 @@ func JudgeIron(c *results.Cell, log []string, known []patches.KnownIssue) {
 		f.checks = slices.DeleteFunc(slices.Clone(f.checks), func(c results.Check) bool { return c.Verdict != event.Pass && c.Verdict != event.Skip })
 		f.reason, verdicts = "", nil
 	}
-	f.consoleChecks(&outcome{Splats: w.Splats()})
+	f.consoleChecks(&qemu.Outcome{Splats: w.Splats()})
 	for i := range f.checks {
 		f.checks[i].Detail = console.PrintableLines(f.checks[i].Detail)
 		verdicts = append(verdicts, f.checks[i].Verdict)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"patchproof/vmtest/qemu"
 )
 
 // Program is a guest program and the machine that it needs.
@@ -20,16 +22,16 @@ type Program struct {
 	// Deadline is how long the program may take from its first event to its
 	// last, under KVM and with a plain kernel.
 	Deadline time.Duration
-	Devices  []Device
+	Devices  []qemu.Device
 	// Append are words that it needs on the kernel command line.
 	Append []string
 	// Seeded programs take patchproof.seed, without which they have a seed of their own.
 	Seeded bool
 	// Mode is how the processors are emulated.
-	Mode Mode
+	Mode qemu.Mode
 	// Counted has the instructions counted that the guest executes between its
-	// marks (package guest/mark): to the instruction in mode Icount, and of several
-	// CPUs each for itself in mode Normal. It needs TCG.
+	// marks (package guest/mark): to the instruction in mode icount, and of several
+	// CPUs each for itself in mode normal. It needs TCG.
 	Counted bool
 	// Timed says that it measures time. Then its cells run one after the other, when
 	// all kernels are made, and the kernels take turns: see turns. Its processors are
@@ -38,20 +40,6 @@ type Program struct {
 	// Variants are those whose kernels can run it; none means all.
 	Variants []string
 }
-
-// Mode is a way to emulate processors. All but Normal need TCG, and take it
-// where the other programs run under KVM.
-type Mode string
-
-// The modes. Singlestep lets an interrupt in after every instruction, where TCG
-// otherwise takes one between translation blocks only, so that an inlined list
-// operation is never interrupted. Icount makes guest time the number of
-// instructions, the same in every run; it emulates one processor.
-const (
-	Normal     Mode = ""
-	Singlestep Mode = "singlestep"
-	Icount     Mode = "icount"
-)
 
 // command is the guest command that the program runs.
 func (p Program) command() string { return cmp.Or(p.Command, p.Name) }
@@ -64,8 +52,8 @@ func (p Program) runsOn(variant string) bool {
 // Programs returns the guest programs, the slowest first, so that the last
 // cells of a run are short ones.
 func Programs() []Program {
-	nvme := Device{Kind: NVMe, SizeMiB: 64}
-	badDisk := []Device{{Kind: NVMe, SizeMiB: 64, BadSectors: []int64{badSector}}}
+	nvme := qemu.Device{Kind: qemu.NVMe, SizeMiB: 64}
+	badDisk := []qemu.Device{{Kind: qemu.NVMe, SizeMiB: 64, BadSectors: []int64{badSector}}}
 	// QEMU's NVMe disk does not say that trying again is of no use.
 	toBadSector := []string{fmt.Sprintf("patchproof.bad-sector=%d", badSector), "nvme_core.max_retries=0"}
 	// Writes share one queue and its interrupt, reads have one per CPU.
@@ -75,49 +63,49 @@ func Programs() []Program {
 	race := func(name string) []string { return []string{"patchproof.race=" + name} }
 	return []Program{
 		// Single-stepped ones take half a minute each on processors that are not shared.
-		{Name: "cpuoffline-singlestep", Command: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
-			Append: []string{"patchproof.rounds=4", "slab_nomerge"}, Mode: Singlestep, Variants: plain},
-		{Name: "contexts-singlestep", Command: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
-			Append: polled, Mode: Singlestep, Variants: plain},
+		{Name: "cpuoffline-singlestep", Command: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme},
+			Append: []string{"patchproof.rounds=4", "slab_nomerge"}, Mode: qemu.Singlestep, Variants: plain},
+		{Name: "contexts-singlestep", Command: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme},
+			Append: polled, Mode: qemu.Singlestep, Variants: plain},
 		{Name: "faults-interrupt-singlestep", Command: "faults", CPUs: 1, MemoryMiB: 512, Deadline: 20 * time.Second,
-			Devices: badDisk, Append: slices.Concat(toBadSector, []string{"patchproof.interrupt=1"}), Mode: Singlestep, Variants: plain},
-		{Name: "race-timer", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("timer"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
-		{Name: "race-link", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("link"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
-		{Name: "race-disk", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: append(race("disk"), "slab_nomerge"), Mode: Singlestep, Variants: plain},
+			Devices: badDisk, Append: slices.Concat(toBadSector, []string{"patchproof.interrupt=1"}), Mode: qemu.Singlestep, Variants: plain},
+		{Name: "race-timer", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("timer"), "slab_nomerge"), Mode: qemu.Singlestep, Variants: plain},
+		{Name: "race-link", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("link"), "slab_nomerge"), Mode: qemu.Singlestep, Variants: plain},
+		{Name: "race-disk", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []qemu.Device{nvme}, Append: append(race("disk"), "slab_nomerge"), Mode: qemu.Singlestep, Variants: plain},
 		// A short deadline, because the RFC spends all of it.
 		{Name: "race-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 8 * time.Second, Append: race("lock"), Variants: plain},
 		{Name: "race-disk-lock", Command: "race", CPUs: 2, MemoryMiB: 512, Deadline: 12 * time.Second,
 			Devices: badDisk, Append: slices.Concat(race("disk-lock"), toBadSector, oneWriteQueue), Variants: plain},
 		{Name: "race-hotplug-shrink", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("hotplug-shrink"), Variants: plain},
-		{Name: "race-hotplug-completion", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: append(race("hotplug-completion"), "slab_nomerge"), Variants: plain},
-		{Name: "race-shrink-completion", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: append(race("shrink-completion"), "slab_nomerge"), Variants: plain},
-		{Name: "race-all-three", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: append(race("all-three"), "slab_nomerge"), Variants: plain},
+		{Name: "race-hotplug-completion", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []qemu.Device{nvme}, Append: append(race("hotplug-completion"), "slab_nomerge"), Variants: plain},
+		{Name: "race-shrink-completion", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []qemu.Device{nvme}, Append: append(race("shrink-completion"), "slab_nomerge"), Variants: plain},
+		{Name: "race-all-three", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme}, Append: append(race("all-three"), "slab_nomerge"), Variants: plain},
 		{Name: "race-order", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("order"), Variants: debug},
 		{Name: "race-irq-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("irq-lock"), Variants: debug},
 		{Name: "race-disk-irq-lock", Command: "race", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second,
 			Devices: badDisk, Append: slices.Concat(race("disk-irq-lock"), toBadSector, oneWriteQueue), Variants: debug},
 		// What is lost when a processor goes: 20 s of it are kmemleak's, which waits
 		// five seconds and scans all memory twice.
-		{Name: "leaks", Command: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"kmemleak=on", "patchproof.rounds=4", "slab_nomerge"}, Variants: debug},
-		{Name: "accounting", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme},
+		{Name: "leaks", Command: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme}, Append: []string{"kmemleak=on", "patchproof.rounds=4", "slab_nomerge"}, Variants: debug},
+		{Name: "accounting", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme},
 			Append: slices.Concat(polled, oneWriteQueue, []string{"slab_nomerge"})},
 		// Little memory, so that it is soon taken.
-		{Name: "shrinker", Command: "accounting", CPUs: 2, MemoryMiB: 256, Deadline: 60 * time.Second, Devices: []Device{nvme},
+		{Name: "shrinker", Command: "accounting", CPUs: 2, MemoryMiB: 256, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme},
 			Append: []string{"patchproof.part=shrinker", "slab_nomerge"}},
 		{Name: "faults", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second,
-			Devices: []Device{
-				{Kind: NVMe, SizeMiB: 64, BadSectors: []int64{badSector}},
-				{Kind: VirtioBlk, SizeMiB: 64, BadSectors: []int64{badSector}},
+			Devices: []qemu.Device{
+				{Kind: qemu.NVMe, SizeMiB: 64, BadSectors: []int64{badSector}},
+				{Kind: qemu.VirtioBlk, SizeMiB: 64, BadSectors: []int64{badSector}},
 			},
 			Append: slices.Concat(toBadSector, []string{"nvme.poll_queues=1", "slab_nomerge"})},
-		{Name: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"slab_nomerge"}},
-		{Name: "fixedfile", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: polled},
-		{Name: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: polled},
+		{Name: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme}, Append: []string{"slab_nomerge"}},
+		{Name: "fixedfile", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme}, Append: polled},
+		{Name: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme}, Append: polled},
 		// Nothing is measured on a debug kernel.
-		{Name: "cost", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Mode: Icount, Variants: plain},
-		{Name: "failslab", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: []string{"nvme.poll_queues=1", "slab_nomerge", "slub_debug=A,io_kiocb"}, Variants: []string{"debug"}},
-		{Name: "mixer", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []Device{nvme}, Append: []string{"nvme.poll_queues=1", "slab_nomerge"}, Seeded: true},
-		{Name: "fdinfo", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []Device{nvme}, Append: []string{"maxcpus=1"}},
+		{Name: "cost", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Mode: qemu.Icount, Variants: plain},
+		{Name: "failslab", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []qemu.Device{nvme}, Append: []string{"nvme.poll_queues=1", "slab_nomerge", "slub_debug=A,io_kiocb"}, Variants: []string{"debug"}},
+		{Name: "mixer", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme}, Append: []string{"nvme.poll_queues=1", "slab_nomerge"}, Seeded: true},
+		{Name: "fdinfo", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []qemu.Device{nvme}, Append: []string{"maxcpus=1"}},
 		{Name: "nop", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second},
 		{Name: "hostile", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Append: []string{"slab_nomerge"}},
 	}
@@ -145,13 +133,13 @@ const icountScale = 3
 // scale is what deadlines, and the programs' own limits, are multiplied by.
 func (s CellSpec) scale() float64 {
 	scale := s.Scale
-	if s.accel() == TCG {
+	if s.accel() == qemu.TCG {
 		scale *= tcgScale
 	}
 	switch {
-	case s.Program.Mode == Singlestep:
+	case s.Program.Mode == qemu.Singlestep:
 		scale *= singlestepScale
-	case s.Program.Mode == Icount || s.Program.Counted:
+	case s.Program.Mode == qemu.Icount || s.Program.Counted:
 		scale *= icountScale
 	}
 	return scale
@@ -164,8 +152,8 @@ func (s CellSpec) deadline(d time.Duration) time.Duration {
 
 // accel is the accelerator of the cell.
 func (s CellSpec) accel() string {
-	if s.Program.Mode != Normal || s.Program.Counted {
-		return TCG
+	if s.Program.Mode != qemu.Normal || s.Program.Counted {
+		return qemu.TCG
 	}
 	return s.Accel.Name
 }

@@ -14,11 +14,12 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"patchproof/guest/event"
 	"patchproof/kernel"
 	"patchproof/results"
+	"patchproof/vmtest/counter"
+	"patchproof/vmtest/initramfs"
+	"patchproof/vmtest/qemu"
 )
 
 // Plan is a run: its cells, and the kernels and the initramfs that they wait
@@ -54,7 +55,7 @@ type Plan struct {
 	broken *results.Kernel
 	// initramfs and accel are set before the first kernel is ready.
 	initramfs string
-	accel     Accel
+	accel     qemu.Accel
 	// counter is set before them where a program is counted.
 	counter string
 	// waiting are the cells that were started and have not had their turn.
@@ -93,7 +94,7 @@ func resolve(sel Selection) ([]kernel.Spec, kernel.Variant, []Program, error) {
 	if err != nil {
 		return nil, kernel.Variant{}, nil, err
 	}
-	return specs, variant, seeded(programs, sel.Seed), checkAccel(sel.Accel)
+	return specs, variant, seeded(programs, sel.Seed), qemu.CheckAccel(sel.Accel)
 }
 
 // seeded gives the seed to the programs that take one; 0 leaves them theirs.
@@ -115,7 +116,7 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 	if err != nil {
 		return nil, err
 	}
-	version, err := FindQEMU(ctx)
+	version, err := qemu.Find(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +124,7 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 	p := &Plan{cache: sel.Cache, Jobs: cmp.Or(sel.Jobs, runtime.NumCPU()), stop: stop, made: make(chan struct{}), record: results.Run{
 		Command:   os.Args,
 		Selection: sel.Set,
-		Host:      Host(),
+		Host:      qemu.Host(),
 		QEMU:      version,
 	}}
 	p.changed = sync.NewCond(&p.mu)
@@ -190,14 +191,14 @@ func (p *Plan) make(ctx context.Context, sel Selection, specs []kernel.Spec, var
 	if sel.Tree != "" && kernel.Dirty(ctx, sel.Tree) {
 		progress(kernel.Progress{Step: "note: uncommitted changes in " + sel.Tree + " are not tested"})
 	}
-	var initramfs sync.WaitGroup
-	initramfs.Go(func() {
+	var others sync.WaitGroup
+	others.Go(func() {
 		var err error
-		if p.initramfs, err = BuildInitramfs(ctx, sel.Cache); err != nil {
+		if p.initramfs, err = initramfs.Build(ctx, sel.Cache); err != nil {
 			p.stop(err)
 		}
 		if slices.ContainsFunc(p.Cells, func(s CellSpec) bool { return s.Program.Counted }) {
-			if p.counter, err = BuildCounter(ctx, sel.Cache); err != nil {
+			if p.counter, err = counter.Build(ctx, sel.Cache); err != nil {
 				p.stop(err)
 			}
 		}
@@ -208,9 +209,9 @@ func (p *Plan) make(ctx context.Context, sel Selection, specs []kernel.Spec, var
 		var built *kernel.Built
 		built, err = b.Build(ctx, specs[i], variant)
 		p.recordBroken(err, specs[i], variant)
-		initramfs.Wait()
+		others.Wait()
 		if i == 0 && err == nil && ctx.Err() == nil {
-			p.accel, err = ChooseAccel(ctx, sel.Accel, sel.Cache, built.Vmlinux, p.initramfs)
+			p.accel, err = qemu.ChooseAccel(ctx, sel.Accel, sel.Cache, built.Vmlinux)
 		}
 		if err == nil && ctx.Err() == nil {
 			p.add(built)
@@ -219,7 +220,7 @@ func (p *Plan) make(ctx context.Context, sel Selection, specs []kernel.Spec, var
 	if err != nil {
 		p.stop(err)
 	}
-	initramfs.Wait()
+	others.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if ctx.Err() != nil {
@@ -409,7 +410,7 @@ func (p *Plan) run(ctx context.Context, t *turn, b *kernel.Built) {
 	t.cell.StartS = start.Seconds()
 	t.cell.Console = log
 	if s.Counts != "" && t.cell.Verdict == event.Pass {
-		if err := addCounts(&t.cell, s.Counts); err != nil {
+		if err := counter.Add(&t.cell, s.Counts); err != nil {
 			t.cell.Verdict, t.cell.Expected, t.cell.Reason = event.Error, false, err.Error()
 		}
 	}
@@ -508,44 +509,14 @@ func (p *Plan) Shell(ctx context.Context) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	initramfs, err := BuildInitramfs(ctx, p.cache, shellCommands...)
+	initramfs, err := initramfs.BuildShell(ctx, p.cache)
 	if err != nil {
 		return err
 	}
 	s := p.Cells[0]
 	s.Image, s.Initramfs, s.Accel = built[len(built)-1].Vmlinux, initramfs, p.accel
 	s.Program.Name, s.Program.Command = "gosh", ""
-	cmd := exec.CommandContext(ctx, "sh", "-c", s.vm().command(nil))
+	cmd := exec.CommandContext(ctx, "sh", "-c", s.vm().Command(false))
 	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = tmp, os.Stdin, os.Stdout, os.Stderr
 	return cmd.Run()
-}
-
-// Host describes the machine that the guests run on.
-func Host() results.Host {
-	h := results.Host{OS: runtime.GOOS, CPUs: runtime.NumCPU()}
-	if text, err := os.ReadFile("/etc/os-release"); err == nil {
-		if name, ok := field(string(text), "PRETTY_NAME="); ok {
-			h.OS = strings.Trim(name, `"`)
-		}
-	}
-	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		if name, ok := field(string(text), "model name"); ok {
-			h.CPU = strings.TrimLeft(name, "\t :")
-		}
-	}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		h.Kernel = unix.ByteSliceToString(u.Release[:])
-	}
-	return h
-}
-
-// field is the rest of the first line that starts with key.
-func field(text, key string) (string, bool) {
-	for line := range strings.Lines(text) {
-		if rest, ok := strings.CutPrefix(line, key); ok {
-			return strings.TrimSpace(rest), true
-		}
-	}
-	return "", false
 }

@@ -13,6 +13,7 @@ import (
 	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/console"
+	"patchproof/vmtest/qemu"
 )
 
 func TestFromEnv(t *testing.T) {
@@ -69,22 +70,6 @@ func TestCheckNamesWhatIsKnown(t *testing.T) {
 	}
 }
 
-func TestParseQEMUVersion(t *testing.T) {
-	tests := []struct{ out, want, err string }{
-		{"QEMU emulator version 7.2.22 (Debian 1:7.2)\nCopyright", "7.2.22", ""},
-		{"QEMU emulator version 10.0.0-rc1\n", "10.0.0-rc1", ""},
-		{"QEMU emulator version 4.1.0\n", "", "too old"},
-		{"QEMU emulator version 2.11.1\n", "", "apt-get install"},
-		{"hello", "", "no version"},
-	}
-	for _, tc := range tests {
-		got, err := parseQEMUVersion(tc.out)
-		if got != tc.want || (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
-			t.Errorf("parseQEMUVersion(%q) = %q, %v; want %q, %q", tc.out, got, err, tc.want, tc.err)
-		}
-	}
-}
-
 // wholeReport makes a collector that holds a whole report of these checks.
 func wholeReport(t *testing.T, checks ...event.Check) *event.Collector {
 	t.Helper()
@@ -116,7 +101,7 @@ func TestVerdictAndKnownIssues(t *testing.T) {
 	tests := []struct {
 		name     string
 		checks   []event.Check
-		out      outcome
+		out      qemu.Outcome
 		err      error
 		known    []patches.KnownIssue
 		want     event.Verdict
@@ -131,18 +116,18 @@ func TestVerdictAndKnownIssues(t *testing.T) {
 		{name: "declared, missing", checks: []event.Check{pass}, known: []patches.KnownIssue{failB}, want: event.Pass, reason: "known issue passed: b"},
 		{name: "may fail, passed", checks: []event.Check{pass, {Name: "b", Verdict: event.Pass}}, known: []patches.KnownIssue{mayFailB}, want: event.Pass, expected: true},
 		{name: "declared with another verdict", checks: []event.Check{{Name: "b", Verdict: event.Hang}}, known: []patches.KnownIssue{failB}, want: event.Hang},
-		{name: "splat beats pass", checks: []event.Check{pass}, out: outcome{Splats: []console.Splat{panicked}}, want: event.Crash},
-		{name: "declared splat, events lost", out: outcome{Splats: []console.Splat{panicked}, ReportErr: errors.New("lost"), Printed: true}, known: []patches.KnownIssue{crash}, want: event.Error, reason: "lost"},
-		{name: "splat beats the program's trouble", checks: []event.Check{pass, {Name: "disk", Verdict: event.Error}}, out: outcome{Splats: []console.Splat{panicked}}, want: event.Crash},
+		{name: "splat beats pass", checks: []event.Check{pass}, out: qemu.Outcome{Splats: []console.Splat{panicked}}, want: event.Crash},
+		{name: "declared splat, events lost", out: qemu.Outcome{Splats: []console.Splat{panicked}, ReportErr: errors.New("lost"), Printed: true}, known: []patches.KnownIssue{crash}, want: event.Error, reason: "lost"},
+		{name: "splat beats the program's trouble", checks: []event.Check{pass, {Name: "disk", Verdict: event.Error}}, out: qemu.Outcome{Splats: []console.Splat{panicked}}, want: event.Crash},
 		{name: "program's trouble beside a declared failure", checks: []event.Check{{Name: "b", Verdict: event.Fail}, {Name: "disk", Verdict: event.Error}}, known: []patches.KnownIssue{failB}, want: event.Error},
-		{name: "reset without a word", out: outcome{Reset: true, Printed: true, ReportErr: errors.New("no end")}, want: event.Crash},
-		{name: "declared panic, checks missing", out: outcome{Died: true, Splats: []console.Splat{panicked}, ReportErr: errors.New("no end")}, known: []patches.KnownIssue{crash, failB}, want: event.Crash, expected: true},
-		{name: "other splat", out: outcome{Splats: []console.Splat{{Verdict: event.Crash, Title: "WARNING: at x"}}}, known: []patches.KnownIssue{crash}, want: event.Crash},
+		{name: "reset without a word", out: qemu.Outcome{Reset: true, Printed: true, ReportErr: errors.New("no end")}, want: event.Crash},
+		{name: "declared panic, checks missing", out: qemu.Outcome{Died: true, Splats: []console.Splat{panicked}, ReportErr: errors.New("no end")}, known: []patches.KnownIssue{crash, failB}, want: event.Crash, expected: true},
+		{name: "other splat", out: qemu.Outcome{Splats: []console.Splat{{Verdict: event.Crash, Title: "WARNING: at x"}}}, known: []patches.KnownIssue{crash}, want: event.Crash},
 		{name: "declared splat did not come", checks: []event.Check{pass}, known: []patches.KnownIssue{crash}, want: event.Pass, reason: "console did not show"},
-		{name: "no end", checks: []event.Check{pass}, out: outcome{ReportErr: errors.New("lost"), Printed: true}, want: event.Error, reason: "lost"},
-		{name: "QEMU failed", checks: []event.Check{pass}, out: outcome{QEMUErr: errors.New("QEMU failed: bad"), ReportErr: errors.New("lost")}, want: event.Error, reason: "QEMU failed"},
+		{name: "no end", checks: []event.Check{pass}, out: qemu.Outcome{ReportErr: errors.New("lost"), Printed: true}, want: event.Error, reason: "lost"},
+		{name: "QEMU failed", checks: []event.Check{pass}, out: qemu.Outcome{QEMUErr: errors.New("QEMU failed: bad"), ReportErr: errors.New("lost")}, want: event.Error, reason: "QEMU failed"},
 		{name: "did not start", err: errors.New("no disk"), want: event.Error, reason: "no disk"},
-		{name: "past its deadline", checks: []event.Check{pass}, out: outcome{Ending: stuck, ReportErr: errors.New("no end")}, want: event.Hang, reason: "had not ended"},
+		{name: "past its deadline", checks: []event.Check{pass}, out: qemu.Outcome{Ending: qemu.Stuck, ReportErr: errors.New("no end")}, want: event.Hang, reason: "had not ended"},
 		{name: "skip", checks: []event.Check{{Name: "a", Verdict: event.Skip}}, want: event.Skip, expected: true},
 		{name: "no check", want: event.Error, reason: "reported no check"},
 	}
@@ -165,7 +150,7 @@ func TestVerdictAndKnownIssues(t *testing.T) {
 
 func TestSkippedCheckOfUndeclaredFeatureIsExpected(t *testing.T) {
 	s := CellSpec{Kernel: "base", Program: Program{Name: "nop"}, Scale: 1}
-	f := judge(&outcome{Report: wholeReport(t, event.Check{Name: "a", Verdict: event.Skip})}, nil, s)
+	f := judge(&qemu.Outcome{Report: wholeReport(t, event.Check{Name: "a", Verdict: event.Skip})}, nil, s)
 	expect(&f, s)
 	want := []results.Check{{Check: event.Check{Name: "a", Verdict: event.Skip}, Expected: true}}
 	if diff := cmp.Diff(want, f.checks); diff != "" {
@@ -173,19 +158,25 @@ func TestSkippedCheckOfUndeclaredFeatureIsExpected(t *testing.T) {
 	}
 }
 
-func TestDeviceFormat(t *testing.T) {
-	for _, tt := range []struct {
-		bad  []int64
-		want string
+func TestTurns(t *testing.T) {
+	tests := []struct {
+		kernels, count int
+		timed          bool
+		want           string
 	}{
-		{nil, "format=raw,file"},
-		{[]int64{7, 4096}, "driver=blkdebug" +
-			",inject-error.0.event=none,inject-error.0.sector=7,inject-error.0.once=off" +
-			",inject-error.1.event=none,inject-error.1.sector=4096,inject-error.1.once=off" +
-			",image.driver=raw,image.file.filename"},
-	} {
-		if got := (Device{Kind: NVMe, BadSectors: tt.bad}).format(); got != tt.want {
-			t.Errorf("format with bad sectors %v = %s; want %s", tt.bad, got, tt.want)
+		{2, 4, true, "A1 B1 B2 A2 A3 B3 B4 A4"},
+		{2, 3, true, "A1 B1 B2 A2 A3 B3"},
+		{3, 2, true, "A1 B1 C1 C2 B2 A2"},
+		{1, 2, true, "A1 A2"},
+		{2, 2, false, "A1 A2 B1 B2"},
+	}
+	for _, tc := range tests {
+		var got []string
+		for _, turn := range turns(tc.kernels, tc.count, tc.timed) {
+			got = append(got, string(rune('A'+turn.kernel))+string(rune('0'+turn.iteration)))
+		}
+		if diff := cmp.Diff(tc.want, strings.Join(got, " ")); diff != "" {
+			t.Errorf("turns(%d, %d, %v) (-want +got):\n%s", tc.kernels, tc.count, tc.timed, diff)
 		}
 	}
 }

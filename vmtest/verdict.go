@@ -8,6 +8,7 @@ import (
 	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/console"
+	"patchproof/vmtest/qemu"
 )
 
 // judge decides a cell's verdict and gathers its checks:
@@ -18,7 +19,7 @@ import (
 //  4. otherwise the worst check decides.
 //
 // An error of the harness comes before all of them.
-func judge(out *outcome, err error, s CellSpec) finding {
+func judge(out *qemu.Outcome, err error, s CellSpec) finding {
 	if err != nil {
 		return finding{verdict: event.Error, reason: err.Error()}
 	}
@@ -27,7 +28,7 @@ func judge(out *outcome, err error, s CellSpec) finding {
 		c.Name, c.Detail = console.Printable(c.Name), console.PrintableLines(c.Detail)
 		f.checks = append(f.checks, results.Check{Check: c})
 	}
-	if out.Ending == cancelled {
+	if out.Ending == qemu.Cancelled {
 		f.verdict, f.reason = event.Error, "interrupted"
 		return f
 	}
@@ -61,12 +62,12 @@ func judge(out *outcome, err error, s CellSpec) finding {
 
 // kernelStopped says that the kernel itself is the reason why the report is
 // not whole. A complaint alone is not: after a WARNING it goes on.
-func kernelStopped(out *outcome) bool {
-	return out.Died || out.Reset || out.Ending.late()
+func kernelStopped(out *qemu.Outcome) bool {
+	return out.Died || out.Reset || out.Ending.Late()
 }
 
 // consoleChecks adds a check for each of the kernel's complaints.
-func (f *finding) consoleChecks(out *outcome) {
+func (f *finding) consoleChecks(out *qemu.Outcome) {
 	for i, s := range out.Splats {
 		name := patches.ConsoleCheck
 		if i > 0 {
@@ -83,15 +84,15 @@ func (f *finding) consoleChecks(out *outcome) {
 }
 
 // deadlineCheck adds a check for a guest that had to be killed.
-func (f *finding) deadlineCheck(out *outcome, s CellSpec) {
+func (f *finding) deadlineCheck(out *qemu.Outcome, s CellSpec) {
 	var what string
 	v := s.vm()
 	switch out.Ending {
-	case silent:
+	case qemu.Silent:
 		what = fmt.Sprintf("the kernel printed nothing within %v", v.BootDeadline)
-	case bootStuck:
+	case qemu.BootStuck:
 		what = fmt.Sprintf("%s had not begun %v after QEMU's start; the console's last line was %q", s.Program.Name, v.BootDeadline, out.LastLine)
-	case stuck:
+	case qemu.Stuck:
 		what = fmt.Sprintf("%s had not ended %v after its first event", s.Program.Name, v.Deadline)
 	default:
 		return
@@ -116,7 +117,7 @@ func (f *finding) deadlineCheck(out *outcome, s CellSpec) {
 const DeadlineCheck = "deadline"
 
 // lastWords tells where a guest with an incomplete report was last seen.
-func lastWords(out *outcome) string {
+func lastWords(out *qemu.Outcome) string {
 	switch {
 	case !out.Printed:
 		return "the kernel printed nothing; is it an image for this machine?"

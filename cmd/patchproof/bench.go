@@ -13,6 +13,7 @@ import (
 	"patchproof/results"
 	"patchproof/vmtest"
 	"patchproof/vmtest/bench"
+	"patchproof/vmtest/qemu"
 )
 
 type benchCmd struct {
@@ -34,7 +35,7 @@ func (c benchCmd) Run(ctx context.Context, t *terminal) error {
 	figures, boots := bench.Report, bench.Boots
 	if instrument == bench.Time {
 		figures, boots = bench.ReportTimes, bench.TimeBoots
-		sel.Accel = vmtest.KVM
+		sel.Accel = qemu.KVM
 	}
 	sel.Set["INSTRUMENT"] = string(instrument)
 	if sel.Run, err = bench.Programs(strings.FieldsFunc(c.Bench, func(r rune) bool { return r == ',' || r == ' ' }), instrument); err != nil {
@@ -47,7 +48,7 @@ func (c benchCmd) Run(ctx context.Context, t *terminal) error {
 		sel.Count = boots
 	}
 	err = c.measure(ctx, t, sel, figures)
-	if none := (vmtest.NoKVMError{}); errors.As(err, &none) {
+	if none := (qemu.NoKVMError{}); errors.As(err, &none) {
 		return fmt.Errorf("time is measured under KVM, which does not work here (%s); under TCG there is INSTRUMENT=%s", none.Trouble, bench.Insns)
 	}
 	return err
@@ -57,16 +58,16 @@ func (c benchCmd) Run(ctx context.Context, t *terminal) error {
 func (c benchCmd) instrument() (bench.Instrument, error) {
 	instrument := bench.Instrument(c.Instrument)
 	switch {
-	case instrument == "" && c.Accel == vmtest.KVM:
+	case instrument == "" && c.Accel == qemu.KVM:
 		return bench.Time, nil
 	case instrument == "":
 		return bench.Insns, nil
 	case !slices.Contains(bench.Instruments, instrument):
 		return "", fmt.Errorf("unknown INSTRUMENT %q; known: %s, %s", instrument, bench.Insns, bench.Time)
-	case instrument == bench.Time && c.Accel == vmtest.TCG:
-		return "", fmt.Errorf("INSTRUMENT=%s needs KVM: under ACCEL=%s time says nothing about hardware, and INSTRUMENT=%s counts instructions", bench.Time, vmtest.TCG, bench.Insns)
-	case instrument == bench.Insns && c.Accel == vmtest.KVM:
-		return "", fmt.Errorf("INSTRUMENT=%s counts under TCG: leave ACCEL=%s out, or take INSTRUMENT=%s", bench.Insns, vmtest.KVM, bench.Time)
+	case instrument == bench.Time && c.Accel == qemu.TCG:
+		return "", fmt.Errorf("INSTRUMENT=%s needs KVM: under ACCEL=%s time says nothing about hardware, and INSTRUMENT=%s counts instructions", bench.Time, qemu.TCG, bench.Insns)
+	case instrument == bench.Insns && c.Accel == qemu.KVM:
+		return "", fmt.Errorf("INSTRUMENT=%s counts under TCG: leave ACCEL=%s out, or take INSTRUMENT=%s", bench.Insns, qemu.KVM, bench.Time)
 	}
 	return instrument, nil
 }

@@ -18,6 +18,7 @@ import (
 	"patchproof/kernel"
 	"patchproof/results"
 	"patchproof/vmtest"
+	"patchproof/vmtest/qemu"
 )
 
 // redraw is how often the view is drawn anew: seconds tick, and checks pass by.
@@ -88,9 +89,9 @@ func (l *live) step(s vmtest.Step) {
 	key := cellKey{s.Kernel, s.Variant, s.Program, s.Iteration}
 	f := l.flights[key]
 	switch s.Phase {
-	case vmtest.Booting:
+	case qemu.PhaseBooting:
 		f = flight{began: time.Now()}
-	case vmtest.Ended:
+	case qemu.PhaseEnded:
 		delete(l.flights, key)
 		l.ended++
 		if l.plan != nil {

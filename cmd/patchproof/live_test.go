@@ -12,6 +12,7 @@ import (
 
 	"patchproof/kernel"
 	"patchproof/vmtest"
+	"patchproof/vmtest/qemu"
 )
 
 func TestLiveLines(t *testing.T) {
@@ -88,7 +89,7 @@ func onTerminal(t *testing.T, use func(*terminal)) string {
 
 // running is a cell that reports a check, whose name is the guest's word.
 func running(program, check string) vmtest.Step {
-	return vmtest.Step{Kernel: "base", Variant: "plain", Program: program, Iteration: 1, Phase: vmtest.Running, Check: check}
+	return vmtest.Step{Kernel: "base", Variant: "plain", Program: program, Iteration: 1, Phase: qemu.PhaseRunning, Check: check}
 }
 
 func TestLiveTerminal(t *testing.T) {
@@ -144,7 +145,7 @@ func tidy(screen string) []string {
 func TestNoViewWithoutTerminal(t *testing.T) {
 	var out, err strings.Builder
 	term := newTerminal(&out, &err)
-	term.watch(vmtest.Step{Kernel: "base", Program: "nop", Phase: vmtest.Booting})
+	term.watch(vmtest.Step{Kernel: "base", Program: "nop", Phase: qemu.PhaseBooting})
 	term.progress(kernel.Progress{Kernel: "base", Step: kernel.StepCompile, Done: 1, Total: 2})
 	term.printf("1/1  pass\n")
 	term.endLive()

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"patchproof/results"
-	"patchproof/vmtest"
+	"patchproof/vmtest/counter"
 )
 
 // Attribution says where the instructions of a workload are spent, on average over
@@ -51,7 +51,7 @@ func Attribute(run *results.Run) ([]Attribution, error) {
 			if len(workloads(c)) == 0 {
 				continue
 			}
-			counts, err := vmtest.ReadCounts(filepath.Join(run.Dir, strings.TrimSuffix(c.Console, ".log")+".counts"))
+			counts, err := counter.Read(filepath.Join(run.Dir, strings.TrimSuffix(c.Console, ".log")+".counts"))
 			if err != nil {
 				return nil, err
 			}
@@ -77,7 +77,7 @@ func Attribute(run *results.Run) ([]Attribution, error) {
 }
 
 // add adds the counts of kernel number k.
-func (a *Attribution) add(syms symbols, counts vmtest.Counts, ops float64, k int) {
+func (a *Attribution) add(syms symbols, counts counter.Counts, ops float64, k int) {
 	ops *= float64(counts.NumWindows())
 	if a.Parts == nil {
 		for _, part := range parts {

@@ -12,7 +12,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"patchproof/results"
-	"patchproof/vmtest"
+	"patchproof/vmtest/qemu"
 )
 
 // Boots is how often each kernel is measured when nobody asks otherwise: twice,
@@ -63,7 +63,7 @@ func Report(w io.Writer, run *results.Run) error {
 
 // ReportTimes does the same for a run that measured time.
 func ReportTimes(w io.Writer, run *results.Run) error {
-	if run.Accel.Name != vmtest.KVM && run.Accel.Name != results.Hardware {
+	if run.Accel.Name != qemu.KVM && run.Accel.Name != results.Hardware {
 		return fmt.Errorf("times measured under %q are no result", run.Accel.Name)
 	}
 	times, doubts := TimeRows(run), Doubts(run)

@@ -9,15 +9,15 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/results"
-	"patchproof/vmtest"
+	"patchproof/vmtest/counter"
 )
 
 // measured is a cell with one workload.
 func measured(kernel string, boot int, insns float64) results.Cell {
-	labels := map[string]string{vmtest.LabelBench: "Nop/batch=32", "windows": "51"}
+	labels := map[string]string{counter.LabelBench: "Nop/batch=32", "windows": "51"}
 	return results.Cell{Kernel: kernel, Program: "bench-nop", Iteration: boot, Verdict: event.Pass, Metrics: []event.Metric{
-		{Name: vmtest.MetricOps, Value: 1024, Unit: "ops/window", Labels: labels},
-		{Name: vmtest.MetricInsns, Value: insns, Unit: vmtest.UnitInsns, Labels: labels},
+		{Name: counter.MetricOps, Value: 1024, Unit: "ops/window", Labels: labels},
+		{Name: counter.MetricInsns, Value: insns, Unit: counter.UnitInsns, Labels: labels},
 	}}
 }
 
@@ -56,14 +56,14 @@ func TestTable(t *testing.T) {
 }
 
 func TestMedianAndMemory(t *testing.T) {
-	labels := map[string]string{vmtest.LabelBench: "NopLinked/batch=320", "windows": "51", vmtest.LabelFigure: vmtest.FigureMedian}
-	held := map[string]string{vmtest.LabelBench: "Memory/at=rest/cpu=0"}
+	labels := map[string]string{counter.LabelBench: "NopLinked/batch=320", "windows": "51", counter.LabelFigure: counter.FigureMedian}
+	held := map[string]string{counter.LabelBench: "Memory/at=rest/cpu=0"}
 	cell := results.Cell{Kernel: "base", Program: "bench-nop", Iteration: 1, Verdict: event.Pass, Metrics: []event.Metric{
-		{Name: vmtest.MetricOps, Value: 5120, Unit: "ops/window", Labels: labels},
-		{Name: vmtest.MetricInsns, Value: 700, Unit: vmtest.UnitInsns, Labels: labels},
-		{Name: vmtest.MetricInsnsMedian, Value: 750, Unit: vmtest.UnitInsns, Labels: labels},
-		{Name: vmtest.MetricSlabObjects, Value: 289, Unit: "objects", Labels: held},
-		{Name: vmtest.MetricSlabBytes, Value: 94208, Unit: "B", Labels: held},
+		{Name: counter.MetricOps, Value: 5120, Unit: "ops/window", Labels: labels},
+		{Name: counter.MetricInsns, Value: 700, Unit: counter.UnitInsns, Labels: labels},
+		{Name: counter.MetricInsnsMedian, Value: 750, Unit: counter.UnitInsns, Labels: labels},
+		{Name: counter.MetricSlabObjects, Value: 289, Unit: "objects", Labels: held},
+		{Name: counter.MetricSlabBytes, Value: 94208, Unit: "B", Labels: held},
 	}}
 	var out bytes.Buffer
 	if err := WriteTable(&out, Rows(run(cell))); err != nil {

@@ -7,6 +7,9 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/vmtest"
+	"patchproof/vmtest/counter"
+	"patchproof/vmtest/initramfs"
+	"patchproof/vmtest/qemu"
 )
 
 // The guest's clock works from the boot option to the table's rows. It is tried
@@ -21,7 +24,7 @@ func TestClockOfARealGuest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sel.Accel = vmtest.TCG
+	sel.Accel = qemu.TCG
 	// One thread, a thread on every CPU, and windows that must be prepared.
 	if sel.Run, err = Programs([]string{"nop", "cpus", "states"}, Time); err != nil {
 		t.Fatal(err)
@@ -35,13 +38,13 @@ func TestClockOfARealGuest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	initramfs, err := vmtest.BuildInitramfs(t.Context(), sel.Cache)
+	initramfs, err := initramfs.Build(t.Context(), sel.Cache)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := run()
 	for _, spec := range plan.Cells {
-		spec.Image, spec.Initramfs, spec.Accel = kernels[0].Vmlinux, initramfs, vmtest.Accel{Name: vmtest.TCG}
+		spec.Image, spec.Initramfs, spec.Accel = kernels[0].Vmlinux, initramfs, qemu.Accel{Name: qemu.TCG}
 		spec.Console = filepath.Join(t.TempDir(), "console.log")
 		cell := vmtest.RunCell(t.Context(), spec)
 		if cell.Verdict != event.Pass {
@@ -53,11 +56,11 @@ func TestClockOfARealGuest(t *testing.T) {
 		for _, m := range cell.Metrics {
 			switch m.Name {
 			case metricTime:
-				median[m.Labels[vmtest.LabelBench]] = m.Value
+				median[m.Labels[counter.LabelBench]] = m.Value
 			case "time-window":
-				windows[m.Labels[vmtest.LabelBench]] = append(windows[m.Labels[vmtest.LabelBench]], m.Value)
-			case vmtest.MetricSteal:
-				from[m.Labels[vmtest.LabelFrom]] = true
+				windows[m.Labels[counter.LabelBench]] = append(windows[m.Labels[counter.LabelBench]], m.Value)
+			case qemu.MetricSteal:
+				from[m.Labels[qemu.LabelFrom]] = true
 			}
 		}
 		if !from["guest"] || !from["host"] {

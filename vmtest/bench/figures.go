@@ -7,7 +7,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/results"
-	"patchproof/vmtest"
+	"patchproof/vmtest/counter"
 )
 
 // Row is one workload on all kernels of a run.
@@ -52,16 +52,16 @@ func Rows(run *results.Run) []Row {
 		ops := map[string]int{}
 		shown := map[string]string{}
 		for _, m := range c.Metrics {
-			bench := m.Labels[vmtest.LabelBench]
+			bench := m.Labels[counter.LabelBench]
 			switch m.Name {
-			case vmtest.MetricOps:
+			case counter.MetricOps:
 				windows, _ := strconv.Atoi(m.Labels["windows"])
 				ops[bench] = int(m.Value) * windows
-				shown[bench] = vmtest.MetricInsns
-				if m.Labels[vmtest.LabelFigure] == vmtest.FigureMedian {
-					shown[bench] = vmtest.MetricInsnsMedian
+				shown[bench] = counter.MetricInsns
+				if m.Labels[counter.LabelFigure] == counter.FigureMedian {
+					shown[bench] = counter.MetricInsnsMedian
 				}
-			case vmtest.MetricSlabObjects, vmtest.MetricSlabBytes:
+			case counter.MetricSlabObjects, counter.MetricSlabBytes:
 				figure(&rows, bench, m.Unit, c).add(m.Value, 1)
 			case metricTime:
 				figure(&rows, bench, m.Unit, c).add(m.Value, ops[bench])
@@ -119,8 +119,8 @@ type workload struct {
 func workloads(c results.Cell) []workload {
 	var list []workload
 	for _, m := range c.Metrics {
-		if m.Name == vmtest.MetricOps {
-			list = append(list, workload{bench: m.Labels[vmtest.LabelBench], ops: m.Value})
+		if m.Name == counter.MetricOps {
+			list = append(list, workload{bench: m.Labels[counter.LabelBench], ops: m.Value})
 		}
 	}
 	return list

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/perf/benchunit"
 
 	"patchproof/results"
-	"patchproof/vmtest"
+	"patchproof/vmtest/counter"
 )
 
 // WriteBenchfmt writes one kernel's figures in Go's benchmark format, one line per
@@ -20,9 +20,9 @@ import (
 func WriteBenchfmt(w io.Writer, run *results.Run, kernel results.Kernel, rows []Row) error {
 	out := benchfmt.NewWriter(w)
 	// What benchstat does not know of itself, as it does of time.
-	if slices.ContainsFunc(rows, func(r Row) bool { return r.Unit == vmtest.UnitInsns }) {
+	if slices.ContainsFunc(rows, func(r Row) bool { return r.Unit == counter.UnitInsns }) {
 		for _, about := range [][2]string{{"better", "lower"}, {"assume", "exact"}} {
-			if err := out.Write(&benchfmt.UnitMetadata{UnitMetadataKey: benchfmt.UnitMetadataKey{Unit: vmtest.UnitInsns, Key: about[0]}, OrigUnit: vmtest.UnitInsns, Value: about[1]}); err != nil {
+			if err := out.Write(&benchfmt.UnitMetadata{UnitMetadataKey: benchfmt.UnitMetadataKey{Unit: counter.UnitInsns, Key: about[0]}, OrigUnit: counter.UnitInsns, Value: about[1]}); err != nil {
 				return err
 			}
 		}
@@ -94,7 +94,7 @@ func writeTable(w io.Writer, unit string, rows []Row) error {
 	}
 	fmt.Fprintln(t, "boots agree to\t")
 	format := "%.2f\t"
-	if unit != vmtest.UnitInsns {
+	if unit != counter.UnitInsns {
 		format = "%.0f\t"
 	}
 	for _, row := range rows {
@@ -139,7 +139,7 @@ func (r Row) agreement() string {
 	switch {
 	case boots < 2:
 		return "one boot"
-	case spread == 0 && r.Unit == vmtest.UnitInsns:
+	case spread == 0 && r.Unit == counter.UnitInsns:
 		return "the instruction"
 	case spread == 0:
 		return "all"

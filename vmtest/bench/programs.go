@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"patchproof/vmtest"
+	"patchproof/vmtest/qemu"
 )
 
 // group is a set of workloads that share a machine, each a cell per kernel.
@@ -16,10 +17,10 @@ type group struct {
 	// cpus are the machine's, and each number a machine of its own where there are
 	// several.
 	cpus    []int
-	devices []vmtest.Device
+	devices []qemu.Device
 	// words of the kernel command line.
 	words []string
-	// icount has the single CPU emulated to the instruction (vmtest.Icount). Its clock
+	// icount has the single CPU emulated to the instruction (qemu.Icount). Its clock
 	// jumps to the next timer when the CPU is idle, which a disk does not survive.
 	icount bool
 	// uncounted groups measure something else than instructions.
@@ -33,7 +34,7 @@ type group struct {
 var groups = []group{
 	{name: "nop", cpus: []int{1}, icount: true},
 	{name: "file", cpus: []int{1}, icount: true},
-	{name: "nvme", cpus: []int{1}, devices: []vmtest.Device{{Kind: vmtest.NVMe, SizeMiB: 64}}, words: []string{"nvme.poll_queues=1"}},
+	{name: "nvme", cpus: []int{1}, devices: []qemu.Device{{Kind: qemu.NVMe, SizeMiB: 64}}, words: []string{"nvme.poll_queues=1"}},
 	{name: "life", cpus: []int{1}, icount: true},
 	{name: "rings", cpus: []int{1}, icount: true},
 	{name: "cpus", cpus: []int{1, 2, 4, 8}},
@@ -102,13 +103,13 @@ func Programs(names []string, instrument Instrument) ([]vmtest.Program, error) {
 				Devices: g.devices, Append: append([]string{"patchproof.bench=" + g.name}, g.words...), Counted: !g.uncounted,
 			}
 			if g.icount {
-				p.Mode = vmtest.Icount
+				p.Mode = qemu.Icount
 			}
 			if instrument == Time {
 				if g.uncounted || cpus > runtime.NumCPU() {
 					continue
 				}
-				p.Mode, p.Counted, p.Timed = vmtest.Normal, false, true
+				p.Mode, p.Counted, p.Timed = qemu.Normal, false, true
 				p.Append = append(p.Append, "patchproof.clock=1")
 			}
 			programs = append(programs, p)

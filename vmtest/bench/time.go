@@ -10,7 +10,7 @@ import (
 	"golang.org/x/perf/benchmath"
 
 	"patchproof/results"
-	"patchproof/vmtest"
+	"patchproof/vmtest/qemu"
 )
 
 // TimeBoots is how often each kernel is booted when time is measured and nobody
@@ -174,13 +174,13 @@ func Doubts(run *results.Run) []string {
 		vcpus := 0.0
 		for _, m := range c.Metrics {
 			switch m.Name {
-			case vmtest.MetricPinned:
+			case qemu.MetricPinned:
 				vcpus++
-			case vmtest.MetricSteal:
+			case qemu.MetricSteal:
 				steal.add(c, m.Value, stealLimit)
-			case vmtest.MetricBusy:
+			case qemu.MetricBusy:
 				busy.add(c, m.Value-vcpus, busyLimit)
-			case vmtest.MetricFrequency:
+			case qemu.MetricFrequency:
 				least, most = min(least, m.Value), max(most, m.Value)
 			}
 		}

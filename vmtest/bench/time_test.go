@@ -9,14 +9,15 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/results"
-	"patchproof/vmtest"
+	"patchproof/vmtest/counter"
+	"patchproof/vmtest/qemu"
 )
 
 // timed is a cell that measured one workload.
 func timed(kernel string, boot int, ns float64, more ...event.Metric) results.Cell {
-	labels := map[string]string{vmtest.LabelBench: "Nop/batch=32", "windows": "21"}
+	labels := map[string]string{counter.LabelBench: "Nop/batch=32", "windows": "21"}
 	return results.Cell{Kernel: kernel, Program: "bench-nop", Iteration: boot, Verdict: event.Pass, Metrics: append([]event.Metric{
-		{Name: vmtest.MetricOps, Value: 1024, Unit: "ops/window", Labels: labels},
+		{Name: counter.MetricOps, Value: 1024, Unit: "ops/window", Labels: labels},
 		{Name: metricTime, Value: ns, Unit: unitTime, Labels: labels},
 		// What one window took must not count as a boot.
 		{Name: "time-window", Value: 1, Unit: unitTime, Labels: labels},
@@ -113,14 +114,14 @@ func TestTimeBenchfmtIsReadable(t *testing.T) {
 }
 
 func TestDoubts(t *testing.T) {
-	from := func(who string) map[string]string { return map[string]string{vmtest.LabelFrom: who} }
+	from := func(who string) map[string]string { return map[string]string{qemu.LabelFrom: who} }
 	quiet := []event.Metric{
-		{Name: vmtest.MetricPinned, Value: 3, Labels: from("host")},
-		{Name: vmtest.MetricSteal, Value: 0.4, Labels: from("host")},
-		{Name: vmtest.MetricSteal, Value: 0, Labels: from("guest")},
-		{Name: vmtest.MetricBusy, Value: 1.2, Labels: from("host")},
-		{Name: vmtest.MetricFrequency, Value: 3000, Labels: from("host")},
-		{Name: vmtest.MetricFrequency, Value: 3020, Labels: from("host")},
+		{Name: qemu.MetricPinned, Value: 3, Labels: from("host")},
+		{Name: qemu.MetricSteal, Value: 0.4, Labels: from("host")},
+		{Name: qemu.MetricSteal, Value: 0, Labels: from("guest")},
+		{Name: qemu.MetricBusy, Value: 1.2, Labels: from("host")},
+		{Name: qemu.MetricFrequency, Value: 3000, Labels: from("host")},
+		{Name: qemu.MetricFrequency, Value: 3020, Labels: from("host")},
 	}
 	tests := []struct {
 		name   string
@@ -128,9 +129,9 @@ func TestDoubts(t *testing.T) {
 		want   []string     // parts of the doubts
 	}{
 		{name: "nothing"},
-		{"steal", event.Metric{Name: vmtest.MetricSteal, Value: 4.25}, []string{"up to 4.2% (bench-nop on posted, boot 1)"}},
-		{"load", event.Metric{Name: vmtest.MetricBusy, Value: 3}, []string{"1 of 3 boots, with up to 2.0 processors"}},
-		{"turbo", event.Metric{Name: vmtest.MetricFrequency, Value: 3400}, []string{"3000 to 3400 MHz"}},
+		{"steal", event.Metric{Name: qemu.MetricSteal, Value: 4.25}, []string{"up to 4.2% (bench-nop on posted, boot 1)"}},
+		{"load", event.Metric{Name: qemu.MetricBusy, Value: 3}, []string{"1 of 3 boots, with up to 2.0 processors"}},
+		{"turbo", event.Metric{Name: qemu.MetricFrequency, Value: 3400}, []string{"3000 to 3400 MHz"}},
 	}
 	for _, tc := range tests {
 		posted := quiet

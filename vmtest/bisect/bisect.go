@@ -24,6 +24,8 @@ import (
 	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest"
+	"patchproof/vmtest/initramfs"
+	"patchproof/vmtest/qemu"
 )
 
 // Check finds what is wrong with a question without changing anything.
@@ -433,7 +435,7 @@ func times(n int) string {
 
 // newLab prepares what all trials share. release lets the cache be pruned again.
 func newLab(ctx context.Context, q Question, program vmtest.Program, tell Teller) (l *lab, release func(), err error) {
-	version, err := vmtest.FindQEMU(ctx)
+	version, err := qemu.Find(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -441,7 +443,7 @@ func newLab(ctx context.Context, q Question, program vmtest.Program, tell Teller
 		return nil, nil, err
 	}
 	return &lab{
-		record: &Record{QEMU: version, Host: vmtest.Host(), Program: q.Program, Check: q.Check, Selection: q.Set},
+		record: &Record{QEMU: version, Host: qemu.Host(), Program: q.Program, Check: q.Check, Selection: q.Set},
 		cell:   vmtest.RunCell, program: program, count: q.Count, accel: q.Accel, tell: tell,
 		builder: kernel.Builder{Cache: q.Cache, Jobs: q.Jobs, Source: q.Source, Progress: tell.Progress},
 	}, release, nil
@@ -450,7 +452,7 @@ func newLab(ctx context.Context, q Question, program vmtest.Program, tell Teller
 // buildInitramfs does so when there is none.
 func (l *lab) buildInitramfs(ctx context.Context) (err error) {
 	if l.initramfs == "" {
-		l.initramfs, err = vmtest.BuildInitramfs(ctx, l.builder.Cache)
+		l.initramfs, err = initramfs.Build(ctx, l.builder.Cache)
 	}
 	return err
 }

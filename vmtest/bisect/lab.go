@@ -15,6 +15,7 @@ import (
 	"patchproof/kernel"
 	"patchproof/results"
 	"patchproof/vmtest"
+	"patchproof/vmtest/qemu"
 )
 
 // Teller is how a campaign speaks while it works.
@@ -186,7 +187,7 @@ var notInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 // run runs the program once and adds the cell.
 func (l *lab) run(ctx context.Context, s subject, t *Trial, built *kernel.Built) error {
 	if l.record.Accel.Name == "" {
-		accel, err := vmtest.ChooseAccel(ctx, l.accel, l.builder.Cache, built.Vmlinux, l.initramfs)
+		accel, err := qemu.ChooseAccel(ctx, l.accel, l.builder.Cache, built.Vmlinux)
 		if err != nil {
 			return err
 		}
@@ -196,7 +197,7 @@ func (l *lab) run(ctx context.Context, s subject, t *Trial, built *kernel.Built)
 	log := fmt.Sprintf("%s-%s-%d.log", notInName.ReplaceAllString(t.Key, "-"), l.program.Name, len(t.Cells)+1)
 	spec := vmtest.CellSpec{
 		Kernel: s.spec.Name, Variant: s.variant.Name, Program: l.program, Iteration: len(t.Cells) + 1,
-		Image: built.Vmlinux, Initramfs: l.initramfs, Accel: vmtest.Accel(l.record.Accel), Scale: s.variant.Scale,
+		Image: built.Vmlinux, Initramfs: l.initramfs, Accel: qemu.Accel(l.record.Accel), Scale: s.variant.Scale,
 		Known: s.spec.Known, Console: filepath.Join(l.record.dir(), log), Watch: l.tell.Watch,
 	}
 	var cell results.Cell

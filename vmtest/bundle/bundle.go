@@ -29,6 +29,7 @@ import (
 	"patchproof/results"
 	"patchproof/vmtest"
 	"patchproof/vmtest/bench"
+	"patchproof/vmtest/initramfs"
 )
 
 // Variant is the config flavour that a bundle has when nobody asks otherwise.
@@ -66,7 +67,7 @@ func Make(ctx context.Context, dir string, sel vmtest.Selection, config string, 
 		}
 		m.Kernels = append(m.Kernels, k)
 	}
-	guest, bb, err := vmtest.ShellInitramfs(ctx, sel.Cache)
+	guest, bb, err := initramfs.Shell(ctx, sel.Cache)
 	if err != nil {
 		return "", err
 	}
@@ -75,7 +76,7 @@ func Make(ctx context.Context, dir string, sel vmtest.Selection, config string, 
 	if files["manifest.json"], err = json.MarshalIndent(m, "", "  "); err != nil {
 		return "", err
 	}
-	if files["initramfs.cpio.gz"], err = initramfs(guest, files["manifest.json"]); err != nil {
+	if files["initramfs.cpio.gz"], err = withManifest(guest, files["manifest.json"]); err != nil {
 		return "", err
 	}
 	if files["README"], err = readme(m, specs); err != nil {
@@ -203,11 +204,11 @@ func hashOf(m event.Manifest, files map[string][]byte) string {
 	return hex.EncodeToString(h.Sum(nil))[:12]
 }
 
-// initramfs is the guest's one with the manifest beside the programs, compressed.
+// withManifest is the guest's one with the manifest beside the programs, compressed.
 // The kernel takes archives that follow each other
 // (Documentation/driver-api/early-userspace/buffer-format.rst).
-func initramfs(guest, manifest []byte) ([]byte, error) {
-	more, err := vmtest.Archive(map[string][]byte{"bbin/manifest.json": manifest}, map[string]string{"bin/defaultsh": "/bbin/gosh"})
+func withManifest(guest, manifest []byte) ([]byte, error) {
+	more, err := initramfs.Archive(map[string][]byte{"bbin/manifest.json": manifest}, map[string]string{"bin/defaultsh": "/bbin/gosh"})
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,8 @@ import (
 	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest"
+	"patchproof/vmtest/initramfs"
+	"patchproof/vmtest/qemu"
 )
 
 // campaign is what the mutants of a run share.
@@ -30,7 +32,7 @@ type campaign struct {
 	spec      kernel.Spec
 	variants  []kernel.Variant
 	initramfs string
-	accel     vmtest.Accel
+	accel     qemu.Accel
 	writer    *results.Writer
 	jobs      int
 	// took is how long each program took on the control, by variant and name.
@@ -77,7 +79,7 @@ func newCampaign(ctx context.Context, o Options) (c *campaign, release func(), e
 	if err := vmtest.Check(o.Selection); err != nil {
 		return nil, nil, err
 	}
-	version, err := vmtest.FindQEMU(ctx)
+	version, err := qemu.Find(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -89,7 +91,7 @@ func newCampaign(ctx context.Context, o Options) (c *campaign, release func(), e
 			release()
 		}
 	}()
-	if c.initramfs, err = vmtest.BuildInitramfs(ctx, o.Cache); err != nil {
+	if c.initramfs, err = initramfs.Build(ctx, o.Cache); err != nil {
 		return nil, nil, err
 	}
 	c.builder = kernel.Builder{Cache: o.Cache, Jobs: o.Jobs, Source: o.Source, Progress: o.Progress}
@@ -97,7 +99,7 @@ func newCampaign(ctx context.Context, o Options) (c *campaign, release func(), e
 	if err != nil {
 		return nil, nil, err
 	}
-	if c.accel, err = vmtest.ChooseAccel(ctx, o.Accel, o.Cache, control.Vmlinux, c.initramfs); err != nil {
+	if c.accel, err = qemu.ChooseAccel(ctx, o.Accel, o.Cache, control.Vmlinux); err != nil {
 		return nil, nil, err
 	}
 	root, err := kernel.Checkout()
@@ -105,7 +107,7 @@ func newCampaign(ctx context.Context, o Options) (c *campaign, release func(), e
 		return nil, nil, err
 	}
 	c.writer, err = results.Create(filepath.Join(root, "results", "out"), results.Run{
-		Command: os.Args, Selection: o.Set, Host: vmtest.Host(), QEMU: version, Accel: results.Accel(c.accel),
+		Command: os.Args, Selection: o.Set, Host: qemu.Host(), QEMU: version, Accel: results.Accel(c.accel),
 	})
 	return c, release, err
 }

@@ -1,4 +1,6 @@
-package vmtest
+// Package initramfs builds what the guests boot into: u-root's init and the guest
+// programs in one binary, kept in the cache by its content.
+package initramfs
 
 import (
 	"bytes"
@@ -44,7 +46,7 @@ var shellCommands = []string{
 // buildTag leaves gosh's line editor with its many packages out.
 const buildTag = "goshsmall"
 
-// BuildInitramfs returns the path of the guest's initramfs in the cache folder
+// Build returns the path of the guest's initramfs in the cache folder
 // and builds it when its content has not been built before: u-root's init, all
 // guest programs and the further u-root commands asked for, in one busybox
 // binary. Every process of the guest starts from that binary and initialises
@@ -53,12 +55,12 @@ const buildTag = "goshsmall"
 //
 // Its key covers the Go version, the versions of all modules, the guest
 // sources and the recipe, so an unchanged checkout only hashes some files.
-func BuildInitramfs(ctx context.Context, cache string, commands ...string) (string, error) {
+func Build(ctx context.Context, cache string, commands ...string) (string, error) {
 	root, err := kernel.Checkout()
 	if err != nil {
 		return "", err
 	}
-	key, err := initramfsKey(ctx, root, commands)
+	key, err := keyOf(ctx, root, commands)
 	if err != nil {
 		return "", fmt.Errorf("the initramfs's sources cannot be read: %w", err)
 	}
@@ -78,16 +80,21 @@ func BuildInitramfs(ctx context.Context, cache string, commands ...string) (stri
 	if _, err := os.Stat(file); err == nil {
 		return file, nil
 	}
-	if err := writeInitramfs(ctx, root, file, commands); err != nil {
+	if err := write(ctx, root, file, commands); err != nil {
 		return "", fmt.Errorf("the initramfs could not be built: %w", err)
 	}
 	return file, nil
 }
 
-// ShellInitramfs returns the initramfs with the commands of a shell, and the one
+// BuildShell is Build with the commands of a shell.
+func BuildShell(ctx context.Context, cache string) (string, error) {
+	return Build(ctx, cache, shellCommands...)
+}
+
+// Shell returns the initramfs with the commands of a shell, and the one
 // binary in it, which is static and runs under any Linux.
-func ShellInitramfs(ctx context.Context, cache string) (archive, bb []byte, err error) {
-	file, err := BuildInitramfs(ctx, cache, shellCommands...)
+func Shell(ctx context.Context, cache string) (archive, bb []byte, err error) {
+	file, err := BuildShell(ctx, cache)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -127,8 +134,8 @@ func Archive(files map[string][]byte, links map[string]string) ([]byte, error) {
 	return out.Bytes(), cpio.WriteTrailer(w)
 }
 
-// initramfsKey hashes everything that decides the initramfs's content.
-func initramfsKey(ctx context.Context, root string, commands []string) (string, error) {
+// keyOf hashes everything that decides the initramfs's content.
+func keyOf(ctx context.Context, root string, commands []string) (string, error) {
 	version, err := exec.CommandContext(ctx, "go", "env", "GOVERSION").Output()
 	if err != nil {
 		return "", fmt.Errorf("go env GOVERSION: %w", err)
@@ -136,7 +143,7 @@ func initramfsKey(ctx context.Context, root string, commands []string) (string, 
 	h := sha256.New()
 	fmt.Fprintf(h, "%s%q\n", version, commands)
 	// This file is the recipe.
-	files := []string{filepath.Join(root, "go.mod"), filepath.Join(root, "go.sum"), filepath.Join(root, "vmtest", "initramfs.go")}
+	files := []string{filepath.Join(root, "go.mod"), filepath.Join(root, "go.sum"), filepath.Join(root, "vmtest", "initramfs", "initramfs.go")}
 	guest, err := guestSources(root)
 	if err != nil {
 		return "", err
@@ -186,8 +193,8 @@ func hashFile(h io.Writer, root, file string) error {
 	return err
 }
 
-// writeInitramfs builds the archive beside file and renames it into place.
-func writeInitramfs(ctx context.Context, root, file string, commands []string) error {
+// write builds the archive beside file and renames it into place.
+func write(ctx context.Context, root, file string, commands []string) error {
 	tmp, err := os.MkdirTemp(filepath.Dir(file), "*.tmp")
 	if err != nil {
 		return err

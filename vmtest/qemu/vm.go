@@ -1,4 +1,4 @@
-package vmtest
+package qemu
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hugelgupf/vmtest/qemu"
@@ -21,10 +20,10 @@ import (
 	"patchproof/vmtest/console"
 )
 
-// vm is one guest to boot.
-type vm struct {
-	Machine machine
-	Boot    bootFrom
+// VM is one guest to boot.
+type VM struct {
+	Machine Machine
+	Boot    Boot
 	Devices []Device
 	// Program is the program whose report is awaited.
 	Program string
@@ -33,42 +32,57 @@ type vm struct {
 	BootDeadline, Deadline time.Duration
 	// Console is the path of the console's log.
 	Console string
-	// Counter and Counts are as in CellSpec.
+	// Counter is the plugin that counts instructions and Counts the file that it
+	// writes, where they are counted.
 	Counter, Counts string
 	// Pinned binds the guest's processors to the host's from the program's first
 	// event on, and has the host's trouble with them recorded.
 	Pinned bool
-	// enough, when set, is called at the program's first event.
+	// Step, when set, is told of the phases after the boot and of each check.
+	Step func(phase Phase, check string)
+
+	// enough, when set, is called when the guest has printed something.
 	enough func()
-	// step, when set, is told of the phases after the boot and of each check.
-	step func(phase Phase, check string)
 }
 
-// ending is what ended a VM.
-type ending int
+// Phase is how far a guest has come.
+type Phase string
 
+// The phases, in their order: QEMU is started, the program has reported its
+// start, it has reported its end or run out of time, nothing of the guest is left.
 const (
-	// exited: QEMU ended by itself, which a guest brings about by powering off
-	// or by a panic.
-	exited ending = iota
-	// silent: the guest printed nothing at all before the boot's deadline.
-	silent
-	// bootStuck: the program had not begun at the boot's deadline.
-	bootStuck
-	// stuck: the program had not ended at its deadline.
-	stuck
-	// brokenOff: the report broke off, or is not to be trusted, and the guest went on.
-	brokenOff
-	// cancelled: the harness was told to stop.
-	cancelled
+	PhaseBooting Phase = "booting"
+	PhaseRunning Phase = "running"
+	PhaseEnding  Phase = "ending"
+	PhaseEnded   Phase = "ended"
 )
 
-// late says that the guest was past one of its deadlines.
-func (e ending) late() bool { return e == silent || e == bootStuck || e == stuck }
+// Ending is what ended a VM.
+type Ending int
 
-// outcome is all that is known of a VM after its end.
-type outcome struct {
-	Ending ending
+// The endings.
+const (
+	// Exited: QEMU ended by itself, which a guest brings about by powering off
+	// or by a panic.
+	Exited Ending = iota
+	// Silent: the guest printed nothing at all before the boot's deadline.
+	Silent
+	// BootStuck: the program had not begun at the boot's deadline.
+	BootStuck
+	// Stuck: the program had not ended at its deadline.
+	Stuck
+	// BrokenOff: the report broke off, or is not to be trusted, and the guest went on.
+	BrokenOff
+	// Cancelled: the harness was told to stop.
+	Cancelled
+)
+
+// Late says that the guest was past one of its deadlines.
+func (e Ending) Late() bool { return e == Silent || e == BootStuck || e == Stuck }
+
+// Outcome is all that is known of a VM after its end.
+type Outcome struct {
+	Ending Ending
 	// Boot is the time from QEMU's start to the program's first event, zero if
 	// there was none. Wall is the life of QEMU.
 	Boot, Wall time.Duration
@@ -100,9 +114,9 @@ type outcome struct {
 	Command string
 }
 
-// run boots the guest and stays until nothing of it is left. The error says
+// Run boots the guest and stays until nothing of it is left. The error says
 // that the harness could not even start it.
-func (v vm) run(ctx context.Context) (*outcome, error) {
+func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	tmp, err := os.MkdirTemp("", "patchproof-vm-")
@@ -114,8 +128,8 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	if v.step == nil {
-		v.step = func(Phase, string) {}
+	if v.Step == nil {
+		v.Step = func(Phase, string) {}
 	}
 	w := &console.Watcher{}
 	log, err := console.Create(v.Console, w.Line)
@@ -133,6 +147,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	broken, breakOff := context.WithCancelCause(context.Background())
 	defer breakOff(nil)
 	g := &guest{console: port.in, qmp: sync.OnceValues(func() (*qmp, error) { return openQMP(monitorConn) }), began: make(chan struct{}), broke: broken.Done(), gone: make(chan struct{})}
+	g.printed.first = v.enough
 	stderr := &clipped{}
 	start := time.Now()
 	q, err := qemu.StartContext(ctx, qemu.ArchAMD64,
@@ -146,7 +161,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 		return nil, errors.Join(fmt.Errorf("QEMU could not be started: %w", err), log.Close())
 	}
 
-	out := &outcome{Command: v.command(eventsFile()), Report: event.NewCollector(v.Program)}
+	out := &Outcome{Command: v.Command(true), Report: event.NewCollector(v.Program)}
 	var readers sync.WaitGroup
 	readers.Go(func() { port.copyTo(io.MultiWriter(&g.printed, log), g.gone) })
 	readers.Go(func() {
@@ -172,9 +187,9 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 			}
 			switch e.Kind {
 			case event.KindCheck:
-				v.step(Running, e.Check.Name)
+				v.Step(PhaseRunning, e.Check.Name)
 			case event.KindEnd:
-				v.step(Ending, "")
+				v.Step(PhaseEnding, "")
 			case event.KindStart:
 				out.Boot = time.Since(start)
 				switch {
@@ -187,10 +202,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 					breakOff(out.ReportErr)
 				}
 				close(g.began)
-				v.step(Running, "")
-				if v.enough != nil {
-					v.enough()
-				}
+				v.Step(PhaseRunning, "")
 			}
 			// A check ends each workload. At the program's end QEMU may be gone already.
 			if bound != nil && e.Kind == event.KindCheck {
@@ -206,12 +218,12 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	}()
 
 	out.Ending = g.await(ctx, v.BootDeadline, v.Deadline)
-	if out.Ending.late() {
+	if out.Ending.Late() {
 		w.Ask()
-		v.step(Ending, "")
+		v.Step(PhaseEnding, "")
 		out.DumpErr = g.interrogate()
 	}
-	if out.Ending != exited {
+	if out.Ending != Exited {
 		cancel()
 	}
 	<-g.gone
@@ -221,11 +233,11 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 	out.Printed = g.printed.Load() > 0
 	out.Splats, out.LastLine, out.InitExited, out.Died = w.Splats(), w.Last, w.InitExited, w.Died
 	out.Dump, out.Places = w.Dump()
-	out.Reset = out.Ending == exited && out.Printed && !w.PoweredOff && !w.InitExited && !w.Died
+	out.Reset = out.Ending == Exited && out.Printed && !w.PoweredOff && !w.InitExited && !w.Died
 	if w.DroppedLines && out.LogErr == nil {
 		out.LogErr = errors.New("the kernel could not print everything (printk messages dropped)")
 	}
-	if out.Ending == exited {
+	if out.Ending == Exited {
 		var exit *exec.ExitError
 		if errors.As(waitErr, &exit) {
 			out.QEMUErr = fmt.Errorf("QEMU failed (%w): %s", waitErr, stderr)
@@ -233,7 +245,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 			out.ReportErr = waitErr
 		}
 	}
-	if out.Ending == brokenOff && out.ReportErr == nil {
+	if out.Ending == BrokenOff && out.ReportErr == nil {
 		out.ReportErr = fmt.Errorf("the report broke off while the guest went on: %w", context.Cause(broken))
 	}
 	if out.ReportErr == nil {
@@ -246,7 +258,7 @@ func (v vm) run(ctx context.Context) (*outcome, error) {
 }
 
 // disks makes an image for each device and returns what attaches them.
-func (v vm) disks(dir string) (qemu.Fn, error) {
+func (v VM) disks(dir string) (qemu.Fn, error) {
 	var attach []qemu.Fn
 	for i, d := range v.Devices {
 		image := filepath.Join(dir, fmt.Sprintf("disk%d.img", i))
@@ -262,26 +274,29 @@ func (v vm) disks(dir string) (qemu.Fn, error) {
 }
 
 // counter loads the plugin that counts instructions.
-func (v vm) counter() qemu.Fn {
+func (v VM) counter() qemu.Fn {
 	if v.Counter == "" {
 		return qemu.All()
 	}
 	return qemu.WithQEMUArgs("-plugin", v.Counter+",out="+v.Counts)
 }
 
-// eventsFile keeps the program's report in a file. Without it a program prints
-// its report and leaves the guest on.
+// eventsFile keeps the program's report in a file.
 func eventsFile() qemu.Fn {
 	return qemu.WithQEMUArgs(
 		"-device", "virtio-serial", "-chardev", "file,id=events,path=events.json",
 		"-device", "virtserialport,chardev=events,name="+event.Port)
 }
 
-// command is a line for a shell that boots the same guest by hand, with the
-// console on the terminal.
-func (v vm) command(report qemu.Fn) string {
+// Command is a line for a shell that boots the same guest by hand, with the
+// console on the terminal. Without a report a program prints what it finds and leaves
+// the guest on.
+func (v VM) Command(report bool) string {
 	v.Machine.stepped = v.Machine.Mode == Singlestep
-	fns := []qemu.Fn{bare(qemuBinary), v.Machine.options(), v.Boot.options(), endOnPanic(), qemu.WithQEMUArgs("-serial", "mon:stdio"), report}
+	fns := []qemu.Fn{bare(Binary), v.Machine.options(), v.Boot.options(), endOnPanic(), qemu.WithQEMUArgs("-serial", "mon:stdio")}
+	if report {
+		fns = append(fns, eventsFile())
+	}
 	var line []string
 	for i, d := range v.Devices {
 		image := fmt.Sprintf("disk%d.img", i)
@@ -303,179 +318,4 @@ func (v vm) command(report qemu.Fn) string {
 		line = append(line, arg)
 	}
 	return strings.Join(line, " ")
-}
-
-// guest is a running VM as the harness sees it.
-type guest struct {
-	console *os.File
-	// qmp opens QEMU's monitor, once.
-	qmp func() (*qmp, error)
-	// printed counts the bytes on the console.
-	printed counter
-	// began is closed at the program's first event, broke when nothing that can be
-	// trusted comes any more, gone when QEMU has ended and everything that it wrote
-	// has been read.
-	began, gone chan struct{}
-	broke       <-chan struct{}
-}
-
-// await returns at the first ending.
-func (g *guest) await(ctx context.Context, boot, program time.Duration) ending {
-	began, broke := g.began, g.broke
-	deadline := time.After(boot)
-	for {
-		select {
-		case <-ctx.Done():
-			return cancelled
-		case <-g.gone:
-			// The terminal's Ctrl-C reaches QEMU as well.
-			if ctx.Err() != nil {
-				return cancelled
-			}
-			return exited
-		case <-began:
-			began = nil
-			deadline = time.After(program)
-		case <-broke:
-			// So it does when QEMU ends, a little before.
-			began, broke = nil, nil
-			deadline = time.After(endPatience)
-		case <-deadline:
-			if broke == nil {
-				return brokenOff
-			}
-			if began == nil {
-				return stuck
-			}
-			if g.printed.Load() == 0 {
-				return silent
-			}
-			return bootStuck
-		}
-	}
-}
-
-// endPatience is how long QEMU may take to end, once it has closed the report's
-// channel.
-const endPatience = 10 * time.Second
-
-const (
-	// answerPatience is how long a stuck guest may take to react to a key.
-	answerPatience = 5 * time.Second
-	// quiet is the silence after which a dump counts as whole, dumpPatience
-	// how long all of them may take.
-	quiet        = time.Second
-	dumpPatience = 30 * time.Second
-)
-
-// interrogate makes a stuck guest print where its tasks are: through the magic
-// sysrq keys on its serial port (a break, then the key; the kernel's
-// Documentation/admin-guide/sysrq.rst), and if nothing answers through an NMI,
-// on which the kernel panics with the stack of the processor.
-func (g *guest) interrogate() error {
-	m, err := g.qmp()
-	if err != nil {
-		return err
-	}
-	// 8: print everything on the console, because u-root's init lowers the
-	// level below that of the dumps. w: blocked tasks. t: all tasks, since one
-	// may well be stuck without being blocked. l: the processors' stacks.
-	end := time.Now().Add(dumpPatience)
-	for _, key := range "8wtl" {
-		before := g.printed.Load()
-		if err := m.execute("chardev-send-break", map[string]any{"id": "console"}); err != nil {
-			return err
-		}
-		g.console.SetWriteDeadline(time.Now().Add(answerPatience))
-		if _, err := g.console.Write([]byte(string(key))); err != nil {
-			return fmt.Errorf("sysrq over the console: %w", err)
-		}
-		if !g.answered(before) {
-			if err := m.execute("inject-nmi", nil); err != nil {
-				return err
-			}
-			g.settle(end)
-			return nil
-		}
-		if key != '8' {
-			g.settle(end)
-		}
-	}
-	return nil
-}
-
-// singlestep makes each instruction a translation block of its own from now on.
-func (g *guest) singlestep() error {
-	m, err := g.qmp()
-	if err != nil {
-		return err
-	}
-	command := "singlestep on"
-	if oneInsnPerTB() {
-		command = "one-insn-per-tb on"
-	}
-	return m.execute("human-monitor-command", map[string]any{"command-line": command})
-}
-
-// answered waits until the guest prints something.
-func (g *guest) answered(before int64) bool {
-	for end := time.Now().Add(answerPatience); time.Now().Before(end); {
-		if g.printed.Load() != before {
-			return true
-		}
-		select {
-		case <-g.gone:
-			return false
-		case <-time.After(quiet / 20):
-		}
-	}
-	return false
-}
-
-// settle waits until the guest has been quiet for a while or is gone, but not
-// beyond end.
-func (g *guest) settle(end time.Time) {
-	last, since := g.printed.Load(), time.Now()
-	for time.Now().Before(end) {
-		select {
-		case <-g.gone:
-			return
-		case <-time.After(quiet / 20):
-		}
-		if now := g.printed.Load(); now != last {
-			last, since = now, time.Now()
-		}
-		if time.Since(since) >= quiet {
-			return
-		}
-	}
-}
-
-// counter counts the bytes written to it.
-type counter struct{ atomic.Int64 }
-
-func (c *counter) Write(p []byte) (int, error) {
-	c.Add(int64(len(p)))
-	return len(p), nil
-}
-
-// clipped keeps the first part of what QEMU prints about itself.
-type clipped struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-func (c *clipped) Write(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.text = append(c.text, p[:min(len(p), 4<<10-len(c.text))]...)
-	return len(p), nil
-}
-
-func (c *clipped) Close() error { return nil }
-
-func (c *clipped) String() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return console.PrintableLines(strings.TrimSpace(string(c.text)))
 }

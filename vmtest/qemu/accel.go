@@ -1,4 +1,4 @@
-package vmtest
+package qemu
 
 import (
 	"context"
@@ -38,24 +38,24 @@ type NoKVMError struct {
 func (e NoKVMError) Error() string { return "ACCEL=kvm, but KVM does not work here: " + e.Trouble }
 
 // ChooseAccel chooses the accelerator for want: auto (or nothing), kvm or tcg.
-// KVM counts only after a guest with this kernel and initramfs has reported
+// KVM counts only after a guest with this kernel has printed something
 // through it: there are hosts where /dev/kvm opens and creates VMs that never
 // run, and others where 16-bit code runs and a kernel dies at an instruction
 // that KVM cannot emulate. The finding is kept in the cache folder until the
 // host boots again. Forced KVM that does not work is an error.
-func ChooseAccel(ctx context.Context, want, cache, kernel, initramfs string) (Accel, error) {
-	if err := checkAccel(want); err != nil {
+func ChooseAccel(ctx context.Context, want, cache, kernel string) (Accel, error) {
+	if err := CheckAccel(want); err != nil {
 		return Accel{}, err
 	}
 	if want == TCG {
 		return Accel{Name: TCG, Reason: "asked for"}, nil
 	}
-	trouble, err := cachedKVMTrouble(ctx, cache, kernel, initramfs)
+	trouble, err := cachedKVMTrouble(ctx, cache, kernel)
 	if err != nil {
 		return Accel{}, err
 	}
 	if trouble == "" {
-		return Accel{Name: KVM, Reason: "a guest reported through it"}, nil
+		return Accel{Name: KVM, Reason: "a guest ran through it"}, nil
 	}
 	if want == KVM {
 		return Accel{}, NoKVMError{trouble}
@@ -63,8 +63,8 @@ func ChooseAccel(ctx context.Context, want, cache, kernel, initramfs string) (Ac
 	return Accel{Name: TCG, Reason: "no KVM: " + trouble}, nil
 }
 
-// checkAccel finds what is wrong with want before anything is built.
-func checkAccel(want string) error {
+// CheckAccel finds what is wrong with want before anything is built.
+func CheckAccel(want string) error {
 	if !slices.Contains([]string{"", auto, KVM, TCG}, want) {
 		return fmt.Errorf("unknown ACCEL %q; known: %s, %s, %s", want, auto, KVM, TCG)
 	}
@@ -86,7 +86,7 @@ type probed struct {
 	Trouble string `json:"trouble"`
 }
 
-func cachedKVMTrouble(ctx context.Context, cache, kernel, initramfs string) (string, error) {
+func cachedKVMTrouble(ctx context.Context, cache, kernel string) (string, error) {
 	if trouble := deviceTrouble(); trouble != "" {
 		return trouble, nil
 	}
@@ -94,7 +94,7 @@ func cachedKVMTrouble(ctx context.Context, cache, kernel, initramfs string) (str
 	if err != nil {
 		return "", fmt.Errorf("the host's boot id: %w", err)
 	}
-	version, err := FindQEMU(ctx)
+	version, err := Find(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -107,7 +107,7 @@ func cachedKVMTrouble(ctx context.Context, cache, kernel, initramfs string) (str
 			return old.Trouble, nil
 		}
 	}
-	if now.Trouble, err = kvmTrouble(ctx, kernel, initramfs); err != nil {
+	if now.Trouble, err = kvmTrouble(ctx, kernel); err != nil {
 		return "", err
 	}
 	text, err := json.Marshal(now)
@@ -139,13 +139,13 @@ func deviceTrouble() string {
 	return ""
 }
 
-// probePatience is how long a guest may take from QEMU's start to its
-// program's first event: with a working KVM that is about half a second.
+// probePatience is how long a guest may take from QEMU's start to its first
+// character: with a working KVM that is a fraction of a second.
 const probePatience = 5 * time.Second
 
-// kvmTrouble boots a guest under KVM and says in one line why it did not
-// report, or nothing.
-func kvmTrouble(ctx context.Context, kernel, initramfs string) (string, error) {
+// kvmTrouble boots a guest under KVM and says in one line why it did not print
+// anything, or nothing.
+func kvmTrouble(ctx context.Context, kernel string) (string, error) {
 	tmp, err := os.MkdirTemp("", "patchproof-kvm-")
 	if err != nil {
 		return "", err
@@ -153,25 +153,21 @@ func kvmTrouble(ctx context.Context, kernel, initramfs string) (string, error) {
 	defer os.RemoveAll(tmp)
 	probe, cancel := context.WithTimeout(ctx, probePatience)
 	defer cancel()
-	program, err := SelectPrograms([]string{"nop"}, "")
-	if err != nil {
-		return "", err
-	}
-	s := CellSpec{Program: program[0], Image: kernel, Initramfs: initramfs, Accel: Accel{Name: KVM}, Scale: 1, Console: filepath.Join(tmp, "console.log")}
-	v := s.vm()
-	v.enough = cancel
-	out, err := v.run(probe)
+	out, err := VM{
+		Machine: Machine{Accel: KVM, CPUs: 2, MemoryMiB: 256}, Boot: Boot{Kernel: kernel},
+		BootDeadline: 2 * probePatience, Console: filepath.Join(tmp, "console.log"), enough: cancel,
+	}.Run(probe)
 	switch {
 	case err != nil:
 		return "", err
 	case ctx.Err() != nil:
 		return "", ctx.Err()
-	case out.Boot > 0 || out.Printed:
+	case out.Printed:
 		// A kernel that prints and then fails is the kernel's affair.
 		return "", nil
 	case out.QEMUErr != nil:
 		text, _, _ := strings.Cut(out.QEMUErr.Error(), "\n")
 		return text, nil
 	}
-	return fmt.Sprintf("/dev/kvm opens, but a guest did not report through it within %v", probePatience), nil
+	return fmt.Sprintf("/dev/kvm opens, but a guest printed nothing through it within %v", probePatience), nil
 }

@@ -1,4 +1,6 @@
-package vmtest
+// Package counter counts the instructions that a guest executes, by a plugin of QEMU
+// (plugin/counter.c), and reads what it counted.
+package counter
 
 import (
 	"bufio"
@@ -16,19 +18,20 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/results"
+	"patchproof/vmtest/qemu"
 )
 
-//go:embed counter/counter.c
+//go:embed plugin/counter.c
 var counterSource []byte
 
 // lastPlugins is the last QEMU, by major version, with the plugin interface that
 // the counter is written for.
 const lastPlugins = 8
 
-// BuildCounter returns the path of the QEMU plugin that counts instructions, in
+// Build returns the path of the QEMU plugin that counts instructions, in
 // the cache folder, after compiling it if need be.
-func BuildCounter(ctx context.Context, cache string) (string, error) {
-	version, err := FindQEMU(ctx)
+func Build(ctx context.Context, cache string) (string, error) {
+	version, err := qemu.Find(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -77,9 +80,9 @@ const (
 	MetricSlabBytes   = "slab-bytes"
 )
 
-// addCounts turns the counter's records into metrics of the cell.
-func addCounts(cell *results.Cell, path string) error {
-	counts, err := ReadCounts(path)
+// Add turns the counter's records into metrics of the cell.
+func Add(cell *results.Cell, path string) error {
+	counts, err := Read(path)
 	if err != nil {
 		return err
 	}
@@ -133,9 +136,9 @@ func (c Counts) figures() (least, median float64) {
 	return least, median
 }
 
-// ReadCounts reads what the counter wrote: the workloads in the order in which the
+// Read reads what the counter wrote: the workloads in the order in which the
 // guest ran them.
-func ReadCounts(path string) ([]Counts, error) {
+func Read(path string) ([]Counts, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

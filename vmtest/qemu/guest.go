@@ -1,0 +1,193 @@
+package qemu
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"patchproof/vmtest/console"
+)
+
+// guest is a running VM as the harness sees it.
+type guest struct {
+	console *os.File
+	// qmp opens QEMU's monitor, once.
+	qmp func() (*qmp, error)
+	// printed counts the bytes on the console.
+	printed counter
+	// began is closed at the program's first event, broke when nothing that can be
+	// trusted comes any more, gone when QEMU has ended and everything that it wrote
+	// has been read.
+	began, gone chan struct{}
+	broke       <-chan struct{}
+}
+
+// await returns at the first ending.
+func (g *guest) await(ctx context.Context, boot, program time.Duration) Ending {
+	began, broke := g.began, g.broke
+	deadline := time.After(boot)
+	for {
+		select {
+		case <-ctx.Done():
+			return Cancelled
+		case <-g.gone:
+			// The terminal's Ctrl-C reaches QEMU as well.
+			if ctx.Err() != nil {
+				return Cancelled
+			}
+			return Exited
+		case <-began:
+			began = nil
+			deadline = time.After(program)
+		case <-broke:
+			// So it does when QEMU ends, a little before.
+			began, broke = nil, nil
+			deadline = time.After(endPatience)
+		case <-deadline:
+			if broke == nil {
+				return BrokenOff
+			}
+			if began == nil {
+				return Stuck
+			}
+			if g.printed.Load() == 0 {
+				return Silent
+			}
+			return BootStuck
+		}
+	}
+}
+
+// endPatience is how long QEMU may take to end, once it has closed the report's
+// channel.
+const endPatience = 10 * time.Second
+
+const (
+	// answerPatience is how long a stuck guest may take to react to a key.
+	answerPatience = 5 * time.Second
+	// quiet is the silence after which a dump counts as whole, dumpPatience
+	// how long all of them may take.
+	quiet        = time.Second
+	dumpPatience = 30 * time.Second
+)
+
+// interrogate makes a stuck guest print where its tasks are: through the magic
+// sysrq keys on its serial port (a break, then the key; the kernel's
+// Documentation/admin-guide/sysrq.rst), and if nothing answers through an NMI,
+// on which the kernel panics with the stack of the processor.
+func (g *guest) interrogate() error {
+	m, err := g.qmp()
+	if err != nil {
+		return err
+	}
+	// 8: print everything on the console, because u-root's init lowers the
+	// level below that of the dumps. w: blocked tasks. t: all tasks, since one
+	// may well be stuck without being blocked. l: the processors' stacks.
+	end := time.Now().Add(dumpPatience)
+	for _, key := range "8wtl" {
+		before := g.printed.Load()
+		if err := m.execute("chardev-send-break", map[string]any{"id": "console"}); err != nil {
+			return err
+		}
+		g.console.SetWriteDeadline(time.Now().Add(answerPatience))
+		if _, err := g.console.Write([]byte(string(key))); err != nil {
+			return fmt.Errorf("sysrq over the console: %w", err)
+		}
+		if !g.answered(before) {
+			if err := m.execute("inject-nmi", nil); err != nil {
+				return err
+			}
+			g.settle(end)
+			return nil
+		}
+		if key != '8' {
+			g.settle(end)
+		}
+	}
+	return nil
+}
+
+// singlestep makes each instruction a translation block of its own from now on.
+func (g *guest) singlestep() error {
+	m, err := g.qmp()
+	if err != nil {
+		return err
+	}
+	command := "singlestep on"
+	if oneInsnPerTB() {
+		command = "one-insn-per-tb on"
+	}
+	return m.execute("human-monitor-command", map[string]any{"command-line": command})
+}
+
+// answered waits until the guest prints something.
+func (g *guest) answered(before int64) bool {
+	for end := time.Now().Add(answerPatience); time.Now().Before(end); {
+		if g.printed.Load() != before {
+			return true
+		}
+		select {
+		case <-g.gone:
+			return false
+		case <-time.After(quiet / 20):
+		}
+	}
+	return false
+}
+
+// settle waits until the guest has been quiet for a while or is gone, but not
+// beyond end.
+func (g *guest) settle(end time.Time) {
+	last, since := g.printed.Load(), time.Now()
+	for time.Now().Before(end) {
+		select {
+		case <-g.gone:
+			return
+		case <-time.After(quiet / 20):
+		}
+		if now := g.printed.Load(); now != last {
+			last, since = now, time.Now()
+		}
+		if time.Since(since) >= quiet {
+			return
+		}
+	}
+}
+
+// counter counts the bytes written to it, and calls first at the first of them.
+type counter struct {
+	atomic.Int64
+	first func()
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	if n := int64(len(p)); c.Add(n) == n && c.first != nil {
+		c.first()
+	}
+	return len(p), nil
+}
+
+// clipped keeps the first part of what QEMU prints about itself.
+type clipped struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (c *clipped) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.text = append(c.text, p[:min(len(p), 4<<10-len(c.text))]...)
+	return len(p), nil
+}
+
+func (c *clipped) Close() error { return nil }
+
+func (c *clipped) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return console.PrintableLines(strings.TrimSpace(string(c.text)))
+}

@@ -1,0 +1,166 @@
+package qemu
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/hugelgupf/vmtest/qemu"
+)
+
+// process starts QEMU so that it dies with the harness, even when the harness
+// is killed: setpriv (util-linux) sets PR_SET_PDEATHSIG, see prctl(2), and
+// execs QEMU in its own place. Without setpriv only the harness's own clean-up
+// ends QEMU.
+func process() qemu.Fn {
+	command := Binary
+	if _, err := exec.LookPath("setpriv"); err == nil {
+		command = "setpriv --pdeathsig KILL " + Binary
+	}
+	return bare(command)
+}
+
+// bare sets the command and forgets what the library would add by itself: its
+// default -nographic puts the serial port on QEMU's stdout, from where its Wait
+// reads all output into memory, and its VMTEST_* variables would make two runs
+// of one selection differ.
+func bare(command string) qemu.Fn {
+	return func(_ *qemu.IDAllocator, o *qemu.Options) error {
+		o.QEMUCommand, o.QEMUArgs, o.KernelArgs, o.VMTimeout = command, nil, "", 0
+		return nil
+	}
+}
+
+// Mode is a way to emulate processors. All but Normal need TCG, and take it
+// where the other programs run under KVM.
+type Mode string
+
+// The modes. Singlestep lets an interrupt in after every instruction, where TCG
+// otherwise takes one between translation blocks only, so that an inlined list
+// operation is never interrupted. Icount makes guest time the number of
+// instructions, the same in every run; it emulates one processor.
+const (
+	Normal     Mode = ""
+	Singlestep Mode = "singlestep"
+	Icount     Mode = "icount"
+)
+
+// Machine is the board: processors and memory, and nothing that the programs
+// do not use. Each omitted part is one less for the guest to probe: no NIC
+// (-nodefaults), no SATA, SMBus and USB controllers, no vmport.
+type Machine struct {
+	Accel     string
+	Mode      Mode
+	CPUs      int
+	MemoryMiB int
+	// stepped has the guest single-stepped from its first instruction on. The
+	// harness switches that on when the program begins (guest.singlestep), because
+	// a boot then takes twenty times as long; a command line can't.
+	stepped bool
+}
+
+func (m Machine) options() qemu.Fn {
+	return func(_ *qemu.IDAllocator, o *qemu.Options) error {
+		if m.Accel == TCG {
+			o.AppendKernel(m.knownClock()...)
+			// On a busy host the timer's first interrupts come too late for the boot's
+			// check of them (check_timer, arch/x86/kernel/apic/io_apic.c), which
+			// panics. KVM guests leave the check out by themselves.
+			o.AppendKernel("no_timer_check")
+		}
+		o.AppendQEMU("-nodefaults", "-no-user-config", "-display", "none",
+			"-machine", "q35,vmport=off,sata=off,smbus=off,usb=off",
+			"-accel", m.accel(),
+			"-smp", fmt.Sprint(m.CPUs),
+			"-m", fmt.Sprint(m.MemoryMiB))
+		switch {
+		case m.Mode == Icount:
+			o.AppendQEMU("-icount", "shift=0,sleep=off")
+		case m.stepped && !oneInsnPerTB():
+			o.AppendQEMU("-singlestep")
+		}
+		return nil
+	}
+}
+
+// accel is QEMU's accelerator with its properties.
+func (m Machine) accel() string {
+	if m.stepped && oneInsnPerTB() {
+		return m.Accel + ",one-insn-per-tb=on"
+	}
+	return m.Accel
+}
+
+// oneInsnPerTB says that this QEMU's name for -singlestep is a property of the
+// accelerator: since 8.1, and the only name since 9.0.
+var oneInsnPerTB = sync.OnceValue(func() bool {
+	version, err := Find(context.Background())
+	if err != nil {
+		return false
+	}
+	var major, minor int
+	fmt.Sscanf(version, "%d.%d", &major, &minor)
+	return major > 8 || major == 8 && minor >= 1
+})
+
+// knownClock tells a kernel how fast the time stamp counter runs, which TCG
+// takes from the host, and with icount from the instructions. A guest that has to find out waits for timer interrupts
+// that a busy host delivers late: it then warns and delays wrongly, and takes
+// 0.08 s longer to boot even on an idle one.
+func (m Machine) knownClock() []string {
+	// tickRate is CONFIG_HZ, Kconfig's default.
+	const tickRate = 250
+	words := func(khz int) []string {
+		return []string{fmt.Sprintf("tsc_early_khz=%d", khz), fmt.Sprintf("lpj=%d", khz*1000/tickRate)}
+	}
+	if m.Mode == Icount {
+		// With shift=0 an instruction is a nanosecond.
+		return words(1_000_000)
+	}
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return nil
+	}
+	value, _ := field(string(text), "cpu MHz")
+	mhz, err := strconv.ParseFloat(strings.TrimLeft(value, "\t :"), 64)
+	if err != nil {
+		return nil
+	}
+	return words(int(mhz * 1000))
+}
+
+// Boot is what the guest boots, and the words of the kernel command line
+// that every guest gets.
+type Boot struct {
+	Kernel, Initramfs string
+	// Append are further words of the kernel command line.
+	Append []string
+}
+
+func (b Boot) options() qemu.Fn {
+	return qemu.All(
+		qemu.WithKernel(b.Kernel),
+		qemu.WithInitramfs(b.Initramfs),
+		qemu.WithAppendKernel(
+			"console=ttyS0",
+			// 256 ptys of the old kind cost a fifth of a second under TCG
+			// (drivers/tty/pty.c, legacy_pty_init).
+			"pty.legacy_count=0",
+			// So that the dump of a guest past its deadline always works.
+			"sysrq_always_enabled"),
+		qemu.WithAppendKernel(b.Append...),
+	)
+}
+
+// endOnPanic makes a panic the end of QEMU: the kernel reboots at once and
+// QEMU exits instead. An oops is a panic too, because what is left of the
+// kernel then is worth no check: a program would wait for locks that nobody
+// gives back. So is an NMI that nobody claims, which is how a guest that
+// answers to nothing is asked for its stack.
+func endOnPanic() qemu.Fn {
+	return qemu.All(qemu.HaltOnKernelPanic(), qemu.WithAppendKernel("oops=panic", "unknown_nmi_panic"))
+}
