@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -291,6 +292,39 @@ func nameIn(head string) string {
 // the same lines.
 var ErrNoRevert = errors.New("it does not revert cleanly")
 
+// ErrNothingLeft means that there is nothing to take out: what came later has
+// undone all of it.
+var ErrNothingLeft = errors.New("nothing of it is left")
+
+// ErrRewritten is an ErrNoRevert where each line that the commit added has been
+// changed or taken out since.
+var ErrRewritten = fmt.Errorf("%w: all of its lines were changed since", ErrNoRevert)
+
+// left says whether onto still has a line that a commit added. One that added none
+// may have left anything.
+func (h *History) left(ctx context.Context, commit Commit, onto string) (bool, error) {
+	out, err := git(ctx, h.dir, "diff", "--numstat", "--no-renames", "-z", commit.Parents[0], commit.ID)
+	if err != nil {
+		return false, err
+	}
+	added := false
+	for entry := range strings.SplitSeq(out, "\x00") {
+		parts := strings.SplitN(entry, "\t", 3)
+		if len(parts) < 3 || parts[0] == "0" {
+			continue
+		}
+		added = true
+		if _, err := git(ctx, h.dir, "cat-file", "-e", onto+":"+parts[2]); err != nil {
+			continue
+		}
+		lines, err := git(ctx, h.dir, "blame", "-l", "-s", commit.Parents[0]+".."+onto, "--", parts[2])
+		if err != nil || strings.HasPrefix(lines, commit.ID) || strings.Contains(lines, "\n"+commit.ID) {
+			return true, err
+		}
+	}
+	return !added, nil
+}
+
 // Revert returns a patch that takes a commit, against its first parent, out of onto.
 func (h *History) Revert(ctx context.Context, commit Commit, onto string) (patches.Patch, error) {
 	if len(commit.Parents) == 0 {
@@ -314,14 +348,18 @@ func (h *History) Revert(ctx context.Context, commit Commit, onto string) (patch
 		return patches.Patch{}, context.Cause(ctx)
 	}
 	if err != nil {
-		return patches.Patch{}, ErrNoRevert
+		left, err := h.left(ctx, commit, onto)
+		if err == nil && !left {
+			err = ErrRewritten
+		}
+		return patches.Patch{}, cmp.Or(err, ErrNoRevert)
 	}
 	diff, err := output(ctx, gitCommand(h.dir, "diff", "--no-color", "--no-ext-diff", "--binary", "--full-index", "--no-renames", onto+"^{tree}", strings.TrimSpace(out)))
 	if err != nil {
 		return patches.Patch{}, err
 	}
 	if len(bytes.TrimSpace(diff)) == 0 {
-		return patches.Patch{}, fmt.Errorf("%w: nothing of it is left", ErrNoRevert)
+		return patches.Patch{}, ErrNothingLeft
 	}
 	file := filepath.Join(h.dir, "revert.diff")
 	if err := os.WriteFile(file, diff, 0o644); err != nil {

@@ -122,8 +122,11 @@ type Cell struct {
 	StartS float64 `json:"start_s"`
 	// WallS is the life of QEMU, BootS the time from its start to the
 	// program's first event, both in seconds of the host.
-	WallS   float64        `json:"wall_s"`
-	BootS   float64        `json:"boot_s"`
+	WallS float64 `json:"wall_s"`
+	BootS float64 `json:"boot_s"`
+	// Stopped is how far the guest came, where it did not come to its end by itself
+	// and with a whole report, and nothing on the host was the reason.
+	Stopped *Stopped       `json:"stopped,omitempty"`
 	Checks  []Check        `json:"checks"`
 	Metrics []event.Metric `json:"metrics"`
 	// Console is the console log's path inside the run's folder.

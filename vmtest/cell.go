@@ -87,6 +87,7 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 		cell.WallS, cell.BootS = out.Wall.Seconds(), out.Boot.Seconds()
 		cell.Metrics = append(printableMetrics(out.Report.Metrics), out.Host...)
 		cell.Command = out.Command
+		cell.Stopped = stoppedAt(out)
 	}
 	return cell
 }

@@ -107,6 +107,7 @@ func TestVerdictAndKnownIssues(t *testing.T) {
 		want     event.Verdict
 		expected bool
 		reason   string
+		silent   bool
 	}{
 		{name: "pass", checks: []event.Check{pass}, want: event.Pass, expected: true},
 		{name: "fail", checks: []event.Check{pass, fail}, want: event.Fail},
@@ -129,6 +130,7 @@ func TestVerdictAndKnownIssues(t *testing.T) {
 		{name: "did not start", err: errors.New("no disk"), want: event.Error, reason: "no disk"},
 		{name: "past its deadline", checks: []event.Check{pass}, out: qemu.Outcome{Ending: qemu.Stuck, ReportErr: errors.New("no end")}, want: event.Hang, reason: "had not ended"},
 		{name: "skip", checks: []event.Check{{Name: "a", Verdict: event.Skip}}, want: event.Skip, expected: true},
+		{name: "nothing printed", checks: []event.Check{pass}, silent: true, want: event.Error, reason: "printed nothing"},
 		{name: "no check", want: event.Error, reason: "reported no check"},
 	}
 	for _, tc := range tests {
@@ -136,6 +138,7 @@ func TestVerdictAndKnownIssues(t *testing.T) {
 			s := CellSpec{Kernel: "posted", Variant: "plain", Program: Program{Name: "nop", Deadline: time.Second}, Scale: 1, Known: tc.known}
 			out := &tc.out
 			out.Report = wholeReport(t, tc.checks...)
+			out.Printed = !tc.silent
 			if tc.err != nil {
 				out = nil
 			}

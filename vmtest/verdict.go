@@ -39,7 +39,7 @@ func judge(out *qemu.Outcome, err error, s CellSpec) finding {
 	f.consoleChecks(out)
 	f.deadlineCheck(out, s)
 	if out.Reset {
-		f.checks = append(f.checks, results.Check{Check: event.Check{Name: "reset", Verdict: event.Crash,
+		f.checks = append(f.checks, results.Check{Check: event.Check{Name: ResetCheck, Verdict: event.Crash,
 			Detail: "the guest reset itself without a word, as a processor does after a triple fault"}})
 	}
 	var verdicts []event.Verdict
@@ -53,6 +53,9 @@ func judge(out *qemu.Outcome, err error, s CellSpec) finding {
 		if note := lastWords(out); note != "" {
 			f.reason += "; " + note
 		}
+		f.verdict = event.Worst(f.verdict, event.Error)
+	} else if !out.Printed && trouble == nil && f.ended {
+		f.reason = "the kernel printed nothing, so that no complaint of it could be seen"
 		f.verdict = event.Worst(f.verdict, event.Error)
 	} else if len(verdicts) == 0 {
 		f.reason = "the program reported no check"
@@ -113,8 +116,12 @@ func (f *finding) deadlineCheck(out *qemu.Outcome, s CellSpec) {
 	f.checks = append(f.checks, results.Check{Check: event.Check{Name: DeadlineCheck, Verdict: event.Hang, Detail: detail}})
 }
 
-// DeadlineCheck is the check of a guest that ran past its deadline.
-const DeadlineCheck = "deadline"
+// DeadlineCheck is the check of a guest that ran past its deadline, ResetCheck
+// that of one that reset itself.
+const (
+	DeadlineCheck = "deadline"
+	ResetCheck    = "reset"
+)
 
 // lastWords tells where a guest with an incomplete report was last seen.
 func lastWords(out *qemu.Outcome) string {

@@ -29,6 +29,9 @@ const (
 	AllSkipped Outcome = "all skipped"
 	// NotBelieved: there is a result that a check of it contradicts.
 	NotBelieved Outcome = "not believed"
+	// NotProven: there is a result that could not be put to the proof, and cannot
+	// be the whole truth.
+	NotProven Outcome = "not proven"
 )
 
 // Answer is what a search found.
@@ -156,6 +159,9 @@ func (a *Answer) end(s *search) *Answer {
 	switch a.Outcome {
 	case Found:
 		a.Text = fmt.Sprintf("%s is the first bad commit.", a.Title)
+	case NotProven:
+		a.Text = fmt.Sprintf("git bisect ends at %s, but that is not proven: %s.", a.Title, a.Doubt)
+		a.Confidence = 0
 	case NotBelieved:
 		a.Text = fmt.Sprintf("git bisect ends at %s, which is not believed: %s.", a.Title, a.Doubt)
 		a.Confidence = 0

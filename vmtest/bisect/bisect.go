@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -215,8 +216,53 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 			return a.end(s), nil
 		}
 	}
-	if err := s.cure(ctx, a, culprit, bad); err != nil {
+	err = s.cure(ctx, a, culprit, bad)
+	if errors.Is(err, kernel.ErrNothingLeft) || errors.Is(err, kernel.ErrRewritten) {
+		return s.afterwards(ctx, a, bad, err)
+	}
+	if err != nil {
 		return nil, err
+	}
+	return a.end(s), nil
+}
+
+// afterwards goes on when the bad end has nothing of a culprit any more: behind the
+// commit that undid it, if that cured it. Gone is how the attempt to revert ended.
+func (s *search) afterwards(ctx context.Context, a *Answer, bad string, gone error) (*Answer, error) {
+	after, err := s.history.Between(ctx, a.Culprit.ID, bad)
+	if err != nil {
+		return nil, err
+	}
+	n := sort.Search(len(after), func(i int) bool {
+		_, revertErr := s.history.Revert(ctx, *a.Culprit, after[i])
+		return errors.Is(revertErr, kernel.ErrNothingLeft) || errors.Is(revertErr, kernel.ErrRewritten)
+	})
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	const doubt = "nothing of it is left on the bad end, which fails nevertheless"
+	if n >= len(after)-1 {
+		a.Outcome, a.Doubt = NotProven, doubt+"; a larger COUNT tells chance from cause"
+		return a.end(s), nil
+	}
+	point, err := s.at(ctx, after[n])
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.try(ctx, point, s.sig.question(roleUndone))
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case t.Mark == kernel.Good:
+		s.tell.Say("%s shows it, but nothing of it is left on the bad end: %s undid it. The search goes on behind that.", a.Title, point.title)
+		return s.between(ctx, after[n], bad)
+	case t.Mark == kernel.Bad && errors.Is(gone, kernel.ErrRewritten):
+		// What rewrote it has kept what it does.
+		a.Revert = fmt.Sprintf("%s on the bad end, so the cure could not be tried; with %s, which changed the last of its lines, it shows still", gone, point.title)
+	default:
+		a.Outcome = NotProven
+		a.Doubt = doubt + fmt.Sprintf("; %s undid it and is %s. Try GOOD=%s, a later commit that passes, or a larger COUNT", point.title, t.Mark, s.name(after[n]))
 	}
 	return a.end(s), nil
 }
@@ -258,7 +304,7 @@ func (s *search) cure(ctx context.Context, a *Answer, culprit subject, bad strin
 		return err
 	}
 	patch, err := s.history.Revert(ctx, *culprit.commit, onto)
-	if errors.Is(err, kernel.ErrNoRevert) {
+	if errors.Is(err, kernel.ErrNoRevert) && !errors.Is(err, kernel.ErrRewritten) {
 		a.Revert = err.Error() + " on the bad end, so the cure could not be tried"
 		return nil
 	}

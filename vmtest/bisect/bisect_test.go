@@ -46,7 +46,8 @@ const padding = "/* 1 */\n/* 2 */\n/* 3 */\n/* 4 */\n"
 type change struct{ subject, text string }
 
 // fixture makes a local tree with a commit for each change; a change's text
-// stays in all later commits, unless a later one has the same name before the colon.
+// stays in all later commits, unless a later one is to fix it, or to redo it in
+// other words.
 func fixture(t *testing.T, changes ...change) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -64,7 +65,10 @@ func fixture(t *testing.T, changes ...change) (dir string) {
 	commit("start")
 	for i, c := range changes {
 		if undone := slices.IndexFunc(changes[:i], func(o change) bool { return "fix "+o.subject == c.subject }); undone >= 0 {
-			parts[undone] = "int fixed;\n"
+			parts[undone] = fmt.Sprintf("int v%d;\n", undone)
+		}
+		if redone := slices.IndexFunc(changes[:i], func(o change) bool { return "redo "+o.subject == c.subject }); redone >= 0 {
+			parts[redone], c.text = c.text, ""
 		}
 		parts[i] = c.text + fmt.Sprintf("int new%d = %d;\n", i, i+1)
 		commit(c.subject)
@@ -146,6 +150,8 @@ func made(image string) results.Cell {
 	}
 	add("data", event.Pass, "")
 	switch {
+	case strings.Contains(image, "SILENT"), strings.Contains(image, "STUCK"), strings.Contains(image, "RESET"), strings.Contains(image, "NOEXEC"):
+		return stopped(image)
 	case strings.Contains(image, "PANIC"):
 		add(patches.ConsoleCheck, event.Crash, "kernel BUG at fs/io_uring.c\n\nstack")
 	case strings.Contains(image, "LEAK"):
@@ -157,6 +163,33 @@ func made(image string) results.Cell {
 		add("rare", event.Hang, "it hangs now and then")
 	} else {
 		add("rare", event.Pass, "")
+	}
+	return c
+}
+
+// stopped is the cell of a kernel that does not come to its end.
+func stopped(image string) results.Cell {
+	c := results.Cell{Program: "fixedfile"}
+	add := func(name string, v event.Verdict, s results.Stopped) {
+		c.Verdict, c.Stopped = v, &s
+		if name != "" {
+			c.Checks = []results.Check{{Check: event.Check{Name: name, Verdict: v, Detail: "it stopped"}}}
+		}
+	}
+	switch {
+	case strings.Contains(image, "SILENT"):
+		add("deadline", event.Hang, results.Stopped{Phase: results.StoppedSilent})
+	case strings.Contains(image, "RESET-EARLY"):
+		add("reset", event.Crash, results.Stopped{Phase: results.StoppedBoot, Last: "x86/fpu: enabled"})
+	case strings.Contains(image, "RESET-LATE"):
+		add("reset", event.Crash, results.Stopped{Phase: results.StoppedProgram, Last: "data"})
+	case strings.Contains(image, "STUCK-EARLY"):
+		add("deadline", event.Hang, results.Stopped{Phase: results.StoppedProgram, Last: "its start", Where: []string{"io_nop"}})
+	case strings.Contains(image, "STUCK-LATE"):
+		add("deadline", event.Hang, results.Stopped{Phase: results.StoppedProgram, Last: "data", Where: []string{"io_read"}})
+	case strings.Contains(image, "NOEXEC"):
+		add("", event.Error, results.Stopped{Phase: results.StoppedInit, Last: "exec: permission denied"})
+		c.Reason = "program fixedfile never reported its start"
 	}
 	return c
 }
@@ -310,6 +343,92 @@ func TestWhatIsNotTheSignatureIsSkipped(t *testing.T) {
 	said := strings.Join(b.said, "\n")
 	if strings.Contains(said, `"breaks"`) && !strings.Contains(said, "does not build") || strings.Contains(said, `"crashes"`) && !strings.Contains(said, "fails in another way") {
 		t.Errorf("a skip is not explained:\n%s", said)
+	}
+}
+
+func word(w string) string {
+	return fmt.Sprintf("const char *%s = %q;\n", strings.ToLower(strings.ReplaceAll(w, "-", "_")), w)
+}
+
+// A guest that stopped somewhere else has another failure, which must not be taken
+// for the bad end's.
+func TestStopsElsewhereAreSkipped(t *testing.T) {
+	for _, test := range []struct{ early, end, want string }{
+		{"STUCK-EARLY", "SILENT", "hang before a word"},
+		{"SILENT", "STUCK-EARLY", "hang in the program"},
+		{"STUCK-LATE", "STUCK-EARLY", "hang in the program"},
+		{"RESET-LATE", "RESET-EARLY", "crash in the boot"},
+		{"NOEXEC", "SILENT", "hang before a word"},
+		{"STUCK-EARLY", "NOEXEC", "fail in init"},
+	} {
+		t.Run(test.early+" before "+test.end, func(t *testing.T) {
+			dir := fixture(t, change{"note", ""}, change{"other", word(test.early)}, change{"fix other", ""}, change{"culprit", word(test.end)})
+			b := newBench(t, 1)
+			q, s := b.question(t, dir, "HEAD~4")
+			r := b.mustSearch(t, q, s)
+			if a := r.Answer; a.Outcome != Found || a.Culprit.Subject != "culprit" || !strings.HasPrefix(a.Signature.String(), test.want) {
+				t.Errorf("answer = %s, %+v, by %v; want the culprit by %q", a.Outcome, a.Culprit, a.Signature, test.want)
+			}
+		})
+	}
+}
+
+// A kernel on which the program never begins is the harness's trouble only as long
+// as no other kernel of the search gave a report.
+func TestNoReportFromOneKernelIsBlamed(t *testing.T) {
+	dir := fixture(t, numbered(4, 3, word("NOEXEC"))...)
+	b := newBench(t, 1)
+	q, s := b.question(t, dir, "HEAD~4")
+	r := b.mustSearch(t, q, s)
+	if a := r.Answer; a.Outcome != Found || a.Culprit.Subject != "change 3" {
+		t.Errorf("answer = %s, %+v; want change 3", a.Outcome, a.Culprit)
+	}
+	dir = fixture(t, change{"all", word("NOEXEC")}, change{"b", ""}, change{"c", ""})
+	b = newBench(t, 1)
+	q, s = b.question(t, dir, "HEAD~2")
+	if a := b.mustSearch(t, q, s).Answer; a.Outcome != Untestable {
+		t.Errorf("with no report from any kernel: %s; want %s", a.Outcome, Untestable)
+	}
+	// Once is no proof.
+	dir = fixture(t, harmless...)
+	b = newBench(t, 1)
+	q, s = b.question(t, dir, "HEAD~3")
+	bad, n, run := git(t, dir, "rev-parse", "HEAD")[:12], 0, b.cell
+	b.cell = func(ctx context.Context, c vmtest.CellSpec) results.Cell {
+		if c.Kernel == bad {
+			if n++; n == 1 {
+				return stopped("NOEXEC")
+			}
+		}
+		return run(ctx, c)
+	}
+	if a := b.mustSearch(t, q, s).Answer; a.Outcome != BadIsGood {
+		t.Errorf("with one report lost: %s; want %s", a.Outcome, BadIsGood)
+	}
+}
+
+// The first of two commits that break the same is named by a search that halves,
+// although it was undone: it is not what is wrong with the bad end.
+func TestCulpritThatWasUndoneIsNotFound(t *testing.T) {
+	undone := []change{{"first", leak}, {"b", ""}, {"c", ""}, {"d", ""}, {"e", ""}, {"fix first", ""}}
+	for _, test := range []struct {
+		name    string
+		changes []change
+		want    Outcome
+		text    string
+	}{
+		{"a later one breaks it again", append(slices.Clone(undone), change{"g", ""}, change{"again", strings.ReplaceAll(leak, "leaks", "more")}), Found, "again"},
+		{"its line is rewritten and does the same", []change{{"first", leak}, {"b", ""}, {"redo first", strings.ReplaceAll(leak, "leaks", "more")}, {"d", ""}}, Found, "it shows still"},
+		{"the undoing breaks it otherwise", append(slices.Clone(undone[:5]), change{"fix first", strings.ReplaceAll(leak, "leaks", "more")}, change{"h", ""}, change{"i", ""}), NotProven, "Try GOOD="},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBench(t, 1)
+			q, s := b.question(t, fixture(t, test.changes...), fmt.Sprintf("HEAD~%d", len(test.changes)))
+			r := b.mustSearch(t, q, s)
+			if a := r.Answer; a.Outcome != test.want || !strings.Contains(r.Report(), test.text) {
+				t.Errorf("answer = %s, %q; want %s with %q", a.Outcome, a.Text, test.want, test.text)
+			}
+		})
 	}
 }
 

@@ -177,9 +177,20 @@ func brokenBy(err error) string {
 	return ""
 }
 
+// reported says whether the harness got a whole report from any kernel yet.
+func (l *lab) reported() bool {
+	return slices.ContainsFunc(l.record.Trials, func(t *Trial) bool {
+		return slices.ContainsFunc(t.Cells, func(c results.Cell) bool { return c.Stopped == nil && c.Verdict != event.Error })
+	})
+}
+
 // harnessTries is how often a run is made that the harness itself keeps from a
-// verdict. A kernel's verdict is never tried again for a better one.
-const harnessTries = 2
+// verdict, and stoppedTries that of a guest that stopped by itself. A kernel's
+// verdict is never tried again for a better one.
+const (
+	harnessTries = 2
+	stoppedTries = 3
+)
 
 // notInName are the characters that do not belong into the name of a log.
 var notInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
@@ -201,15 +212,22 @@ func (l *lab) run(ctx context.Context, s subject, t *Trial, built *kernel.Built)
 		Known: s.spec.Known, Console: filepath.Join(l.record.dir(), log), Watch: l.tell.Watch,
 	}
 	var cell results.Cell
-	for range harnessTries {
+	stopped := 0
+	for try := 1; ; try++ {
 		cell = l.cell(ctx, spec)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		t.RunS += cell.WallS
-		if cell.Verdict != event.Error {
+		if cell.Stopped != nil {
+			stopped++
+		}
+		if cell.Verdict != event.Error || try >= harnessTries && stopped == 0 || try >= stoppedTries {
 			break
 		}
+	}
+	if cell.Verdict == event.Error && stopped == stoppedTries && l.reported() {
+		cell.Blame(fmt.Sprintf("so it did in %d runs of %d, and on another kernel of this search the same harness got a whole report", stopped, stopped))
 	}
 	cell.Console = log
 	t.Cells = append(t.Cells, cell)

@@ -235,6 +235,14 @@ func (p *path) checkEnds(ctx context.Context) error {
 // place is where a commit stands in the series, -1 if it is not of it.
 func (p *path) place(commit string) int { return slices.Index(p.chain, commit) }
 
+// name is how a user names a commit as an end.
+func (p *path) name(commit string) string {
+	if n := p.place(commit); n >= 0 {
+		return strconv.Itoa(n)
+	}
+	return commit[:12]
+}
+
 // at returns the kernel of a commit.
 func (p *path) at(ctx context.Context, id string) (subject, error) {
 	commit, err := p.history.Commit(ctx, id)

@@ -20,7 +20,7 @@ import (
 )
 
 // Schema is the number of the records' format, as results.Schema is of run.json's.
-const Schema = 1
+const Schema = 2
 
 // Record is bisect.json or bisect-config.json: what was asked, every kernel that
 // was tried, and the answer. It is all that a search remembers: taken up again, the
@@ -55,6 +55,7 @@ const (
 	roleOlder   = "older"
 	roleParent  = "parent"
 	roleRevert  = "revert"
+	roleUndone  = "undone"
 	roleWithout = "without the patch"
 )
 

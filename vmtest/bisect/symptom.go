@@ -10,6 +10,7 @@ import (
 	"patchproof/kernel"
 	"patchproof/patches"
 	"patchproof/results"
+	"patchproof/vmtest"
 )
 
 // Symptom is one way in which a kernel showed that something is wrong with it.
@@ -22,19 +23,28 @@ type Symptom struct {
 	Title string `json:"title,omitempty"`
 	// Blocked are the functions in which tasks were blocked, for a hang.
 	Blocked []string `json:"blocked,omitempty"`
+	// Stopped is how far the guest came, where that is what is wrong.
+	Stopped *results.Stopped `json:"stopped,omitempty"`
 	// Detail is what the check saw.
 	Detail string `json:"detail,omitempty"`
 }
 
 func (s Symptom) String() string {
+	if s.Stopped != nil {
+		return fmt.Sprintf("%s %s", s.Verdict, s.Stopped)
+	}
 	if s.Title != "" {
 		return fmt.Sprintf("%s, %s", s.Verdict, s.Title)
 	}
 	return fmt.Sprintf("%s of %s", s.Verdict, s.Check)
 }
 
-// like says whether two symptoms are the same but for where tasks are blocked.
+// like says whether two symptoms are the same but for where tasks are blocked. Two
+// guests that stopped in different places did not fail alike.
 func (s Symptom) like(other Symptom) bool {
+	if s.Stopped != nil && other.Stopped != nil && !s.Stopped.Like(*other.Stopped) {
+		return false
+	}
 	return s.Check == other.Check && s.Verdict == other.Verdict && s.Title == other.Title
 }
 
@@ -76,7 +86,9 @@ func symptoms(c results.Cell, check asked) []Symptom {
 		if k.KnownIssue != "" && k.Expected && !check.names(s) {
 			continue
 		}
-		if k.Verdict == event.Hang {
+		if byHarness(k.Name) {
+			s.Stopped = c.Stopped
+		} else if k.Verdict == event.Hang {
 			s.Blocked = blocked(k.Detail)
 		}
 		all = append(all, s)
@@ -245,7 +257,7 @@ func (sig signature) clear(c results.Cell) (kernel.Mark, string) {
 		}
 		return kernel.Skip, text
 	}
-	if byProgram := !isConsole(sig.Check) && sig.Check != deadline; byProgram && !ran {
+	if byProgram := !isConsole(sig.Check) && !byHarness(sig.Check); byProgram && !ran {
 		return kernel.Skip, fmt.Sprintf("it did not make the check %s", sig.Check)
 	}
 	if c.Verdict == event.Skip {
@@ -254,5 +266,8 @@ func (sig signature) clear(c results.Cell) (kernel.Mark, string) {
 	return kernel.Good, ""
 }
 
-// deadline is the check that vmtest adds for a guest past its time.
-const deadline = "deadline"
+// byHarness says that a check is the harness's, for a guest that did not come to
+// its end, and not one that a program makes.
+func byHarness(check string) bool {
+	return slices.Contains([]string{vmtest.DeadlineCheck, vmtest.ResetCheck, results.ReportCheck}, check)
+}

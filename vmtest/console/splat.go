@@ -121,6 +121,8 @@ type Watcher struct {
 	// PoweredOff when the guest switched itself off, and DroppedLines when printk
 	// could not print all.
 	InitExited, Died, PoweredOff, DroppedLines bool
+	// InitBegan is set when the kernel said that it runs init.
+	InitBegan bool
 
 	// now is the complaint that is being read, nil between two.
 	now *Splat
@@ -174,6 +176,8 @@ func (w *Watcher) Line(line string) {
 		w.Died = true
 	case text == "reboot: Power down":
 		w.PoweredOff = true
+	case runsInit.MatchString(text):
+		w.InitBegan = true
 	case strings.HasPrefix(text, "** ") && strings.Contains(text, "printk messages dropped"):
 		w.DroppedLines = true
 	}

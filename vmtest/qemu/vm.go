@@ -89,7 +89,9 @@ type Outcome struct {
 	Report     *event.Collector
 	// ReportErr says why the report is not to be trusted.
 	ReportErr error
-	Splats    []console.Splat
+	// HostFailed says that ReportErr came about on the host.
+	HostFailed bool
+	Splats     []console.Splat
 	// Host is what the host saw of a pinned guest's processors.
 	Host []event.Metric
 	// Dump is what the guest printed when it was asked where it is stuck, and
@@ -102,6 +104,8 @@ type Outcome struct {
 	// Died says that the kernel panicked, Reset that the guest ended without
 	// that and without powering itself off.
 	Died, Reset bool
+	// InitBegan says that the kernel came as far as running init.
+	InitBegan bool
 	// InitExited says that the program ended without powering the guest off.
 	InitExited bool
 	// Printed says that the guest printed at least one byte.
@@ -199,6 +203,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 					bound, out.ReportErr = g.pin()
 				}
 				if out.ReportErr != nil {
+					out.HostFailed = true
 					breakOff(out.ReportErr)
 				}
 				close(g.began)
@@ -232,6 +237,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	out.LogErr = log.Close()
 	out.Printed = g.printed.Load() > 0
 	out.Splats, out.LastLine, out.InitExited, out.Died = w.Splats(), w.Last, w.InitExited, w.Died
+	out.InitBegan = w.InitBegan
 	out.Dump, out.Places = w.Dump()
 	out.Reset = out.Ending == Exited && out.Printed && !w.PoweredOff && !w.InitExited && !w.Died
 	if w.DroppedLines && out.LogErr == nil {
