@@ -293,6 +293,8 @@ type Selection struct {
 	Patch string
 	// Tree is a folder of a local git tree, Rev a revision in it (default HEAD).
 	Tree, Rev string
+	// Known is a file of known issues, declared for all kernels.
+	Known string
 	// Kernels restricts the line-up, all that the pin has by default.
 	Kernels []string
 	// Variant names a variant, the first by default.
@@ -345,6 +347,13 @@ func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
 		if known, err = patches.ReadKnownIssues(filepath.Join(root, "patches", pin.Known)); err != nil {
 			return nil, Variant{}, err
 		}
+	}
+	if sel.Known != "" {
+		more, err := patches.ReadKnownIssues(sel.Known)
+		if err != nil {
+			return nil, Variant{}, fmt.Errorf("KNOWN: %w", err)
+		}
+		known = append(known, more...)
 	}
 	var specs []Spec
 	for _, k := range kernels {

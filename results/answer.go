@@ -16,10 +16,14 @@ func Answer(r *Run) string {
 	}
 	t := r.table()
 	var parts []string
-	for _, col := range t.columns {
-		parts = append(parts, r.kernelAnswer(t, col)...)
+	if r.Against != nil {
+		parts = append(parts, r.Against.String())
+	} else {
+		for _, col := range t.columns {
+			parts = append(parts, r.kernelAnswer(t, col)...)
+		}
+		parts = append(parts, surprises(t)...)
 	}
-	parts = append(parts, surprises(t)...)
 	answer := strings.Join(parts, "; ") + "."
 	if r.Status != Finished {
 		return fmt.Sprintf("Not finished, so far %s: %s", count(len(r.Cells), "cell"), answer)

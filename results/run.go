@@ -16,6 +16,7 @@ package results
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"patchproof/guest/event"
@@ -55,6 +56,8 @@ type Run struct {
 	Kernels []Kernel `json:"kernels"`
 	// Cells come in the order in which they finished.
 	Cells []Cell `json:"cells"`
+	// Against is the comparison of a patch with its base, where the run made it.
+	Against *Against `json:"against,omitempty"`
 
 	// Dir is the folder that run.json was read from; console paths start there.
 	Dir string `json:"-"`
@@ -198,11 +201,11 @@ func (c Cell) blamesKernel() bool {
 }
 
 // ExitCode judges the run as DESIGN.md's contract says: 1 when a verdict about
-// a kernel was unexpected, or its patches broke the build; else 2 when the harness failed a cell, ran none or
-// did not finish; else 0.
+// a kernel was unexpected, or its patches broke the build; else 2 when the harness failed a cell, ran none,
+// found nothing to compare or did not finish; else 0.
 func (r *Run) ExitCode() int {
 	code := 0
-	if r.Status != Finished || len(r.Cells) == 0 {
+	if r.Status != Finished || len(r.Cells) == 0 || r.Against != nil && r.Against.Compared == 0 {
 		code = 2
 	}
 	for _, k := range r.Kernels {
@@ -210,11 +213,15 @@ func (r *Run) ExitCode() int {
 			return 1
 		}
 	}
+	if r.Against != nil && r.Against.worse() {
+		return 1
+	}
 	for _, c := range r.Cells {
 		if c.blamesKernel() {
 			return 1
 		}
-		if c.Verdict == event.Error {
+		// Held against base, a program counts once both have a verdict.
+		if c.Verdict == event.Error && (r.Against == nil || slices.Contains(r.Against.Unjudged, c.Program)) {
 			code = 2
 		}
 	}

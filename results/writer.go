@@ -120,6 +120,21 @@ func (w *Writer) Add(c Cell) error {
 	return w.write()
 }
 
+// Hold compares a patched kernel with its base, and makes what is recorded say so.
+func (w *Writer) Hold(base, patched string, strict bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.run.Against = Hold(w.run.Cells, base, patched, strict)
+	return w.write()
+}
+
+// Again is as the function of that name, of the cells so far.
+func (w *Writer) Again(base, patched string) map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return Again(w.run.Cells, base, patched)
+}
+
 // Finish records how the run ended and when, and writes the files for other tools.
 func (w *Writer) Finish(s Status) error {
 	w.mu.Lock()

@@ -20,6 +20,9 @@ type Selection struct {
 	// Jobs is how many cells run at once, and make's -j; 0 means one cell per CPU
 	// and make's default. Count is how often each cell is run, once by default.
 	Jobs, Count int
+	// Strict makes a check that fails a little more often with a patch than without
+	// one count as worse.
+	Strict bool
 	// Seed determines what seeded programs do; 0 means theirs.
 	Seed int
 	// Cache is the store's folder.
@@ -32,7 +35,7 @@ type Selection struct {
 
 // Variables are the names of the make and environment variables of a
 // Selection, in the order of `make help`.
-var Variables = []string{"KERNELS", "PROGRAMS", "VARIANT", "ACCEL", "PIN", "PATCH", "TREE", "REV", "JOBS", "COUNT", "SEED", "CACHE", "KERNEL_SRC"}
+var Variables = []string{"KERNELS", "PROGRAMS", "VARIANT", "ACCEL", "PIN", "PATCH", "TREE", "REV", "JOBS", "COUNT", "SEED", "CACHE", "KERNEL_SRC", "KNOWN", "STRICT"}
 
 // FromEnv reads a selection from variables, which getenv looks up. Lists are
 // separated by commas or spaces. It checks numbers only: Prepare knows the
@@ -54,6 +57,14 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 	if s.Programs, err = words("PROGRAMS", s.Set["PROGRAMS"]); err != nil {
 		return Selection{}, err
 	}
+	switch s.Set["STRICT"] {
+	case "", "0":
+	case "1":
+		s.Strict = true
+	default:
+		return Selection{}, fmt.Errorf("STRICT=%s: want 1, to count what is flaky as worse", s.Set["STRICT"])
+	}
+	s.Known = s.Set["KNOWN"]
 	if s.Tree != "" && s.Source != "" {
 		return Selection{}, fmt.Errorf("TREE=%s and KERNEL_SRC=%s exclude each other: a tree needs no other source", s.Tree, s.Source)
 	}

@@ -32,8 +32,14 @@ type Plan struct {
 	Watch func(Step)
 	// Jobs is how many cells run at once.
 	Jobs int
+	// Repeating, when set before Run, is told of cells that are run once more, and
+	// how many they are.
+	Repeating func(programs []string, cells int)
 
 	cache string
+	// against says that a user's own patch is held against its base, strict that
+	// what is flaky counts.
+	against, strict bool
 	// enough is how many kernels must be ready before the first cell starts.
 	enough int
 	record results.Run
@@ -129,6 +135,8 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 	}}
 	p.changed = sync.NewCond(&p.mu)
 	p.enough = 1
+	p.strict = sel.Strict
+	p.against = len(specs) == 2 && specs[0].Series == nil && specs[1].Name == kernel.Patched && sel.Run == nil
 	for _, program := range programs {
 		if program.Timed {
 			p.Jobs, p.enough = 1, len(specs)
@@ -493,6 +501,9 @@ func (p *Plan) Run(ctx context.Context, onCell func(results.Cell)) (dir string, 
 	}
 	wait.Wait()
 	_, madeErr := p.Kernels()
+	if p.against && err == nil && madeErr == nil && ctx.Err() == nil {
+		err = p.hold(ctx, onCell)
+	}
 	return p.Dir(), errors.Join(err, madeErr, p.End(ctx))
 }
 

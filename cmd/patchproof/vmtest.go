@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"patchproof/kernel"
 	"patchproof/results"
@@ -27,6 +28,8 @@ type selection struct {
 	Jobs      string `env:"JOBS" placeholder:"N" help:"Cells at once, and make's -j; one per CPU by default."`
 	Count     string `env:"COUNT" placeholder:"N" help:"How often each cell is run; once by default."`
 	Seed      string `env:"SEED" placeholder:"N" help:"What random programs do; 1 by default."`
+	Known     string `env:"KNOWN" placeholder:"FILE" help:"Issues that your tree is known to have, declared as in known-issues.toml."`
+	Strict    string `env:"STRICT" placeholder:"1" help:"With PATCH, what is flaky counts as worse than base."`
 	Cache     string `env:"CACHE" placeholder:"FOLDER" help:"Where sources and kernels are kept."`
 }
 
@@ -36,6 +39,7 @@ func (s selection) values() map[string]string {
 		"KERNELS": s.Kernels, "PROGRAMS": s.Programs, "VARIANT": s.Variant, "ACCEL": s.Accel,
 		"PIN": s.Pin, "PATCH": s.Patch, "TREE": s.Tree, "REV": s.Rev, "KERNEL_SRC": s.KernelSrc,
 		"JOBS": s.Jobs, "COUNT": s.Count, "SEED": s.Seed, "CACHE": s.Cache,
+		"KNOWN": s.Known, "STRICT": s.Strict,
 	}
 }
 
@@ -71,12 +75,16 @@ func (c vmtestCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	t.follow(plan)
-	done := 0
+	done, total := 0, len(plan.Cells)
+	plan.Repeating = func(programs []string, cells int) {
+		total += cells
+		t.printf("not as on base: %s; repeating on both, %d cells more\n", strings.Join(programs, ", "), cells)
+	}
 	dir, err := plan.Run(ctx, func(cell results.Cell) {
 		if done++; done == 1 {
 			t.printf("%s\n", plan.How())
 		}
-		t.printf("%*d/%d  %s\n", len(strconv.Itoa(len(plan.Cells))), done, len(plan.Cells), cellLine(cell))
+		t.printf("%*d/%d  %s\n", len(strconv.Itoa(total)), done, total, cellLine(cell))
 	})
 	t.endLive()
 	if dir == "" {

@@ -152,7 +152,7 @@ func (s *search) between(ctx context.Context, good, bad string) (*Answer, error)
 	if err != nil {
 		return nil, err
 	}
-	s.tell.Say("%d commits to search, in about %d steps", count, bits.Len(uint(count-1)))
+	s.tell.Say("%s to search, in about %s", counted(count, "commit"), counted(bits.Len(uint(count-1)), "step"))
 	found, log, err := s.history.Bisect(ctx, good, bad, func(ctx context.Context, commit string) (kernel.Mark, error) {
 		point, err := s.at(ctx, commit)
 		if err != nil {
@@ -472,11 +472,13 @@ func where(functions []string) string {
 	return ", blocked in " + strings.Join(functions, ", ")
 }
 
-func times(n int) string {
+func times(n int) string { return counted(n, "run") }
+
+func counted(n int, what string) string {
 	if n == 1 {
-		return "1 run"
+		return "1 " + what
 	}
-	return fmt.Sprintf("%d runs", n)
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // newLab prepares what all trials share. release lets the cache be pruned again.

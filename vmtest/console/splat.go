@@ -144,7 +144,7 @@ type Watcher struct {
 	// asked is set while a stuck guest is asked where it is.
 	asked  atomic.Bool
 	answer strings.Builder
-	// Last is the last line before that with something in it.
+	// Last is the last line before that, and before a panic, with something in it.
 	Last string
 }
 
@@ -157,7 +157,8 @@ func (w *Watcher) Line(line string) {
 		}
 		return
 	}
-	if strings.TrimSpace(line) != "" {
+	// What a kernel says when it panics, and after that, is not what it was doing.
+	if strings.TrimSpace(line) != "" && !w.Died && !w.InitExited && !strings.Contains(line, "] Kernel panic - ") {
 		w.Last = line
 	}
 	m := kernelLine.FindStringSubmatch(line)

@@ -1,0 +1,462 @@
+package results
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"patchproof/guest/event"
+)
+
+// Against is what holding a patch against its base came to, check by check. A
+// difference counts once both kernels have been repeated: three times where it shows
+// every time, and else until the rates can be told apart.
+type Against struct {
+	// Base and Patched are names of the run's kernels.
+	Base    string `json:"base"`
+	Patched string `json:"patched"`
+	// Compared counts the checks that both made and the base passed at least once,
+	// Programs the programs that these are of.
+	Compared int `json:"compared"`
+	Programs int `json:"programs"`
+	// Unjudged are the programs that one of the two has no verdict for.
+	Unjudged []string `json:"unjudged"`
+	// Strict says that what is flaky counts as worse.
+	Strict bool `json:"strict"`
+	// Differences are the regressions, then what is flaky, then what fails on base.
+	Differences []Difference `json:"differences"`
+}
+
+// Difference is a check that fails with the patch.
+type Difference struct {
+	Program string `json:"program"`
+	// Check is a name, or "console: " and what the kernel complained of. It is empty
+	// where the program as a whole is worse and no check by itself tells.
+	Check   string        `json:"check"`
+	Base    Rate          `json:"base"`
+	Patched Rate          `json:"patched"`
+	Kind    DifferentKind `json:"kind"`
+}
+
+// Rate is how many of a number of runs failed.
+type Rate struct {
+	Failed int `json:"failed"`
+	Runs   int `json:"runs"`
+}
+
+func (r Rate) String() string { return fmt.Sprintf("%d of %d", r.Failed, r.Runs) }
+
+// DifferentKind is what a difference is worth.
+type DifferentKind string
+
+// The kinds: worse than base; too rare to say; on base as often.
+const (
+	Regression DifferentKind = "regression"
+	Flaky      DifferentKind = "flaky"
+	OnBase     DifferentKind = "on base"
+	undecided  DifferentKind = "undecided"
+)
+
+// looks are the numbers of runs at which the two kernels are compared. Between
+// them nothing is decided: who looks after each run sees a difference some time.
+var looks = []int{3, 6, 12, 20}
+
+// apart is the probability below which two rates are different (one-sided, at a
+// look; there are three at most).
+const apart = 0.01
+
+// budgetS is how many seconds a program may be repeated on one kernel, beyond the
+// first look.
+const budgetS = 300
+
+// name is the difference's, for people.
+func (d Difference) name() string {
+	if d.Check == "" {
+		return Line(d.Program)
+	}
+	return Line(d.Program + "/" + d.Check)
+}
+
+func (d Difference) String() string {
+	switch {
+	case d.Kind == Regression && d.Base.Failed == 0:
+		return fmt.Sprintf("%s, pass on base %d of %d, fails with the patch %s", d.name(), d.Base.Runs, d.Base.Runs, d.Patched)
+	case d.Kind == OnBase && d.Base.Failed == d.Base.Runs:
+		return d.name()
+	}
+	return fmt.Sprintf("%s fails in %s on base, %s with the patch", d.name(), d.Base, d.Patched)
+}
+
+// decide judges a check by what it did so far; last says that there will be no more runs.
+func decide(base, patched Rate, last bool) DifferentKind {
+	n := min(base.Runs, patched.Runs)
+	switch {
+	case base.Failed > 0 && patched.Failed*base.Runs <= base.Failed*patched.Runs:
+		return OnBase
+	case n >= looks[0] && base.Failed == 0 && patched.Failed == patched.Runs:
+		return Regression
+	case n > looks[0] && (last || slices.Contains(looks, n)) && fisher(base, patched) <= apart:
+		return Regression
+	case last || n >= looks[len(looks)-1]:
+		return Flaky
+	}
+	return undecided
+}
+
+// fisher is the probability, by Fisher's exact test, that two kernels which fail
+// equally often come out as far apart as these by chance.
+func fisher(base, patched Rate) float64 {
+	choose := func(n, k int) float64 {
+		a, _ := math.Lgamma(float64(n + 1))
+		b, _ := math.Lgamma(float64(k + 1))
+		c, _ := math.Lgamma(float64(n - k + 1))
+		return a - b - c
+	}
+	failed, p := base.Failed+patched.Failed, 0.
+	for k := patched.Failed; k <= min(failed, patched.Runs); k++ {
+		if failed-k > base.Runs {
+			continue
+		}
+		p += math.Exp(choose(patched.Runs, k) + choose(base.Runs, failed-k) - choose(base.Runs+patched.Runs, failed))
+	}
+	return p
+}
+
+// pairs are the runs of a program on both kernels, those that the host kept from a
+// verdict left out.
+type pairs struct {
+	program       string
+	base, patched []Cell
+	// tried counts the runs on each, whatever came of them, wallS what one took.
+	tried int
+	wallS float64
+}
+
+// byProgram sorts the cells of two kernels.
+func byProgram(cells []Cell, base, patched string) []*pairs {
+	var all []*pairs
+	triedOn := map[string]int{}
+	for _, c := range cells {
+		if c.Kernel != base && c.Kernel != patched {
+			continue
+		}
+		i := slices.IndexFunc(all, func(p *pairs) bool { return p.program == c.Program })
+		if i < 0 {
+			i = len(all)
+			all = append(all, &pairs{program: c.Program})
+		}
+		p := all[i]
+		triedOn[c.Kernel+"/"+c.Program]++
+		p.tried, p.wallS = max(p.tried, triedOn[c.Kernel+"/"+c.Program]), max(p.wallS, c.WallS)
+		switch {
+		case c.Verdict == event.Error && c.Stopped == nil:
+		case c.Kernel == base:
+			p.base = append(p.base, c)
+		default:
+			p.patched = append(p.patched, c)
+		}
+	}
+	slices.SortFunc(all, func(a, b *pairs) int { return strings.Compare(a.program, b.program) })
+	return all
+}
+
+// limit is how often the program may run on each kernel.
+func (p *pairs) limit() int {
+	most := looks[len(looks)-1]
+	if p.wallS > 0 {
+		most = min(most, int(budgetS/p.wallS))
+	}
+	return max(most, looks[0])
+}
+
+// byWatch says that a check is made by the harness only when there is something
+// wrong, so that its absence is a pass.
+func byWatch(check string) bool {
+	return strings.HasPrefix(check, consoleCheck+": ") || check == deadlineCheck || check == resetCheck || check == ReportCheck
+}
+
+// resetCheck is that of a guest which reset itself.
+const resetCheck = "reset"
+
+// bad says whether the check failed and nobody declared that.
+func (c Check) bad() bool {
+	return !c.Expected && (c.Verdict == event.Fail || c.Verdict == event.Hang || c.Verdict == event.Crash)
+}
+
+// fails says whether the cell fails the check; known is false where it tells nothing
+// of it.
+func (c Cell) fails(check string) (fails, known bool) {
+	if check == ReportCheck && c.Verdict == event.Error && c.Stopped != nil {
+		return true, true
+	}
+	for _, k := range c.Checks {
+		if k.title() == check {
+			return k.bad(), k.Verdict != event.Error
+		}
+	}
+	// What a whole report does not have has not failed.
+	return false, byWatch(check) || c.Stopped == nil
+}
+
+// passes says whether the cell passed the check.
+func (c Cell) passes(check string) bool {
+	return slices.ContainsFunc(c.Checks, func(k Check) bool { return k.Verdict == event.Pass && k.title() == check })
+}
+
+// titles are the names of the checks of these cells, sorted.
+func titles(cells ...Cell) []string {
+	var all []string
+	for _, c := range cells {
+		for _, k := range c.Checks {
+			all = append(all, k.title())
+		}
+		if c.Verdict == event.Error && c.Stopped != nil {
+			all = append(all, ReportCheck)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// rateOf counts the runs that fail the check among those that tell.
+func rateOf(cells []Cell, check string) Rate {
+	var r Rate
+	for _, c := range cells {
+		fails, known := c.fails(check)
+		if !known {
+			continue
+		}
+		r.Runs++
+		if fails {
+			r.Failed++
+		}
+	}
+	return r
+}
+
+// whole counts the runs in which the program is worse in a way that the other
+// kernel never shows: another check of it fails each time, such as a complaint that
+// has another title, or one that base passes is skipped or gone.
+func (p *pairs) whole(cells, others []Cell) Rate {
+	r := Rate{Runs: len(cells)}
+	for _, c := range cells {
+		own := slices.ContainsFunc(titles(c), func(check string) bool {
+			fails, _ := c.fails(check)
+			return fails && rateOf(others, check).Failed == 0
+		})
+		if own || p.lost(c) != "" {
+			r.Failed++
+		}
+	}
+	return r
+}
+
+// lost is a check that all runs on base pass and this cell, which had its time, has not.
+func (p *pairs) lost(c Cell) string {
+	if c.Stopped != nil {
+		return ""
+	}
+	for _, check := range titles(p.base...) {
+		always := !slices.ContainsFunc(p.base, func(b Cell) bool { return !b.passes(check) })
+		there := slices.ContainsFunc(c.Checks, func(k Check) bool { return k.title() == check && k.Verdict != event.Skip })
+		if always && !there {
+			return check
+		}
+	}
+	return ""
+}
+
+// differences judges every check that fails with the patch.
+func (p *pairs) differences() []Difference {
+	if len(p.base) == 0 || len(p.patched) == 0 {
+		return nil
+	}
+	last := p.tried >= p.limit()
+	var all []Difference
+	whole := false
+	for _, check := range append(titles(p.patched...), "") {
+		d := Difference{Program: p.program, Check: check, Base: rateOf(p.base, check), Patched: rateOf(p.patched, check)}
+		if check == "" {
+			d.Base, d.Patched = p.whole(p.base, p.patched), p.whole(p.patched, p.base)
+		}
+		if d.Patched.Failed == 0 || check == "" && whole {
+			continue
+		}
+		d.Kind = decide(d.Base, d.Patched, last)
+		whole = whole || d.Kind == Regression
+		all = append(all, d)
+	}
+	// The program as a whole counts where it tells more than its checks do.
+	if n := len(all); n > 0 && all[n-1].Check == "" && n > 1 && all[n-1].Kind != Regression {
+		all = all[:n-1]
+	}
+	return all
+}
+
+// settled says that more runs of the program would change nothing.
+func settled(all []Difference) bool {
+	return !slices.ContainsFunc(all, func(d Difference) bool { return d.Kind == undecided }) ||
+		slices.ContainsFunc(all, func(d Difference) bool { return d.Kind == Regression })
+}
+
+// Again names the programs to repeat on both kernels, and how many runs of each the
+// two should then have had.
+func Again(cells []Cell, base, patched string) map[string]int {
+	more := map[string]int{}
+	for _, p := range byProgram(cells, base, patched) {
+		if settled(p.differences()) && !(p.unjudged() && p.tried < looks[0]) {
+			continue
+		}
+		i := slices.IndexFunc(looks, func(n int) bool { return n > p.tried })
+		if i >= 0 && p.tried < p.limit() {
+			more[p.program] = min(looks[i], p.limit())
+		}
+	}
+	return more
+}
+
+// unjudged says that one of the kernels has no verdict.
+func (p *pairs) unjudged() bool {
+	return len(p.base) == 0 || len(p.patched) == 0 || p.noReport()
+}
+
+// noReport says that no run on base gave a whole report.
+func (p *pairs) noReport() bool {
+	return !slices.ContainsFunc(p.base, func(c Cell) bool { return c.Verdict != event.Error })
+}
+
+// Hold compares a patched kernel with its base and makes the cells' expectations
+// those of the comparison: what fails on base as often is as expected, and so is what
+// is flaky, unless strict. A guest of the patched kernel that never gave a whole
+// report, where base always did, gets a verdict.
+func Hold(cells []Cell, base, patched string, strict bool) *Against {
+	a := &Against{Base: base, Patched: patched, Strict: strict, Unjudged: []string{}, Differences: []Difference{}}
+	for _, p := range byProgram(cells, base, patched) {
+		all := p.differences()
+		if p.unjudged() {
+			a.Unjudged = append(a.Unjudged, p.program)
+		}
+		regressed := slices.ContainsFunc(all, func(d Difference) bool { return d.Kind == Regression })
+		all = slices.DeleteFunc(all, func(d Difference) bool { return d.Kind == undecided && regressed })
+		a.Differences = append(a.Differences, all...)
+		compared := 0
+		for _, check := range titles(p.base...) {
+			if rateOf(p.patched, check).Runs > 0 && slices.ContainsFunc(p.base, func(c Cell) bool { return c.passes(check) }) {
+				compared++
+			}
+		}
+		if compared > 0 {
+			a.Compared, a.Programs = a.Compared+compared, a.Programs+1
+		}
+		for i := range cells {
+			if c := &cells[i]; c.Program == p.program && (c.Kernel == base || c.Kernel == patched) {
+				p.expect(c, all, c.Kernel == patched, strict)
+			}
+		}
+	}
+	order := []DifferentKind{Regression, Flaky, OnBase}
+	slices.SortStableFunc(a.Differences, func(x, y Difference) int {
+		return slices.Index(order, x.Kind) - slices.Index(order, y.Kind)
+	})
+	return a
+}
+
+// expect makes what a cell is expected to do that which the comparison allows.
+func (p *pairs) expect(c *Cell, all []Difference, patched, strict bool) {
+	of := func(check string) (Difference, bool) {
+		i := slices.IndexFunc(all, func(d Difference) bool { return d.Check == check })
+		if i < 0 {
+			return Difference{}, false
+		}
+		return all[i], true
+	}
+	if d, ok := of(ReportCheck); ok && d.Kind == Regression && patched && c.Verdict == event.Error && c.Stopped != nil {
+		c.Blame(fmt.Sprintf("so it did in %s runs, and on %s in %s with the same harness", d.Patched, p.base[0].Kernel, d.Base))
+	}
+	expected := c.Verdict != event.Error
+	wholly := false
+	if d, ok := of(""); ok && patched {
+		wholly = d.Kind == Regression || d.Kind == Flaky && strict
+	}
+	for i := range c.Checks {
+		k := &c.Checks[i]
+		d, ok := of(k.title())
+		switch {
+		case !k.bad() && !k.Expected:
+			// A declared issue did not show: no worse than base.
+			k.Expected = k.Verdict == event.Pass || k.Verdict == event.Skip
+		case !k.bad():
+		case patched && (ok && (d.Kind == Regression || d.Kind == Flaky && strict) || wholly):
+		case ok && d.Kind == OnBase:
+			k.Expected, k.KnownIssue = true, fmt.Sprintf("fails on base, too, in %s runs", d.Base)
+		case ok && d.Kind == Flaky:
+			k.Expected, k.MayFail, k.KnownIssue = true, true, fmt.Sprintf("flaky: fails in %s runs on base, %s with the patch", d.Base, d.Patched)
+		case !patched:
+			k.Expected, k.KnownIssue = true, "fails on base"
+		case slices.ContainsFunc(all, func(d Difference) bool { return d.Kind == Regression }):
+			// Seen beside a regression and not looked into.
+		default:
+			k.Expected, k.KnownIssue = true, "no difference from base"
+		}
+		expected = expected && k.Expected
+	}
+	if lost := p.lost(*c); patched && wholly && lost != "" {
+		expected, c.Reason = false, fmt.Sprintf("base passes %s, which is skipped or missing here", lost)
+	}
+	c.Expected = expected
+}
+
+// worse says that the patch is held to make something worse.
+func (a *Against) worse() bool {
+	return slices.ContainsFunc(a.Differences, func(d Difference) bool { return d.Kind == Regression || d.Kind == Flaky && a.Strict })
+}
+
+// of are the differences of a kind.
+func (a *Against) of(kind DifferentKind) []string {
+	var all []string
+	for _, d := range a.Differences {
+		if d.Kind == kind {
+			all = append(all, d.String())
+		}
+	}
+	return all
+}
+
+// String answers the developer in a line.
+func (a *Against) String() string {
+	const most = 3
+	var parts []string
+	for _, group := range []struct {
+		items []string
+		head  string
+	}{
+		{a.of(Regression), "regression"}, {a.of(Flaky), "flaky check"},
+	} {
+		if len(group.items) > 0 {
+			parts = append(parts, count(len(group.items), group.head)+": "+strings.Join(few(group.items, most), "; "))
+		}
+	}
+	if len(parts) == 0 {
+		parts = append(parts, fmt.Sprintf("no difference from %s in %s of %s", Line(a.Base), count(a.Compared, "check"), count(a.Programs, "program")))
+	}
+	if on := a.of(OnBase); len(on) > 0 {
+		verb := "fail"
+		if len(on) == 1 {
+			verb = "fails"
+		}
+		parts = append(parts, fmt.Sprintf("%d %s on %s, too: %s", len(on), verb, Line(a.Base), strings.Join(few(on, most), "; ")))
+	}
+	if len(a.Unjudged) > 0 {
+		parts = append(parts, "not judged, by the harness's own trouble: "+Line(strings.Join(few(a.Unjudged, most), ", ")))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// few keeps the first of a list and says how many more there are.
+func few(items []string, most int) []string {
+	if len(items) <= most {
+		return items
+	}
+	return append(slices.Clone(items[:most]), fmt.Sprintf("and %d more", len(items)-most))
+}

@@ -1,0 +1,199 @@
+package results
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"patchproof/guest/event"
+)
+
+// guests is a pair of kernels, of which each run is made up.
+type guests func(kernel string, run int) Cell
+
+// fine has two checks that pass.
+func fine(checks ...Check) Cell {
+	c := Cell{Verdict: event.Pass, Expected: true}
+	c.Checks = append([]Check{{Check: event.Check{Name: "data", Verdict: event.Pass}, Expected: true}, {Check: event.Check{Name: "order", Verdict: event.Pass}, Expected: true}}, checks...)
+	return c
+}
+
+// withBad has one check that came out so.
+func withBad(name string, v event.Verdict, detail string) Cell {
+	c := fine(Check{Check: event.Check{Name: name, Verdict: v, Detail: detail}})
+	c.Verdict, c.Expected = v, false
+	return c
+}
+
+func silentGuest(v event.Verdict) Cell {
+	c := Cell{Verdict: v, Reason: "no report", Stopped: &Stopped{Phase: StoppedInit, Last: "exec: permission denied"}}
+	if v == event.Hang {
+		c.Checks = []Check{{Check: event.Check{Name: "deadline", Verdict: v}}}
+	}
+	return c
+}
+
+// hold runs programs of two kernels until no more is asked for.
+func hold(t *testing.T, programs map[string]guests, strict bool) *Run {
+	t.Helper()
+	r := &Run{Status: Finished, Kernels: []Kernel{{Name: "base", Variant: "plain"}, {Name: "patched", Variant: "plain", Series: []string{"a"}}}}
+	again := map[string]int{}
+	for name := range programs {
+		again[name] = 1
+	}
+	ran := map[string]int{}
+	for len(again) > 0 {
+		for name, n := range again {
+			for _, kernel := range []string{"base", "patched"} {
+				for key := kernel + name; ran[key] < n; {
+					ran[key]++
+					c := programs[name](kernel, ran[key])
+					c.Checks = slices.Clone(c.Checks)
+					c.Kernel, c.Variant, c.Program, c.Iteration = kernel, "plain", name, ran[key]
+					r.Cells = append(r.Cells, c)
+				}
+			}
+		}
+		again = Again(r.Cells, "base", "patched")
+	}
+	r.Against = Hold(r.Cells, "base", "patched", strict)
+	return r
+}
+
+func TestHoldAgainstBase(t *testing.T) {
+	only := func(kernel string, bad Cell) guests {
+		return func(k string, _ int) Cell {
+			if k == kernel || kernel == "both" {
+				return bad
+			}
+			return fine()
+		}
+	}
+	every := func(n int, kernels string, bad Cell) guests {
+		return func(k string, run int) Cell {
+			if run%n == 1 && strings.Contains(kernels, k) {
+				return bad
+			}
+			return fine()
+		}
+	}
+	warning := withBad("console", event.Crash, "WARNING: at mm/x.c in f\n\nstack")
+	skipped := Cell{Verdict: event.Skip, Expected: true, Checks: []Check{{Check: event.Check{Name: "data", Verdict: event.Skip}, Expected: true}}}
+	declared := withBad("rare", event.Fail, "")
+	declared.Checks[2].Expected, declared.Checks[2].KnownIssue, declared.Expected = true, "as always", true
+	cured := fine(Check{Check: event.Check{Name: "rare", Verdict: event.Pass}, KnownIssue: "as always"})
+	cured.Expected = false
+	lost := Cell{Verdict: event.Error, Reason: "no memory on the host"}
+	for _, test := range []struct {
+		name  string
+		guest guests
+		code  int
+		want  string
+	}{
+		{"nothing", only("nobody", Cell{}), 0, "no difference from base in 2 checks of 1 program"},
+		{"a check", only("patched", withBad("sum", event.Fail, "")), 1, "1 regression: nop/sum, pass on base 3 of 3, fails with the patch 3 of 3"},
+		{"a complaint", only("patched", warning), 1, "1 regression: nop/console: WARNING: at mm/x.c in f, pass on base 3 of 3"},
+		{"the tree's own complaint", only("both", warning), 0, "no difference from base in 2 checks of 1 program; 1 fails on base, too: nop/console: WARNING: at mm/x.c in f"},
+		{"better than base", only("base", warning), 0, "no difference from base"},
+		{"beside the tree's own complaint", func(k string, _ int) Cell {
+			if k == "base" {
+				return warning
+			}
+			c := withBad("sum", event.Fail, "")
+			c.Checks = append(c.Checks, warning.Checks[2])
+			return c
+		}, 1, "1 regression: nop/sum, pass on base 3 of 3, fails with the patch 3 of 3; 1 fails on base, too"},
+		{"crashes with another title each time", func(k string, run int) Cell {
+			if k == "base" {
+				return fine()
+			}
+			return withBad("console", event.Crash, fmt.Sprintf("Oops in f%c", 'a'+run))
+		}, 1, "1 regression: nop, pass on base 3 of 3, fails with the patch 3 of 3"},
+		{"both crash with another title each time", func(k string, run int) Cell {
+			return withBad("console", event.Crash, fmt.Sprintf("Oops in f%c%s", 'a'+run, k))
+		}, 0, "fail"},
+		{"skipped where base passes", only("patched", skipped), 1, "1 regression: nop, pass"},
+		{"skipped on both", only("both", skipped), 2, "no difference from base in 0 checks"},
+		{"half of the time", every(2, "patched", warning), 1, "1 regression: nop/console: WARNING: at mm/x.c in f, pass on base 12 of 12, fails with the patch 6 of 12"},
+		{"rarely on both", every(5, "base patched", warning), 0, "1 fails on base, too: nop/console: WARNING: at mm/x.c in f"},
+		{"once", func(k string, run int) Cell {
+			if k == "patched" && run == 1 {
+				return warning
+			}
+			return fine()
+		}, 0, "1 flaky check: nop/console: WARNING: at mm/x.c in f fails in 0 of 20 on base, 1 of 20 with the patch"},
+		{"a declared issue", only("both", declared), 0, "no difference from base in 2 checks"},
+		{"a declared issue is cured", func(k string, _ int) Cell {
+			if k == "base" {
+				return declared
+			}
+			return cured
+		}, 0, "no difference from base"},
+		{"no report with the patch", only("patched", silentGuest(event.Error)), 1, "1 regression: nop/report, pass on base 3 of 3, fails with the patch 3 of 3"},
+		{"no report from both", only("both", silentGuest(event.Error)), 2, "not judged, by the harness's own trouble: nop"},
+		{"no report once", every(1000, "patched", silentGuest(event.Error)), 0, "1 flaky check: nop/report fails in 0 of 20 on base, 1 of 20 with the patch"},
+		{"hangs", only("patched", silentGuest(event.Hang)), 1, "1 regression: nop/deadline"},
+		{"the host's trouble", only("patched", lost), 2, "not judged"},
+		{"the host's trouble once", every(1000, "patched", lost), 0, "no difference from base in 2 checks"},
+		{"the host's trouble once on base", every(1000, "base", lost), 0, "no difference from base in 2 checks"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := hold(t, map[string]guests{"nop": test.guest}, false)
+			if got := Answer(r); r.ExitCode() != test.code || !strings.Contains(got, test.want) {
+				t.Errorf("%d runs, exit code %d, %q; want %d, %q", len(r.Cells), r.ExitCode(), got, test.code, test.want)
+			}
+			if len(r.Cells) > 40 {
+				t.Errorf("%d runs", len(r.Cells))
+			}
+		})
+	}
+	if r := hold(t, map[string]guests{"nop": every(1000, "patched", warning)}, true); r.ExitCode() != 1 {
+		t.Errorf("strict, and one check flaky: exit code %d; want 1", r.ExitCode())
+	}
+}
+
+// A patch that changes nothing must not be blamed for what comes and goes by itself,
+// and one that breaks something is found.
+func TestHoldOnRates(t *testing.T) {
+	const tries = 2000
+	for _, test := range []struct {
+		base, patched float64
+		least, most   float64 // part of the runs that call it a regression
+	}{
+		{0.05, 0.05, 0, 0.01}, {0.2, 0.2, 0, 0.02}, {0.5, 0.5, 0, 0.03}, {0.8, 0.8, 0, 0.03}, {1, 1, 0, 0},
+		{0, 1, 1, 1}, {0, 0.9, 0.89, 1}, {0, 0.5, 0.45, 0.55}, {0.9, 0.05, 0, 0},
+	} {
+		random := rand.New(rand.NewPCG(1, 2))
+		blamed := 0
+		for range tries {
+			r := hold(t, map[string]guests{"nop": func(k string, _ int) Cell {
+				rate := map[string]float64{"base": test.base, "patched": test.patched}[k]
+				if random.Float64() < rate {
+					return withBad("rare", event.Fail, "")
+				}
+				return fine(Check{Check: event.Check{Name: "rare", Verdict: event.Pass}, Expected: true})
+			}}, false)
+			if r.ExitCode() == 1 {
+				blamed++
+			}
+		}
+		if part := float64(blamed) / tries; part < test.least || part > test.most {
+			t.Errorf("fails in %v on base and %v with the patch: blamed in %v; want %v to %v", test.base, test.patched, part, test.least, test.most)
+		}
+	}
+}
+
+func TestFisher(t *testing.T) {
+	for _, test := range []struct {
+		base, patched Rate
+		want          string
+	}{
+		{Rate{0, 3}, Rate{3, 3}, "0.0500"}, {Rate{0, 12}, Rate{6, 12}, "0.0069"}, {Rate{1, 20}, Rate{9, 20}, "0.0042"}, {Rate{3, 10}, Rate{0, 10}, "1.0000"},
+	} {
+		if got := fmt.Sprintf("%.4f", fisher(test.base, test.patched)); got != test.want {
+			t.Errorf("fisher(%v, %v) = %s; want %s", test.base, test.patched, got, test.want)
+		}
+	}
+}
