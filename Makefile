@@ -1,7 +1,7 @@
 # patchproof: `make vmtest` is the main job, `make test` all tests, `make help` the rest.
 
 # Selections; see `make help`. They reach the command and the tests as environment.
-export KERNELS PROGRAMS VARIANT ACCEL PIN PATCH TREE REV KERNEL_SRC JOBS COUNT SEED CACHE KNOWN STRICT
+export KERNELS PROGRAMS VARIANT ACCEL PIN PATCH TREE REV KERNEL_SRC JOBS COUNT SEED CACHE SANDBOX KNOWN STRICT
 export PROGRAM CHECK GOOD BAD FRESH MUTANTS BENCH INSTRUMENT CONFIG
 
 GO ?= go

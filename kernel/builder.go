@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -179,7 +180,7 @@ func (b *Builder) build(ctx context.Context, spec Spec, v Variant) (*Built, erro
 		job := job{Builder: b, spec: spec, variant: v, tree: t, commit: commit, compiler: compiler}
 		key, err := job.do(ctx)
 		if err != nil {
-			return b.blame(ctx, err, spec, v, compiler)
+			return err
 		}
 		if err := b.store().remember(request, key); err != nil {
 			return err
@@ -210,6 +211,19 @@ func (b *Builder) withTree(ctx context.Context, spec Spec, f func(tree) error) e
 		return err
 	}
 	defer unlock()
+	err = b.inTree(ctx, spec, f)
+	if damagedRepository(err) && ctx.Err() == nil {
+		b.report(Progress{Step: fmt.Sprintf("note: the git repository of %s in the cache is damaged and is made again (%v)", filepath.Base(b.treeDir(spec)), err)})
+		if err := os.RemoveAll(tree{dir: b.treeDir(spec)}.src()); err != nil {
+			return err
+		}
+		err = b.inTree(ctx, spec, f)
+	}
+	return err
+}
+
+// inTree prepares the tree and calls f with it.
+func (b *Builder) inTree(ctx context.Context, spec Spec, f func(tree) error) error {
 	t, err := b.prepare(ctx, spec)
 	if err != nil {
 		return err
@@ -284,21 +298,6 @@ func (b *Builder) known(request string, spec Spec, v Variant) (*Built, bool) {
 	return built, true
 }
 
-// blame completes a *BuildError with the kernel and whether its base builds.
-func (b *Builder) blame(ctx context.Context, err error, spec Spec, v Variant, compiler string) error {
-	var refused *BuildError
-	if !errors.As(err, &refused) {
-		return err
-	}
-	refused.Kernel, refused.Patched = spec.Name, len(spec.Series) > 0
-	base := spec
-	base.Series = nil
-	if request, requestErr := b.request(ctx, base, v, compiler); requestErr == nil {
-		_, refused.BaseBuilt = b.known(request, base, v)
-	}
-	return err
-}
-
 // checkSource finds a mistyped KERNEL_SRC at once, also when the tree is there already.
 func (b *Builder) checkSource(pin Pin) error {
 	if b.Source == "" || pin.Name == treePin {
@@ -342,79 +341,228 @@ type job struct {
 	commit   string
 	compiler string
 	reused   bool
+
+	log     *os.File
+	sandbox Sandbox
+	folder  *folder
 }
 
-// buildingFile in an output folder says that a build is under way. One that is
-// found there was killed, maybe while an object was half written with a new time
-// stamp: such a folder cannot be trusted.
-const buildingFile = ".patchproof-building"
+// tries is how often a build is tried that fails for a reason that is not the source's.
+const tries = 2
 
 // do configures and builds the commit, unless the store has the result, and returns the key.
 func (j *job) do(ctx context.Context) (key string, err error) {
+	if err := j.open(ctx); err != nil {
+		return "", err
+	}
+	defer j.log.Close()
+	key, err = j.build(ctx)
+	if errors.Is(err, errKilled) {
+		// What marks the folder stays in it.
+		return "", withLog(err, j.log.Name())
+	}
+	return key, withLog(errors.Join(err, j.folder.close()), j.log.Name())
+}
+
+// open prepares the log, the sandbox and the build folder.
+func (j *job) open(ctx context.Context) (err error) {
+	on, note, err := FindSandbox(ctx, j.spec.trusted())
+	if err != nil {
+		return fmt.Errorf("kernel %s: %w", j.spec.Name, err)
+	}
+	if note != "" {
+		j.note(note)
+	}
+	if j.log, err = j.openLog(); err != nil {
+		return err
+	}
+	out := j.tree.build(j.variant)
+	j.folder, note, err = openFolder(out)
+	if err == nil && note != "" {
+		j.note(fmt.Sprintf("the build folder of %s is made anew: %s", j.variant.Name, note))
+	}
+	j.sandbox = Sandbox{
+		On: on, Show: []string{j.tree.src()}, Write: []string{out},
+		Temp: filepath.Join(out, scratchDir),
+	}
+	var powerful []string
+	if err == nil && !j.spec.trusted() {
+		powerful, err = j.machinery(ctx)
+	}
+	if err == nil && len(powerful) > 0 {
+		more := ""
+		if len(powerful) > 3 {
+			powerful, more = powerful[:3], fmt.Sprintf(" and %d more", len(powerful)-3)
+		}
+		where := "in the sandbox"
+		if !on {
+			where = "as this user, without a sandbox"
+		}
+		j.note(fmt.Sprintf("the patch changes what runs when the kernel is built (%s%s); that runs %s", strings.Join(powerful, ", "), more, where))
+		err = j.folder.borrow(ctx)
+	}
+	// What a stranger's makefile puts there would come out of it for others.
+	if err == nil && j.spec.Tree == "" && len(powerful) == 0 {
+		err = j.useCCache()
+	}
+	if err != nil {
+		j.log.Close()
+	}
+	return err
+}
+
+// note tells the user something in one line, and the log.
+func (j *job) note(text string) {
+	j.report(Progress{Step: "note: " + text})
+	if j.log != nil {
+		fmt.Fprintln(j.log, "note:", text)
+	}
+}
+
+// trusted says that all of a kernel's source is pinned by its hash or comes with the
+// checkout.
+func (s Spec) trusted() bool { return s.Tree == "" && s.Name != Patched }
+
+// machinery returns what the patches change of that which runs on the host.
+func (j *job) machinery(ctx context.Context) ([]string, error) {
+	names, err := changedFiles(ctx, j.tree.src(), j.tree.base, j.commit)
+	return slices.DeleteFunc(names, func(name string) bool { return !machinery(name) }), err
+}
+
+// build makes the commit. What fails for a reason that is not the source's is tried
+// once more from nothing. What the compiler says about the source must be said twice,
+// and the base be built after it in the same folder, before it counts.
+func (j *job) build(ctx context.Context) (key string, err error) {
+	var said *BuildError
+	for try := 1; ; try++ {
+		key, err = j.make(ctx, j.commit, true)
+		var refused *BuildError
+		var host *hostError
+		switch {
+		case err == nil || ctx.Err() != nil || errors.Is(err, errKilled):
+			return key, err
+		case errors.As(err, &refused):
+			if !refused.saidBefore(said) {
+				if said = refused; try <= tries {
+					fmt.Fprintln(j.log, "+ once more, to see whether the same is said")
+					continue
+				}
+				return "", &hostError{what: "the compiler says something else each time, at last: " + refused.Message, raise: "look at this machine's memory"}
+			}
+			refused.Kernel, refused.Patched = j.spec.Name, j.commit != j.tree.base
+			if !refused.Patched {
+				return "", refused
+			}
+			return "", j.acquit(ctx, refused)
+		case errors.As(err, &host):
+			if host.final || try >= tries {
+				return "", fmt.Errorf("kernel %s could not be built, which says nothing about its source: %w", j.spec.Name, err)
+			}
+			j.note("the build failed for a reason that is not the source's and is tried once more: " + host.what)
+			if host.fewer {
+				j.Builder = j.fewerJobs()
+			}
+			if err := j.folder.renew(j.commit); err != nil {
+				return "", err
+			}
+		default:
+			return "", err
+		}
+	}
+}
+
+// acquit builds the base in the folder that the patched source failed in. If it
+// builds, the patch broke the build.
+func (j *job) acquit(ctx context.Context, refused *BuildError) error {
+	fmt.Fprintln(j.log, "+ the base in the same folder, to see whether the patch is to blame")
+	_, err := j.make(ctx, j.tree.base, false)
+	var also *BuildError
+	switch {
+	case err == nil:
+		refused.BaseBuilt = true
+		return refused
+	case ctx.Err() != nil || errors.Is(err, errKilled):
+		return err
+	case !errors.As(err, &also):
+		return fmt.Errorf("kernel %s could not be built, and its base cannot be built now either: %w", j.spec.Name, err)
+	}
+	// Maybe the folder is bad.
+	if err := j.folder.renew(j.tree.base); err != nil {
+		return err
+	}
+	if _, err = j.make(ctx, j.tree.base, false); err != nil {
+		return errors.Join(err, refused)
+	}
+	_, err = j.make(ctx, j.commit, true)
+	if errors.As(err, &also) {
+		refused.BaseBuilt = true
+		return refused
+	}
+	return err
+}
+
+func (b *Builder) fewerJobs() *Builder {
+	fewer := *b
+	fewer.Jobs = max(1, b.jobs()/2)
+	return &fewer
+}
+
+// make checks a commit out, configures and compiles it, and puts it into the store
+// where that is asked for.
+func (j *job) make(ctx context.Context, commit string, keep bool) (key string, err error) {
 	started := time.Now()
-	if err := checkoutCommit(ctx, j.tree.src(), j.commit); err != nil {
+	if err := checkoutCommit(ctx, j.tree.src(), commit); err != nil {
 		return "", err
 	}
 	oid, err := git(ctx, j.tree.src(), "rev-parse", "--verify", "HEAD^{tree}")
 	if err != nil {
 		return "", err
 	}
-	out := j.tree.build(j.variant)
-	marker := filepath.Join(out, buildingFile)
-	if exists(marker) {
-		if err := os.RemoveAll(out); err != nil {
-			return "", err
-		}
-	}
-	if err := os.MkdirAll(out, 0o755); err != nil {
+	if err := j.folder.date(ctx, j.tree.src(), commit); err != nil {
 		return "", err
 	}
-	logPath, log, err := j.openLog()
-	if err != nil {
-		return "", err
-	}
-	defer log.Close()
-	if err := os.WriteFile(marker, nil, 0o644); err != nil {
-		return "", err
-	}
-	defer func() {
-		if !errors.Is(err, errKilled) {
-			os.Remove(marker)
-		}
-	}()
-	env, err := j.makeEnv(out)
-	if err != nil {
-		return "", err
-	}
-	m := &makeRun{src: j.tree.src(), out: out, jobs: j.jobs(), env: env, log: log, object: func(n int) {
+	out := j.folder.dir
+	m := &makeRun{src: j.tree.src(), out: out, jobs: j.jobs(), sandbox: j.sandbox, log: j.log, object: func(n int) {
 		j.report(Progress{Kernel: j.spec.Name, Step: StepCompile, Done: int64(n), Total: int64(j.variant.Objects)})
 	}}
 	j.report(Progress{Kernel: j.spec.Name, Step: StepConfigure})
-	config, err := j.config(ctx, m)
+	config, err := j.config(ctx, m, commit)
 	if err != nil {
-		return "", withLog(err, logPath)
+		return "", err
 	}
 	key = hashOf(append([]string{oid, config, j.compiler, j.variant.Image}, recipe...)...)
-	if _, ok := j.store().lookup(key); ok {
+	if _, ok := j.store().lookup(key); ok && keep {
 		j.reused = true
 		return key, nil
 	}
 	m.object(0)
 	if err := m.run(ctx, append(quirks(m.src, config), j.variant.Image)...); err != nil {
-		return "", withLog(err, logPath)
+		return "", err
 	}
+	if now, err := os.ReadFile(filepath.Join(out, ".config")); err != nil || string(now) != config {
+		return "", &hostError{what: "the .config in the build folder is not what it was resolved to before the build"}
+	}
+	// kbuild names the whole of a kernel last, so a linker that was cut off left none.
 	image := filepath.Join(out, j.variant.Image)
 	if j.variant.Image == "bzImage" {
 		image = filepath.Join(out, "arch/x86/boot/bzImage")
 	}
+	for _, file := range []string{image, filepath.Join(out, "vmlinux")} {
+		if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+			return "", &hostError{what: fmt.Sprintf("make says that all is well, but left no %s", filepath.Base(file))}
+		}
+	}
+	if !keep {
+		return key, nil
+	}
 	r := record{
 		Kernel: j.spec.Name, Variant: j.variant.Name, Image: j.variant.Image,
-		Commit: j.commit, Tree: oid, ConfigHash: hashOf(config), Compiler: j.compiler,
+		Commit: commit, Tree: oid, ConfigHash: hashOf(config), Compiler: j.compiler,
 		Objects: m.count, BuildS: time.Since(started).Seconds(),
 	}
 	files := map[string]string{
 		j.variant.Image: image, "vmlinux": filepath.Join(out, "vmlinux"),
-		"config": filepath.Join(out, ".config"), "System.map": filepath.Join(out, "System.map"), "build.log": logPath,
+		"config": filepath.Join(out, ".config"), "System.map": filepath.Join(out, "System.map"), "build.log": j.log.Name(),
 	}
 	return key, j.store().add(key, r, files)
 }
@@ -423,38 +571,40 @@ func (b *Builder) jobs() int {
 	return cmp.Or(b.Jobs, runtime.NumCPU()+1)
 }
 
-// makeEnv is make's environment, with ccache between make and gcc when the host
-// has it. Except for a tree's first build in a new store: nothing can hit then, and
-// filling ccache's folder would add about 7% to the compile time that a user waits longest for.
+// useCCache puts ccache between make and gcc when the host has it. Except for a
+// tree's first build in a new store: nothing can hit then, and filling ccache's folder
+// would add about 7% to the compile time that a user waits longest for.
 //
 // gcc is masked by a link called gcc (ccache(1), "Run modes") rather than by
 // CC="ccache gcc", a change of which would make kbuild compile everything again.
-func (j *job) makeEnv(out string) ([]string, error) {
+func (j *job) useCCache() error {
 	folder := filepath.Join(j.Cache, "ccache")
 	ccache, err := exec.LookPath("ccache")
 	if err != nil {
-		return cleanEnv(), nil
+		return nil
 	}
-	if !exists(folder) && !exists(filepath.Join(out, "System.map")) {
-		return cleanEnv(), nil
+	if !exists(folder) && !exists(filepath.Join(j.folder.dir, "System.map")) {
+		return nil
 	}
 	masks := filepath.Join(folder, "mask")
 	if err := os.MkdirAll(masks, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	mask := filepath.Join(masks, "gcc")
 	if target, err := os.Readlink(mask); err != nil || target != ccache {
 		os.Remove(mask)
 		if err := os.Symlink(ccache, mask); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return cleanEnv(
+	j.sandbox.Write = append(j.sandbox.Write, folder)
+	j.sandbox.Env = append(j.sandbox.Env,
 		"PATH="+masks+string(os.PathListSeparator)+os.Getenv("PATH"),
 		"CCACHE_DIR="+folder, "CCACHE_MAXSIZE=4G", "CCACHE_NOCOMPRESS=1",
 		// A miss then runs no preprocessor of its own and reads no header twice.
 		"CCACHE_DEPEND=1", "CCACHE_INODECACHE=1",
-	), nil
+	)
+	return nil
 }
 
 func exists(path string) bool {
@@ -462,17 +612,19 @@ func exists(path string) bool {
 	return err == nil
 }
 
-func (j *job) openLog() (string, *os.File, error) {
+func (j *job) openLog() (*os.File, error) {
 	path := filepath.Join(j.Cache, logsDir, fmt.Sprintf("%s-%s-%s.log", filepath.Base(j.tree.dir), j.variant.Name, j.spec.Name))
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	f, err := os.Create(path)
-	return path, f, err
+	return os.Create(path)
 }
 
 // withLog adds the log's path to an error.
 func withLog(err error, path string) error {
+	if err == nil {
+		return nil
+	}
 	var refused *BuildError
 	if errors.As(err, &refused) {
 		refused.Log = path

@@ -166,10 +166,10 @@ func checkLanded(v Variant, requests []option, config, src string) error {
 // commit, and a hash of the rest.
 const configuredFile = ".patchproof-config"
 
-// config returns the resolved config of the job's commit in the output folder. The
+// config returns the resolved config of a commit in the output folder. The
 // one there is kept when nothing that options depend on has changed since: going
 // through them takes make as long as compiling a dozen objects.
-func (j *job) config(ctx context.Context, m *makeRun) (string, error) {
+func (j *job) config(ctx context.Context, m *makeRun, commit string) (string, error) {
 	requests, err := readFragments(j.variant)
 	if err != nil {
 		return "", err
@@ -177,8 +177,8 @@ func (j *job) config(ctx context.Context, m *makeRun) (string, error) {
 	stamp := filepath.Join(m.out, configuredFile)
 	inputs := hashOf(fragmentText(requests), j.compiler)
 	if text, err := os.ReadFile(stamp); err == nil {
-		commit, old, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
-		if old == inputs && j.sameOptions(ctx, commit) {
+		from, old, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
+		if old == inputs && j.sameOptions(ctx, from, commit) {
 			config, err := os.ReadFile(filepath.Join(m.out, ".config"))
 			return string(config), err
 		}
@@ -195,13 +195,13 @@ func (j *job) config(ctx context.Context, m *makeRun) (string, error) {
 			return "", err
 		}
 	}
-	return config, os.WriteFile(stamp, []byte(j.commit+" "+inputs+"\n"), 0o644)
+	return config, os.WriteFile(stamp, []byte(commit+" "+inputs+"\n"), 0o644)
 }
 
-// sameOptions reports whether the job's commit differs from another in C and
-// assembler code only. Options come from Kconfig files, makefiles and scripts.
-func (j *job) sameOptions(ctx context.Context, commit string) bool {
-	out, err := git(ctx, j.tree.src(), "diff", "--name-only", "-z", commit, j.commit, "--")
+// sameOptions reports whether two commits differ in C and assembler code only.
+// Options come from Kconfig files, makefiles and scripts.
+func (j *job) sameOptions(ctx context.Context, from, to string) bool {
+	out, err := git(ctx, j.tree.src(), "diff", "--name-only", "-z", from, to, "--")
 	if err != nil {
 		return false
 	}

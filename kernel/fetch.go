@@ -63,8 +63,8 @@ func (a Archive) verifySum(from string, sum []byte) error {
 // a wrong hash stays. report gets the bytes so far.
 func (a Archive) fetch(ctx context.Context, dir string, urls []string, report func(done int64)) (string, error) {
 	file := filepath.Join(dir, a.Name)
-	// One of another size was damaged since it was checked.
-	if info, err := os.Stat(file); err == nil && info.Size() == a.Size {
+	// It may have been damaged since it was fetched.
+	if a.verifyFile(file) == nil {
 		return file, nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {

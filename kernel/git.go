@@ -104,6 +104,8 @@ func checkoutCommit(ctx context.Context, dir, commit string) error {
 	if err := os.RemoveAll(filepath.Join(gitDir, "rebase-apply")); err != nil {
 		return err
 	}
+	// Folders in the place of committed links, and links in that of folders, are git's
+	// to replace; it never writes through one.
 	if _, err := git(ctx, dir, "checkout", "--quiet", "--force", "--detach", commit); err != nil {
 		return err
 	}
@@ -112,9 +114,18 @@ func checkoutCommit(ctx context.Context, dir, commit string) error {
 	}
 	// Some trees have the results of a build committed, with which kbuild refuses to
 	// build elsewhere (top Makefile, outputmakefile).
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
 	for _, result := range []string{".config", "include/config", "include/generated", "arch/x86/include/generated"} {
-		if err := os.RemoveAll(filepath.Join(dir, result)); err != nil {
-			return err
+		// A link on the way there leads somewhere else, maybe out of the tree.
+		if !inside(dir, result) {
+			continue
+		}
+		if err := root.RemoveAll(result); err != nil {
+			return fmt.Errorf("%s of the tree: %w", result, err)
 		}
 	}
 	return nil

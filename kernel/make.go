@@ -11,8 +11,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // recipe is everything that a build gets besides source, config and compiler. It
@@ -41,8 +45,11 @@ type BuildError struct {
 	// Log is the path of the whole log.
 	Log string
 	// Patched says whether the kernel has patches at all, and BaseBuilt whether
-	// its base was built with the same config: then the patches broke it.
+	// its base was built after that in the same folder: then the patches broke it.
 	Patched, BaseBuilt bool
+
+	// all are all that was said about the source in the same try.
+	all []BuildError
 }
 
 func (e *BuildError) Error() string {
@@ -58,7 +65,7 @@ func (e *BuildError) Error() string {
 	case e.BaseBuilt:
 		b.WriteString("its base builds with the same config: the patch broke it")
 	default:
-		b.WriteString("its base was not built with this config; KERNELS=base tells whether the patch broke it")
+		b.WriteString("its base does not build either: the source, the config or the compiler is at fault")
 	}
 	fmt.Fprintf(&b, "\nlog: %s", e.Log)
 	return b.String()
@@ -68,7 +75,7 @@ func (e *BuildError) Error() string {
 type makeRun struct {
 	src, out string
 	jobs     int
-	env      []string
+	sandbox  Sandbox
 	log      io.Writer
 	object   func(n int) // is told the number of objects compiled so far
 	count    int
@@ -106,25 +113,34 @@ func quirks(src, config string) []string {
 var objectLine = regexp.MustCompile(`^  (?:CC|AS) (?:\[M\])? *\S`)
 
 // run runs make with targets and counts objects. A compiler's refusal comes back
-// as *BuildError without the parts that only the caller knows.
+// as *BuildError without the parts that only the caller knows, trouble of the host
+// as *hostError.
 func (m *makeRun) run(ctx context.Context, targets ...string) error {
 	args := []string{"-C", m.src, "O=" + m.out, "-j" + strconv.Itoa(m.jobs)}
-	args = append(args, recipe...)
-	cmd := exec.Command("make", append(args, targets...)...)
-	cmd.Env = m.env
+	args = append(append(args, recipe...), targets...)
+	cmd, err := m.sandbox.Command(ctx, m.src, "make", args...)
+	if err != nil {
+		return err
+	}
+	for _, file := range cmd.ExtraFiles {
+		defer file.Close()
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	cmd.Stdout, cmd.Stderr = w, w
-	fmt.Fprintf(m.log, "+ make %s\n", strings.Join(cmd.Args[1:], " "))
+	fmt.Fprintf(m.log, "+ make %s\n", strings.Join(args, " "))
 	failure := failureFinder{src: m.src}
+	watched, heard, end := m.watch(ctx)
+	defer end()
 	scanned := make(chan error, 1)
 	go func() {
 		lines := bufio.NewReader(r)
 		for {
 			line, err := lines.ReadBytes('\n')
+			heard()
 			if objectLine.Match(line) {
 				m.count++
 				m.object(m.count)
@@ -141,27 +157,89 @@ func (m *makeRun) run(ctx context.Context, targets ...string) error {
 			}
 		}
 	}()
-	runErr := run(ctx, cmd)
+	runErr := run(watched, cmd)
 	w.Close()
 	scanErr := <-scanned
 	switch {
 	case ctx.Err() != nil:
 		return runErr
+	case watched.Err() != nil:
+		return &hostError{what: context.Cause(watched).Error(), final: true}
 	case scanErr != nil && scanErr != io.EOF:
 		return fmt.Errorf("writing the build log: %w", scanErr)
 	case errors.Is(runErr, exec.ErrNotFound):
-		return fmt.Errorf("make is not installed (make deps): %w", runErr)
+		return fmt.Errorf("%s is not installed (make deps): %w", cmd.Args[0], runErr)
+	case errors.Is(runErr, errTooMany):
+		return &hostError{what: runErr.Error(), final: true}
 	case runErr != nil:
 		return failure.error(runErr)
 	}
 	return nil
 }
 
-// failureFinder picks the first line of a build's output that says why it failed.
+// watch ends the context that it returns when the build would fill the disk or does
+// not come to an end; heard is told of each line.
+func (m *makeRun) watch(ctx context.Context) (watched context.Context, heard, end func()) {
+	watched, cancel := context.WithCancelCause(ctx)
+	silence := time.AfterFunc(buildSilence, func() {
+		cancel(fmt.Errorf("make has said nothing for %v", buildSilence))
+	})
+	total := time.AfterFunc(buildTime, func() { cancel(fmt.Errorf("the build did not end within %v", buildTime)) })
+	var began unix.Statfs_t
+	beganErr := unix.Statfs(m.out, &began)
+	ticker := time.NewTicker(time.Second)
+	go func() {
+		for {
+			select {
+			case <-watched.Done():
+				return
+			case <-ticker.C:
+			}
+			var now unix.Statfs_t
+			if beganErr != nil || unix.Statfs(m.out, &now) != nil || free(began) < diskFloor {
+				// A disk as small as that is for the writes themselves to find out.
+				continue
+			}
+			if free(now) < diskFloor {
+				cancel(fmt.Errorf("the build would fill the disk of %s: less than %d MiB are free", m.out, diskFloor>>20))
+			}
+		}
+	}()
+	return watched, func() { silence.Reset(buildSilence) }, func() {
+		silence.Stop()
+		total.Stop()
+		ticker.Stop()
+		cancel(nil)
+	}
+}
+
+// free is what a file system has left for users, in bytes.
+func free(s unix.Statfs_t) uint64 { return s.Bavail * uint64(s.Bsize) }
+
+// hostError is a build that this machine failed, not the source: no memory, no
+// disk, a compiler that was killed or crashed.
+type hostError struct {
+	// what happened, and what to do where that is known.
+	what, raise string
+	// final means that trying again is of no use.
+	final bool
+	// fewer means that fewer jobs may do.
+	fewer bool
+}
+
+func (e *hostError) Error() string {
+	if e.raise == "" {
+		return e.what
+	}
+	return e.what + "; " + e.raise
+}
+
+// failureFinder picks the lines of a build's output that say why it failed.
 type failureFinder struct {
-	src     string
-	first   *BuildError
-	trouble string // the host's own: no memory, no disk
+	src string
+	// found are what compilers, linkers and makefiles say about the source.
+	found   []BuildError
+	trouble *hostError
 	// last is the last line before make's first complaint: what some tool said
 	// whose way of speaking is not known here.
 	last    string
@@ -170,51 +248,86 @@ type failureFinder struct {
 
 var (
 	// compilerError is gcc's, as's and Kconfig's form of a message with a place.
-	compilerError = regexp.MustCompile(`^([^\s:]+):(\d+):(?:\d+:)? ((?:fatal )?[Ee]rror:? .*)$`)
+	compilerError = regexp.MustCompile(`^([^\s:]+|\{standard input\}):(\d+):(?:\d+:)? ((?:fatal )?[Ee]rror:? .*)$`)
 	// linkerError is ld's: a symbol that nobody defines, a section that is too big.
 	linkerError   = regexp.MustCompile(`^(?:ld|\S+/ld|\S+\.o): .*|.*undefined reference to .*|^ERROR: .*`)
 	linkerWarning = regexp.MustCompile(`: (?:warning|NOTE|note): `)
 	stopped       = regexp.MustCompile(`^\S*make\S*: \*\*\* \[`)
-	// kbuildError is what makefiles say themselves.
-	kbuildError = regexp.MustCompile(`^\*\*\* (\S.*)|^\S*[Mm]ake\S*: \*\*\* (No rule to make target .*)`)
-	// killed is what gcc and make say of a process that the kernel's OOM killer took.
-	killed = regexp.MustCompile(`Killed signal terminated program|^make.*\] Killed$|internal compiler error: Killed|Cannot allocate memory|virtual memory exhausted|out of memory`)
-	noDisk = regexp.MustCompile(`No space left on device|Disk quota exceeded|Read-only file system`)
-	// noTool is a command or header of the host that the build needs.
-	noTool = regexp.MustCompile(`(?:sh: \d+: |sh: )(\S+): (?:command )?not found|(gelf\.h|libelf\.h): No such file`)
+	// kbuildError is what makefiles say themselves, and make of a makefile.
+	kbuildError = regexp.MustCompile(`^\*\*\* (\S.*)|^\S*[Mm]ake\S*: \*\*\* (No rule to make target .*)|^(\S*(?:Makefile|Kbuild|\.mk)\S*:\d+: \*\*\* .*)`)
+	// ownWords are lines about the source whose words could be mistaken for the
+	// host's: kbuild's steps, the compiler's excerpts, its warnings and its errors that
+	// leave it alive.
+	ownWords = regexp.MustCompile(`^\s|: (?:warning|note): |^\S+:\d+:(?:\d+:)? error: `)
 )
 
+// A troubleKind is how tools tell of trouble of the host's.
+type troubleKind struct {
+	says  *regexp.Regexp
+	error hostError
+}
+
+// troubles are looked for in this order; the words behind a colon at a line's end are
+// strerror(3)'s.
+var troubles = []troubleKind{
+	{regexp.MustCompile(`Killed signal terminated program|^\S*make\S*: .*\] Killed$|internal compiler error: Killed|Cannot allocate memory|[Vv]irtual memory exhausted|[Mm]emory exhausted|[Oo]ut of memory|std::bad_alloc`),
+		hostError{what: "this machine ran out of memory", raise: "try a smaller JOBS", fewer: true}},
+	{regexp.MustCompile(`No space left on device|Disk quota exceeded|File too large|File size limit exceeded`),
+		hostError{what: "the disk is full or cannot be written", raise: "free some space or set CACHE to another folder", final: true}},
+	{regexp.MustCompile(`Read-only file system`),
+		hostError{what: "the build wrote where it may not, or the disk is read-only", raise: "see the log, or set CACHE to another folder", final: true}},
+	{regexp.MustCompile(`(?:sh|make\S*|env|bwrap|nice|prlimit): (?:\d+: |line \d+: )?\S+: (?:command )?not found|\] Error 127$|(?:gelf\.h|libelf\.h|openssl/\S+\.h): No such file|installation problem|cannot execute.*: No such file|error while loading shared libraries`),
+		hostError{what: "this machine lacks a tool", raise: "see make deps", final: true}},
+	{regexp.MustCompile(`Resource temporarily unavailable|[vf]?fork: |posix_spawn|[Cc]annot fork`),
+		hostError{what: "this machine did not let the build start a process", raise: "try a smaller JOBS, or raise the limit of processes (ulimit -u)", fewer: true}},
+	{regexp.MustCompile(`Too many open files`),
+		hostError{what: "the build may not open more files", raise: "try a smaller JOBS, or raise the limit (ulimit -n)", fewer: true}},
+	{regexp.MustCompile(`signal terminated program|internal compiler error|[Pp]lease submit a full bug report|likely a hardware or OS problem|\(core dumped\)|^\S*make\S*: .*\] (?:Terminated|Segmentation fault|Bus error|Illegal instruction|Aborted|Hangup|Interrupt|Quit|User defined signal \d|CPU time limit exceeded|Floating point exception|Trace/breakpoint trap|Bad system call|Alarm clock|Broken pipe)\b|: (?:Segmentation fault|Bus error|Illegal instruction|Aborted|Terminated|Killed)$`),
+		hostError{what: "a compiler or another tool was terminated or crashed", raise: "if it does so again, look at the memory, the disk and the compiler of this machine"}},
+	{regexp.MustCompile(`: (?:Input/output error|Bad file descriptor|Stale file handle|Permission denied|Operation not permitted|Device or resource busy|Text file busy|Remote I/O error|Transport endpoint is not connected|Structure needs cleaning|Bad message|Exec format error|Connection timed out|Host is down|No such device.*|Interrupted system call|Too many levels of symbolic links|Not a directory|Bad address|Key has expired|Required key not available)\.?$`),
+		hostError{what: "this machine could not read or write a file", raise: "look at its disk, and at the rights on CACHE"}},
+	{regexp.MustCompile(`file truncated|file format not recognized|file not recognized|is not an object|malformed archive|[Nn]ot an ELF|invalid ELF|corrupt|bad section|error adding symbols|[Uu]nexpected end of file|end of file not at end of a line|\.o: file is empty|cannot (?:find|open) \S+\.[oas]\b|failed to elf_begin|elf_(?:begin|update|getshdr)`),
+		hostError{what: "an object in the build folder is damaged", raise: "look at the disk of CACHE"}},
+	{regexp.MustCompile(`[Cc]an't (?:open|create|write|read|close) |[Cc]annot (?:create|open|write|read) (?:temporary|output|intermediate)|[Cc]annot create temporary|error (?:closing|writing to|reading) |could not (?:open|create|write)`),
+		hostError{what: "this machine could not keep a temporary file", raise: "look at its disk, and at what cleans TMPDIR"}},
+}
+
 func (f *failureFinder) line(line string) {
-	if f.trouble == "" {
-		switch {
-		case killed.MatchString(line):
-			f.trouble = "this machine ran out of memory (" + strings.TrimSpace(line) + "); try a smaller JOBS"
-		case noDisk.MatchString(line):
-			f.trouble = "the disk is full or cannot be written: " + strings.TrimSpace(line)
-		case noTool.MatchString(line):
-			f.trouble = "this machine lacks a tool, see make deps: " + strings.TrimSpace(line)
-		}
+	text := strings.TrimSpace(line)
+	if !ownWords.MatchString(line) {
+		f.hostTrouble(text)
 	}
 	if stopped.MatchString(line) {
 		f.stopped = true
 	}
-	if !f.stopped && strings.TrimSpace(line) != "" {
-		f.last = strings.TrimSpace(line)
-	}
-	if f.first != nil {
-		return
+	if !f.stopped && text != "" {
+		f.last = text
 	}
 	if found := compilerError.FindStringSubmatch(line); found != nil {
 		number, _ := strconv.Atoi(found[2])
-		f.first = &BuildError{File: f.relative(found[1]), Line: number, Message: found[3]}
+		f.found = append(f.found, BuildError{File: f.relative(found[1]), Line: number, Message: found[3]})
 		return
 	}
 	if linkerError.MatchString(line) && !linkerWarning.MatchString(line) {
-		f.first = &BuildError{Message: line}
+		f.found = append(f.found, BuildError{Message: line})
 		return
 	}
 	if found := kbuildError.FindStringSubmatch(line); found != nil {
-		f.first = &BuildError{Message: found[1] + found[2]}
+		f.found = append(f.found, BuildError{Message: f.relative(found[1] + found[2] + found[3])})
+	}
+}
+
+func (f *failureFinder) hostTrouble(text string) {
+	if f.trouble != nil {
+		return
+	}
+	for _, kind := range troubles {
+		if kind.says.MatchString(text) {
+			trouble := kind.error
+			trouble.what += " (" + text + ")"
+			f.trouble = &trouble
+			return
+		}
 	}
 }
 
@@ -226,15 +339,27 @@ func (f *failureFinder) relative(file string) string {
 	return file
 }
 
+// error is the host's trouble before what was said about the source: a compiler that
+// dies in the middle leaves others with half a file.
 func (f *failureFinder) error(err error) error {
-	if f.trouble != "" {
-		return errors.New(f.trouble)
+	switch {
+	case f.trouble != nil:
+		return f.trouble
+	case len(f.found) > 0:
+		first := f.found[0]
+		first.all = f.found
+		return &first
+	case f.stopped && f.last != "":
+		return &hostError{what: "make failed without a compiler's or linker's message about the source, the last line before was: " + f.last}
 	}
-	if f.first != nil {
-		return f.first
-	}
-	if f.stopped && f.last != "" {
-		return &BuildError{Message: f.last}
-	}
-	return &BuildError{Message: fmt.Sprintf("make failed without a compiler's message (%v)", err)}
+	return &hostError{what: fmt.Sprintf("make failed without a compiler's message (%v)", err)}
+}
+
+// saidBefore says that one of the messages was among those of an earlier try.
+func (e *BuildError) saidBefore(earlier *BuildError) bool {
+	return earlier != nil && slices.ContainsFunc(e.all, func(now BuildError) bool {
+		return slices.ContainsFunc(earlier.all, func(then BuildError) bool {
+			return now.File == then.File && now.Line == then.Line && now.Message == then.Message
+		})
+	})
 }

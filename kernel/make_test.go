@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func TestWhyABuildFailed(t *testing.T) {
@@ -29,19 +30,34 @@ make[2]: *** [/cache/src/scripts/Makefile.build:280: fs/io_uring.o] Error 1`,
 		"linker": {output: "  LD      vmlinux.o\nld: fs/io_uring.o: in function `io_uring_init':\nio_uring.c:(.init.text+0x5): undefined reference to `none'\n",
 			want: BuildError{Message: "ld: fs/io_uring.o: in function `io_uring_init':"}},
 		"a tool's own words": {output: "ld: warning: a.o: missing .note.GNU-stack section\n  AS      entry.o\nentry.o: warning: objtool: missing symbol table\nmake[3]: *** [Makefile.build:349: entry.o] Error 1\nmake[3]: *** Deleting file 'entry.o'\n",
-			want: BuildError{Message: "entry.o: warning: objtool: missing symbol table"}},
+			trouble: "missing symbol table"},
 		"makefile": {output: "***\n*** The source tree is not clean, please run 'make mrproper'\n*** in /cache/src\n***\nmake: *** [Makefile:180: sub-make] Error 2\n",
 			want: BuildError{Message: "The source tree is not clean, please run 'make mrproper'"}},
 		"missing file": {output: "make[3]: *** No rule to make target 'fs/none.o', needed by 'fs/built-in.a'.  Stop.\n",
 			want: BuildError{Message: "No rule to make target 'fs/none.o', needed by 'fs/built-in.a'.  Stop."}},
 		"silent": {output: "\nmake: *** [Makefile:1: vmlinux] Error 1\n",
-			want: BuildError{Message: "make failed without a compiler's message (exit status 2)"}},
-		"out of memory":  {output: "gcc: fatal error: Killed signal terminated program cc1\ncompilation terminated.\n", trouble: "out of memory"},
-		"make's child":   {output: "make[2]: *** [scripts/Makefile.build:280: fs/io_uring.o] Killed\n", trouble: "out of memory"},
-		"full disk":      {output: "/tmp/ccX.s: Assembler messages:\n/tmp/ccX.s: Fatal error: can't write 12 bytes to section .text: No space left on device\n", trouble: "disk is full"},
-		"no flex":        {output: "/bin/sh: 1: flex: not found\nmake[1]: *** Error 127\n", trouble: "make deps"},
-		"no libelf":      {output: "/cache/src/tools/objtool/elf.h:10:10: fatal error: gelf.h: No such file or directory\n", trouble: "make deps"},
-		"the host first": {output: "/cache/src/a.c:1:1: error: x\ngcc: fatal error: Killed signal terminated program cc1\n", trouble: "out of memory"},
+			trouble: "make failed without a compiler's message (exit status 2)"},
+		"out of memory": {output: "gcc: fatal error: Killed signal terminated program cc1\ncompilation terminated.\n", trouble: "out of memory"},
+		"broken makefile": {output: "/cache/src/fs/Makefile:7: *** missing separator.  Stop.\n",
+			want: BuildError{Message: "fs/Makefile:7: *** missing separator.  Stop."}},
+		"words of the source": {output: "/cache/src/fs/a.c:1:2: error: #error out of memory\n",
+			want: BuildError{File: "fs/a.c", Line: 1, Message: "error: #error out of memory"}},
+		"a warning's words": {output: "/cache/src/fs/a.c:1:2: warning: 'Killed' may be corrupt\n/cache/src/fs/a.c:9:2: error: expected ';'\n",
+			want: BuildError{File: "fs/a.c", Line: 9, Message: "error: expected ';'"}},
+		"terminated":      {output: "gcc: fatal error: Terminated signal terminated program cc1\ncompilation terminated.\n", trouble: "terminated or crashed"},
+		"no process":      {output: "gcc: fatal error: cannot execute 'cc1': vfork: Resource temporarily unavailable\n", trouble: "ulimit -u"},
+		"no descriptor":   {output: "Fatal error: can't create fs/io_uring.o: Too many open files\n", trouble: "ulimit -n"},
+		"bad disk":        {output: "/cache/src/fs/io_uring.c:1:1: fatal error: error closing fs/io_uring.o: Input/output error\n", trouble: "disk"},
+		"bad source disk": {output: "/cache/src/fs/io_uring.c:3:10: fatal error: linux/fs.h: Input/output error\n", trouble: "disk"},
+		"temp file gone":  {output: "Error: can't open /tmp/ccc0zfAh.s for reading: No such file or directory\n", trouble: "TMPDIR"},
+		"cut object":      {output: "ld: fs/io_uring.o: file not recognized: file truncated\n", trouble: "damaged"},
+		"half a file":     {output: "{standard input}: Assembler messages:\n{standard input}:5: Warning: end of file not at end of a line; newline inserted\n{standard input}:5: Error: unknown pseudo-op: `.lo'\n", trouble: "damaged"},
+		"crash":           {output: "/cache/src/fs/a.c:1:1: internal compiler error: Segmentation fault\n", trouble: "crashed"},
+		"make's child":    {output: "make[2]: *** [scripts/Makefile.build:280: fs/io_uring.o] Killed\n", trouble: "out of memory"},
+		"full disk":       {output: "/tmp/ccX.s: Assembler messages:\n/tmp/ccX.s: Fatal error: can't write 12 bytes to section .text: No space left on device\n", trouble: "disk is full"},
+		"no flex":         {output: "/bin/sh: 1: flex: not found\nmake[1]: *** Error 127\n", trouble: "make deps"},
+		"no libelf":       {output: "/cache/src/tools/objtool/elf.h:10:10: fatal error: gelf.h: No such file or directory\n", trouble: "make deps"},
+		"the host first":  {output: "/cache/src/a.c:1:1: error: x\ngcc: fatal error: Killed signal terminated program cc1\n", trouble: "out of memory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := failureFinder{src: "/cache/src"}
@@ -59,7 +75,7 @@ make[2]: *** [/cache/src/scripts/Makefile.build:280: fs/io_uring.o] Error 1`,
 			if !errors.As(err, &refused) {
 				t.Fatalf("error = %v; want *BuildError", err)
 			}
-			if diff := cmp.Diff(test.want, *refused); diff != "" {
+			if diff := cmp.Diff(test.want, *refused, cmpopts.IgnoreUnexported(BuildError{})); diff != "" {
 				t.Errorf("error (-want +got):\n%s", diff)
 			}
 		})

@@ -8,8 +8,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -41,13 +43,31 @@ func run(ctx context.Context, cmd *exec.Cmd) error {
 	syscall.Setpriority(syscall.PRIO_PGRP, cmd.Process.Pid, niceness)
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
 	group := -cmd.Process.Pid
-	syscall.Kill(group, syscall.SIGTERM)
+	count := time.NewTicker(2 * time.Second)
+	defer count.Stop()
+	for ctx.Err() == nil {
+		select {
+		case err := <-done:
+			return err
+		case <-ctx.Done():
+		case <-count.C:
+			// Limits of a user's processes do not hold for root.
+			if cmd.Args[0] == sandboxCommand && len(descendants(cmd.Process.Pid)) > maxProcesses {
+				syscall.Kill(group, syscall.SIGKILL)
+				<-done
+				return errTooMany
+			}
+		}
+	}
+	if cmd.Args[0] == sandboxCommand {
+		// Its own death would kill all in it before they have cleaned up.
+		for _, pid := range descendants(cmd.Process.Pid) {
+			syscall.Kill(pid, syscall.SIGTERM)
+		}
+	} else {
+		syscall.Kill(group, syscall.SIGTERM)
+	}
 	select {
 	case <-done:
 		// Whatever of the group did not listen.
@@ -58,6 +78,43 @@ func run(ctx context.Context, cmd *exec.Cmd) error {
 		return fmt.Errorf("%w (%w)", context.Cause(ctx), errKilled)
 	}
 }
+
+// descendants are the processes below a sandbox, without those of the sandbox itself.
+func descendants(pid int) []int {
+	children := map[int][]int{}
+	names := map[int]string{}
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		// pid (name) state parent ...; a name may hold anything.
+		name, rest, _ := strings.Cut(string(text[:max(0, bytes.LastIndexByte(text, ')'))]), "(")
+		id, _ := strconv.Atoi(strings.TrimSpace(name))
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) < 2 {
+			continue
+		}
+		parent, _ := strconv.Atoi(fields[1])
+		children[parent] = append(children[parent], id)
+		names[id] = rest
+	}
+	var all []int
+	for next := children[pid]; len(next) > 0; {
+		id := next[0]
+		next = append(next[1:], children[id]...)
+		if names[id] != sandboxCommand {
+			all = append(all, id)
+		}
+	}
+	return all
+}
+
+// maxProcesses is how many there may be in a sandbox; a build has a few per job.
+const maxProcesses = 4096
+
+var errTooMany = fmt.Errorf("the build had more than %d processes at once", maxProcesses)
 
 // errKilled means that a command had to be killed: its output may be half written.
 var errKilled = errors.New("killed, it did not stop by itself")

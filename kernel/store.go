@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -51,24 +53,91 @@ type record struct {
 	Compiler        string
 	Objects         int
 	BuildS          float64
+	// SHA256 are the hashes of the files beside it, and Sum that of the record
+	// without it. Records of old have neither and get them on their first use.
+	SHA256 map[string]string `json:",omitempty"`
+	Sum    string            `json:",omitempty"`
 }
+
+// sum is what Sum must be.
+func (r record) sum() string {
+	r.Sum = ""
+	text, err := json.Marshal(r)
+	if err != nil {
+		// It is made of strings and figures.
+		panic(err)
+	}
+	return hashOf(string(text))
+}
+
+// write writes the record into a kernel's folder.
+func (r record) write(dir string) error {
+	r.Sum = r.sum()
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeAtomic(filepath.Join(dir, builtFile), string(text)+"\n")
+}
+
+// keptFiles are hashed; a log serves people only.
+var keptFiles = []string{"vmlinux", "bzImage", "config", "System.map"}
+
+// hashes returns the hashes of a kernel's files.
+func hashes(dir string) (map[string]string, error) {
+	sums := map[string]string{}
+	for _, name := range keptFiles {
+		sum, err := fileSum(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		sums[name] = sum
+	}
+	return sums, nil
+}
+
+// intact remembers the kernels that this process has found to be what was stored.
+var intact sync.Map
 
 func (s Store) kernelDir(key string) string { return filepath.Join(s.Dir, kernelsDir, key) }
 
-// lookup returns the kernel with that key, if it is whole, and marks it as used.
+// lookup returns the kernel with that key, if each bit of it is what was stored, and
+// marks it as used.
 func (s Store) lookup(key string) (record, bool) {
 	var r record
-	file := filepath.Join(s.kernelDir(key), builtFile)
+	if !hexSHA256.MatchString(key) {
+		return record{}, false
+	}
+	dir := s.kernelDir(key)
+	file := filepath.Join(dir, builtFile)
 	text, err := os.ReadFile(file)
 	if err != nil || json.Unmarshal(text, &r) != nil {
 		return record{}, false
 	}
-	info, err := os.Stat(filepath.Join(s.kernelDir(key), r.Image))
+	info, err := os.Stat(filepath.Join(dir, r.Image))
 	if err != nil || info.Size() != r.Size {
 		return record{}, false
 	}
+	// Damage within a run is not looked for: each look takes as long as a read.
+	state := hashOf(string(text), info.ModTime().String())
+	if seen, ok := intact.Load(dir); !ok || seen != state {
+		sums, err := hashes(dir)
+		switch {
+		case err != nil:
+			return record{}, false
+		case r.SHA256 == nil && r.Sum == "":
+			r.SHA256 = sums
+			// A store that cannot be written still serves.
+			_ = r.write(dir)
+		case r.Sum != r.sum() || !maps.Equal(sums, r.SHA256):
+			return record{}, false
+		}
+		intact.Store(dir, state)
+	}
 	now := time.Now()
-	// A store that cannot be written still serves.
 	_ = os.Chtimes(file, now, now)
 	return r, true
 }
@@ -97,11 +166,10 @@ func (s Store) add(key string, r record, files map[string]string) (err error) {
 			r.Size = size
 		}
 	}
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
+	if r.SHA256, err = hashes(tmp); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(tmp, builtFile), append(text, '\n'), 0o644); err != nil {
+	if err := r.write(tmp); err != nil {
 		return err
 	}
 	// What is there now was not whole.
@@ -209,6 +277,11 @@ func (s Store) Use(ctx context.Context) (release func(), err error) {
 		return nil, err
 	}
 	lock := flock.New(filepath.Join(s.Dir, "lock"))
+	// Nobody else is here, so what is unfinished stays so.
+	if alone, err := lock.TryLock(); err == nil && alone {
+		s.sweep()
+		lock.Unlock()
+	}
 	if _, err := lock.TryRLockContext(ctx, lockRetry); err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
@@ -216,6 +289,17 @@ func (s Store) Use(ctx context.Context) (release func(), err error) {
 		return nil, fmt.Errorf("locking %s: %w", s.Dir, err)
 	}
 	return func() { lock.Unlock() }, nil
+}
+
+// sweep removes what runs that were killed left unfinished.
+func (s Store) sweep() {
+	for _, pattern := range []string{"*" + tmpSuffix, "kernels/*" + tmpSuffix, "requests/*" + tmpSuffix, "trees/*" + tmpSuffix, "trees/*/*" + tmpSuffix} {
+		left, _ := filepath.Glob(filepath.Join(s.Dir, pattern))
+		for _, path := range left {
+			// What cannot be removed takes space, no more.
+			_ = os.RemoveAll(path)
+		}
+	}
 }
 
 // Item is something in the store that can be removed; all of it can be made again.

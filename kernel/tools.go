@@ -32,6 +32,7 @@ var tools = []Tool{
 	{Name: "bison", Package: "bison", Why: "Kconfig's parser"},
 	{Name: "bc", Package: "bc", Why: "computes kernel/time's constants"},
 	{Name: "gelf.h", Package: "libelf-dev", Why: "objtool, for exact stack traces"},
+	{Name: "bwrap", Package: "bubblewrap", Why: "keeps what a patch's makefiles run in a box"},
 	{Name: "qemu-system-x86_64", Package: "qemu-system-x86", Why: "boots the kernels"},
 	{Name: "chromium", Package: "chromium", Why: "shows the report to its tests", Test: true},
 	{Name: "xmllint", Package: "libxml2-utils", Why: "validates junit.xml in a test", Test: true},

@@ -344,9 +344,10 @@ func (t tree) am(ctx context.Context, p patches.Patch) (string, error) {
 	}
 	if err != nil {
 		if _, abortErr := git(ctx, t.src(), "am", "--abort"); abortErr != nil {
-			return "", fmt.Errorf("%w, and %w", err, abortErr)
+			return "", fmt.Errorf("%w (%w)", abortErr, err)
 		}
-		if isLocalTrouble(err) {
+		var failed *failedCommand
+		if isLocalTrouble(err) || errors.As(err, &failed) && damage.MatchString(failed.said) {
 			return "", err
 		}
 		mismatches := p.Mismatches(func(path string) ([]byte, error) {

@@ -2,6 +2,8 @@ package kernel
 
 import (
 	"errors"
+	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 )
@@ -20,4 +22,25 @@ func isLocalTrouble(err error) bool {
 	}
 	// git fast-import's own words for ENOSPC.
 	return strings.Contains(err.Error(), "Out of diskspace")
+}
+
+// damage is how git tells of a repository whose files are not what it wrote.
+var damage = regexp.MustCompile(`corrupt (?:loose|object|pack|index|tree)|(?:is|file|header|entry|object) corrupt|corrupted|object file|index file|bad signature|bad index|unable to (?:read|unpack|resolve)|inflate|(?:bad|broken|missing) (?:object|ref|tree|blob|commit|config)|reference broken|[Nn]ot a valid object|invalid sha1|invalid object|garbage at end|bad pack|packfile|index-pack|pack has|could not (?:parse|read) (?:commit|tree|object|HEAD)|not a git repository|unknown index entry|hash mismatch|sha1 mismatch|loose object|premature end|your current branch appears`)
+
+// damagedRepository reports whether a git command failed in a repository of the
+// cache in a way that no patch can bring about.
+func damagedRepository(err error) bool {
+	var failed *failedCommand
+	if !errors.As(err, &failed) || isLocalTrouble(err) || !strings.HasPrefix(failed.line, "git ") {
+		return false
+	}
+	for _, elsewhere := range []string{" fast-import ", " fetch "} {
+		// What is wrong then is where the source comes from.
+		if strings.Contains(failed.line, elsewhere) {
+			return false
+		}
+	}
+	// 128 is git's own, fatal, end.
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ExitCode() == 128 || damage.MatchString(failed.said)
 }

@@ -1,0 +1,304 @@
+package kernel
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// buildingFile in a build folder says that a build is under way. One that is
+	// found there was killed, maybe while an object was half written with a new time
+	// stamp: such a folder cannot be trusted.
+	buildingFile = ".patchproof-building"
+	// folderFile says what the folder holds: the commits that its objects may be of,
+	// and the hash of each file.
+	folderFile = ".patchproof-folder"
+	// scratchDir is TMPDIR of the commands that run in the folder.
+	scratchDir = ".patchproof-tmp"
+)
+
+// folder is a build folder (O=). Make trusts what it finds in one by its dates.
+// So before it runs, what is there must be what a build left there, and whatever
+// differs in the source from that must be newer.
+type folder struct {
+	dir string
+	// commits are those that an object in it may have been compiled from.
+	commits []string
+	// kept is where the folder's content waits while something that is not trusted
+	// works on a copy.
+	kept string
+}
+
+// openFolder returns the build folder for a build, empty if it is new, damaged or
+// was left by a build that was killed; the note says why it had to be emptied.
+func openFolder(dir string) (f *folder, note string, err error) {
+	f = &folder{dir: dir, kept: dir + ".kept"}
+	if exists(f.kept) {
+		// Whoever worked on the copy was killed.
+		if err := f.restore(); err != nil {
+			return nil, "", err
+		}
+	}
+	if exists(dir) {
+		switch f.commits, err = f.check(); {
+		case exists(filepath.Join(dir, buildingFile)):
+			note = "its last build was killed"
+		case err != nil:
+			note = err.Error()
+		}
+		if note != "" {
+			if err := f.empty(); err != nil {
+				return nil, "", err
+			}
+		}
+	}
+	return f, note, f.begin()
+}
+
+func (f *folder) begin() error {
+	if err := os.MkdirAll(filepath.Join(f.dir, scratchDir), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(f.dir, buildingFile), nil, 0o644)
+}
+
+// empty forgets what is in the folder.
+func (f *folder) empty() error {
+	f.commits = nil
+	return os.RemoveAll(f.dir)
+}
+
+// borrow puts a copy in the place of the folder, until it is closed.
+func (f *folder) borrow(ctx context.Context) error {
+	// Nothing works on what is kept.
+	if err := os.Remove(filepath.Join(f.dir, buildingFile)); err != nil {
+		return err
+	}
+	if err := os.Rename(f.dir, f.kept); err != nil {
+		return err
+	}
+	cmd := exec.Command("cp", "--archive", "--reflink=auto", f.kept, f.dir)
+	cmd.Env = cleanEnv()
+	_, err := output(ctx, cmd)
+	return err
+}
+
+func (f *folder) restore() error {
+	if err := os.RemoveAll(f.dir); err != nil {
+		return err
+	}
+	return os.Rename(f.kept, f.dir)
+}
+
+// close records what the folder holds after a build that came to its end.
+func (f *folder) close() error {
+	if exists(f.kept) {
+		return f.restore()
+	}
+	if err := os.RemoveAll(filepath.Join(f.dir, scratchDir)); err != nil {
+		return err
+	}
+	sums, err := f.sums()
+	if err != nil {
+		return err
+	}
+	lines := append([]string{strings.Join(f.commits, " ")}, sums...)
+	if err := writeAtomic(filepath.Join(f.dir, folderFile), strings.Join(lines, "\n")+"\n"); err != nil {
+		return err
+	}
+	return os.Remove(filepath.Join(f.dir, buildingFile))
+}
+
+// check compares the folder with what was recorded of it.
+func (f *folder) check() (commits []string, err error) {
+	text, err := os.ReadFile(filepath.Join(f.dir, folderFile))
+	if err != nil {
+		return nil, errors.New("nothing is recorded about it")
+	}
+	first, rest, _ := strings.Cut(string(text), "\n")
+	if err := os.RemoveAll(filepath.Join(f.dir, scratchDir)); err != nil {
+		return nil, err
+	}
+	sums, err := f.sums()
+	if err != nil {
+		return nil, err
+	}
+	recorded := strings.Split(strings.TrimSuffix(rest, "\n"), "\n")
+	for i, sum := range sums {
+		if i >= len(recorded) || sum != recorded[i] {
+			_, name, _ := strings.Cut(sum, " ")
+			return nil, fmt.Errorf("%s in it is not what was written there", name)
+		}
+	}
+	if len(sums) != len(recorded) {
+		return nil, errors.New("a file is missing in it")
+	}
+	return strings.Fields(first), nil
+}
+
+// sums returns "hash path" for each file of the folder, in order.
+func (f *folder) sums() ([]string, error) {
+	var names []string
+	err := filepath.WalkDir(f.dir, func(name string, d fs.DirEntry, err error) error {
+		rel := strings.TrimPrefix(name, f.dir+"/")
+		if err == nil && !d.IsDir() && rel != folderFile && rel != buildingFile {
+			names = append(names, rel)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	sums := make([]string, len(names))
+	var group errgroup.Group
+	group.SetLimit(4)
+	for i, name := range names {
+		group.Go(func() error {
+			sum, err := fileSum(filepath.Join(f.dir, name))
+			sums[i] = fmt.Sprintf("%s %q", sum, name)
+			return err
+		})
+	}
+	return sums, group.Wait()
+}
+
+// fileSum is the sha256 of a file, of a symbolic link's target, or nothing for
+// what has no content.
+func fileSum(name string) (string, error) {
+	info, err := os.Lstat(name)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.New()
+	switch {
+	case info.Mode()&fs.ModeSymlink != 0:
+		target, err := os.Readlink(name)
+		if err != nil {
+			return "", err
+		}
+		io.WriteString(sum, target)
+	case info.Mode().IsRegular():
+		file, err := os.Open(name)
+		if err != nil {
+			return "", err
+		}
+		defer file.Close()
+		if _, err := io.Copy(sum, bufio.NewReader(file)); err != nil {
+			return "", err
+		}
+	default:
+		return "-", nil
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// date makes the files of src that differ between the folder's commits and commit
+// newer than everything in the folder, whatever the clock did in between.
+func (f *folder) date(ctx context.Context, src, commit string) error {
+	var changed []string
+	for _, old := range f.commits {
+		names, err := changedFiles(ctx, src, old, commit)
+		if err != nil {
+			// It is gone, as after a rebase of the user's tree.
+			return f.renew(commit)
+		}
+		changed = append(changed, names...)
+	}
+	if !slices.Contains(f.commits, commit) {
+		f.commits = append(f.commits, commit)
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	// Kernels stamp files with the time of their last tick.
+	now := time.Now().Add(-20 * time.Millisecond)
+	if err := predate(f.dir, now); err != nil {
+		return err
+	}
+	for _, name := range changed {
+		full := filepath.Join(src, name)
+		if !inside(src, name) {
+			continue
+		}
+		if err := setTime(full, now); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if info, err := os.Lstat(full); err != nil || info.ModTime().Before(now.Truncate(time.Microsecond)) {
+			// A file system with coarse dates cannot tell old from new.
+			return errors.Join(err, f.renew(commit))
+		}
+	}
+	return nil
+}
+
+// renew empties the folder before a build of commit.
+func (f *folder) renew(commit string) error {
+	if err := f.empty(); err != nil {
+		return err
+	}
+	f.commits = []string{commit}
+	return f.begin()
+}
+
+// predate makes what lies below dir older than a time.
+func predate(dir string, than time.Time) error {
+	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil || info.ModTime().Before(than) {
+			return err
+		}
+		return setTime(name, than.Add(-time.Millisecond))
+	})
+}
+
+// setTime sets the date of a file, not of what a link points at.
+func setTime(name string, t time.Time) error {
+	stamp, err := unix.TimeToTimespec(t)
+	if err != nil {
+		return err
+	}
+	err = unix.UtimesNanoAt(unix.AT_FDCWD, name, []unix.Timespec{stamp, stamp}, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil {
+		return &fs.PathError{Op: "utimes", Path: name, Err: err}
+	}
+	return nil
+}
+
+// inside says that no folder on the way to a file of root is a link.
+func inside(root, name string) bool {
+	for dir := filepath.Dir(name); dir != "."; dir = filepath.Dir(dir) {
+		if info, err := os.Lstat(filepath.Join(root, dir)); err == nil && !info.IsDir() {
+			return false
+		}
+	}
+	return filepath.IsLocal(name)
+}
+
+// changedFiles are the paths that differ between two commits.
+func changedFiles(ctx context.Context, src, old, commit string) ([]string, error) {
+	out, err := git(ctx, src, "diff", "--name-only", "--no-renames", "-z", old, commit, "--")
+	if err != nil || out == "" {
+		return nil, err
+	}
+	return strings.Split(strings.TrimSuffix(out, "\x00"), "\x00"), nil
+}
