@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -25,15 +26,42 @@ func SameCode(a, b *Built) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if len(one) != len(other) {
-		return false, nil
+	return maps.EqualFunc(one, other, bytes.Equal), nil
+}
+
+// SameShape says whether two kernels may differ in numbers of lines only: they have
+// the same functions and objects, each of the same size.
+func SameShape(a, b *Built) (bool, error) {
+	one, err := shape(filepath.Join(a.Dir, "vmlinux"))
+	if err != nil {
+		return false, err
 	}
-	for name, data := range one {
-		if !bytes.Equal(data, other[name]) {
-			return false, nil
+	other, err := shape(filepath.Join(b.Dir, "vmlinux"))
+	return err == nil && slices.Equal(one, other), err
+}
+
+// counted are the numbers that a compiler or a macro puts into a name.
+var counted = regexp.MustCompile(`\d+`)
+
+// shape lists the functions and objects of a vmlinux with their sizes, sorted.
+func shape(path string) ([]string, error) {
+	f, err := elf.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	defer f.Close()
+	symbols, err := f.Symbols()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	var all []string
+	for _, s := range symbols {
+		if kind := elf.ST_TYPE(s.Info); kind == elf.STT_FUNC || kind == elf.STT_OBJECT {
+			all = append(all, fmt.Sprintf("%s %d", counted.ReplaceAllString(s.Name, "N"), s.Size))
 		}
 	}
-	return true, nil
+	slices.Sort(all)
+	return all, nil
 }
 
 // labels are sections that change with a line number, or name the build.

@@ -267,25 +267,69 @@ func (s *search) afterwards(ctx context.Context, a *Answer, bad string, gone err
 	return a.end(s), nil
 }
 
-// sameCode compares the kernel of a trial with its parent's, once.
-func (s *search) sameCode(ctx context.Context, t *Trial, points ...subject) (bool, error) {
+// sameCode says whether the culprit's kernel does what its parent's does, once. The
+// commit itself may show that; else the kernels are compared, and where they might
+// differ in the numbers of lines only, two are built in which those are the same.
+func (s *search) sameCode(ctx context.Context, t *Trial, culprit, parent subject) (bool, error) {
 	if t.SameCode != nil {
 		return *t.SameCode, nil
 	}
-	var built []*kernel.Built
-	for _, point := range points {
-		b, err := s.builder.Build(ctx, point.spec, point.variant)
-		if err != nil {
-			return false, err
-		}
-		built = append(built, b)
+	same, err := s.history.Inert(ctx, *culprit.commit)
+	if err == nil && !same {
+		same, err = s.compare(ctx, culprit, parent, kernel.SameCode)
 	}
-	same, err := kernel.SameCode(built[0], built[1])
 	if err != nil {
 		return false, err
 	}
+	if !same {
+		maybe, err := s.compare(ctx, culprit, parent, kernel.SameShape)
+		if err != nil {
+			return false, err
+		}
+		if maybe {
+			if same, err = s.sameLevelled(ctx, culprit, parent); err != nil {
+				return false, err
+			}
+		}
+	}
 	t.SameCode = &same
 	return same, s.record.save()
+}
+
+// compare builds two kernels, unless that was done, and holds one against the other.
+func (s *search) compare(ctx context.Context, one, other subject, same func(a, b *kernel.Built) (bool, error)) (bool, error) {
+	a, err := s.builder.Build(ctx, one.spec, one.variant)
+	if err != nil {
+		return false, err
+	}
+	b, err := s.builder.Build(ctx, other.spec, other.variant)
+	if err != nil {
+		return false, err
+	}
+	return same(a, b)
+}
+
+// sameLevelled compares a culprit with its parent after both have been given the
+// same numbers of lines.
+func (s *search) sameLevelled(ctx context.Context, culprit, parent subject) (bool, error) {
+	before, after, err := s.history.Level(ctx, *culprit.commit)
+	if err != nil || len(before)+len(after) == 0 {
+		return false, err
+	}
+	for _, side := range []struct {
+		of   *subject
+		more []patches.Patch
+	}{{&parent, before}, {&culprit, after}} {
+		if len(side.more) > 0 {
+			side.of.spec.Series = append(slices.Clone(side.of.spec.Series), patches.Series{Name: "level", Patches: side.more})
+		}
+	}
+	same, err := s.compare(ctx, culprit, parent, kernel.SameCode)
+	if brokenBy(err) != "" {
+		// It cannot be shown.
+		return false, nil
+	}
+	return same, err
 }
 
 // cure takes the culprit out of the bad end and tries that.
