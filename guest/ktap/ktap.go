@@ -1,0 +1,340 @@
+// Package ktap reads the Test Anything Protocol as kernel tests speak it: KTAP
+// (the kernel's Documentation/dev-tools/ktap.rst), TAP 12 to 14, and kselftest's
+// runner, which puts "# " before what the tests below it print.
+//
+// The reader takes one line after another, so that results are known when the
+// kernel dies half-way, and its memory is bounded whatever a test prints.
+package ktap
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"patchproof/guest/event"
+)
+
+// Result is one test's result.
+type Result struct {
+	// Name is the test's, behind those of the tests that it belongs to, with
+	// slashes. It is unique within a Reader.
+	Name string
+	// Verdict is pass, fail, skip, or hang for a test that a runner stopped
+	// (kselftest's directive TIMEOUT).
+	Verdict event.Verdict
+	// Detail is what follows the directive, and for a test that did not pass the
+	// last lines that it printed.
+	Detail string
+}
+
+// The limits that bound a Reader's memory.
+const (
+	maxResults = 10_000
+	maxWaiting = 10_000
+	maxName    = 200
+	maxLines   = 40
+	maxLine    = 400
+	maxDepth   = 16
+)
+
+// Reader reads a test's output. Its zero value is not usable: see NewReader.
+type Reader struct {
+	emit func(Result)
+	// open are the tests under way, the outermost first.
+	open []*level
+	// recent are the last lines that belong to no result yet.
+	recent  []string
+	seen    map[string]int
+	emitted int
+	// beyond counts the results after maxResults.
+	beyond map[event.Verdict]int
+	bailed string
+	found  bool
+}
+
+// level is a run of results of one indentation.
+type level struct {
+	depth int
+	// name is what "# Subtest:" said.
+	name string
+	// plan is the number of results announced, -1 without a plan.
+	plan    int
+	skipped string
+	count   int
+	// waiting are results that get their parent's name when its line comes.
+	waiting []Result
+}
+
+// NewReader returns a Reader that hands each result to emit, as soon as its full
+// name is known.
+func NewReader(emit func(Result)) *Reader {
+	return &Reader{emit: emit, seen: map[string]int{}, beyond: map[event.Verdict]int{}}
+}
+
+var (
+	versionLine = regexp.MustCompile(`^K?TAP version \d+\s*$`)
+	planLine    = regexp.MustCompile(`^1\.\.(\d+)\s*(?:#\s*(.*))?$`)
+	resultLine  = regexp.MustCompile(`^(not )?ok\b(?:\s+(\d+))?\s*(?:-\s+)?(.*)$`)
+	subtestLine = regexp.MustCompile(`^# Subtest:\s*(.+?)\s*$`)
+	bailLine    = regexp.MustCompile(`^Bail out!\s*(.*)$`)
+	directive   = regexp.MustCompile(`(?i)(?:^|\s)#\s*(SKIP|TODO|XFAIL|TIMEOUT|ERROR)\b:?\s*(.*)$`)
+	remark      = regexp.MustCompile(`\s#\s*(.*)$`)
+)
+
+// Found says whether anything of the protocol has come.
+func (r *Reader) Found() bool { return r.found }
+
+// Line takes the next line, without its end.
+func (r *Reader) Line(line string) {
+	line = strings.TrimRight(line, "\r\n")
+	depth, text := indentation(line)
+	switch {
+	case versionLine.MatchString(text):
+		r.found = true
+		r.enter(depth, true)
+	case planLine.MatchString(text) && (r.found || depth == 0):
+		r.found = true
+		r.plan(depth, planLine.FindStringSubmatch(text))
+	case r.found && subtestLine.MatchString(text):
+		// It stands at the indentation of the subtest's results.
+		r.enter(depth, false).name = clip(subtestLine.FindStringSubmatch(text)[1], maxName)
+	case r.isResult(depth, text):
+		r.found = true
+		r.result(depth, resultLine.FindStringSubmatch(text))
+	case bailLine.MatchString(text):
+		r.found = true
+		r.bailed = clip("Bail out! "+bailLine.FindStringSubmatch(text)[1], maxLine)
+	default:
+		r.keep(line)
+	}
+}
+
+// isResult says whether the line is a result. Without a version or a plan before it
+// only a numbered one at the beginning of a line is: programs print "ok" as well.
+func (r *Reader) isResult(depth int, text string) bool {
+	m := resultLine.FindStringSubmatch(text)
+	return m != nil && (r.found || depth == 0 && m[2] != "")
+}
+
+// indentation counts the levels before a line of the protocol: two or four blanks
+// each (KTAP and TAP 14), or kselftest's "# ". A line "# Subtest:" keeps its sign.
+func indentation(line string) (depth int, text string) {
+	text = line
+	for {
+		if rest := strings.TrimLeft(text, " \t"); len(rest) != len(text) {
+			blanks := len(strings.ReplaceAll(text[:len(text)-len(rest)], "\t", "    "))
+			depth += (blanks + 1) / 2
+			text = rest
+			continue
+		}
+		rest, ok := strings.CutPrefix(text, "# ")
+		if !ok || subtestLine.MatchString(text) {
+			return min(depth, 2*maxDepth), text
+		}
+		// A remark is a level only when the protocol goes on in it.
+		inner := strings.TrimLeft(rest, " ")
+		for strings.HasPrefix(inner, "# ") && !subtestLine.MatchString(inner) {
+			inner = strings.TrimLeft(inner[2:], " ")
+		}
+		if !versionLine.MatchString(inner) && !planLine.MatchString(inner) && !subtestLine.MatchString(inner) && !numbered(inner) {
+			return min(depth, 2*maxDepth), text
+		}
+		depth += 2
+		text = rest
+	}
+}
+
+func numbered(text string) bool {
+	m := resultLine.FindStringSubmatch(text)
+	return m != nil && m[2] != ""
+}
+
+// enter returns the level of that depth. Where anew is set a level that is there and has
+// ended its business begins again: a second document at the same indentation.
+func (r *Reader) enter(depth int, anew bool) *level {
+	for len(r.open) > 0 && r.open[len(r.open)-1].depth > depth {
+		r.leave("")
+	}
+	if n := len(r.open); n > 0 && r.open[n-1].depth == depth {
+		if !anew || r.open[n-1].count == 0 {
+			return r.open[n-1]
+		}
+		r.leave("")
+	}
+	l := &level{depth: depth, plan: -1}
+	r.open = append(r.open, l)
+	return l
+}
+
+// leave ends the innermost level; its results belong to the test of that name.
+func (r *Reader) leave(parent string) {
+	l := r.open[len(r.open)-1]
+	r.open = r.open[:len(r.open)-1]
+	name := parent
+	if name == "" {
+		name = l.name
+	}
+	results := l.waiting
+	if l.plan >= 0 && l.count != l.plan {
+		results = append(results, Result{Name: "plan", Verdict: event.Fail,
+			Detail: fmt.Sprintf("%d results were announced, %d came", l.plan, l.count)})
+	}
+	for _, res := range results {
+		if name != "" {
+			res.Name = name + "/" + res.Name
+		}
+		r.deliver(res)
+	}
+}
+
+// deliver hands a result to the level around it, or out.
+func (r *Reader) deliver(res Result) {
+	if n := len(r.open); n > 0 && r.open[n-1].depth > 0 && len(r.open[n-1].waiting) < maxWaiting {
+		r.open[n-1].waiting = append(r.open[n-1].waiting, res)
+		return
+	}
+	if r.emitted == maxResults {
+		r.beyond[res.Verdict]++
+		return
+	}
+	r.emitted++
+	r.emit(r.unique(res))
+}
+
+// unique makes a second test of the same name another one.
+func (r *Reader) unique(res Result) Result {
+	res.Name = clip(res.Name, maxName)
+	r.seen[res.Name]++
+	if n := r.seen[res.Name]; n > 1 {
+		res.Name = fmt.Sprintf("%s (%d)", res.Name, n)
+		r.seen[res.Name]++
+	}
+	return res
+}
+
+func (r *Reader) plan(depth int, m []string) {
+	l := r.enter(depth, false)
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		n = 1 << 30
+	}
+	l.plan = n
+	if n == 0 {
+		l.skipped = strings.TrimSpace(m[2])
+		if l.skipped == "" {
+			l.skipped = "nothing to run"
+		}
+	}
+}
+
+func (r *Reader) result(depth int, m []string) {
+	l := r.enterParent(depth)
+	l.count++
+	res := Result{Name: strings.TrimSpace(m[3]), Verdict: event.Pass}
+	if m[1] != "" {
+		res.Verdict = event.Fail
+	}
+	if at := directive.FindStringSubmatchIndex(res.Name); at != nil {
+		word, why := strings.ToUpper(res.Name[at[2]:at[3]]), strings.TrimSpace(res.Name[at[4]:at[5]])
+		res.Name = strings.TrimSpace(res.Name[:at[0]])
+		res.Verdict, res.Detail = directed(res.Verdict, word, why)
+	} else if at := remark.FindStringSubmatchIndex(res.Name); at != nil {
+		res.Detail = res.Name[at[2]:at[3]]
+		res.Name = strings.TrimSpace(res.Name[:at[0]])
+	}
+	if res.Name == "" {
+		res.Name = m[2]
+	}
+	if res.Name == "" {
+		res.Name = strconv.Itoa(l.count)
+	}
+	res.Name = clip(res.Name, maxName)
+	if res.Verdict != event.Pass && res.Verdict != event.Skip {
+		res.Detail = strings.TrimSpace(res.Detail + "\n" + strings.Join(r.recent, "\n"))
+	}
+	r.recent = r.recent[:0]
+	// The levels below end with this line: it is their parent's.
+	for r.open[len(r.open)-1] != l {
+		r.leave(res.Name)
+	}
+	r.deliver(res)
+}
+
+// enterParent returns the level of that depth and leaves those below it open, whose
+// parent the coming result is.
+func (r *Reader) enterParent(depth int) *level {
+	for i := len(r.open) - 1; i >= 0; i-- {
+		if r.open[i].depth == depth {
+			return r.open[i]
+		}
+		if r.open[i].depth < depth {
+			return r.enter(depth, false)
+		}
+	}
+	// Nothing was open as far out as this.
+	l := &level{depth: depth, plan: -1}
+	r.open = append([]*level{l}, r.open...)
+	return l
+}
+
+// directed is the verdict under a directive.
+func directed(v event.Verdict, word, why string) (event.Verdict, string) {
+	said := word
+	if why != "" {
+		said += " " + why
+	}
+	switch {
+	case word == "SKIP":
+		return event.Skip, why
+	case word == "TIMEOUT":
+		return event.Hang, said
+	case word == "XFAIL", word == "TODO" && v == event.Fail:
+		return event.Skip, said
+	case word == "ERROR":
+		return event.Fail, said
+	}
+	return v, said
+}
+
+// keep remembers a line for the result that may follow.
+func (r *Reader) keep(line string) {
+	if len(r.recent) == maxLines {
+		r.recent = append(r.recent[:0], r.recent[1:]...)
+	}
+	r.recent = append(r.recent, clip(line, maxLine))
+}
+
+// End takes the end of the output: what was announced and did not come fails.
+func (r *Reader) End() {
+	announced, skipped := r.bailed != "", ""
+	for len(r.open) > 0 {
+		l := r.open[len(r.open)-1]
+		if l.depth == 0 && l.plan == 0 && l.count == 0 {
+			skipped = l.skipped
+		}
+		if l.depth > 0 && l.count > 0 && !announced {
+			// Its parent's line is missing.
+			l.waiting = append(l.waiting, Result{Name: "end", Verdict: event.Fail, Detail: "the output ended before this test's own result"})
+		}
+		r.leave("")
+	}
+	if r.bailed != "" {
+		r.emit(r.unique(Result{Name: "bail out", Verdict: event.Fail, Detail: r.bailed}))
+	}
+	if skipped != "" {
+		r.emit(r.unique(Result{Name: "plan", Verdict: event.Skip, Detail: skipped}))
+	}
+	for _, v := range []event.Verdict{event.Fail, event.Hang, event.Skip, event.Pass} {
+		if n := r.beyond[v]; n > 0 {
+			r.emit(r.unique(Result{Name: "further results: " + string(v), Verdict: v, Detail: fmt.Sprintf("%d more, not listed one by one", n)}))
+		}
+	}
+}
+
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + " (cut)"
+}

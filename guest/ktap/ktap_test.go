@@ -1,0 +1,105 @@
+package ktap
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"patchproof/guest/event"
+)
+
+func read(text string) (got []string, found bool) {
+	r := NewReader(func(res Result) {
+		line := fmt.Sprintf("%s %s", res.Verdict, res.Name)
+		if res.Detail != "" {
+			line += ": " + strings.ReplaceAll(res.Detail, "\n", "|")
+		}
+		got = append(got, line)
+	})
+	for line := range strings.Lines(text) {
+		r.Line(line)
+	}
+	r.End()
+	return got, r.Found()
+}
+
+func TestReader(t *testing.T) {
+	for _, test := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"flat", "TAP version 13\n1..2\nok 1 - first\nsome words\nnot ok 2 second\n", []string{
+			"pass first", "fail second: some words"}},
+		{"directives", "KTAP version 1\n1..7\nok 1 a # SKIP no hardware\nnot ok 2 b # SKIP: none\nnot ok 3 c # TODO later\nok 4 d # XFAIL known\nnot ok 5 e # TIMEOUT 45 seconds\nok 6 f # TODO\nnot ok 7 g # exit=1\n", []string{
+			"skip a: no hardware", "skip b: none", "skip c: TODO later", "skip d: XFAIL known", "hang e: TIMEOUT 45 seconds", "pass f: TODO", "fail g: exit=1"}},
+		{"nested by blanks", "KTAP version 1\n1..1\n  KTAP version 1\n  1..2\n    KTAP version 1\n    1..1\n    # deep.c:1 wrong\n    not ok 1 t\n  not ok 1 s1\n  ok 2 s2\nnot ok 1 suite\n", []string{
+			"fail suite/s1/t: # deep.c:1 wrong", "fail suite/s1", "pass suite/s2", "fail suite"}},
+		{"KUnit", "KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: list-kunit-test\n    # module: list_test\n    1..2\n    ok 1 list_test_init\n    ok 2 list_test_add\n# list-kunit-test: pass:2 fail:0 skip:0 total:2\n# Totals: pass:2 fail:0 skip:0 total:2\nok 1 list-kunit-test\n", []string{
+			"pass list-kunit-test/list_test_init", "pass list-kunit-test/list_test_add", "pass list-kunit-test"}},
+		{"kselftest's runner", "TAP version 13\n1..2\n# timeout set to 45\n# selftests: timers: posix_timers\n# TAP version 13\n# 1..2\n# ok 1 itimer\n# lost a tick\n# not ok 2 timer\n# # Totals: pass:1 fail:1\nnot ok 1 selftests: timers: posix_timers # exit=1\nok 2 selftests: timers: other\n", []string{
+			"pass selftests: timers: posix_timers/itimer", "fail selftests: timers: posix_timers/timer: # lost a tick",
+			"fail selftests: timers: posix_timers: exit=1|# # Totals: pass:1 fail:1", "pass selftests: timers: other"}},
+		{"too few", "1..3\nok 1 a\n", []string{"pass a", "fail plan: 3 results were announced, 1 came"}},
+		{"too many", "1..1\nok 1 a\nok 2 b\n", []string{"pass a", "pass b", "fail plan: 1 results were announced, 2 came"}},
+		{"plan last", "ok 1 a\nok 2 b\n1..2\n", []string{"pass a", "pass b"}},
+		{"nothing to run", "TAP version 13\n1..0 # SKIP no such device\n", []string{"skip plan: SKIP no such device"}},
+		{"bail out", "1..2\nok 1 a\nBail out! no memory\n", []string{"pass a", "fail plan: 2 results were announced, 1 came", "fail bail out: Bail out! no memory"}},
+		{"the same name twice", "1..2\nok 1 a\nok 2 a\n", []string{"pass a", "pass a (2)"}},
+		{"without a name", "1..2\nok 1\nnot ok\n", []string{"pass 1", "fail 2"}},
+		{"a parent that never came", "KTAP version 1\n1..1\n  1..2\n  ok 1 a\n", []string{
+			"pass a", "fail end: the output ended before this test's own result", "fail plan: 2 results were announced, 1 came", "fail plan (2): 1 results were announced, 0 came"}},
+		{"words of a program", "ok, going on\nnot ok\n  ok 1 indented\n", nil},
+		{"carriage returns", "1..1\r\nok 1 a\r\n", []string{"pass a"}},
+		{"huge plan", "1..99999999999999999999999\nok 1 a\n", []string{"pass a", "fail plan: 1073741824 results were announced, 1 came"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, found := read(test.text)
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("results (-want +got):\n%s", diff)
+			}
+			if want := len(test.want) > 0; found != want {
+				t.Errorf("Found() = %v; want %v", found, want)
+			}
+		})
+	}
+}
+
+func TestReaderIsBounded(t *testing.T) {
+	verdicts := map[event.Verdict]int{}
+	results := 0
+	r := NewReader(func(res Result) { results++; verdicts[res.Verdict]++ })
+	r.Line("1..1000000")
+	for i := range 1_000_000 {
+		if i == 999_999 {
+			r.Line("not ok 1000000 last")
+			break
+		}
+		r.Line(fmt.Sprintf("ok %d t%d", i+1, i))
+	}
+	r.End()
+	if results > maxResults+10 {
+		t.Errorf("%d results came; want at most some more than %d", results, maxResults)
+	}
+	if verdicts[event.Fail] == 0 {
+		t.Error("a failure beyond the limit was lost")
+	}
+}
+
+func FuzzReader(f *testing.F) {
+	f.Add("TAP version 13\n1..2\n# ok 1 a\n  not ok 2\nok 1\nBail out!\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		seen := map[string]bool{}
+		r := NewReader(func(res Result) {
+			if res.Name == "" || seen[res.Name] {
+				t.Errorf("result with the name %q; want another for each", res.Name)
+			}
+			seen[res.Name] = true
+		})
+		for line := range strings.Lines(text) {
+			r.Line(line)
+		}
+		r.End()
+	})
+}
