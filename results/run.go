@@ -134,6 +134,8 @@ type Cell struct {
 	Metrics []event.Metric `json:"metrics"`
 	// Console is the console log's path inside the run's folder.
 	Console string `json:"console,omitempty"`
+	// Files are the paths, inside the run's folder, of what the program sent back.
+	Files []string `json:"files,omitempty"`
 	// Command is the QEMU command line that runs this cell again.
 	Command string `json:"command,omitempty"`
 }

@@ -88,6 +88,9 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 		cell.Metrics = append(printableMetrics(out.Report.Metrics), out.Host...)
 		cell.Command = out.Command
 		cell.Stopped = stoppedAt(out)
+		if cell.Files, err = keepFiles(s.Console, out.Report.Files); err != nil {
+			cell.Verdict, cell.Expected, cell.Reason = event.Error, false, err.Error()
+		}
 	}
 	return cell
 }

@@ -2,6 +2,7 @@ package vmtest
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,6 +14,10 @@ type Selection struct {
 	kernel.Selection
 	// Programs restricts the programs, all by default.
 	Programs []string
+	// Test names the tests that the user brought (package userland), and Limits are
+	// theirs.
+	Test   string
+	Limits Limits
 	// Run are the programs of a campaign, instead of the suite's.
 	Run []Program
 	// Accel is auto (default), kvm or tcg.
@@ -35,7 +40,7 @@ type Selection struct {
 
 // Variables are the names of the make and environment variables of a
 // Selection, in the order of `make help`.
-var Variables = []string{"KERNELS", "PROGRAMS", "VARIANT", "ACCEL", "PIN", "PATCH", "TREE", "REV", "JOBS", "COUNT", "SEED", "CACHE", "KERNEL_SRC", "KNOWN", "STRICT"}
+var Variables = slices.Concat([]string{"KERNELS", "PROGRAMS", "VARIANT", "ACCEL", "PIN", "PATCH", "TREE", "REV", "JOBS", "COUNT", "SEED", "CACHE", "KERNEL_SRC", "KNOWN", "STRICT", "TEST"}, limitVariables)
 
 // FromEnv reads a selection from variables, which getenv looks up. Lists are
 // separated by commas or spaces. It checks numbers only: Prepare knows the
@@ -75,6 +80,10 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 		return Selection{}, err
 	}
 	if s.Seed, err = positive("SEED", s.Set["SEED"], 0); err != nil {
+		return Selection{}, err
+	}
+	s.Test = s.Set["TEST"]
+	if s.Limits, err = limits(s.Set); err != nil {
 		return Selection{}, err
 	}
 	if s.Cache == "" {

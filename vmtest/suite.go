@@ -20,6 +20,7 @@ import (
 	"patchproof/vmtest/counter"
 	"patchproof/vmtest/initramfs"
 	"patchproof/vmtest/qemu"
+	"patchproof/vmtest/userland"
 )
 
 // Plan is a run: its cells, and the kernels and the initramfs that they wait
@@ -80,27 +81,39 @@ type turn struct {
 
 // Check finds what is wrong with a selection without changing anything.
 func Check(sel Selection) error {
-	_, _, _, err := resolve(sel)
+	_, _, _, _, err := resolve(sel)
 	return err
 }
 
-func resolve(sel Selection) ([]kernel.Spec, kernel.Variant, []Program, error) {
+func resolve(sel Selection) ([]kernel.Spec, kernel.Variant, []Program, []userland.Test, error) {
 	lineup, err := kernel.Load()
 	if err != nil {
-		return nil, kernel.Variant{}, nil, err
+		return nil, kernel.Variant{}, nil, nil, err
 	}
 	specs, variant, err := lineup.Resolve(sel.Selection)
 	if err != nil {
-		return nil, kernel.Variant{}, nil, err
+		return nil, kernel.Variant{}, nil, nil, err
 	}
 	programs := sel.Run
-	if programs == nil {
+	var tests []userland.Test
+	if sel.Test != "" {
+		if tests, err = userland.Find(sel.Test); err != nil {
+			return nil, kernel.Variant{}, nil, nil, err
+		}
+	}
+	if programs == nil && (tests == nil || len(sel.Programs) > 0) {
 		programs, err = SelectPrograms(sel.Programs, variant.Name)
 	}
 	if err != nil {
-		return nil, kernel.Variant{}, nil, err
+		return nil, kernel.Variant{}, nil, nil, err
 	}
-	return specs, variant, seeded(programs, sel.Seed), qemu.CheckAccel(sel.Accel)
+	for _, p := range testPrograms(tests, sel.Limits) {
+		if slices.ContainsFunc(programs, func(o Program) bool { return o.Name == p.Name }) {
+			return nil, kernel.Variant{}, nil, nil, fmt.Errorf("the test %s has the name of a program that PROGRAMS selects: call it otherwise", p.Name)
+		}
+		programs = append(programs, p)
+	}
+	return specs, variant, seeded(programs, sel.Seed), tests, qemu.CheckAccel(sel.Accel)
 }
 
 // seeded gives the seed to the programs that take one; 0 leaves them theirs.
@@ -118,7 +131,7 @@ func seeded(programs []Program, seed int) []Program {
 // initramfs, whatever of them is not in the cache. progress may be nil. End must
 // be called.
 func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress)) (*Plan, error) {
-	specs, variant, programs, err := resolve(sel)
+	specs, variant, programs, tests, err := resolve(sel)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +162,7 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 			})
 		}
 	}
-	go p.make(ctx, sel, specs, variant, progress)
+	go p.make(ctx, sel, specs, variant, tests, progress)
 	return p, nil
 }
 
@@ -182,7 +195,7 @@ func turns(kernels, count int, timed bool) []kernelTurn {
 
 // make makes the initramfs and the kernels, one after the other, as each build
 // uses all processors. The cells of a kernel run while the next one is built.
-func (p *Plan) make(ctx context.Context, sel Selection, specs []kernel.Spec, variant kernel.Variant, progress func(kernel.Progress)) {
+func (p *Plan) make(ctx context.Context, sel Selection, specs []kernel.Spec, variant kernel.Variant, tests []userland.Test, progress func(kernel.Progress)) {
 	defer close(p.made)
 	release, err := kernel.Store{Dir: sel.Cache}.Use(ctx)
 	if err != nil {
@@ -204,6 +217,11 @@ func (p *Plan) make(ctx context.Context, sel Selection, specs []kernel.Spec, var
 		var err error
 		if p.initramfs, err = initramfs.Build(ctx, sel.Cache); err != nil {
 			p.stop(err)
+		}
+		if len(tests) > 0 && err == nil {
+			if p.initramfs, err = initramfs.With(sel.Cache, p.initramfs, func() ([]byte, error) { return userland.Archive(tests, sel.Limits.Timeout) }); err != nil {
+				p.stop(err)
+			}
 		}
 		if slices.ContainsFunc(p.Cells, func(s CellSpec) bool { return s.Program.Counted }) {
 			if p.counter, err = counter.Build(ctx, sel.Cache); err != nil {

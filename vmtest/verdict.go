@@ -38,6 +38,12 @@ func judge(out *qemu.Outcome, err error, s CellSpec) finding {
 	}
 	f.consoleChecks(out)
 	f.deadlineCheck(out, s)
+	if s.Program.brought() && out.Ending == qemu.Exited && out.PoweredOff && out.Report.Started != nil && out.Report.Ended == nil {
+		// The program that runs a test powers off behind its last event.
+		f.checks = append(f.checks, results.Check{Check: event.Check{Name: "exit", Verdict: event.Fail,
+			Detail: "the machine was powered off while the test ran, before it had ended"}})
+		out.ReportErr = nil
+	}
 	if out.Reset {
 		f.checks = append(f.checks, results.Check{Check: event.Check{Name: ResetCheck, Verdict: event.Crash,
 			Detail: "the guest reset itself without a word, as a processor does after a triple fault"}})

@@ -30,6 +30,12 @@ type selection struct {
 	Seed      string `env:"SEED" placeholder:"N" help:"What random programs do; 1 by default."`
 	Known     string `env:"KNOWN" placeholder:"FILE" help:"Issues that your tree is known to have, declared as in known-issues.toml."`
 	Strict    string `env:"STRICT" placeholder:"1" help:"With PATCH, what is flaky counts as worse than base."`
+	Test      string `env:"TEST" placeholder:"TEST" help:"Your own test: an executable, a script, a folder of them or a command line; several with semicolons."`
+	Timeout   string `env:"TIMEOUT" placeholder:"TIME" help:"How long a test may run; 60s by default."`
+	Memory    string `env:"MEMORY" placeholder:"SIZE" help:"A test's memory; 512M by default."`
+	CPUs      string `name:"cpus" env:"CPUS" placeholder:"N" help:"A test's processors; 2 by default."`
+	Disk      string `env:"DISK" placeholder:"SIZE" help:"A test's empty disks: a size each, behind a comma nvme or virtio."`
+	Append    string `env:"APPEND" placeholder:"WORDS" help:"Words for the kernel command line of a test."`
 	Cache     string `env:"CACHE" placeholder:"FOLDER" help:"Where sources and kernels are kept."`
 }
 
@@ -40,6 +46,7 @@ func (s selection) values() map[string]string {
 		"PIN": s.Pin, "PATCH": s.Patch, "TREE": s.Tree, "REV": s.Rev, "KERNEL_SRC": s.KernelSrc,
 		"JOBS": s.Jobs, "COUNT": s.Count, "SEED": s.Seed, "CACHE": s.Cache,
 		"KNOWN": s.Known, "STRICT": s.Strict,
+		"TEST": s.Test, "TIMEOUT": s.Timeout, "MEMORY": s.Memory, "CPUS": s.CPUs, "DISK": s.Disk, "APPEND": s.Append,
 	}
 }
 

@@ -3,6 +3,8 @@ package event
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"strings"
 )
 
 // Collector assembles the events of one program, in the order in which they
@@ -19,6 +21,10 @@ type Collector struct {
 	Checks         []Check
 	Metrics        []Metric
 	Logs           []string
+	// Files are those that came back, by name; see MaxFiles.
+	Files map[string][]byte
+
+	fileBytes int
 }
 
 // NewCollector returns a collector for a run of the named program.
@@ -62,6 +68,8 @@ func (c *Collector) take(e Event) error {
 		return c.check(e.Check)
 	case KindMetric:
 		return c.metric(e.Metric)
+	case KindFile:
+		return c.file(e.File)
 	case KindLog:
 		c.Logs = append(c.Logs, e.Text)
 		return nil
@@ -102,6 +110,20 @@ func (c *Collector) metric(m *Metric) error {
 		return errors.New("a metric without a name")
 	}
 	c.Metrics = append(c.Metrics, *m)
+	return nil
+}
+
+func (c *Collector) file(part *FilePart) error {
+	if part == nil || !filepath.IsLocal(part.Name) || len(part.Name) > MaxFileName || strings.ContainsRune(part.Name, 0) {
+		return errors.New("a file without a name, or with one that leads elsewhere")
+	}
+	if c.fileBytes += len(part.Data); c.fileBytes > MaxFiles {
+		return fmt.Errorf("more than %d MiB of files", MaxFiles>>20)
+	}
+	if c.Files == nil {
+		c.Files = map[string][]byte{}
+	}
+	c.Files[part.Name] = append(c.Files[part.Name], part.Data...)
 	return nil
 }
 

@@ -76,6 +76,7 @@ const (
 	KindCheck  Kind = "check"
 	KindMetric Kind = "metric"
 	KindLog    Kind = "log"
+	KindFile   Kind = "file"
 	KindEnd    Kind = "end"
 )
 
@@ -87,9 +88,10 @@ type Event struct {
 	// Program is set on start and end.
 	Program string `json:"program,omitempty"`
 	// UptimeS is the guest's CLOCK_BOOTTIME in seconds.
-	UptimeS float64 `json:"uptime_s"`
-	Check   *Check  `json:"check,omitempty"`
-	Metric  *Metric `json:"metric,omitempty"`
+	UptimeS float64   `json:"uptime_s"`
+	Check   *Check    `json:"check,omitempty"`
+	Metric  *Metric   `json:"metric,omitempty"`
+	File    *FilePart `json:"file,omitempty"`
 	// Text is the line of a log event.
 	Text string `json:"text,omitempty"`
 	// Count, on end, is the number of events before it.

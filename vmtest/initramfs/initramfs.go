@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2"
 	"github.com/u-root/gobusybox/src/pkg/bb"
 	"github.com/u-root/gobusybox/src/pkg/golang"
 	"github.com/u-root/mkuimage/cpio"
@@ -318,4 +319,30 @@ func (b *busybox) copyModule(dst string) error {
 		}
 	}
 	return nil
+}
+
+// With returns the path of an initramfs in the cache that is base with a further archive
+// behind it, whose files come in addition (the kernel's
+// Documentation/driver-api/early-userspace/buffer-format.rst).
+func With(cache, base string, more func() ([]byte, error)) (string, error) {
+	archive, err := more()
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile(base)
+	if err != nil {
+		return "", fmt.Errorf("the initramfs: %w", err)
+	}
+	// An archive begins at a multiple of four.
+	text = append(text, make([]byte, -len(text)&3)...)
+	text = append(text, archive...)
+	sum := sha256.Sum256(text)
+	file := filepath.Join(cache, "initramfs", hex.EncodeToString(sum[:])[:32]+".cpio")
+	if _, err := os.Stat(file); err == nil {
+		return file, nil
+	}
+	if err := renameio.WriteFile(file, text, 0o644); err != nil {
+		return "", fmt.Errorf("the cache cannot be written (choose another with CACHE=): %w", err)
+	}
+	return file, nil
 }

@@ -108,6 +108,8 @@ type Outcome struct {
 	InitBegan bool
 	// InitExited says that the program ended without powering the guest off.
 	InitExited bool
+	// PoweredOff says that the guest switched itself off.
+	PoweredOff bool
 	// Printed says that the guest printed at least one byte.
 	Printed bool
 	// QEMUErr is a failure of QEMU itself, with what it printed.
@@ -239,6 +241,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	out.Splats, out.LastLine, out.InitExited, out.Died = w.Splats(), w.Last, w.InitExited, w.Died
 	out.InitBegan = w.InitBegan
 	out.Dump, out.Places = w.Dump()
+	out.PoweredOff = w.PoweredOff
 	out.Reset = out.Ending == Exited && out.Printed && !w.PoweredOff && !w.InitExited && !w.Died
 	if w.DroppedLines && out.LogErr == nil {
 		out.LogErr = errors.New("the kernel could not print everything (printk messages dropped)")

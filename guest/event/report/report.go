@@ -216,6 +216,20 @@ func (t *T) Logf(format string, args ...any) {
 	t.emit(event.Event{Kind: event.KindLog, Text: clip(fmt.Sprintf(format, args...))})
 }
 
+// File sends back a piece of a file, which the host puts behind those that came
+// before; data may be no longer than FilePart.
+func (t *T) File(name string, data []byte) {
+	t.emit(event.Event{Kind: event.KindFile, File: &event.FilePart{Name: name, Data: data}})
+}
+
+// FilePart is the largest piece of a file that fits into a line of the host's reader,
+// which is a bufio.Scanner.
+const FilePart = 24 << 10
+
+// Verdict reports a check whose verdict the program knows by other means than an error:
+// what a user's test said of itself.
+func (t *T) Verdict(name string, v event.Verdict, detail string) { t.check(name, v, detail) }
+
 func (t *T) check(name string, v event.Verdict, detail string) {
 	t.emit(event.Event{Kind: event.KindCheck, Check: &event.Check{Name: name, Verdict: v, Detail: clip(detail)}})
 }

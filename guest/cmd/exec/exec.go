@@ -1,0 +1,199 @@
+//go:build linux
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"patchproof/guest/event"
+	"patchproof/guest/event/report"
+	"patchproof/guest/ktap"
+	"patchproof/guest/machine"
+)
+
+// skipCode is the exit code of a test that was not run (KSFT_SKIP,
+// tools/testing/selftests/kselftest.h).
+const skipCode = 4
+
+func run(t *report.T) {
+	test, err := specification()
+	if err != nil {
+		t.Error("exec", err)
+		return
+	}
+	if err := prepare(); err != nil {
+		t.Error("exec", err)
+		return
+	}
+	out := &output{send: func(part []byte) { t.File(event.OutputFile, part) }}
+	tap := ktap.NewReader(func(r ktap.Result) { t.Verdict(r.Name, r.Verdict, r.Detail) })
+	out.line = tap.Line
+	state, late, err := execute(test, out)
+	out.close()
+	tap.End()
+	if err != nil {
+		t.Error("exit", err)
+		return
+	}
+	verdict, detail := judge(state, late, seconds(test.TimeoutS))
+	if recent := out.last(); verdict != event.Pass && len(recent) > 0 {
+		first, rest, _ := strings.Cut(detail, "\n")
+		detail = strings.TrimSpace(fmt.Sprintf("%s; its last line: %s\n%s\n\nIts last lines:\n%s",
+			first, recent[len(recent)-1], rest, strings.Join(recent, "\n")))
+	}
+	t.Verdict("exit", verdict, detail)
+	if err := sendResults(t, out.sent); err != nil {
+		t.Error("results", err)
+	}
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+func specification() (event.Test, error) {
+	name, _ := machine.BootOption(event.TestKey)
+	var test event.Test
+	text, err := os.ReadFile(filepath.Join(event.TestDir, name+".json"))
+	if err != nil {
+		return test, err
+	}
+	if err := json.Unmarshal(text, &test); err != nil {
+		return test, fmt.Errorf("the specification of test %s: %w", name, err)
+	}
+	if len(test.Argv) == 0 {
+		return test, fmt.Errorf("the specification of test %s has no command", name)
+	}
+	return test, nil
+}
+
+// prepare makes the places that tests expect. A file system that the kernel lacks is no
+// trouble: what needs it will say so.
+func prepare() error {
+	for _, dir := range []string{"/tmp", "/run", "/dev/shm", event.ResultsDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		// A test may fill it, and the machine must not end with that.
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=1777,size=25%"); err != nil {
+			return fmt.Errorf("a tmpfs on %s: %w", dir, err)
+		}
+	}
+	for _, fs := range []struct{ kind, dir string }{
+		{"debugfs", "/sys/kernel/debug"}, {"tracefs", "/sys/kernel/tracing"}, {"devpts", "/dev/pts"},
+	} {
+		if os.MkdirAll(fs.dir, 0o755) == nil {
+			unix.Mount(fs.kind, fs.dir, fs.kind, 0, "")
+		}
+	}
+	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"} {
+		if err := os.Symlink(target, "/dev/"+name); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	// Whatever the test does to the machine's memory, its verdict must come out.
+	return os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
+}
+
+// childArg has the program become the test, see child.
+const childArg = "become"
+
+// child gives up what the program has and the test should not, and becomes the test. It
+// returns only to the shell, with 127.
+func child(argv []string) {
+	os.WriteFile("/proc/self/oom_score_adj", []byte("0"), 0)
+	err := unix.Exec(argv[0], argv, os.Environ())
+	fmt.Fprintf(os.Stderr, "exec %s: %v\n", argv[0], err)
+	os.Exit(127)
+}
+
+// execute runs the test to its end or to its limit, and ends what it left behind.
+func execute(test event.Test, out *output) (state *os.ProcessState, late string, err error) {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, "", err
+	}
+	defer read.Close()
+	cmd := exec.Command("/proc/self/exe", append([]string{childArg}, test.Argv...)...)
+	cmd.Args[0] = "exec" // by which busybox knows the program
+	cmd.Dir, cmd.Stdout, cmd.Stderr = test.Dir, write, write
+	cmd.Env = []string{
+		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/bbin",
+		"HOME=/tmp", "TMPDIR=/tmp", "LANG=C.UTF-8", "TERM=dumb", "PATCHPROOF=1", "RESULTS=" + event.ResultsDir,
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		write.Close()
+		return nil, "", fmt.Errorf("the test could not be started: %w", err)
+	}
+	write.Close()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		out.copy(read)
+	}()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case err = <-ended:
+	case <-time.After(machine.Patience(seconds(test.TimeoutS))):
+		late = machine.StuckTasks()
+		if late == "" {
+			late = "no task of it is stuck in the kernel"
+		}
+	}
+	// Everything but this program and init, which a signal to all leaves out
+	// (kill(2)); more than once, because what forks may escape.
+	for range 20 {
+		if unix.Kill(-1, unix.SIGKILL) == unix.ESRCH {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if late != "" {
+		select {
+		case err = <-ended:
+		case <-time.After(machine.Patience(time.Second)):
+			// It cannot be killed; its stacks are in late.
+		}
+	}
+	select {
+	case <-drained:
+	case <-time.After(machine.Patience(2 * time.Second)):
+		// Something that cannot be killed holds the pipe.
+	}
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		return nil, "", fmt.Errorf("waiting for the test: %w", err)
+	}
+	return cmd.ProcessState, late, nil
+}
+
+// judge says what the test's end means.
+func judge(state *os.ProcessState, late string, limit time.Duration) (event.Verdict, string) {
+	if late != "" {
+		scaled := ""
+		if on := machine.Patience(limit); on != limit {
+			scaled = fmt.Sprintf(" (its TIMEOUT of %v, longer by as much as this guest is slower)", limit)
+			limit = on
+		}
+		return event.Hang, fmt.Sprintf("the test had not ended after %v%s, and was killed\n%s", limit, scaled, late)
+	}
+	status := state.Sys().(syscall.WaitStatus)
+	switch {
+	case status.Signaled():
+		return event.Fail, fmt.Sprintf("the test was killed by signal %d, %v", status.Signal(), status.Signal())
+	case status.ExitStatus() == 0:
+		return event.Pass, ""
+	case status.ExitStatus() == skipCode:
+		return event.Skip, "the test ended with 4: skipped"
+	}
+	return event.Fail, fmt.Sprintf("the test ended with %d", status.ExitStatus())
+}

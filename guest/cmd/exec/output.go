@@ -1,0 +1,182 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"patchproof/guest/event"
+	"patchproof/guest/event/report"
+)
+
+// The limits of a test's output: so much is sent as it comes, then its last part.
+const (
+	maxHead = 1 << 20
+	maxTail = 64 << 10
+	maxLine = 16 << 10
+	// So many pieces are sent as soon as they come; later ones wait until they are
+	// worth an event.
+	maxPrompt = 2000
+)
+
+// output takes what a test prints: whole lines go to the reader of its results, and all
+// of it to the host, as it comes, so that a kernel that dies leaves what came before.
+type output struct {
+	send func(part []byte)
+	line func(string)
+
+	// mu guards what follows: the reader may be left behind by a test that cannot be
+	// killed.
+	mu sync.Mutex
+	// pending has not been sent, partial has no end of line yet.
+	pending, partial []byte
+	// parts counts what was sent.
+	parts int
+	// sent counts the bytes that went to the host, cut those that did not and are no
+	// longer in tail.
+	sent, cut int
+	tail      []byte
+	recent    []string
+	closed    bool
+}
+
+// copy reads to the end.
+func (o *output) copy(r io.Reader) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := r.Read(buf)
+		o.take(buf[:n])
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (o *output) take(p []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	o.store(p)
+	for len(p) > 0 {
+		end := bytes.IndexByte(p, '\n')
+		part := p
+		if end >= 0 {
+			part = p[:end]
+		}
+		o.partial = append(o.partial, part[:min(len(part), maxLine-len(o.partial))]...)
+		if end < 0 {
+			return
+		}
+		o.endLine()
+		p = p[end+1:]
+	}
+}
+
+func (o *output) endLine() {
+	text := string(o.partial)
+	o.partial = o.partial[:0]
+	o.line(text)
+	if len(o.recent) == 30 {
+		o.recent = slices.Delete(o.recent, 0, 1)
+	}
+	o.recent = append(o.recent, text[:min(len(text), 400)])
+}
+
+// store keeps the beginning for the host, and of the rest the end.
+func (o *output) store(p []byte) {
+	n := min(len(p), maxHead-o.sent-len(o.pending))
+	o.pending = append(o.pending, p[:n]...)
+	for len(o.pending) >= report.FilePart || len(o.pending) > 0 && o.parts < maxPrompt {
+		o.flush()
+	}
+	o.tail = append(o.tail, p[n:]...)
+	if over := len(o.tail) - maxTail; over > 0 {
+		o.cut += over
+		o.tail = append(o.tail[:0], o.tail[over:]...)
+	}
+}
+
+func (o *output) flush() {
+	n := min(len(o.pending), report.FilePart)
+	if n == 0 {
+		return
+	}
+	o.send(o.pending[:n])
+	o.parts++
+	o.sent += n
+	o.pending = append(o.pending[:0], o.pending[n:]...)
+}
+
+// close ends the last line and sends what is left.
+func (o *output) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+	if len(o.partial) > 0 {
+		o.endLine()
+	}
+	for len(o.pending) > 0 {
+		o.flush()
+	}
+	if o.cut > 0 {
+		o.pending = fmt.Appendf(nil, "\n(%d bytes left out here)\n", o.cut)
+	}
+	for o.pending = append(o.pending, o.tail...); len(o.pending) > 0; {
+		o.flush()
+	}
+}
+
+// last returns the last lines that are not empty.
+func (o *output) last() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(o.recent), func(line string) bool { return strings.TrimSpace(line) == "" })
+}
+
+// sendResults sends the files that the test left, as far as they fit beside what was
+// sent already.
+func sendResults(t *report.T, sent int) error {
+	left := event.MaxFiles - sent
+	return filepath.WalkDir(event.ResultsDir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		name, err := filepath.Rel(event.ResultsDir, path)
+		if err != nil || len(name) > event.MaxFileName {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if info.Size() > int64(left) {
+			t.Logf("%s (%d bytes) is left in the guest: all files together may have %d MiB", name, info.Size(), event.MaxFiles>>20)
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		left -= len(data)
+		for part := range slices.Chunk(data, report.FilePart) {
+			t.File(name, part)
+		}
+		if len(data) == 0 {
+			t.File(name, nil)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,38 @@
+package event
+
+// TestDir is the folder of a user's test in the guest, ResultsDir the one whose files
+// come back to the host.
+const (
+	TestDir    = "/test"
+	ResultsDir = "/results"
+)
+
+// TestKey is the boot option that names the test that the program exec runs: its
+// specification is TestDir/NAME.json.
+const TestKey = "patchproof.test"
+
+// OutputFile is the name of the file that a test's output comes back in.
+const OutputFile = "output.txt"
+
+// Test is a user's test, as the host hands it to the program exec.
+type Test struct {
+	// Argv is the command and its arguments, Dir where it starts.
+	Argv []string `json:"argv"`
+	Dir  string   `json:"dir"`
+	// TimeoutS is how long it may run under KVM and with a plain kernel, in seconds.
+	TimeoutS float64 `json:"timeout_s"`
+}
+
+// The limits of what a guest may send back in files, in bytes.
+const (
+	MaxFiles    = 16 << 20
+	MaxFileName = 255
+)
+
+// FilePart is a piece of a file that a guest sends back, to be put behind the pieces
+// that came before.
+type FilePart struct {
+	// Name is relative to ResultsDir.
+	Name string `json:"name"`
+	Data []byte `json:"data"`
+}

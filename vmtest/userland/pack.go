@@ -1,0 +1,89 @@
+package userland
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/u-root/mkuimage/cpio"
+)
+
+// packer gathers what goes into the guest, by its path there.
+type packer struct {
+	records map[string]cpio.Record
+	// closed are the files and folders whose needs were packed.
+	closed map[string]bool
+}
+
+func newPacker() *packer {
+	return &packer{records: map[string]cpio.Record{}, closed: map[string]bool{}}
+}
+
+// add packs a text.
+func (p *packer) add(at string, text []byte, mode uint64) {
+	name := strings.TrimPrefix(filepath.Clean(at), "/")
+	p.records[name] = cpio.StaticFile(name, string(text), mode)
+}
+
+// file packs a host's file, whatever it is called there.
+func (p *packer) file(path, at string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("packing for the guest: %w", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("packing for the guest: %w", err)
+	}
+	p.add(at, text, uint64(info.Mode().Perm()))
+	return nil
+}
+
+// host packs a host's file under its own path. Where that leads through symbolic links
+// the file lies where they lead to, with one link from its path.
+func (p *packer) host(path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return fmt.Errorf("packing for the guest: %w", err)
+	}
+	if real != path {
+		name := strings.TrimPrefix(path, "/")
+		p.records[name] = cpio.Symlink(name, real)
+	}
+	if _, there := p.records[strings.TrimPrefix(real, "/")]; there {
+		return nil
+	}
+	return p.file(real, real)
+}
+
+// archive writes all of it, folders before what lies in them.
+func (p *packer) archive() ([]byte, error) {
+	for name := range maps.Clone(p.records) {
+		for dir := filepath.Dir(name); dir != "."; dir = filepath.Dir(dir) {
+			if _, there := p.records[dir]; !there {
+				p.records[dir] = cpio.Directory(dir, 0o755)
+			}
+		}
+	}
+	var out bytes.Buffer
+	w := cpio.Newc.Writer(&out)
+	for i, name := range slices.Sorted(maps.Keys(p.records)) {
+		r := p.records[name]
+		r.Ino = uint64(i) + 1
+		if err := w.WriteRecord(r); err != nil {
+			return nil, fmt.Errorf("packing for the guest: %w", err)
+		}
+	}
+	if err := cpio.WriteTrailer(w); err != nil {
+		return nil, fmt.Errorf("packing for the guest: %w", err)
+	}
+	return out.Bytes(), nil
+}

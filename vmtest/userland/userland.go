@@ -1,0 +1,453 @@
+// Package userland makes a guest's userland for the tests that a user brings: it finds
+// what TEST names, refuses what cannot run in the guest, and packs each test with its
+// interpreter, the libraries that it loads and the commands that a script names, in an
+// archive that goes behind the initramfs.
+package userland
+
+import (
+	"bufio"
+	"cmp"
+	"debug/elf"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"mvdan.cc/sh/v3/shell"
+
+	"patchproof/guest/event"
+)
+
+// Test is a test that a user brought.
+type Test struct {
+	// Name is the row in the matrix, and unique.
+	Name string
+	// file is the executable on the host, args its arguments.
+	file string
+	args []string
+	// folder is the folder that the test came from and is packed with, "" for a single
+	// file.
+	folder string
+}
+
+// maxFolder bounds what a folder of tests may bring along, in bytes.
+const maxFolder = 256 << 20
+
+// Find returns the tests that TEST's value names: an executable, a script, a folder of
+// them, or a command line; several are separated by semicolons or line ends. A
+// command is looked for as a shell would: a path where it has a slash, else in the
+// current folder and then in PATH.
+func Find(list string) ([]Test, error) {
+	var tests []Test
+	add := func(t Test) {
+		for n, name := 2, t.Name; slices.ContainsFunc(tests, func(o Test) bool { return o.Name == t.Name }); n++ {
+			t.Name = fmt.Sprintf("%s-%d", name, n)
+		}
+		tests = append(tests, t)
+	}
+	for _, item := range strings.FieldsFunc(list, func(r rune) bool { return r == ';' || r == '\n' }) {
+		item = strings.TrimSpace(item)
+		if item == "" {
+			continue
+		}
+		// A path with blanks is a path before it is a command line.
+		if info, err := os.Stat(item); err == nil {
+			if !info.IsDir() {
+				t, err := single(item, item, nil)
+				if err != nil {
+					return nil, err
+				}
+				add(t)
+				continue
+			}
+			found, err := folder(item)
+			if err != nil {
+				return nil, err
+			}
+			for _, t := range found {
+				add(t)
+			}
+			continue
+		}
+		words, err := shell.Fields(item, func(name string) string { return os.Getenv(name) })
+		if err != nil {
+			return nil, fmt.Errorf("TEST=%q cannot be read as a command line: %w", item, err)
+		}
+		if len(words) == 0 {
+			continue
+		}
+		t, err := single(item, words[0], words[1:])
+		if err != nil {
+			return nil, err
+		}
+		add(t)
+	}
+	if len(tests) == 0 {
+		return nil, fmt.Errorf("TEST=%q names no test", list)
+	}
+	return tests, nil
+}
+
+func single(item, command string, args []string) (Test, error) {
+	file := command
+	if _, err := os.Stat(file); err != nil {
+		if strings.Contains(command, "/") {
+			return Test{}, fmt.Errorf("TEST=%s: %s: %w", item, command, errors.Unwrap(err))
+		}
+		if file, err = exec.LookPath(command); err != nil {
+			return Test{}, fmt.Errorf("TEST=%s: there is no file %s here, and no such command in PATH", item, command)
+		}
+	}
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return Test{}, err
+	}
+	if err := runnable(file); err != nil {
+		return Test{}, fmt.Errorf("TEST=%s: %w", item, err)
+	}
+	return Test{Name: rowName(file), file: file, args: args}, nil
+}
+
+// folder finds the executables that lie in a folder.
+func folder(dir string) ([]Test, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("TEST=%s: %w", dir, err)
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	var tests []Test
+	for _, e := range entries {
+		file := filepath.Join(abs, e.Name())
+		info, err := os.Stat(file)
+		if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+			continue
+		}
+		if err := runnable(file); err != nil {
+			return nil, fmt.Errorf("TEST=%s: %w", dir, err)
+		}
+		tests = append(tests, Test{Name: rowName(file), file: file, folder: abs})
+	}
+	if len(tests) == 0 {
+		return nil, fmt.Errorf("TEST=%s: no executable file lies in this folder (chmod +x?)", dir)
+	}
+	return tests, nil
+}
+
+// rowChars are those that the name of a row may have.
+var rowChars = regexp.MustCompile(`[^A-Za-z0-9._+-]+`)
+
+func rowName(file string) string {
+	return cmp.Or(strings.Trim(rowChars.ReplaceAllString(filepath.Base(file), "-"), "-."), "test")
+}
+
+// runnable says why a file cannot be run in the guest.
+func runnable(file string) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is no regular file", file)
+	}
+	if info.Mode()&0o111 == 0 {
+		return fmt.Errorf("%s is not executable (chmod +x %s)", file, file)
+	}
+	_, err = needs(file)
+	return err
+}
+
+// guestMachine is the machine that tests must be for.
+const guestMachine = elf.EM_X86_64
+
+// needs returns the files that a file needs to run: its interpreter or its loader, and
+// its libraries.
+func needs(file string) ([]string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	magic := make([]byte, 4)
+	if n, err := io.ReadFull(f, magic); err != nil && n < 2 {
+		return nil, fmt.Errorf("%s is empty: neither a program nor a script", file)
+	}
+	if string(magic[:2]) == "#!" {
+		return scriptNeeds(file, f)
+	}
+	if string(magic) != elf.ELFMAG {
+		return nil, fmt.Errorf(`%s is neither an ELF program nor a script that begins with "#!"`, file)
+	}
+	return programNeeds(file)
+}
+
+func programNeeds(file string) ([]string, error) {
+	program, err := elf.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s is a damaged program: %w", file, err)
+	}
+	defer program.Close()
+	if program.Machine != guestMachine {
+		return nil, fmt.Errorf("%s is a program for %s, the guest is %s", file,
+			strings.TrimPrefix(program.Machine.String(), "EM_"), strings.TrimPrefix(guestMachine.String(), "EM_"))
+	}
+	if program.Type != elf.ET_EXEC && program.Type != elf.ET_DYN {
+		return nil, fmt.Errorf("%s is an object file, not a program", file)
+	}
+	loader := ""
+	for _, p := range program.Progs {
+		if p.Type == elf.PT_INTERP {
+			text, err := io.ReadAll(io.LimitReader(p.Open(), 4096))
+			if err != nil {
+				return nil, fmt.Errorf("%s is a damaged program: %w", file, err)
+			}
+			loader = strings.TrimRight(string(text), "\x00")
+		}
+	}
+	if loader == "" {
+		return nil, nil // static
+	}
+	if _, err := os.Stat(loader); err != nil {
+		return nil, fmt.Errorf("%s needs the loader %s, which is not on this machine: link it statically, or install the loader", file, loader)
+	}
+	out, err := exec.Command(loader, "--list", file).CombinedOutput()
+	if missing := missingLibrary.FindSubmatch(out); missing != nil {
+		return nil, fmt.Errorf("%s needs the library %s, which is not on this machine", file, slices.MaxFunc(missing[1:], func(a, b []byte) int { return len(a) - len(b) }))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the libraries of %s cannot be found: %s --list: %w: %s", file, loader, err, strings.TrimSpace(string(out)))
+	}
+	all := []string{loader}
+	for _, m := range listedLibrary.FindAllStringSubmatch(string(out), -1) {
+		all = append(all, m[1])
+	}
+	return all, nil
+}
+
+var (
+	// The lines of ld.so --list (ld.so(8)).
+	listedLibrary  = regexp.MustCompile(`(?m)^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$`)
+	missingLibrary = regexp.MustCompile(`(?m)^\s*(\S+) => not found|error while loading shared libraries: ([^:]+): cannot open`)
+)
+
+func scriptNeeds(file string, f io.ReadSeeker) ([]string, error) {
+	if _, err := f.Seek(2, io.SeekStart); err != nil {
+		return nil, err
+	}
+	// The kernel reads no more of the first line than this (BINPRM_BUF_SIZE).
+	line, _ := bufio.NewReader(io.LimitReader(f, 256)).ReadString('\n')
+	words := strings.Fields(line)
+	if len(words) == 0 {
+		return nil, fmt.Errorf(`%s names no interpreter after "#!"`, file)
+	}
+	interpreter := words[0]
+	if strings.HasSuffix(line, "\r\n") {
+		return nil, fmt.Errorf("%s has CRLF line ends: the kernel looks for the interpreter %q", file, interpreter+"\r")
+	}
+	all := []string{interpreter}
+	if filepath.Base(interpreter) == "env" {
+		command := slices.IndexFunc(words[1:], func(w string) bool { return !strings.HasPrefix(w, "-") && !strings.Contains(w, "=") })
+		if command < 0 {
+			return nil, fmt.Errorf("%s names no interpreter behind %s", file, interpreter)
+		}
+		path, err := exec.LookPath(words[1+command])
+		if err != nil {
+			return nil, fmt.Errorf("%s needs the interpreter %s, which is not on this machine", file, words[1+command])
+		}
+		all = append(all, path)
+	}
+	for _, path := range slices.Clone(all) {
+		info, err := os.Stat(path)
+		if err != nil || info.IsDir() {
+			return nil, fmt.Errorf("%s needs the interpreter %s, which is not on this machine", file, path)
+		}
+		more, err := needs(path)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		all = append(all, more...)
+	}
+	if !isShell(all) {
+		return nil, fmt.Errorf("%s is a script for %s, whose modules are not packed into the guest: bring a shell script or a program", file, filepath.Base(interpreterOf(all)))
+	}
+	return all, nil
+}
+
+// interpreterOf is what runs the script: the command behind env, or else the first.
+func interpreterOf(all []string) string {
+	if filepath.Base(all[0]) == "env" && len(all) > 1 {
+		return all[1]
+	}
+	return all[0]
+}
+
+// isShell says whether the interpreter is whole in its one file.
+func isShell(all []string) bool {
+	switch filepath.Base(interpreterOf(all)) {
+	case "sh", "dash", "bash", "ksh", "mksh", "busybox", "ash", "zsh", "awk", "mawk", "gawk", "sed", "gosh":
+		return true
+	}
+	return false
+}
+
+// Archive packs the tests: their files and what they need, each test below its own
+// folder of event.TestDir, and their specifications. A test may run for timeout under KVM
+// and with a plain kernel.
+func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
+	p := newPacker()
+	for _, t := range tests {
+		dir := filepath.Join(event.TestDir, t.Name)
+		if t.folder != "" {
+			dir = filepath.Join(event.TestDir, rowName(t.folder))
+			if err := p.tree(t.folder, dir); err != nil {
+				return nil, err
+			}
+		} else if err := p.file(t.file, filepath.Join(dir, filepath.Base(t.file))); err != nil {
+			return nil, err
+		}
+		if err := p.closure(t.file); err != nil {
+			return nil, err
+		}
+		for _, arg := range t.args {
+			// What an argument names comes along where it was.
+			if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() && filepath.IsAbs(arg) {
+				if err := p.host(arg); err != nil {
+					return nil, err
+				}
+			}
+		}
+		text, err := json.Marshal(event.Test{
+			Argv: append([]string{filepath.Join(dir, filepath.Base(t.file))}, t.args...), Dir: dir, TimeoutS: timeout.Seconds(),
+		})
+		if err != nil {
+			return nil, err
+		}
+		p.add(filepath.Join(event.TestDir, t.Name+".json"), text, 0o644)
+	}
+	return p.archive()
+}
+
+// closure packs what a file needs to run and, where it is a script, what it names.
+func (p *packer) closure(file string) error {
+	if p.closed[file] {
+		return nil
+	}
+	p.closed[file] = true
+	all, err := needs(file)
+	if err != nil {
+		return err
+	}
+	for _, path := range all {
+		if err := p.host(path); err != nil {
+			return err
+		}
+	}
+	script, err := isScript(file)
+	if err != nil || !script {
+		return err
+	}
+	commands, err := named(file)
+	if err != nil {
+		return err
+	}
+	for _, command := range commands {
+		if _, err := needs(command); err != nil {
+			// It is only a word that a command has, too, until the script runs it; it
+			// then says what is missing.
+			continue
+		}
+		if err := p.host(command); err != nil {
+			return err
+		}
+		if err := p.closure(command); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isScript(file string) (bool, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	magic := make([]byte, 2)
+	_, err = io.ReadFull(f, magic)
+	return err == nil && string(magic) == "#!", nil
+}
+
+// word is what may be a command's name in a script.
+var word = regexp.MustCompile(`[A-Za-z0-9_.+/\[-]+`)
+
+// named returns the host's commands that a script's words name. It packs too much
+// rather than too little: which words are commands is known when the script runs.
+func named(script string) ([]string, error) {
+	text, err := os.ReadFile(script)
+	if err != nil {
+		return nil, err
+	}
+	var commands []string
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(strings.TrimSpace(line), "#") {
+			continue
+		}
+		for _, w := range word.FindAllString(line, -1) {
+			if seen[w] {
+				continue
+			}
+			seen[w] = true
+			if strings.Contains(w, "/") && !filepath.IsAbs(w) {
+				continue
+			}
+			path, err := exec.LookPath(w)
+			if err != nil {
+				continue
+			}
+			if !slices.Contains(commands, path) {
+				commands = append(commands, path)
+			}
+		}
+	}
+	return commands, nil
+}
+
+// tree packs a folder's files.
+func (p *packer) tree(dir, at string) error {
+	if p.closed[dir] {
+		return nil
+	}
+	p.closed[dir] = true
+	size := int64(0)
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && d.Name() == ".git" {
+			return filepath.SkipDir
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := os.Stat(path)
+		if err != nil || !info.Mode().IsRegular() {
+			return nil
+		}
+		if size += info.Size(); size > maxFolder {
+			return fmt.Errorf("TEST=%s: the folder holds more than %d MiB, which do not go into a guest's memory: name single tests", dir, maxFolder>>20)
+		}
+		return p.file(path, filepath.Join(at, rel))
+	})
+}

@@ -1,0 +1,156 @@
+package userland
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/u-root/mkuimage/cpio"
+)
+
+func write(t *testing.T, path, text string, mode os.FileMode) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestFind(t *testing.T) {
+	dir := t.TempDir()
+	script := write(t, filepath.Join(dir, "mine.sh"), "#!/bin/sh\nexit 0\n", 0o755)
+	blanks := write(t, filepath.Join(dir, "a test.sh"), "#!/bin/sh\n", 0o755)
+	suite := filepath.Join(dir, "suite")
+	write(t, filepath.Join(suite, "one"), "#!/bin/sh\n", 0o755)
+	write(t, filepath.Join(suite, "two.sh"), "#!/bin/sh\n", 0o755)
+	write(t, filepath.Join(suite, "data.txt"), "x", 0o644)
+	for _, test := range []struct {
+		name, list string
+		want       []string
+	}{
+		{"a script", script, []string{"mine.sh []"}},
+		{"a path with blanks", blanks, []string{"a-test.sh []"}},
+		{"a command line", script + " -v 'two words'", []string{"mine.sh [-v two words]"}},
+		{"a command of the host's", "true", []string{"true []"}},
+		{"a folder", suite, []string{"one []", "two.sh []"}},
+		{"a list", script + "; true;\n" + script, []string{"mine.sh []", "true []", "mine.sh-2 []"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			tests, err := Find(test.list)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, found := range tests {
+				got = append(got, found.Name+" ["+strings.Join(found.args, " ")+"]")
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("Find(%q) (-want +got):\n%s", test.list, diff)
+			}
+		})
+	}
+}
+
+func TestFindRefuses(t *testing.T) {
+	dir := t.TempDir()
+	arm := make([]byte, 64)
+	// An ELF header of 64 bits, little endian, ET_EXEC, EM_AARCH64 (elf.h).
+	copy(arm, "\x7fELF\x02\x01\x01")
+	arm[16], arm[18], arm[20], arm[52] = 2, 183, 1, 64
+	for _, test := range []struct{ name, text, want string }{
+		{"no-such", "", "no such file or directory"},
+		{"not-executable.sh", "#!/bin/sh\n", "is not executable (chmod +x"},
+		{"empty", "", "is empty: neither a program nor a script"},
+		{"text", "echo hello\n", `neither an ELF program nor a script that begins with "#!"`},
+		{"no-interpreter", "#!/no/such/shell\n", "needs the interpreter /no/such/shell, which is not on this machine"},
+		{"no-env-command", "#!/usr/bin/env nosuchlanguage\n", "needs the interpreter nosuchlanguage, which is not on this machine"},
+		{"crlf.sh", "#!/bin/sh\r\nexit 0\r\n", "CRLF line ends"},
+		{"names-nothing", "#!\n", "names no interpreter"},
+		{"perl", "#!/usr/bin/perl -w\n", "is a script for perl, whose modules are not packed"},
+		{"arm64", string(arm), "is a program for AARCH64, the guest is X86_64"},
+		{"damaged", "\x7fELF\x02\x01\x01", "is a damaged program"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(dir, test.name)
+			if test.name != "no-such" {
+				mode := os.FileMode(0o755)
+				if test.name == "not-executable.sh" {
+					mode = 0o644
+				}
+				write(t, path, test.text, mode)
+			}
+			_, err := Find(path)
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("Find(%s) = %v; want an error that says %q and names the file", test.name, err, test.want)
+			}
+		})
+	}
+	if _, err := Find(t.TempDir()); err == nil || !strings.Contains(err.Error(), "no executable file lies in this folder") {
+		t.Errorf("Find(an empty folder) = %v; want an error", err)
+	}
+	if _, err := Find("nosuchcommand --flag"); err == nil || !strings.Contains(err.Error(), "no such command in PATH") {
+		t.Errorf("Find(an unknown command) = %v; want an error", err)
+	}
+}
+
+func TestArchive(t *testing.T) {
+	dir := t.TempDir()
+	suite := filepath.Join(dir, "suite")
+	write(t, filepath.Join(suite, "run.sh"), "#!/bin/sh\n# perl is only a remark\ngrep -q x data/file && sleep 1\n", 0o755)
+	write(t, filepath.Join(suite, "data", "file"), "x\n", 0o644)
+	tests, err := Find(suite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive, err := Archive(tests, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := cpio.ReadAllRecords(cpio.Newc.Reader(bytes.NewReader(archive)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	var spec string
+	for _, r := range records {
+		if names[r.Name] {
+			t.Errorf("%s is in the archive twice", r.Name)
+		}
+		names[r.Name] = true
+		if dir := filepath.Dir(r.Name); dir != "." && r.Name != cpio.Trailer && !names[dir] {
+			t.Errorf("%s comes before its folder", r.Name)
+		}
+		if r.Name == "test/run.sh.json" {
+			text, err := io.ReadAll(io.NewSectionReader(r, 0, int64(r.FileSize)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			spec = string(text)
+		}
+	}
+	for _, want := range []string{"test/suite/run.sh", "test/suite/data/file", "bin/sh"} {
+		if !names[want] {
+			t.Errorf("%s is not in the archive", want)
+		}
+	}
+	for what, want := range map[string]bool{"/grep": true, "/sleep": true, "/libc.so.6": true, "/perl": false} {
+		got := false
+		for name := range names {
+			got = got || strings.HasSuffix(name, what)
+		}
+		if got != want {
+			t.Errorf("a file …%s in the archive: %v; want %v", what, got, want)
+		}
+	}
+	if want := `{"argv":["/test/suite/run.sh"],"dir":"/test/suite","timeout_s":30}`; spec != want {
+		t.Errorf("the test's specification is %s; want %s", spec, want)
+	}
+}
