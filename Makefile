@@ -1,18 +1,20 @@
 # patchproof: `make vmtest` is the main job, `make test` all tests, `make help` the rest.
 
-# Selections; see `make help`. They reach the command and the tests as environment.
-export KERNELS PROGRAMS VARIANT ACCEL PIN PATCH TREE REV KERNEL_SRC JOBS COUNT SEED CACHE SANDBOX KNOWN STRICT
-export TEST TIMEOUT MEMORY CPUS DISK APPEND PROGRAM CHECK GOOD BAD FRESH MUTANTS BENCH INSTRUMENT CONFIG
+# make hands what is set on its command line to the recipes' environment. Which variables these were
+# is told too: what was typed for this run is used or refused (docs/variables.md).
+export PATCHPROOF_TYPED := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 
 GO ?= go
 PATCHPROOF := bin/patchproof
 # The command itself needs no C compiler, so that it can install one.
-BUILD := CGO_ENABLED=0 $(GO) build -o $(PATCHPROOF) ./cmd/patchproof
+# Nor does it need git's word on the checkout, which git refuses where somebody else owns it.
+BUILD := CGO_ENABLED=0 $(GO) build -buildvcs=false -o $(PATCHPROOF) ./cmd/patchproof
 
 .PHONY: help
 help: ## this list
 	@echo 'Targets:'; sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16 | sed 's/^/  /'; \
-	echo 'Variables, also as environment:'; sed -n 's/^| `\([A-Z]*\)`, `\([A-Z]*\)` |[^|]*| \(.*\) |$$/\1, \2\t\3/p; s/^| `\([A-Z_]*\)`[^|]*|[^|]*| \(.*\) |$$/\1\t\2/p' README.md | expand -t 12 | sed 's/^/  /; s/`//g'
+	echo 'Variables, also as environment:'; \
+	sed -n 's/^| `\([A-Z_]*\)` |[^|]*|[^|]*| \(.*\) |$$/\1\t\2/p' docs/variables.md | expand -t 12 | sed 's/^/  /; s/`//g'
 
 .PHONY: deps
 deps: command ## install the system packages that are missing (root, apt)
@@ -101,7 +103,7 @@ unit: ## unit tests with the race detector
 	$(GO) test -race -short ./...
 
 .PHONY: suite
-suite: ## the tests that build and boot kernels, and those with a browser
+suite: deps ## the tests that build and boot kernels, and those with a browser
 	$(GO) test -count=1 -p 1 -timeout 60m -v ./kernel ./cmd/patchproof ./results/html ./vmtest ./vmtest/bench
 	VARIANT=debug $(GO) test -count=1 -timeout 60m -v ./vmtest -run "TestSuite|TestDebugKernelComplains"
 

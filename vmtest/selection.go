@@ -2,7 +2,7 @@ package vmtest
 
 import (
 	"fmt"
-	"slices"
+	"math"
 	"strconv"
 	"strings"
 
@@ -38,51 +38,60 @@ type Selection struct {
 	Set map[string]string
 }
 
-// Variables are the names of the make and environment variables of a
-// Selection, in the order of `make help`.
-var Variables = slices.Concat([]string{"KERNELS", "PROGRAMS", "VARIANT", "ACCEL", "PIN", "PATCH", "TREE", "REV", "JOBS", "COUNT", "SEED", "CACHE", "KERNEL_SRC", "KNOWN", "STRICT", "TEST"}, limitVariables)
+// The most that the numbers of a selection can sensibly be. Each run of a cell is planned, and has a
+// console log, before any is started, and each job is a VM with memory of its own.
+const (
+	mostJobs  = 1024
+	mostCount = 10_000
+	mostSeed  = math.MaxInt32
+)
 
 // FromEnv reads a selection from variables, which getenv looks up. Lists are
 // separated by commas or spaces. It checks numbers only: Prepare knows the
 // names.
 func FromEnv(getenv func(string) string) (Selection, error) {
 	s := Selection{Set: map[string]string{}}
-	for _, name := range Variables {
-		if value := getenv(name); value != "" {
+	get := func(name string) string {
+		value := getenv(name)
+		if value != "" {
 			s.Set[name] = value
 		}
+		return value
 	}
-	s.Variant, s.Accel = s.Set["VARIANT"], s.Set["ACCEL"]
-	s.Pin, s.Patch, s.Tree, s.Rev = s.Set["PIN"], s.Set["PATCH"], s.Set["TREE"], s.Set["REV"]
-	s.Cache, s.Source = s.Set["CACHE"], s.Set["KERNEL_SRC"]
+	s.Variant, s.Accel = get("VARIANT"), get("ACCEL")
+	s.Pin, s.Patch, s.Tree, s.Rev = get("PIN"), get("PATCH"), get("TREE"), get("REV")
+	s.Cache, s.Source = get("CACHE"), get("KERNEL_SRC")
 	var err error
-	if s.Kernels, err = words("KERNELS", s.Set["KERNELS"]); err != nil {
+	if s.Kernels, err = words("KERNELS", get("KERNELS")); err != nil {
 		return Selection{}, err
 	}
-	if s.Programs, err = words("PROGRAMS", s.Set["PROGRAMS"]); err != nil {
+	if s.Programs, err = words("PROGRAMS", get("PROGRAMS")); err != nil {
 		return Selection{}, err
 	}
-	switch s.Set["STRICT"] {
+	switch get("STRICT") {
 	case "", "0":
 	case "1":
 		s.Strict = true
 	default:
 		return Selection{}, fmt.Errorf("STRICT=%s: want 1, to count what is flaky as worse", s.Set["STRICT"])
 	}
-	s.Known = s.Set["KNOWN"]
+	s.Known = get("KNOWN")
 	if s.Tree != "" && s.Source != "" {
 		return Selection{}, fmt.Errorf("TREE=%s and KERNEL_SRC=%s exclude each other: a tree needs no other source", s.Tree, s.Source)
 	}
-	if s.Jobs, err = positive("JOBS", s.Set["JOBS"], 0); err != nil {
+	if s.Jobs, err = number("JOBS", get("JOBS"), 0, mostJobs); err != nil {
 		return Selection{}, err
 	}
-	if s.Count, err = positive("COUNT", s.Set["COUNT"], 1); err != nil {
+	if s.Count, err = number("COUNT", get("COUNT"), 1, mostCount); err != nil {
 		return Selection{}, err
 	}
-	if s.Seed, err = positive("SEED", s.Set["SEED"], 0); err != nil {
+	if s.Seed, err = number("SEED", get("SEED"), 0, mostSeed); err != nil {
 		return Selection{}, err
 	}
-	s.Test = s.Set["TEST"]
+	s.Test = get("TEST")
+	for _, name := range limitVariables {
+		get(name)
+	}
 	if s.Limits, err = limits(s.Set); err != nil {
 		return Selection{}, err
 	}
@@ -100,13 +109,14 @@ func words(name, list string) ([]string, error) {
 	return all, nil
 }
 
-func positive(name, value string, without int) (int, error) {
+// number reads a number from 1 to most; without one it is the given one.
+func number(name, value string, without, most int) (int, error) {
 	if value == "" {
 		return without, nil
 	}
 	n, err := strconv.Atoi(value)
-	if err != nil || n < 1 {
-		return 0, fmt.Errorf("%s=%s: want a number from 1", name, value)
+	if err != nil || n < 1 || n > most {
+		return 0, fmt.Errorf("%s=%s: want a number from 1 to %d", name, value, most)
 	}
 	return n, nil
 }

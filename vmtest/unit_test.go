@@ -31,7 +31,7 @@ func TestFromEnv(t *testing.T) {
 		t.Errorf("FromEnv (-want +got):\n%s", diff)
 	}
 	for _, name := range []string{"JOBS", "COUNT", "SEED"} {
-		for _, bad := range []string{"0", "-1", "two"} {
+		for _, bad := range []string{"0", "-1", "two", "1000000000000", "99999999999999999999"} {
 			if _, err := FromEnv(func(n string) string { return map[string]string{name: bad}[n] }); err == nil || !strings.Contains(err.Error(), name) {
 				t.Errorf("FromEnv with %s=%s: %v; want an error that names it", name, bad, err)
 			}

@@ -17,14 +17,12 @@ import (
 )
 
 type benchCmd struct {
-	selection  `embed:""`
-	Bench      string `env:"BENCH" placeholder:"NAMES" help:"Groups of workloads; all by default."`
-	Instrument string `env:"INSTRUMENT" placeholder:"insns|time" help:"What to measure: instructions, or time, which needs KVM; insns by default, time with ACCEL=kvm."`
+	flags
 }
 
 // Run measures kernels against each other.
 func (c benchCmd) Run(ctx context.Context, t *terminal) error {
-	sel, err := c.read()
+	sel, err := c.selection()
 	if err != nil {
 		return err
 	}
@@ -38,13 +36,10 @@ func (c benchCmd) Run(ctx context.Context, t *terminal) error {
 		sel.Accel = qemu.KVM
 	}
 	sel.Set["INSTRUMENT"] = string(instrument)
-	if sel.Run, err = bench.Programs(strings.FieldsFunc(c.Bench, func(r rune) bool { return r == ',' || r == ' ' }), instrument); err != nil {
+	if sel.Run, err = bench.Programs(strings.FieldsFunc(c.value("BENCH"), func(r rune) bool { return r == ',' || r == ' ' }), instrument); err != nil {
 		return err
 	}
-	if len(sel.Programs) > 0 {
-		return errors.New("PROGRAMS is for make vmtest; BENCH names what to measure")
-	}
-	if c.Count == "" {
+	if c.value("COUNT") == "" {
 		sel.Count = boots
 	}
 	err = c.measure(ctx, t, sel, figures)
@@ -56,17 +51,17 @@ func (c benchCmd) Run(ctx context.Context, t *terminal) error {
 
 // instrument is the one asked for. ACCEL says it too, because each needs its own.
 func (c benchCmd) instrument() (bench.Instrument, error) {
-	instrument := bench.Instrument(c.Instrument)
+	instrument := bench.Instrument(c.value("INSTRUMENT"))
 	switch {
-	case instrument == "" && c.Accel == qemu.KVM:
+	case instrument == "" && c.value("ACCEL") == qemu.KVM:
 		return bench.Time, nil
 	case instrument == "":
 		return bench.Insns, nil
 	case !slices.Contains(bench.Instruments, instrument):
 		return "", fmt.Errorf("unknown INSTRUMENT %q; known: %s, %s", instrument, bench.Insns, bench.Time)
-	case instrument == bench.Time && c.Accel == qemu.TCG:
+	case instrument == bench.Time && c.value("ACCEL") == qemu.TCG:
 		return "", fmt.Errorf("INSTRUMENT=%s needs KVM: under ACCEL=%s time says nothing about hardware, and INSTRUMENT=%s counts instructions", bench.Time, qemu.TCG, bench.Insns)
-	case instrument == bench.Insns && c.Accel == qemu.KVM:
+	case instrument == bench.Insns && c.value("ACCEL") == qemu.KVM:
 		return "", fmt.Errorf("INSTRUMENT=%s counts under TCG: leave ACCEL=%s out, or take INSTRUMENT=%s", bench.Insns, qemu.KVM, bench.Time)
 	}
 	return instrument, nil

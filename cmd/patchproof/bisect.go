@@ -3,29 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"path/filepath"
 
 	"patchproof/results"
 	"patchproof/vmtest/bisect"
 )
-
-// searchFlags are the make variables of a search as flags.
-type searchFlags struct {
-	selection `embed:""`
-	Program   string `env:"PROGRAM" placeholder:"NAME" help:"Guest program; fixedfile by default."`
-	Check     string `env:"CHECK" placeholder:"NAME" help:"Check to go by (a * at its end stands for any), or the verdict fail, hang or crash; by default what only the bad end shows."`
-	Good      string `env:"GOOD" placeholder:"END" help:"The end that passes."`
-	Bad       string `env:"BAD" placeholder:"END" help:"The end that fails."`
-	Fresh     string `env:"FRESH" placeholder:"1" help:"Start over, whatever an earlier search found."`
-}
-
-// read checks the variables as far as that needs no file.
-func (f searchFlags) read() (bisect.Question, error) {
-	values := f.values()
-	maps.Copy(values, map[string]string{"PROGRAM": f.Program, "CHECK": f.Check, "GOOD": f.Good, "BAD": f.Bad, "FRESH": f.Fresh})
-	return bisect.FromEnv(func(name string) string { return values[name] })
-}
 
 // teller shows a campaign on the terminal.
 func (t *terminal) teller() bisect.Teller {
@@ -33,9 +15,9 @@ func (t *terminal) teller() bisect.Teller {
 }
 
 // search makes a search, reports it and makes its end the command's.
-func (f searchFlags) search(ctx context.Context, t *terminal, check func(bisect.Question) error,
+func (f flags) search(ctx context.Context, t *terminal, check func(bisect.Question) error,
 	run func(context.Context, bisect.Question, bisect.Teller) (*bisect.Record, error)) error {
-	q, err := f.read()
+	q, err := bisect.FromEnv(f.value)
 	if err != nil {
 		return err
 	}
@@ -86,7 +68,7 @@ func searched(r *bisect.Record) *results.Run {
 }
 
 type bisectCmd struct {
-	searchFlags `embed:""`
+	flags
 }
 
 // Run searches for a commit.
@@ -95,7 +77,7 @@ func (c bisectCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 type bisectConfigCmd struct {
-	searchFlags `embed:""`
+	flags
 }
 
 // Run searches for config options.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 
 	"patchproof/kernel"
@@ -12,18 +11,14 @@ import (
 )
 
 type bundleCmd struct {
-	selection `embed:""`
-	Config    string `env:"CONFIG" placeholder:"FILE" help:"A machine's own .config, or a fragment, put over the variant's options."`
+	flags
 }
 
 // Run packs kernels and programs for a machine that is no VM of the harness's.
 func (c bundleCmd) Run(ctx context.Context, t *terminal) error {
-	sel, err := c.read()
+	sel, err := c.selection()
 	if err != nil {
 		return err
-	}
-	if len(sel.Programs) > 0 {
-		return fmt.Errorf("PROGRAMS is for make vmtest: a bundle has all programs, and collect is told which to run")
 	}
 	if err := ensureTools(ctx, t); err != nil {
 		return err
@@ -32,7 +27,7 @@ func (c bundleCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	path, err := bundle.Make(ctx, filepath.Join(root, "results", "out"), sel, c.Config, t.progress)
+	path, err := bundle.Make(ctx, filepath.Join(root, "results", "out"), sel, c.value("CONFIG"), t.progress)
 	if err != nil {
 		return err
 	}

@@ -10,20 +10,16 @@ import (
 	"patchproof/kernel"
 )
 
-type cacheFlags struct {
-	Cache string `env:"CACHE" placeholder:"FOLDER" help:"The cache's folder."`
-}
-
-func (f cacheFlags) store() (kernel.Store, error) {
-	if f.Cache != "" {
-		return kernel.Store{Dir: f.Cache}, nil
+func (f flags) store() (kernel.Store, error) {
+	if folder := f.value("CACHE"); folder != "" {
+		return kernel.Store{Dir: folder}, nil
 	}
 	dir, err := kernel.DefaultCache()
 	return kernel.Store{Dir: dir}, err
 }
 
 type cacheLsCmd struct {
-	cacheFlags `embed:""`
+	flags
 }
 
 // Run lists kind, name, size and age of everything that can be made again.
@@ -42,8 +38,8 @@ func (c cacheLsCmd) Run(t *terminal) error {
 }
 
 type cacheGcCmd struct {
-	cacheFlags `embed:""`
-	Unused     int `default:"30" placeholder:"DAYS" help:"Remove what was not used for so many days; 0 removes all."`
+	flags
+	Unused int `default:"30" placeholder:"DAYS" help:"Remove what was not used for so many days; 0 removes all."`
 }
 
 // Run removes and says what.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -63,15 +64,33 @@ type commands struct {
 	} `cmd:"" help:"Look at stored runs, and compare them."`
 }
 
+// newCommands gives each command the flags that the table of variables has for it.
+func newCommands() *commands {
+	c := &commands{
+		Vmtest: vmtestCmd{flagsOf("vmtest")}, Bisect: bisectCmd{flagsOf("bisect")}, Bench: benchCmd{flagsOf("bench")},
+		Bundle: bundleCmd{flagsOf("bundle")}, Mutants: mutantsCmd{flagsOf("mutants")},
+		BisectConfig: bisectConfigCmd{flagsOf("bisect-config")}, Build: buildCmd{flagsOf("build")}, Shell: shellCmd{flagsOf("shell")},
+	}
+	c.Cache.Ls = cacheLsCmd{flagsOf("cache ls")}
+	c.Cache.Gc = cacheGcCmd{flags: flagsOf("cache gc")}
+	return c
+}
+
+// newParser knows all commands and their flags.
+func newParser(options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(newCommands(), append(options,
+		kong.Name("patchproof"),
+		kong.Description("Builds a kernel with and without a patch, boots both, and says what the patch does."),
+	)...)
+}
+
 // run is main with its surroundings as parameters; it returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	code := exitExpected
 	exited := false
 	t := newTerminal(stdout, stderr)
 	defer t.endLive()
-	parser, err := kong.New(&commands{},
-		kong.Name("patchproof"),
-		kong.Description("Builds a kernel with and without a patch, boots both, and says what the patch does."),
+	parser, err := newParser(
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(c int) { code, exited = c, true }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
@@ -86,6 +105,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return code
 	}
 	if err == nil {
+		err = refuse(parsed.Selected().Path(), os.Environ())
+	}
+	if err == nil {
+		if slices.Contains(campaigns, parsed.Selected().Path()) {
+			t.note(compilerNote(os.Getenv("CC")))
+		}
 		err = parsed.Run()
 	}
 	t.endLive()

@@ -11,21 +11,23 @@ import (
 )
 
 type mutantsCmd struct {
-	selection `embed:""`
-	Mutants   string `env:"MUTANTS" placeholder:"FOLDER" help:"Patches to try on top of the series; those of the pin by default."`
-	Fresh     string `env:"FRESH" placeholder:"1" help:"Judge again what an earlier run judged."`
+	flags
 }
 
 // Run breaks the kernel on purpose and says which breakages the programs see.
 func (c mutantsCmd) Run(ctx context.Context, t *terminal) error {
-	sel, err := c.read()
+	sel, err := c.selection()
 	if err != nil {
 		return err
+	}
+	fresh := c.value("FRESH")
+	if fresh != "" && fresh != "0" && fresh != "1" {
+		return fmt.Errorf("FRESH=%s: want 1, to judge again what an earlier run judged", fresh)
 	}
 	if len(sel.Kernels) == 0 && sel.Patch == "" {
 		sel.Kernels = []string{"posted"}
 	}
-	folder := c.Mutants
+	folder := c.value("MUTANTS")
 	if folder == "" {
 		lineup, err := kernel.Load()
 		if err != nil {
@@ -48,7 +50,7 @@ func (c mutantsCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	n := 0
 	dir, verdicts, err := mutate.Run(ctx, mutants, mutate.Options{
-		Selection: sel, Fresh: c.Fresh != "", Progress: t.progress, Watch: t.watch,
+		Selection: sel, Fresh: fresh == "1", Progress: t.progress, Watch: t.watch,
 		Say: func(format string, args ...any) { t.printf(format+"\n", args...) },
 		Done: func(v mutate.Verdict) {
 			n++

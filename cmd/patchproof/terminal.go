@@ -60,6 +60,17 @@ func (t *terminal) errorf(format string, args ...any) {
 	t.print(t.err, fmt.Sprintf("patchproof: "+format, args...))
 }
 
+// note writes a line that a person should know of and that is no trouble; an empty one
+// is none.
+func (t *terminal) note(text string) {
+	if text == "" {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.print(t.err, "note: "+text+"\n")
+}
+
 // print writes whole lines, above the view where there is one.
 func (t *terminal) print(w io.Writer, text string) {
 	if t.view != nil && isTerminal(w) {

@@ -14,51 +14,9 @@ import (
 	"patchproof/vmtest"
 )
 
-// selection is the make variables as flags.
-type selection struct {
-	Kernels   string `env:"KERNELS" placeholder:"NAMES" help:"Kernels of the line-up; all that the pin has by default."`
-	Programs  string `env:"PROGRAMS" placeholder:"NAMES" help:"Guest programs; all by default."`
-	Variant   string `env:"VARIANT" placeholder:"NAME" help:"Config flavour; plain by default."`
-	Accel     string `env:"ACCEL" placeholder:"auto|kvm|tcg" help:"How QEMU runs the guests; auto takes KVM where a guest really runs through it."`
-	Pin       string `env:"PIN" placeholder:"NAME" help:"Kernel source fixed by its hash; v5.10.13 by default."`
-	Patch     string `env:"PATCH" placeholder:"FILE" help:"Your own patch (mbox, diff or quilt folder): the line-up becomes base and patched."`
-	Tree      string `env:"TREE" placeholder:"FOLDER" help:"A local git tree instead of a pin; it is only read."`
-	Rev       string `env:"REV" placeholder:"REV" help:"Revision of TREE; HEAD by default."`
-	KernelSrc string `env:"KERNEL_SRC" placeholder:"FILE" help:"The pin's source, a tarball or folder at hand; it is verified."`
-	Jobs      string `env:"JOBS" placeholder:"N" help:"Cells at once, and make's -j; one per CPU by default."`
-	Count     string `env:"COUNT" placeholder:"N" help:"How often each cell is run; once by default."`
-	Seed      string `env:"SEED" placeholder:"N" help:"What random programs do; 1 by default."`
-	Known     string `env:"KNOWN" placeholder:"FILE" help:"Issues that your tree is known to have, declared as in known-issues.toml."`
-	Strict    string `env:"STRICT" placeholder:"1" help:"With PATCH, what is flaky counts as worse than base."`
-	Test      string `env:"TEST" placeholder:"TEST" help:"Your own test: an executable, a script, a folder of them or a command line; several with semicolons."`
-	Timeout   string `env:"TIMEOUT" placeholder:"TIME" help:"How long a test may run; 60s by default."`
-	Memory    string `env:"MEMORY" placeholder:"SIZE" help:"A test's memory; 512M by default."`
-	CPUs      string `name:"cpus" env:"CPUS" placeholder:"N" help:"A test's processors; 2 by default."`
-	Disk      string `env:"DISK" placeholder:"SIZE" help:"A test's empty disks: a size each, behind a comma nvme or virtio."`
-	Append    string `env:"APPEND" placeholder:"WORDS" help:"Words for the kernel command line of a test."`
-	Cache     string `env:"CACHE" placeholder:"FOLDER" help:"Where sources and kernels are kept."`
-}
-
-// values are the selection by the names of its variables.
-func (s selection) values() map[string]string {
-	return map[string]string{
-		"KERNELS": s.Kernels, "PROGRAMS": s.Programs, "VARIANT": s.Variant, "ACCEL": s.Accel,
-		"PIN": s.Pin, "PATCH": s.Patch, "TREE": s.Tree, "REV": s.Rev, "KERNEL_SRC": s.KernelSrc,
-		"JOBS": s.Jobs, "COUNT": s.Count, "SEED": s.Seed, "CACHE": s.Cache,
-		"KNOWN": s.Known, "STRICT": s.Strict,
-		"TEST": s.Test, "TIMEOUT": s.Timeout, "MEMORY": s.Memory, "CPUS": s.CPUs, "DISK": s.Disk, "APPEND": s.Append,
-	}
-}
-
-// read checks the selection as far as that needs no kernel source.
-func (s selection) read() (vmtest.Selection, error) {
-	values := s.values()
-	return vmtest.FromEnv(func(name string) string { return values[name] })
-}
-
 // prepare makes everything ready to boot.
-func (s selection) prepare(ctx context.Context, t *terminal) (*vmtest.Plan, error) {
-	sel, err := s.read()
+func (f flags) prepare(ctx context.Context, t *terminal) (*vmtest.Plan, error) {
+	sel, err := f.selection()
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +30,7 @@ func (s selection) prepare(ctx context.Context, t *terminal) (*vmtest.Plan, erro
 }
 
 type vmtestCmd struct {
-	selection `embed:""`
+	flags
 }
 
 // Run is the main job: build, boot, report.
@@ -167,7 +125,7 @@ func writePage(t *terminal, run *results.Run) error {
 }
 
 type buildCmd struct {
-	selection `embed:""`
+	flags
 }
 
 // Run builds without booting.
@@ -187,7 +145,7 @@ func (c buildCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 type shellCmd struct {
-	selection `embed:""`
+	flags
 }
 
 // Run hands the terminal to QEMU.

@@ -27,10 +27,6 @@ type Question struct {
 	Fresh bool
 }
 
-// Variables are the make and environment variables of a Question, beside those
-// of a vmtest.Selection.
-var Variables = []string{"PROGRAM", "CHECK", "GOOD", "BAD", "FRESH"}
-
 // FromEnv reads a question from variables, which getenv looks up.
 func FromEnv(getenv func(string) string) (Question, error) {
 	sel, err := vmtest.FromEnv(getenv)
@@ -42,7 +38,7 @@ func FromEnv(getenv func(string) string) (Question, error) {
 			return Question{}, fmt.Errorf("%s=%s: a search takes %s", name, sel.Set[name], instead)
 		}
 	}
-	for _, name := range Variables {
+	for _, name := range []string{"PROGRAM", "CHECK", "GOOD", "BAD", "FRESH"} {
 		if value := getenv(name); value != "" {
 			sel.Set[name] = value
 		}

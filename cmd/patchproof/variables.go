@@ -1,0 +1,302 @@
+package main
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	edlib "github.com/hbollon/go-edlib"
+
+	"patchproof/kernel"
+	"patchproof/vmtest"
+)
+
+// variable is a line of the table of what a user can set, on make's command line, in
+// the environment, or as a flag of the commands that take it.
+type variable struct {
+	name string
+	// form is what a value looks like, in usage lines.
+	form string
+	// standard is the default as the documents tell it, empty where there is none.
+	standard string
+	// meaning is for help and documents; `code` may be marked.
+	meaning string
+	// commands are those that take it, in the order of the documents.
+	commands []string
+	// machine says that it is about this machine, not about what is tested: a command
+	// that has no use for it cannot give a wrong answer by leaving it alone.
+	machine bool
+	// common says that other software gives its own meaning to the name. In the environment it
+	// is then left alone by commands that do not take it, and no name is taken for
+	// a slip of it.
+	common bool
+	// noFlag says that it is no flag of the commands: an argument of theirs, or read
+	// from the environment where it is used.
+	noFlag bool
+}
+
+// The commands that choose a kernel and say something about it. These refuse what they
+// do not take, because their answer would be about something else than was asked.
+var (
+	suite     = []string{"vmtest"}
+	tested    = []string{"vmtest", "shell"}
+	searches  = []string{"bisect", "bisect-config"}
+	lineups   = []string{"vmtest", "build", "shell", "bench", "bundle", "mutants"}
+	campaigns = slices.Concat(lineups, searches)
+	stored    = []string{"report", "reply", "summary", "reference"}
+)
+
+// table is every variable there is. A new one is a line here and its use; flags, help and
+// refusals follow, and a test says what is missing in docs/variables.md.
+var table = []variable{
+	{name: "KERNELS", form: "NAMES", standard: "all of the pin", commands: lineups,
+		meaning: "kernels of the line-up, such as `base,posted`"},
+	{name: "PROGRAMS", form: "NAMES", standard: "all", commands: []string{"vmtest", "shell", "mutants"},
+		meaning: "guest programs, see docs/programs.md"},
+	{name: "VARIANT", form: "NAME", standard: "plain", commands: campaigns,
+		meaning: "config: `plain` to measure, `debug` for KASAN, lockdep and other checks of the kernel's own"},
+	{name: "ACCEL", form: "auto|kvm|tcg", standard: "auto", commands: campaigns, machine: true,
+		meaning: "how QEMU runs guests: `kvm`, `tcg`, or `auto`, which takes KVM where a guest really runs under it"},
+	{name: "PIN", form: "NAME", standard: "v5.10.13", commands: campaigns,
+		meaning: "kernel source, fixed by its hash"},
+	{name: "PATCH", form: "FILE", commands: campaigns,
+		meaning: "your patch (mbox, diff or quilt folder): the line-up becomes `base` and `patched`"},
+	{name: "TREE", form: "FOLDER", commands: campaigns,
+		meaning: "a local git tree instead of a pin; it is only read"},
+	{name: "REV", form: "REVISION", standard: "HEAD", commands: campaigns,
+		meaning: "revision of TREE"},
+	{name: "KERNEL_SRC", form: "FILE", commands: campaigns, machine: true,
+		meaning: "the pin's source where you have it: a tarball or a folder, which is verified"},
+	{name: "JOBS", form: "N", standard: "one per CPU", commands: campaigns, machine: true,
+		meaning: "cells at once, and make's `-j`"},
+	{name: "COUNT", form: "N", standard: "1; bench 2, or 6 for time", commands: slices.Concat(suite, []string{"bench"}, searches),
+		meaning: "how often each cell is run"},
+	{name: "SEED", form: "N", standard: "1", commands: suite,
+		meaning: "what the program `mixer` does; the record of its cell has it"},
+	{name: "KNOWN", form: "FILE", commands: campaigns,
+		meaning: "issues that your tree is known to have, declared as in a `known-issues.toml`"},
+	{name: "STRICT", form: "1", commands: suite,
+		meaning: "`1`: with PATCH, a check that fails a little more often than on base counts as worse"},
+	{name: "TEST", form: "TEST", commands: tested, common: true,
+		meaning: "your own test: an executable, a script, a folder of them or a command line; several with semicolons; see docs/tests.md"},
+	{name: "TIMEOUT", form: "TIME", standard: "60s", commands: tested, common: true,
+		meaning: "how long a test may run"},
+	{name: "MEMORY", form: "SIZE", standard: "512M", commands: tested, common: true,
+		meaning: "memory of a test's VM"},
+	{name: "CPUS", form: "N", standard: "2", commands: tested, common: true,
+		meaning: "processors of a test's VM"},
+	{name: "DISK", form: "SIZE", commands: tested, common: true,
+		meaning: "empty disks of a test's VM: a size each, behind a comma `nvme` or `virtio`"},
+	{name: "APPEND", form: "WORDS", commands: tested, common: true,
+		meaning: "words for the kernel command line of a test's VM"},
+	{name: "PROGRAM", form: "NAME", standard: "fixedfile", commands: searches,
+		meaning: "the program of a search"},
+	{name: "CHECK", form: "NAME", standard: "what only BAD shows", commands: searches,
+		meaning: "a check of the program (`name` or `begin*`), or a verdict: `fail`, `hang`, `crash`"},
+	{name: "GOOD", form: "END", standard: "base", commands: searches,
+		meaning: "the end of a search that passes: a patch's number, a commit, or a config"},
+	{name: "BAD", form: "END", standard: "the last patch", commands: searches,
+		meaning: "the end of a search that fails"},
+	{name: "FRESH", form: "1", commands: slices.Concat([]string{"mutants"}, searches),
+		meaning: "`1`: search, or judge mutants, again, whatever is known"},
+	{name: "BENCH", form: "NAMES", standard: "all", commands: []string{"bench"},
+		meaning: "groups of workloads, see docs/bench.md"},
+	{name: "INSTRUMENT", form: "insns|time", standard: "insns", commands: []string{"bench"},
+		meaning: "what is measured: `insns` under TCG, or `time`, which needs KVM"},
+	{name: "CONFIG", form: "FILE", commands: []string{"bundle"},
+		meaning: "a `.config` or a fragment, put over the options of the variant"},
+	{name: "MUTANTS", form: "FOLDER", standard: "those of the pin", commands: []string{"mutants"},
+		meaning: "a folder of patches, each of which is a mutant"},
+	{name: "RUN", form: "RUN", standard: "latest", commands: stored, common: true, noFlag: true,
+		meaning: "the run to look at, named as in `results ls`"},
+	{name: "CACHE", form: "FOLDER", standard: "~/.cache/patchproof", commands: slices.Concat(campaigns, []string{"cache ls", "cache gc"}), machine: true,
+		meaning: "where sources, trees and kernels are kept"},
+	{name: kernel.SandboxVariable, form: "on|off", standard: "on", commands: campaigns, machine: true, noFlag: true,
+		meaning: "`off`: builds run as you, without bubblewrap; see SECURITY.md"},
+}
+
+// flags are the variables of one command as flags: a struct made of the table, with
+// a field for each variable that the command takes.
+type flags struct{ kong.Plugins }
+
+// flagsOf makes the flags of a command.
+func flagsOf(command string) flags {
+	var fields []reflect.StructField
+	for _, v := range table {
+		if v.noFlag || !slices.Contains(v.commands, command) {
+			continue
+		}
+		help := strings.ReplaceAll(v.meaning, "`", "")
+		if v.standard != "" {
+			help += " (" + v.standard + ")"
+		}
+		name := strings.ToLower(strings.ReplaceAll(v.name, "_", "-"))
+		fields = append(fields, reflect.StructField{
+			Name: v.name, Type: reflect.TypeFor[string](),
+			Tag: reflect.StructTag(fmt.Sprintf("name:%q env:%q placeholder:%q help:%q", name, v.name, v.form, help)),
+		})
+	}
+	return flags{kong.Plugins{reflect.New(reflect.StructOf(fields)).Interface()}}
+}
+
+// value is what a variable was set to; a command that does not take it has none.
+func (f flags) value(name string) string {
+	field := reflect.ValueOf(f.Plugins[0]).Elem().FieldByName(name)
+	if !field.IsValid() {
+		return ""
+	}
+	return field.String()
+}
+
+// selection checks what was selected as far as that needs no kernel source.
+func (f flags) selection() (vmtest.Selection, error) { return vmtest.FromEnv(f.value) }
+
+// typedEnv names, for the command, the variables of make's command line. The Makefile
+// sets it: in the environment of a recipe they look like all others.
+const typedEnv = "PATCHPROOF_TYPED"
+
+// tooling begins the names of variables that are for Go, make and their like, not for
+// patchproof, whatever they look like.
+var tooling = []string{"GO", "CGO_", "CCACHE", "MAKE", "SHELL", "TERM", "NO_COLOR", "TMPDIR", "PATH", "HOME", "SCREENSHOTS"}
+
+// kbuild are the variables by which a kernel's own build, unlike this one, takes
+// another architecture, compiler or flags, with the values that change nothing here.
+var kbuild = map[string][]string{
+	"ARCH": {"x86", "x86_64", "amd64"}, "CROSS_COMPILE": nil, "LLVM": nil, "KCFLAGS": nil, "KBUILD_OUTPUT": nil,
+}
+
+// refuse finds a variable that was set and that the command would not heed.
+//
+// What stands on make's command line was typed for this run: the command takes it, or it is refused.
+// The environment holds much that is for others. There, a command that says something about
+// a kernel refuses what belongs to another command, what looks like a slip of
+// our names, and what kbuild would build another kernel by. CC is not among that: kbuild
+// does not take it from the environment either, and many toolchains export it.
+func refuse(command string, environ []string) error {
+	typed := map[string]bool{}
+	values := map[string]string{}
+	var names []string
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		if name == typedEnv {
+			for _, name := range strings.Fields(value) {
+				typed[name] = true
+			}
+		}
+		values[name] = value
+		names = append(names, name)
+	}
+	for name := range typed {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	command = strings.TrimPrefix(command, "results ")
+	for _, name := range slices.Compact(names) {
+		v, isOurs := lookUp(name)
+		switch {
+		case !isOurs && isTooling(name):
+			continue
+		case isOurs && (slices.Contains(v.commands, command) || v.machine || command == "deps"):
+			continue
+		case typed[name]:
+			// Whatever it is, it was meant for this run.
+		case values[name] == "" || !slices.Contains(campaigns, command) || v.common:
+			continue
+		case !isOurs && !slip(name):
+			if harmless, isKbuild := kbuild[name]; !isKbuild || slices.Contains(harmless, values[name]) {
+				continue
+			}
+		}
+		return refusal(command, name, values[name])
+	}
+	return nil
+}
+
+// refusal says what is taken instead.
+func refusal(command, name, value string) error {
+	text := fmt.Sprintf("%s=%s: %s does not take %s", name, value, command, name)
+	near := nearest(command, name)
+	v, isOurs := lookUp(name)
+	_, isKbuild := kbuild[name]
+	switch {
+	case near != "":
+		text += fmt.Sprintf("; did you mean %s?", near)
+	case isOurs:
+		text += "; it is for " + strings.Join(v.commands, ", ")
+	case isKbuild || name == "CC":
+		text += ": kernels are built for x86-64 with gcc; unset it, or leave it out"
+	}
+	return fmt.Errorf("%s (docs/variables.md has the table)", text)
+}
+
+func lookUp(name string) (variable, bool) {
+	i := slices.IndexFunc(table, func(v variable) bool { return v.name == name })
+	if i < 0 {
+		return variable{}, false
+	}
+	return table[i], true
+}
+
+func isTooling(name string) bool {
+	return slices.ContainsFunc(tooling, func(begin string) bool { return strings.HasPrefix(name, begin) })
+}
+
+// slip says whether a name of the environment looks like one of ours: only in
+// upper and lower case, number, or one letter of five or more does it differ.
+func slip(name string) bool {
+	return slices.ContainsFunc(table, func(v variable) bool {
+		if v.common || len(name) < 3 {
+			return false
+		}
+		same := singular(name) == singular(v.name)
+		near := min(len(name), len(v.name)) >= 5 && name[0] == v.name[0] && edlib.OSADamerauLevenshteinDistance(name, v.name) == 1
+		return same || near || strings.HasPrefix(name, "PATCHPROOF_") && strings.TrimPrefix(name, "PATCHPROOF_") == v.name
+	})
+}
+
+func singular(name string) string {
+	upper := strings.ToUpper(name)
+	if rest, ok := strings.CutSuffix(upper, "CHES"); ok {
+		return rest + "CH"
+	}
+	return strings.TrimSuffix(upper, "S")
+}
+
+// nearest is the name that may have been meant, of those that the command takes; empty
+// where none is near.
+func nearest(command, name string) string {
+	name = singular(strings.TrimPrefix(name, "PATCHPROOF_"))
+	best, least := "", max(1, len(name)/3)+1
+	for _, v := range table {
+		if !slices.Contains(v.commands, command) {
+			continue
+		}
+		if d := edlib.OSADamerauLevenshteinDistance(name, singular(v.name)); d < least {
+			best, least = v.name, d
+		}
+	}
+	return best
+}
+
+// compilerNote says that a compiler of the environment is not the one that builds.
+func compilerNote(cc string) string {
+	if cc == "" || resolved(cc) == resolved("gcc") {
+		return ""
+	}
+	return fmt.Sprintf("kernels are built with gcc; CC=%s of the environment is not used", cc)
+}
+
+func resolved(command string) string {
+	path, err := exec.LookPath(command)
+	if err != nil {
+		return command
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		return target
+	}
+	return path
+}
