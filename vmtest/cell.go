@@ -2,6 +2,7 @@ package vmtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -59,12 +60,26 @@ func (s CellSpec) step(phase qemu.Phase, check string) {
 	}
 }
 
+// cellTries is how often a cell is run that was stopped in the middle.
+const cellTries = 3
+
 // RunCell boots one VM and says what came of it. What the harness could not do
 // is the verdict error, with its reason, and never the kernel's fault.
 func RunCell(ctx context.Context, s CellSpec) results.Cell {
 	s.step(qemu.PhaseBooting, "")
 	defer s.step(qemu.PhaseEnded, "")
 	out, err := s.vm().Run(ctx)
+	for try := 1; err == nil && out.StoodStill > 0 && ctx.Err() == nil; try++ {
+		// Its clock jumped, so it may well complain.
+		if try == cellTries {
+			out.QEMUErr = fmt.Errorf("the harness or QEMU was stopped while the guest ran, each of %d times", cellTries)
+			break
+		}
+		out, err = s.vm().Run(ctx)
+	}
+	if err == nil && out.Ending == qemu.Silent && s.accel() == qemu.KVM && qemu.SpeaksUnderTCG(ctx, s.Image) {
+		out.QEMUErr = errors.New("a guest that speaks without KVM printed nothing through it: KVM does not work as it did when it was tried; ACCEL=tcg does without")
+	}
 	f := judge(out, err, s)
 	f.reason = console.Printable(f.reason)
 	if s.Symbols != nil {

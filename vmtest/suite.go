@@ -533,11 +533,11 @@ func (p *Plan) Shell(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.MkdirTemp("", "patchproof-shell-")
+	tmp, remove, err := kernel.TempDir("shell")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
+	defer remove()
 	initramfs, err := initramfs.BuildShell(ctx, p.cache)
 	if err != nil {
 		return err

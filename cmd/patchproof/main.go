@@ -17,9 +17,33 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	// nohup(1) asks for it to be ignored.
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// Whoever reads the output may go away, as head(1) does: then the run ends in
+	// order, rather than at once with its guests' files left.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	os.Exit(run(ctx, os.Args[1:], &output{os.Stdout, cancel}, &output{os.Stderr, cancel}))
+}
+
+// output is a file whose reader is needed.
+type output struct {
+	*os.File
+	gone func()
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.File.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		o.gone()
+	}
+	return n, err
 }
 
 // The exit codes of the contract of a run.

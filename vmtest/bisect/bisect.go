@@ -60,11 +60,11 @@ func Run(ctx context.Context, q Question, tell Teller) (*Record, error) {
 
 // search searches the commits of a span.
 func (l *lab) search(ctx context.Context, q Question, span *span) (*Record, error) {
-	dir, err := os.MkdirTemp("", "patchproof-bisect-")
+	dir, remove, err := kernel.TempDir("bisect")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	p, err := span.open(ctx, &l.builder, dir)
 	if err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"patchproof/guest/event"
+	"patchproof/kernel"
 	"patchproof/results"
 	"patchproof/vmtest/qemu"
 )
@@ -40,8 +41,8 @@ func Build(ctx context.Context, cache string) (string, error) {
 	}
 	hash := sha256.Sum256(counterSource)
 	dir := filepath.Join(cache, "counter")
-	file := filepath.Join(dir, fmt.Sprintf("%x.so", hash[:16]))
-	if _, err := os.Stat(file); err == nil {
+	name := fmt.Sprintf("%x", hash[:16])
+	if file := kernel.Kept(dir, name, ".so"); file != "" {
 		return file, nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -58,7 +59,7 @@ func Build(ctx context.Context, cache string) (string, error) {
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", errors.Join(ctx.Err(), fmt.Errorf("the instruction counter does not compile: %w\n%s", err, text))
 	}
-	return file, os.Rename(out, file)
+	return kernel.Keep(out, dir, name, ".so")
 }
 
 // The metrics of a counted cell: MetricOps is what the program reports of each

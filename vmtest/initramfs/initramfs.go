@@ -66,8 +66,7 @@ func Build(ctx context.Context, cache string, commands ...string) (string, error
 		return "", fmt.Errorf("the initramfs's sources cannot be read: %w", err)
 	}
 	dir := filepath.Join(cache, "initramfs")
-	file := filepath.Join(dir, key+".cpio")
-	if _, err := os.Stat(file); err == nil {
+	if file := kernel.Kept(dir, key, ".cpio"); file != "" {
 		return file, nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -78,10 +77,11 @@ func Build(ctx context.Context, cache string, commands ...string) (string, error
 		return "", fmt.Errorf("waiting for another run that builds the initramfs: %w", err)
 	}
 	defer lock.Close()
-	if _, err := os.Stat(file); err == nil {
+	if file := kernel.Kept(dir, key, ".cpio"); file != "" {
 		return file, nil
 	}
-	if err := write(ctx, root, file, commands); err != nil {
+	file, err := write(ctx, root, dir, key, commands)
+	if err != nil {
 		return "", fmt.Errorf("the initramfs could not be built: %w", err)
 	}
 	return file, nil
@@ -194,16 +194,23 @@ func hashFile(h io.Writer, root, file string) error {
 	return err
 }
 
-// write builds the archive beside file and renames it into place.
-func write(ctx context.Context, root, file string, commands []string) error {
-	tmp, err := os.MkdirTemp(filepath.Dir(file), "*.tmp")
+// write builds the archive and puts it into dir. The caller holds the lock, so what
+// is unfinished there is nobody's.
+func write(ctx context.Context, root, dir, key string, commands []string) (file string, err error) {
+	left, _ := filepath.Glob(filepath.Join(dir, "*.tmp"))
+	for _, old := range left {
+		if err := os.RemoveAll(old); err != nil {
+			return "", err
+		}
+	}
+	tmp, err := os.MkdirTemp(dir, "*.tmp")
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer os.RemoveAll(tmp)
 	programs, err := filepath.Glob(filepath.Join(root, "guest", "cmd", "*", "*.go"))
 	if err != nil {
-		return err
+		return "", err
 	}
 	var packages []string
 	for _, source := range programs {
@@ -224,7 +231,7 @@ func write(ctx context.Context, root, file string, commands []string) error {
 		cpio.CharDev("dev/console", 0o600, 5, 1),
 	})
 	if err != nil {
-		return err
+		return "", err
 	}
 	out := filepath.Join(tmp, "initramfs.cpio")
 	err = uimage.Create(llog.New(slog.LevelError, llog.WritePrintf(io.Discard)),
@@ -240,9 +247,9 @@ func write(ctx context.Context, root, file string, commands []string) error {
 		uimage.WithCPIOOutput(out),
 	)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return os.Rename(out, file)
+	return kernel.Keep(out, dir, key, ".cpio")
 }
 
 // busybox builds the guest's one binary. It stands in for mkuimage's

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"patchproof/kernel"
 )
 
 // The accelerators, as ACCEL names them. auto is KVM where it works and TCG elsewhere.
@@ -146,17 +148,7 @@ const probePatience = 5 * time.Second
 // kvmTrouble boots a guest under KVM and says in one line why it did not print
 // anything, or nothing.
 func kvmTrouble(ctx context.Context, kernel string) (string, error) {
-	tmp, err := os.MkdirTemp("", "patchproof-kvm-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(tmp)
-	probe, cancel := context.WithTimeout(ctx, probePatience)
-	defer cancel()
-	out, err := VM{
-		Machine: Machine{Accel: KVM, CPUs: 2, MemoryMiB: 256}, Boot: Boot{Kernel: kernel},
-		BootDeadline: 2 * probePatience, Console: filepath.Join(tmp, "console.log"), enough: cancel,
-	}.Run(probe)
+	out, err := tryOut(ctx, KVM, kernel)
 	switch {
 	case err != nil:
 		return "", err
@@ -170,4 +162,26 @@ func kvmTrouble(ctx context.Context, kernel string) (string, error) {
 		return text, nil
 	}
 	return fmt.Sprintf("/dev/kvm opens, but a guest printed nothing through it within %v", probePatience), nil
+}
+
+// tryOut boots a kernel until it prints something.
+func tryOut(ctx context.Context, accel, image string) (*Outcome, error) {
+	tmp, remove, err := kernel.TempDir("try")
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	probe, cancel := context.WithTimeout(ctx, probePatience)
+	defer cancel()
+	return VM{
+		Machine: Machine{Accel: accel, CPUs: 2, MemoryMiB: 256}, Boot: Boot{Kernel: image},
+		BootDeadline: 2 * probePatience, Console: filepath.Join(tmp, "console.log"), enough: cancel,
+	}.Run(probe)
+}
+
+// SpeaksUnderTCG reports whether a kernel that printed nothing through KVM prints
+// something without it: then KVM has gone wrong since it was tried.
+func SpeaksUnderTCG(ctx context.Context, image string) bool {
+	out, err := tryOut(ctx, TCG, image)
+	return err == nil && out.Printed
 }

@@ -2,7 +2,6 @@ package qemu
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/hugelgupf/vmtest/qemu"
 )
@@ -41,7 +40,7 @@ func (d Device) attach(image string) qemu.Fn {
 			device += ",rerror=report,werror=report"
 		}
 		o.AppendQEMU(
-			"-drive", fmt.Sprintf("if=none,id=%s,cache=unsafe,%s=%s", id, d.format(), strings.ReplaceAll(image, ",", ",,")),
+			"-drive", fmt.Sprintf("if=none,id=%s,cache=unsafe,%s=%s", id, d.format(), commas(image)),
 			"-device", device)
 		return nil
 	}

@@ -27,9 +27,12 @@ type guest struct {
 }
 
 // await returns at the first ending.
-func (g *guest) await(ctx context.Context, boot, program time.Duration) Ending {
+func (g *guest) await(ctx context.Context, life *lifetime, boot, program time.Duration) Ending {
 	began, broke := g.began, g.broke
-	deadline := time.After(boot)
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	life.begin()
+	left := boot
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,12 +45,16 @@ func (g *guest) await(ctx context.Context, boot, program time.Duration) Ending {
 			return Exited
 		case <-began:
 			began = nil
-			deadline = time.After(program)
+			left = program
 		case <-broke:
 			// So it does when QEMU ends, a little before.
 			began, broke = nil, nil
-			deadline = time.After(endPatience)
-		case <-deadline:
+			left = endPatience
+		case <-ticker.C:
+			left -= life.passed()
+			if left > 0 && life.still < stillPatience {
+				continue
+			}
 			if broke == nil {
 				return BrokenOff
 			}

@@ -35,6 +35,27 @@ func bare(command string) qemu.Fn {
 	}
 }
 
+// confined keeps a guest that breaks out of QEMU from much of the host's kernel
+// (QEMU's -sandbox, seccomp): no other programs, no other users, no old system calls.
+func confined() qemu.Fn {
+	if !canConfine() {
+		return qemu.All()
+	}
+	return qemu.WithQEMUArgs("-sandbox", confinement)
+}
+
+const confinement = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+// canConfine says that this QEMU was built with it.
+var canConfine = sync.OnceValue(func() bool {
+	cmd := exec.Command(Binary, "-sandbox", confinement, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-monitor", "stdio")
+	cmd.Stdin = strings.NewReader("quit\n")
+	return cmd.Run() == nil
+})
+
+// commas doubles the commas of a path, which end an option's value for QEMU.
+func commas(path string) string { return strings.ReplaceAll(path, ",", ",,") }
+
 // Mode is a way to emulate processors. All but Normal need TCG, and take it
 // where the other programs run under KVM.
 type Mode string

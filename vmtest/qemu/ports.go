@@ -68,7 +68,7 @@ func openSerial(dir string) (*serial, error) {
 }
 
 func (s *serial) options() qemu.Fn {
-	return qemu.WithQEMUArgs("-chardev", "pipe,id=console,path="+s.path, "-serial", "chardev:console")
+	return qemu.WithQEMUArgs("-chardev", "pipe,id=console,path="+commas(s.path), "-serial", "chardev:console")
 }
 
 // copyTo drains the console until QEMU is gone and nothing is left. It must run

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -16,7 +17,10 @@ import (
 	"github.com/hugelgupf/vmtest/qemu"
 	"github.com/hugelgupf/vmtest/qemu/qevent"
 
+	"golang.org/x/sys/unix"
+
 	"patchproof/guest/event"
+	"patchproof/kernel"
 	"patchproof/vmtest/console"
 )
 
@@ -114,6 +118,9 @@ type Outcome struct {
 	Printed bool
 	// QEMUErr is a failure of QEMU itself, with what it printed.
 	QEMUErr error
+	// StoodStill is how long the harness or QEMU was stopped meanwhile, as by
+	// Ctrl-Z or a laptop that sleeps.
+	StoodStill time.Duration
 	// LogErr is a failure to write the console log.
 	LogErr error
 	// Command is the command line that runs this guest again.
@@ -125,11 +132,11 @@ type Outcome struct {
 func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	tmp, err := os.MkdirTemp("", "patchproof-vm-")
+	tmp, remove, err := kernel.TempDir("vm")
 	if err != nil {
 		return nil, fmt.Errorf("a folder for the guest's disks: %w", err)
 	}
-	defer os.RemoveAll(tmp)
+	defer remove()
 	disks, err := v.disks(tmp)
 	if err != nil {
 		return nil, err
@@ -157,7 +164,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	stderr := &clipped{}
 	start := time.Now()
 	q, err := qemu.StartContext(ctx, qemu.ArchAMD64,
-		process(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks, v.counter(),
+		process(), confined(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks, v.counter(),
 		port.options(), monitor(&monitorConn), events(reports, breakOff),
 		qemu.WithSerialOutput(stderr))
 	if monitorConn != nil {
@@ -224,7 +231,9 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 		close(g.gone)
 	}()
 
-	out.Ending = g.await(ctx, v.BootDeadline, v.Deadline)
+	life := &lifetime{pid: childWith(tmp)}
+	out.Ending = g.await(ctx, life, v.BootDeadline, v.Deadline)
+	out.StoodStill = life.still
 	if out.Ending.Late() {
 		w.Ask()
 		v.Step(PhaseEnding, "")
@@ -250,6 +259,9 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 		var exit *exec.ExitError
 		if errors.As(waitErr, &exit) {
 			out.QEMUErr = fmt.Errorf("QEMU failed (%w): %s", waitErr, stderr)
+		} else if line := terminated.FindString(stderr.String()); line != "" {
+			// It exits with 0 then.
+			out.QEMUErr = fmt.Errorf("somebody terminated QEMU: %s", line)
 		} else if out.ReportErr == nil && !errors.Is(waitErr, qevent.ErrEventChannelMissingDoneEvent) {
 			out.ReportErr = waitErr
 		}
@@ -266,20 +278,41 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	return out, nil
 }
 
+// terminated is what QEMU says before it ends on a signal.
+var terminated = regexp.MustCompile(`terminating on signal .*`)
+
 // disks makes an image for each device and returns what attaches them.
 func (v VM) disks(dir string) (qemu.Fn, error) {
 	var attach []qemu.Fn
 	for i, d := range v.Devices {
 		image := filepath.Join(dir, fmt.Sprintf("disk%d.img", i))
-		if err := os.WriteFile(image, nil, 0o600); err != nil {
-			return nil, fmt.Errorf("an image for the guest's disk: %w", err)
-		}
-		if err := os.Truncate(image, int64(d.SizeMiB)<<20); err != nil {
-			return nil, fmt.Errorf("an image for the guest's disk: %w", err)
+		if err := allocate(image, int64(d.SizeMiB)<<20); err != nil {
+			return nil, fmt.Errorf("an image of %d MiB for the guest's disk; free some space or set TMPDIR to another folder: %w", d.SizeMiB, err)
 		}
 		attach = append(attach, d.attach(image))
 	}
 	return qemu.All(attach...), nil
+}
+
+// allocate makes a file of zeroes that has all its space: a disk that finds none when
+// the guest writes would fail with an error that looks like the kernel's.
+func allocate(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	err = unix.Fallocate(int(f.Fd()), 0, 0, size)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		_, err = io.CopyN(f, zeroes{}, size)
+	}
+	return errors.Join(err, f.Close())
+}
+
+type zeroes struct{}
+
+func (zeroes) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 // counter loads the plugin that counts instructions.
@@ -287,7 +320,7 @@ func (v VM) counter() qemu.Fn {
 	if v.Counter == "" {
 		return qemu.All()
 	}
-	return qemu.WithQEMUArgs("-plugin", v.Counter+",out="+v.Counts)
+	return qemu.WithQEMUArgs("-plugin", commas(v.Counter)+",out="+commas(v.Counts))
 }
 
 // eventsFile keeps the program's report in a file.

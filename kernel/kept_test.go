@@ -1,0 +1,70 @@
+package kernel
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestKeptIsWhatWasKept(t *testing.T) {
+	dir := t.TempDir()
+	for name, spoil := range map[string]func(path string) error{
+		"bit": func(path string) error {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			text[2] ^= 1
+			return os.WriteFile(path, text, 0o644)
+		},
+		"cut":   func(path string) error { return os.Truncate(path, 2) },
+		"empty": func(path string) error { return os.Truncate(path, 0) },
+		"gone":  os.Remove,
+	} {
+		from := filepath.Join(t.TempDir(), "new")
+		writeFile(t, from, "content of "+name)
+		path, err := Keep(from, dir, name, ".x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Kept(dir, name, ".x"); got != path {
+			t.Errorf("%s: Kept = %q; want %q", name, got, path)
+		}
+		if err := spoil(path); err != nil {
+			t.Fatal(err)
+		}
+		if got := Kept(dir, name, ".x"); got != "" {
+			t.Errorf("%s: Kept of a damaged file = %q; want none", name, got)
+		}
+	}
+	if left := list(t, dir); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestTempDirRemovesThatOfTheDead(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	dead := filepath.Join(os.TempDir(), "patchproof-vm-1")
+	writeFile(t, filepath.Join(dead, tempLock), "")
+	writeFile(t, filepath.Join(dead, "disk0.img"), "data")
+	stranger := filepath.Join(os.TempDir(), "patchproof-notes", "file")
+	writeFile(t, stranger, "mine")
+	alive, remove, err := TempDir("vm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, removeOther, err := TempDir("vm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{dead: false, stranger: true, alive: true, other: true} {
+		if exists(path) != want {
+			t.Errorf("%s is there: %v; want %v", path, !want, want)
+		}
+	}
+	remove()
+	removeOther()
+	if left := list(t, os.TempDir()); len(left) != 2 {
+		t.Errorf("left: %v; want the stranger's only", left)
+	}
+}
