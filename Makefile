@@ -49,7 +49,7 @@ summary: command ## the latest run, or RUN, in Markdown, for a CI job's summary
 	@$(PATCHPROOF) results summary $(RUN)
 
 .PHONY: reference
-reference: command ## keep the latest run, or RUN, in results/reference/
+reference: command ## keep the latest run, or RUN, as the reference of its subject
 	@$(PATCHPROOF) results reference $(RUN)
 
 # Targets that end as their command does: 0, 1 or 2.

@@ -27,11 +27,11 @@ import (
 //go:embed kernels.toml configs/*.config
 var declared embed.FS
 
-// Lineup is kernels.toml.
+// Lineup is kernels.toml: what can be built on, and how. The kernels that are built
+// are its base and those of a subject.
 type Lineup struct {
-	Pins     []Pin          `toml:"pin"`
-	Kernels  []LineupKernel `toml:"kernel"`
-	Variants []Variant      `toml:"variant"`
+	Pins     []Pin     `toml:"pin"`
+	Variants []Variant `toml:"variant"`
 }
 
 // Pin is a kernel source fixed by its content: an archive by its hash, or a
@@ -75,19 +75,13 @@ type Source struct {
 	Git, Rev string
 }
 
-// LineupKernel is a kernel of the line-up.
-type LineupKernel struct {
-	Name     string
-	Features []string
-	// Series holds, per pin (treePin for TREE), the patches in order, as paths
-	// below patches/. A kernel without any series is the unpatched base and
-	// exists for every pin.
-	Series map[string][]string
-}
-
 // Variant is a config flavour.
 type Variant struct {
 	Name string
+	// Role is what it is for.
+	Role Role
+	// JudgedAs names the variant whose known issues hold for this one, too.
+	JudgedAs string `toml:"judged-as"`
 	// Fragments are files of configs/, later ones win.
 	Fragments []string
 	// Image is what the VM boots: "vmlinux" or "bzImage".
@@ -101,6 +95,26 @@ type Variant struct {
 	// Lenient takes what the tree makes of the options that are asked for, where
 	// otherwise each must come out as it was.
 	Lenient bool `toml:"-"`
+}
+
+// Role is what a variant is for.
+type Role string
+
+// The roles. Nothing that checks itself is measured; RoleHardware is for real machines,
+// and no VM boots it.
+const (
+	RoleMeasure  Role = "measure"
+	RoleDebug    Role = "debug"
+	RoleHardware Role = "hardware"
+)
+
+// Variant returns the first variant of the role.
+func (l *Lineup) Variant(role Role) (Variant, error) {
+	i := slices.IndexFunc(l.Variants, func(v Variant) bool { return v.Role == role })
+	if i < 0 {
+		return Variant{}, fmt.Errorf("kernels.toml: no variant has the role %s", role)
+	}
+	return l.Variants[i], nil
 }
 
 // Fragment is a piece of a config that lies outside configs/.
@@ -132,7 +146,10 @@ func (s Spec) Patches() []patches.Patch {
 }
 
 // treePin stands for a local tree where a pin's name is asked for.
-const treePin = "tree"
+const treePin = patches.TreePin
+
+// Base is the name of the kernel without patches, which every line-up has.
+const Base = "base"
 
 // Load returns the embedded kernels.toml.
 func Load() (*Lineup, error) {
@@ -169,10 +186,10 @@ var (
 )
 
 func (l *Lineup) validate() error {
-	if len(l.Pins) == 0 || len(l.Kernels) == 0 || len(l.Variants) == 0 {
-		return errors.New("at least one pin, one kernel and one variant are needed")
+	if len(l.Pins) == 0 || len(l.Variants) == 0 {
+		return errors.New("at least one pin and one variant are needed")
 	}
-	for _, names := range [][]string{l.pinNames(), l.kernelNames(), l.variantNames()} {
+	for _, names := range [][]string{l.pinNames(), l.variantNames()} {
 		for i, name := range names {
 			if !plainName.MatchString(name) {
 				return fmt.Errorf("name %q: want letters, digits, dots, dashes", name)
@@ -187,16 +204,12 @@ func (l *Lineup) validate() error {
 			return fmt.Errorf("pin %s: %w", p.Name, err)
 		}
 	}
-	for _, k := range l.Kernels {
-		for pin := range k.Series {
-			if pin != treePin && !slices.Contains(l.pinNames(), pin) {
-				return fmt.Errorf("kernel %s: series for unknown pin %q", k.Name, pin)
-			}
-		}
-	}
 	for _, v := range l.Variants {
 		if err := v.Validate(); err != nil {
 			return err
+		}
+		if v.JudgedAs != "" && !slices.Contains(l.variantNames(), v.JudgedAs) {
+			return fmt.Errorf("variant %s: judged-as %q is no variant", v.Name, v.JudgedAs)
 		}
 	}
 	return nil
@@ -206,6 +219,9 @@ func (l *Lineup) validate() error {
 func (v Variant) Validate() error {
 	if v.Image != "vmlinux" && v.Image != "bzImage" {
 		return fmt.Errorf("variant %s: image %q: want vmlinux or bzImage", v.Name, v.Image)
+	}
+	if !slices.Contains([]Role{RoleMeasure, RoleDebug, RoleHardware}, v.Role) {
+		return fmt.Errorf("variant %s: role %q: want %s, %s or %s", v.Name, v.Role, RoleMeasure, RoleDebug, RoleHardware)
 	}
 	if v.Scale <= 0 {
 		return fmt.Errorf("variant %s: scale %v: want more than 0", v.Name, v.Scale)
@@ -259,10 +275,6 @@ func (l *Lineup) pinNames() []string {
 	return names(l.Pins, func(p Pin) string { return p.Name })
 }
 
-func (l *Lineup) kernelNames() []string {
-	return names(l.Kernels, func(k LineupKernel) string { return k.Name })
-}
-
 func (l *Lineup) variantNames() []string {
 	return names(l.Variants, func(v Variant) string { return v.Name })
 }
@@ -287,9 +299,12 @@ func pick[T any](what, name string, list []T, nameOf func(T) string) (T, error) 
 
 // Selection is what a user asked for; empty fields mean the default.
 type Selection struct {
-	// Pin names a pin, the first by default. It excludes Tree.
+	// Subject names a subject; see Subject for the default.
+	Subject string
+	// Pin names a pin, the subject's by default. It excludes Tree.
 	Pin string
-	// Patch is an mbox, a diff or a quilt folder: the line-up becomes base and patched.
+	// Patch is an mbox, a diff or a quilt folder: the line-up is base and patched, with
+	// the subject's kernels between them where one is asked for.
 	Patch string
 	// Tree is a folder of a local git tree, Rev a revision in it (default HEAD).
 	Tree, Rev string
@@ -315,6 +330,10 @@ func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
 			return nil, Variant{}, err
 		}
 	}
+	subject, err := Subject(sel)
+	if err != nil {
+		return nil, Variant{}, err
+	}
 	pin := l.Pins[0]
 	switch {
 	case sel.Tree != "" && sel.Pin != "":
@@ -333,8 +352,12 @@ func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
 		if pin, err = pick("PIN", sel.Pin, l.Pins, func(p Pin) string { return p.Name }); err != nil {
 			return nil, Variant{}, err
 		}
+	case subject != nil:
+		if pin, err = pick("pin of subject "+subject.Name, subject.Pin, l.Pins, func(p Pin) string { return p.Name }); err != nil {
+			return nil, Variant{}, err
+		}
 	}
-	kernels, err := l.lineup(pin.Name, sel.Patch, sel.Kernels)
+	kernels, err := lineup(subject, pin.Name, sel)
 	if err != nil {
 		return nil, Variant{}, err
 	}
@@ -348,6 +371,9 @@ func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
 			return nil, Variant{}, err
 		}
 	}
+	if subject != nil {
+		known = append(known, subject.Issues...)
+	}
 	if sel.Known != "" {
 		more, err := patches.ReadKnownIssues(sel.Known)
 		if err != nil {
@@ -359,7 +385,7 @@ func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
 	for _, k := range kernels {
 		spec := Spec{Name: k.Name, Pin: pin, Features: k.Features, Known: slices.Clone(known), Tree: sel.Tree, Rev: sel.Rev}
 		for _, path := range k.Series[pin.Name] {
-			series, err := readSeries(path)
+			series, err := patches.Read(path)
 			if err != nil {
 				return nil, Variant{}, err
 			}
@@ -371,32 +397,68 @@ func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
 	return specs, variant, nil
 }
 
-// lineup returns the kernels that exist for pin, or base and patched when there
-// is a patch, restricted to those that were asked for.
-func (l *Lineup) lineup(pin, patch string, wanted []string) ([]LineupKernel, error) {
-	var all []LineupKernel
-	for _, k := range l.Kernels {
-		_, has := k.Series[pin]
-		if len(k.Series) == 0 || has && patch == "" {
-			all = append(all, k)
+// lineup returns the base and the kernels that there are for pin, restricted to
+// those that were asked for, with absolute paths.
+func lineup(subject *patches.Subject, pin string, sel Selection) ([]patches.SubjectKernel, error) {
+	all := []patches.SubjectKernel{{Name: Base}}
+	if subject != nil {
+		for _, k := range subject.Kernels {
+			var paths []string
+			for _, path := range k.Series[pin] {
+				paths = append(paths, subject.Path(path))
+			}
+			if len(paths) > 0 {
+				all = append(all, patches.SubjectKernel{Name: k.Name, Features: k.Features, Series: map[string][]string{pin: paths}})
+			}
+		}
+		if sel.Subject != "" && len(all) == 1 {
+			return nil, fmt.Errorf("SUBJECT=%s has no series for %s", sel.Subject, pin)
 		}
 	}
-	if patch != "" {
-		path, err := filepath.Abs(patch)
+	if sel.Patch != "" {
+		path, err := filepath.Abs(sel.Patch)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, LineupKernel{Name: Patched, Series: map[string][]string{pin: {path}}})
+		all = append(all, patches.SubjectKernel{Name: Patched, Series: map[string][]string{pin: {path}}})
 	}
-	if len(wanted) == 0 {
+	if len(sel.Kernels) == 0 {
 		return all, nil
 	}
-	for _, name := range wanted {
-		if _, err := pick("KERNELS", name, all, func(k LineupKernel) string { return k.Name }); err != nil {
+	for _, name := range sel.Kernels {
+		if _, err := pick("KERNELS", name, all, func(k patches.SubjectKernel) string { return k.Name }); err != nil {
+			if subject == nil {
+				err = fmt.Errorf("%w (SUBJECT=name adds those of a subject)", err)
+			}
 			return nil, err
 		}
 	}
-	return slices.DeleteFunc(all, func(k LineupKernel) bool { return !slices.Contains(wanted, k.Name) }), nil
+	return slices.DeleteFunc(all, func(k patches.SubjectKernel) bool { return !slices.Contains(sel.Kernels, k.Name) }), nil
+}
+
+// Subject returns the subject that a selection is about: the one it names, else the
+// default one, but none, which is nil, where the patch or the tree is the user's own.
+func Subject(sel Selection) (*patches.Subject, error) {
+	if sel.Subject == "" && (sel.Patch != "" || sel.Tree != "") {
+		return nil, nil
+	}
+	return NamedSubject(sel.Subject)
+}
+
+// NamedSubject reads a subject below patches/, the default one for no name.
+func NamedSubject(name string) (*patches.Subject, error) {
+	root, err := Checkout()
+	if err != nil {
+		return nil, err
+	}
+	all, err := patches.Subjects(filepath.Join(root, "patches"))
+	if err != nil {
+		return nil, err
+	}
+	if name == "" {
+		return all[slices.IndexFunc(all, func(s *patches.Subject) bool { return s.Default })], nil
+	}
+	return pick("SUBJECT", name, all, func(s *patches.Subject) string { return s.Name })
 }
 
 // readSeries reads a series given by an absolute path or a path below patches/.

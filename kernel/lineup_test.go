@@ -19,7 +19,9 @@ func TestResolve(t *testing.T) {
 		"one":         {Selection{Kernels: []string{"posted"}}, []string{"posted v5.10.13 6"}},
 		"verbatim":    {Selection{Pin: "for-5.8"}, []string{"base for-5.8 0", "posted for-5.8 1"}},
 		"own patch":   {Selection{Patch: patch}, []string{"base v5.10.13 0", "patched v5.10.13 1"}},
-		"tree":        {Selection{Tree: "."}, []string{"base tree 0", "posted tree 1"}},
+		"tree":        {Selection{Tree: "."}, []string{"base tree 0"}},
+		"tree, asked": {Selection{Tree: ".", Subject: "io_kiocb-alloc-cache"}, []string{"base tree 0", "posted tree 1"}},
+		"both asked":  {Selection{Patch: patch, Subject: "io_kiocb-alloc-cache"}, []string{"base v5.10.13 0", "posted v5.10.13 6", "patched v5.10.13 1"}},
 		"both theirs": {Selection{Tree: ".", Patch: patch}, []string{"base tree 0", "patched tree 1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -49,6 +51,8 @@ func TestUnknownSelections(t *testing.T) {
 	}{
 		"pin":          {Selection{Pin: "v9"}, []string{"PIN", `"v9"`, "v5.10.13, for-5.8"}},
 		"kernel":       {Selection{Kernels: []string{"base", "best"}}, []string{"KERNELS", `"best"`, "base, posted"}},
+		"subject":      {Selection{Subject: "mine"}, []string{"SUBJECT", `"mine"`, "io_kiocb-alloc-cache"}},
+		"not asked":    {Selection{Tree: ".", Kernels: []string{"posted"}}, []string{"KERNELS", `"posted"`, "SUBJECT=name"}},
 		"variant":      {Selection{Variant: "fast"}, []string{"VARIANT", `"fast"`, "plain"}},
 		"patch":        {Selection{Patch: "/nonexistent.patch"}, []string{"/nonexistent.patch"}},
 		"pin and tree": {Selection{Pin: "for-5.8", Tree: "."}, []string{"PIN=for-5.8", "TREE=."}},
@@ -75,10 +79,9 @@ func TestBadLineups(t *testing.T) {
 name = "a"
 accept = { series = "x.mbox" }
 source = [{ git = "https://localhost/x", rev = "main" }]
-[[kernel]]
-name = "base"
 [[variant]]
 name = "plain"
+role = "measure"
 image = "vmlinux"
 scale = 1.0
 fragments = ["plain.config"]
@@ -88,7 +91,9 @@ fragments = ["plain.config"]
 	}
 	for old, test := range map[string]struct{ new, want string }{
 		`name = "a"`:                      {`name = "../a"`, "../a"},
-		`name = "base"`:                   {`name = "base"` + "\nmodules = true", "unknown key"},
+		`name = "plain"`:                  {`name = "plain"` + "\nmodules = true", "unknown key"},
+		`role = "measure"`:                {`role = "fast"`, "fast"},
+		"scale = 1.0\n":                   {"scale = 1.0\njudged-as = \"none\"\n", "judged-as"},
 		`image = "vmlinux"`:               {`image = "uImage"`, "uImage"},
 		`scale = 1.0`:                     {``, "scale"},
 		`"plain.config"`:                  {`"none.config"`, "none.config"},

@@ -1,14 +1,11 @@
 package patches
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/BurntSushi/toml"
 )
 
 const knownIssuesFile = "known-issues.toml"
@@ -23,9 +20,10 @@ type KnownIssue struct {
 	Kernels []string `toml:"kernels"`
 	// Variants are the config variants; none means all.
 	Variants []string `toml:"variants"`
-	// Program and Check are names; a trailing * stands for any ending.
-	Program string `toml:"program"`
-	Check   string `toml:"check"`
+	// Program or Programs, and Check, are names; a trailing * stands for any ending.
+	Program  string   `toml:"program"`
+	Programs []string `toml:"programs"`
+	Check    string   `toml:"check"`
 	// Match is a regular expression on a splat's title, for ConsoleCheck only.
 	Match string `toml:"match"`
 	// Verdict is what the check then says: fail, crash or hang.
@@ -45,8 +43,11 @@ type KnownIssue struct {
 func (k KnownIssue) Covers(kernel, variant, program, check string) bool {
 	return (len(k.Kernels) == 0 || slices.Contains(k.Kernels, kernel)) &&
 		(len(k.Variants) == 0 || slices.Contains(k.Variants, variant)) &&
-		names(k.Program, program) && names(k.Check, check)
+		slices.ContainsFunc(k.programs(), func(p string) bool { return names(p, program) }) && names(k.Check, check)
 }
+
+// programs are the patterns of all programs that it is declared for.
+func (k KnownIssue) programs() []string { return append(given(k.Program), k.Programs...) }
 
 // names says whether the pattern, a name or one with a trailing *, stands for name.
 func names(pattern, name string) bool {
@@ -64,32 +65,27 @@ func ReadKnownIssues(path string) ([]KnownIssue, error) {
 	var doc struct {
 		Issue []KnownIssue `toml:"issue"`
 	}
-	meta, err := toml.NewDecoder(bytes.NewReader(data)).Decode(&doc)
-	var syntax toml.ParseError
-	if errors.As(err, &syntax) {
-		return nil, fmt.Errorf("%s:%d: %s", path, syntax.Position.Line, syntax.Message)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		return nil, fmt.Errorf("%s: unknown key %s", path, unknown[0])
+	if err := decodeTOML(path, data, &doc); err != nil {
+		return nil, err
 	}
 	for i, k := range doc.Issue {
 		if err := k.validate(); err != nil {
-			return nil, fmt.Errorf("%s: issue %d (program %q, check %q): %w", path, i+1, k.Program, k.Check, err)
+			return nil, fmt.Errorf("%s: issue %d (program %q, check %q): %w", path, i+1, strings.Join(k.programs(), ", "), k.Check, err)
 		}
 	}
 	return doc.Issue, nil
 }
 
 func (k KnownIssue) validate() error {
+	starInside := func(name string) bool { return strings.Contains(strings.TrimSuffix(name, "*"), "*") }
 	switch {
-	case k.Program == "":
+	case len(k.programs()) == 0:
 		return errors.New("program is missing")
+	case k.Program != "" && len(k.Programs) > 0:
+		return errors.New("it has program and programs; want one of them")
 	case k.Check == "":
 		return errors.New("check is missing")
-	case strings.Contains(strings.TrimSuffix(k.Check, "*"), "*"), strings.Contains(strings.TrimSuffix(k.Program, "*"), "*"):
+	case starInside(k.Check), slices.ContainsFunc(k.programs(), starInside):
 		return errors.New("program and check may have * only as their last character")
 	case k.Reason == "":
 		return errors.New("reason is missing")

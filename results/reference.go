@@ -19,7 +19,7 @@ import (
 )
 
 // Reference is what the kernels of a pin and a variant are known to do: small enough
-// to be read, and kept in git as results/reference/<pin>-<variant>.toml. It has no
+// to be read, and kept in git as <pin>-<variant>.toml. It has no
 // times and nothing of a machine; what may come out either way is left out.
 type Reference struct {
 	Pin     string `toml:"pin"`
@@ -183,7 +183,7 @@ func listed(checks map[string]string, key string) string {
 	return string(event.Pass)
 }
 
-// path is the reference's file below dir (results/reference).
+// path is the reference's file below dir, a subject's folder reference.
 func (ref *Reference) path(dir string) string {
 	return filepath.Join(dir, ref.Pin+"-"+ref.Variant+".toml")
 }
@@ -211,7 +211,7 @@ func (ref *Reference) Write(dir string) (string, error) {
 const mostChanges = 12
 
 // SinceReference says in a short paragraph what a run does otherwise than the
-// reference below dir (results/reference). It is empty where there is none for the
+// reference below dir, a subject's folder reference. It is empty where there is none for the
 // pin, the variant and the patches. Only cells that both have are compared.
 func SinceReference(dir string, r *Run) (string, error) {
 	var out strings.Builder

@@ -49,8 +49,10 @@ type Run struct {
 	Command []string `json:"command,omitempty"`
 	// Selection holds the make variables that were set: KERNELS, COUNT, ...
 	Selection map[string]string `json:"selection,omitempty"`
-	Host      Host              `json:"host"`
-	Accel     Accel             `json:"accel"`
+	// Subject names the patch under test; a run of a user's own patch or tree has none.
+	Subject string `json:"subject,omitempty"`
+	Host    Host   `json:"host"`
+	Accel   Accel  `json:"accel"`
 	// QEMU is the version that QEMU prints.
 	QEMU    string   `json:"qemu"`
 	Kernels []Kernel `json:"kernels"`

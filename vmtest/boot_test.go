@@ -26,7 +26,7 @@ func BenchmarkBoot(b *testing.B) {
 	}
 	bareGo := initramfsOf(b, staticGo(b, "./testdata/bare"))
 	bareASM := initramfsOf(b, writeELF(b, 0x400000, bareInit(), nil))
-	programs, err := SelectPrograms([]string{"nop"}, "plain")
+	programs, err := SelectPrograms(Selection{Programs: []string{"nop"}}, "plain")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"patchproof/guest/event"
+	"patchproof/kernel"
 	"patchproof/patches"
 	"patchproof/results"
 )
@@ -16,14 +17,14 @@ import (
 // harmful are the calls that a machine in use would mind.
 var harmful = regexp.MustCompile(`machine\.(SetOnline|DropSlab|SetSysctl)\(`)
 
-// TestOnIron holds the table against the programs' sources.
+// TestOnIron holds what is declared against the programs' sources.
 func TestOnIron(t *testing.T) {
 	disk := regexp.MustCompile(`machine\.(OpenDisk|AddPartition)\(`)
-	for _, p := range IronPrograms() {
-		if p.Command == "" || p.DeadlineS == 0 {
-			t.Errorf("the table names an unknown program: %+v", p)
-			continue
-		}
+	subject, err := kernel.NamedSubject("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range IronPrograms(subject) {
 		sources, err := filepath.Glob("../guest/cmd/" + p.Command + "/*.go")
 		if err != nil || len(sources) == 0 {
 			t.Fatalf("no sources of %s (%v)", p.Command, err)
@@ -34,11 +35,11 @@ func TestOnIron(t *testing.T) {
 				t.Fatal(err)
 			}
 			if harmful.Match(text) && p.Harm == "" {
-				t.Errorf("%s is in the table as harmless, and %s calls %s", p.Name, file, harmful.Find(text))
+				t.Errorf("%s is declared as harmless, and %s calls %s", p.Name, file, harmful.Find(text))
 			}
 			// A race of several that one command makes is looked up by hand.
 			if disk.Match(text) && !p.Disk && p.Command != "race" {
-				t.Errorf("%s is in the table as one without a disk, and %s calls %s", p.Name, file, disk.Find(text))
+				t.Errorf("%s is declared as one without a disk, and %s calls %s", p.Name, file, disk.Find(text))
 			}
 		}
 	}
@@ -76,7 +77,9 @@ func TestJudgeIron(t *testing.T) {
 	} {
 		c := tt.cell
 		c.Kernel, c.Variant = "posted", "iron"
-		JudgeIron(&c, tt.log, known)
+		if err := JudgeIron(&c, tt.log, known); err != nil {
+			t.Fatal(err)
+		}
 		if diff := cmp.Diff(tt.want, answer{c.Verdict, c.Expected}); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}

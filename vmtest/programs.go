@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"patchproof/kernel"
+	"patchproof/patches"
 	"patchproof/vmtest/qemu"
 )
 
@@ -39,6 +41,10 @@ type Program struct {
 	Timed bool
 	// Variants are those whose kernels can run it; none means all.
 	Variants []string
+	// Config are the options, without CONFIG_, that a kernel must have for it.
+	Config []string
+	// Harm is what it does that nobody wants on a machine in use; empty is safe.
+	Harm string
 }
 
 // command is the guest command that the program runs.
@@ -49,70 +55,27 @@ func (p Program) runsOn(variant string) bool {
 	return len(p.Variants) == 0 || slices.Contains(p.Variants, variant)
 }
 
-// Programs returns the guest programs, the slowest first, so that the last
-// cells of a run are short ones.
-func Programs() []Program {
-	nvme := qemu.Device{Kind: qemu.NVMe, SizeMiB: 64}
-	badDisk := []qemu.Device{{Kind: qemu.NVMe, SizeMiB: 64, BadSectors: []int64{badSector}}}
-	// QEMU's NVMe disk does not say that trying again is of no use.
-	toBadSector := []string{fmt.Sprintf("patchproof.bad-sector=%d", badSector), "nvme_core.max_retries=0"}
-	// Writes share one queue and its interrupt, reads have one per CPU.
-	oneWriteQueue := []string{"nvme.write_queues=1"}
-	plain, debug := []string{"plain"}, []string{"debug"}
-	polled := []string{"nvme.poll_queues=1"}
-	race := func(name string) []string { return []string{"patchproof.race=" + name} }
-	return []Program{
-		// Single-stepped ones take half a minute each on processors that are not shared.
-		{Name: "cpuoffline-singlestep", Command: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme},
-			Append: []string{"patchproof.rounds=4", "slab_nomerge"}, Mode: qemu.Singlestep, Variants: plain},
-		{Name: "contexts-singlestep", Command: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme},
-			Append: polled, Mode: qemu.Singlestep, Variants: plain},
-		{Name: "faults-interrupt-singlestep", Command: "faults", CPUs: 1, MemoryMiB: 512, Deadline: 20 * time.Second,
-			Devices: badDisk, Append: slices.Concat(toBadSector, []string{"patchproof.interrupt=1"}), Mode: qemu.Singlestep, Variants: plain},
-		{Name: "race-timer", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("timer"), "slab_nomerge"), Mode: qemu.Singlestep, Variants: plain},
-		{Name: "race-link", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: append(race("link"), "slab_nomerge"), Mode: qemu.Singlestep, Variants: plain},
-		{Name: "race-disk", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []qemu.Device{nvme}, Append: append(race("disk"), "slab_nomerge"), Mode: qemu.Singlestep, Variants: plain},
-		// A short deadline, because the RFC spends all of it.
-		{Name: "race-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 8 * time.Second, Append: race("lock"), Variants: plain},
-		{Name: "race-disk-lock", Command: "race", CPUs: 2, MemoryMiB: 512, Deadline: 12 * time.Second,
-			Devices: badDisk, Append: slices.Concat(race("disk-lock"), toBadSector, oneWriteQueue), Variants: plain},
-		{Name: "race-hotplug-shrink", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("hotplug-shrink"), Variants: plain},
-		{Name: "race-hotplug-completion", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []qemu.Device{nvme}, Append: append(race("hotplug-completion"), "slab_nomerge"), Variants: plain},
-		{Name: "race-shrink-completion", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []qemu.Device{nvme}, Append: append(race("shrink-completion"), "slab_nomerge"), Variants: plain},
-		{Name: "race-all-three", Command: "race", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme}, Append: append(race("all-three"), "slab_nomerge"), Variants: plain},
-		{Name: "race-order", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("order"), Variants: debug},
-		{Name: "race-irq-lock", Command: "race", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Append: race("irq-lock"), Variants: debug},
-		{Name: "race-disk-irq-lock", Command: "race", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second,
-			Devices: badDisk, Append: slices.Concat(race("disk-irq-lock"), toBadSector, oneWriteQueue), Variants: debug},
-		// What is lost when a processor goes: 20 s of it are kmemleak's, which waits
-		// five seconds and scans all memory twice.
-		{Name: "leaks", Command: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme}, Append: []string{"kmemleak=on", "patchproof.rounds=4", "slab_nomerge"}, Variants: debug},
-		{Name: "accounting", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme},
-			Append: slices.Concat(polled, oneWriteQueue, []string{"slab_nomerge"})},
-		// Little memory, so that it is soon taken.
-		{Name: "shrinker", Command: "accounting", CPUs: 2, MemoryMiB: 256, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme},
-			Append: []string{"patchproof.part=shrinker", "slab_nomerge"}},
-		{Name: "faults", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second,
-			Devices: []qemu.Device{
-				{Kind: qemu.NVMe, SizeMiB: 64, BadSectors: []int64{badSector}},
-				{Kind: qemu.VirtioBlk, SizeMiB: 64, BadSectors: []int64{badSector}},
-			},
-			Append: slices.Concat(toBadSector, []string{"nvme.poll_queues=1", "slab_nomerge"})},
-		{Name: "cpuoffline", CPUs: 3, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme}, Append: []string{"slab_nomerge"}},
-		{Name: "fixedfile", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme}, Append: polled},
-		{Name: "contexts", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme}, Append: polled},
-		// Nothing is measured on a debug kernel.
-		{Name: "cost", CPUs: 1, MemoryMiB: 512, Deadline: 30 * time.Second, Mode: qemu.Icount, Variants: plain},
-		{Name: "failslab", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []qemu.Device{nvme}, Append: []string{"nvme.poll_queues=1", "slab_nomerge", "slub_debug=A,io_kiocb"}, Variants: []string{"debug"}},
-		{Name: "mixer", CPUs: 2, MemoryMiB: 512, Deadline: 60 * time.Second, Devices: []qemu.Device{nvme}, Append: []string{"nvme.poll_queues=1", "slab_nomerge"}, Seeded: true},
-		{Name: "fdinfo", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Devices: []qemu.Device{nvme}, Append: []string{"maxcpus=1"}},
-		{Name: "nop", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second},
-		{Name: "hostile", CPUs: 2, MemoryMiB: 512, Deadline: 30 * time.Second, Append: []string{"slab_nomerge"}},
+// Programs returns the programs of a subject, in the order in which they start.
+func Programs(s *patches.Subject) []Program {
+	var all []Program
+	for _, p := range s.Programs {
+		all = append(all, Program{
+			Name: p.Name, Command: p.Command, CPUs: p.CPUs, MemoryMiB: p.MemoryMiB, Deadline: p.Deadline,
+			Devices: Devices(p.Devices), Append: p.Args, Seeded: p.Seeded, Mode: qemu.Mode(p.Mode),
+			Variants: p.Variants, Config: p.Config, Harm: p.Harm,
+		})
 	}
+	return all
 }
 
-// badSector fails on the disks of the program faults.
-const badSector = 4096
+// Devices are a subject's as QEMU is given them.
+func Devices(declared []patches.Device) []qemu.Device {
+	var all []qemu.Device
+	for _, d := range declared {
+		all = append(all, qemu.Device{Kind: qemu.DeviceKind(d.Kind), SizeMiB: d.SizeMiB, BadSectors: d.BadSectors})
+	}
+	return all
+}
 
 // bootDeadline is how long a guest may take from QEMU's start to its program's
 // first event, under KVM and with a plain kernel.
@@ -158,24 +121,35 @@ func (s CellSpec) accel() string {
 	return s.Accel.Name
 }
 
-// SelectPrograms returns the named programs, when none is named all that run on
-// the variant.
-func SelectPrograms(names []string, variant string) ([]Program, error) {
-	all := Programs()
-	if len(names) == 0 {
+// SelectPrograms returns the programs that a selection names, when it names none all
+// that run on the variant. They are those of its subject, and those of the default one
+// where it has none: there are no others. The word quick stands for the subject's quick
+// ones.
+func SelectPrograms(sel Selection, variant string) ([]Program, error) {
+	subject, err := kernel.NamedSubject(sel.Subject)
+	if err != nil {
+		return nil, err
+	}
+	all := Programs(subject)
+	if len(sel.Programs) == 0 {
 		return slices.DeleteFunc(all, func(p Program) bool { return !p.runsOn(variant) }), nil
 	}
-	var known []string
+	var known, wanted []string
 	for _, p := range all {
 		known = append(known, p.Name)
 	}
-	for _, name := range names {
-		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("unknown PROGRAMS %q; known: %s", name, strings.Join(known, ", "))
+	for _, name := range sel.Programs {
+		switch {
+		case name == patches.Quick && len(subject.Quick) > 0:
+			wanted = append(wanted, subject.Quick...)
+			continue
+		case !slices.Contains(known, name):
+			return nil, fmt.Errorf("unknown PROGRAMS %q; known: %s", name, strings.Join(append(known, patches.Quick), ", "))
 		}
 		if p := all[slices.Index(known, name)]; !p.runsOn(variant) {
 			return nil, fmt.Errorf("PROGRAMS=%s needs VARIANT=%s", name, strings.Join(p.Variants, " or "))
 		}
+		wanted = append(wanted, name)
 	}
-	return slices.DeleteFunc(all, func(p Program) bool { return !slices.Contains(names, p.Name) }), nil
+	return slices.DeleteFunc(all, func(p Program) bool { return !slices.Contains(wanted, p.Name) || !p.runsOn(variant) }), nil
 }

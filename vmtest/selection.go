@@ -75,7 +75,7 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 	default:
 		return Selection{}, fmt.Errorf("STRICT=%s: want 1, to count what is flaky as worse", s.Set["STRICT"])
 	}
-	s.Known = get("KNOWN")
+	s.Subject, s.Known = get("SUBJECT"), get("KNOWN")
 	if s.Tree != "" && s.Source != "" {
 		return Selection{}, fmt.Errorf("TREE=%s and KERNEL_SRC=%s exclude each other: a tree needs no other source", s.Tree, s.Source)
 	}

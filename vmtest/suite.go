@@ -102,7 +102,7 @@ func resolve(sel Selection) ([]kernel.Spec, kernel.Variant, []Program, []userlan
 		}
 	}
 	if programs == nil && (tests == nil || len(sel.Programs) > 0) {
-		programs, err = SelectPrograms(sel.Programs, variant.Name)
+		programs, err = SelectPrograms(sel, variant.Name)
 	}
 	if err != nil {
 		return nil, kernel.Variant{}, nil, nil, err
@@ -139,6 +139,10 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 	if err != nil {
 		return nil, err
 	}
+	subject, err := kernel.Subject(sel.Selection)
+	if err != nil {
+		return nil, err
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	p := &Plan{cache: sel.Cache, Jobs: cmp.Or(sel.Jobs, runtime.NumCPU()), stop: stop, made: make(chan struct{}), record: results.Run{
 		Command:   os.Args,
@@ -146,6 +150,9 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 		Host:      qemu.Host(),
 		QEMU:      version,
 	}}
+	if subject != nil {
+		p.record.Subject = subject.Name
+	}
 	p.changed = sync.NewCond(&p.mu)
 	p.enough = 1
 	p.strict = sel.Strict

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"patchproof/kernel"
 	"patchproof/results"
 	"patchproof/vmtest"
 	"patchproof/vmtest/bench"
@@ -36,13 +37,17 @@ func (c benchCmd) Run(ctx context.Context, t *terminal) error {
 		sel.Accel = qemu.KVM
 	}
 	sel.Set["INSTRUMENT"] = string(instrument)
-	if sel.Run, err = bench.Programs(strings.FieldsFunc(c.value("BENCH"), func(r rune) bool { return r == ',' || r == ' ' }), instrument); err != nil {
+	subject, err := kernel.NamedSubject(sel.Subject)
+	if err != nil {
+		return err
+	}
+	if sel.Run, err = bench.Programs(subject.Bench, strings.FieldsFunc(c.value("BENCH"), func(r rune) bool { return r == ',' || r == ' ' }), instrument); err != nil {
 		return err
 	}
 	if c.value("COUNT") == "" {
 		sel.Count = boots
 	}
-	err = c.measure(ctx, t, sel, figures)
+	err = c.measure(ctx, t, sel, func(w io.Writer, run *results.Run) error { return figures(w, subject.Bench, run) })
 	if none := (qemu.NoKVMError{}); errors.As(err, &none) {
 		return fmt.Errorf("time is measured under KVM, which does not work here (%s); under TCG there is INSTRUMENT=%s", none.Trouble, bench.Insns)
 	}
@@ -72,7 +77,15 @@ func (c benchCmd) measure(ctx context.Context, t *terminal, sel vmtest.Selection
 	if err := vmtest.Check(sel); err != nil {
 		return err
 	}
-	if sel.Variant != "" && sel.Variant != bench.Variant {
+	lineup, err := kernel.Load()
+	if err != nil {
+		return err
+	}
+	measured, err := lineup.Variant(kernel.RoleMeasure)
+	if err != nil {
+		return err
+	}
+	if sel.Variant != "" && sel.Variant != measured.Name {
 		t.printf("note: VARIANT=%s was asked for: its kernels check themselves, and the checks are in every figure\n", sel.Variant)
 	}
 	if err := ensureTools(ctx, t); err != nil {

@@ -55,10 +55,14 @@ func (c resultsImportCmd) Run(t *terminal) error {
 		if err := report(t, run); err != nil {
 			return err
 		}
-		// In a VM of somebody's nobody knows what its time is worth.
-		if run.Accel.Name == results.Hardware && len(bench.TimeRows(run)) > 0 {
+		subject, err := kernel.NamedSubject(run.Subject)
+		if err != nil {
+			return err
+		}
+		// What time in a VM of somebody else's is worth is not known.
+		if run.Accel.Name == results.Hardware && len(bench.TimeRows(subject.Bench, run)) > 0 {
 			t.printf("\n")
-			if err := bench.ReportTimes(t.out, run); err != nil {
+			if err := bench.ReportTimes(t.out, subject.Bench, run); err != nil {
 				return err
 			}
 		}

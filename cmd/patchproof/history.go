@@ -2,17 +2,17 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"patchproof/kernel"
+	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest"
 )
 
-// referenceDir is where the reference results of a checkout are.
-func referenceDir(root string) string { return filepath.Join(root, "results", "reference") }
+// referenceDir is where the reference results of a subject are.
+func referenceDir(s *patches.Subject) string { return s.Path("reference") }
 
 type resultsReferenceCmd struct {
 	runArg `embed:""`
@@ -24,6 +24,13 @@ func (c resultsReferenceCmd) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
+	if run.Subject == "" {
+		return fmt.Errorf("%s is no reference: it is a run of no subject", run.ID)
+	}
+	subject, err := kernel.NamedSubject(run.Subject)
+	if err != nil {
+		return err
+	}
 	if err := wholeSuite(run); err != nil {
 		return fmt.Errorf("%s is no reference: %w", run.ID, err)
 	}
@@ -31,12 +38,8 @@ func (c resultsReferenceCmd) Run(t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("%s is no reference: %w", run.ID, err)
 	}
-	root, err := kernel.Checkout()
-	if err != nil {
-		return err
-	}
 	for _, ref := range refs {
-		path, err := ref.Write(referenceDir(root))
+		path, err := ref.Write(referenceDir(subject))
 		if err != nil {
 			return err
 		}
@@ -56,11 +59,12 @@ func wholeSuite(run *results.Run) error {
 		return fmt.Errorf("it has no kernels")
 	}
 	pin, variant := run.Kernels[0].Pin, run.Kernels[0].Variant
-	specs, _, err := lineup.Resolve(kernel.Selection{Pin: pin, Variant: variant})
+	sel := vmtest.Selection{Selection: kernel.Selection{Subject: run.Subject, Pin: pin, Variant: variant}}
+	specs, _, err := lineup.Resolve(sel.Selection)
 	if err != nil {
 		return err
 	}
-	programs, err := vmtest.SelectPrograms(nil, variant)
+	programs, err := vmtest.SelectPrograms(sel, variant)
 	if err != nil {
 		return err
 	}
@@ -90,7 +94,7 @@ func wholeSuite(run *results.Run) error {
 
 type resultsTrendCmd struct {
 	outFlag `embed:""`
-	Metric  string `arg:"" help:"A metric's name, with its labels or without, such as cost or insns bench=Nop/batch=32; or wall_s or boot_s."`
+	Metric  string `arg:"" help:"A metric's name, with its labels or without, or wall_s or boot_s."`
 }
 
 // Run prints a metric's figures, run by run.

@@ -11,7 +11,6 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"patchproof/kernel"
-	"patchproof/vmtest/bundle"
 )
 
 func TestMain(m *testing.M) {
@@ -84,7 +83,11 @@ func ironStored(t *testing.T, cache string) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	specs, variant, err := lineup.Resolve(kernel.Selection{Kernels: []string{"base"}, Variant: bundle.Variant})
+	iron, err := lineup.Variant(kernel.RoleHardware)
+	if err != nil {
+		t.Fatal(err)
+	}
+	specs, variant, err := lineup.Resolve(kernel.Selection{Kernels: []string{kernel.Base}, Variant: iron.Name})
 	if err != nil {
 		t.Fatal(err)
 	}

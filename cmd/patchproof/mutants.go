@@ -24,20 +24,16 @@ func (c mutantsCmd) Run(ctx context.Context, t *terminal) error {
 	if fresh != "" && fresh != "0" && fresh != "1" {
 		return fmt.Errorf("FRESH=%s: want 1, to judge again what an earlier run judged", fresh)
 	}
-	if len(sel.Kernels) == 0 && sel.Patch == "" {
-		sel.Kernels = []string{"posted"}
+	subject, err := kernel.NamedSubject(sel.Subject)
+	if err != nil {
+		return err
+	}
+	if len(sel.Kernels) == 0 && sel.Patch == "" && subject.Mutants.Kernel != "" {
+		sel.Kernels = []string{subject.Mutants.Kernel}
 	}
 	folder := c.value("MUTANTS")
 	if folder == "" {
-		lineup, err := kernel.Load()
-		if err != nil {
-			return err
-		}
-		pin := lineup.Pins[0].Name
-		if sel.Pin != "" {
-			pin = sel.Pin
-		}
-		if folder, err = mutate.Folder(pin); err != nil {
+		if folder, err = mutate.Folder(subject, sel.Pin); err != nil {
 			return err
 		}
 	}

@@ -101,8 +101,8 @@ func report(t *terminal, run *results.Run) error {
 		t.printf("%s\n", diff)
 	}
 	// A run can be looked at from anywhere; the reference is a checkout's.
-	if root, err := kernel.Checkout(); err == nil {
-		since, err := results.SinceReference(referenceDir(root), run)
+	if subject, err := kernel.NamedSubject(run.Subject); err == nil && run.Subject != "" {
+		since, err := results.SinceReference(referenceDir(subject), run)
 		if err != nil {
 			return err
 		}

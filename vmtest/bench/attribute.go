@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/counter"
 )
@@ -18,7 +19,7 @@ type Attribution struct {
 	Bench string `json:"bench"`
 	// Kernels name the columns of Parts and Functions.
 	Kernels []string `json:"kernels"`
-	// Parts are user, entry, io_uring, slab and other, in this order.
+	// Parts are user, entry, those of the subject, slab and other, in this order.
 	Parts []Share `json:"parts"`
 	// Functions come with the greatest difference between the first and the last
 	// kernel first.
@@ -36,7 +37,7 @@ func (s Share) delta() float64 { return s.Insns[len(s.Insns)-1] - s.Insns[0] }
 
 // Attribute reads the counts of each workload of a run, of the first boot of each
 // kernel.
-func Attribute(run *results.Run) ([]Attribution, error) {
+func Attribute(b patches.Bench, run *results.Run) ([]Attribution, error) {
 	var all []Attribution
 	names := kernelNames(run)
 	for k, kernel := range run.Kernels {
@@ -44,7 +45,7 @@ func Attribute(run *results.Run) ([]Attribution, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the symbols of kernel %s: %w", kernel.Name, err)
 		}
-		for _, c := range byProgram(run) {
+		for _, c := range byProgram(b, run) {
 			if c.Kernel != kernel.Name || c.Iteration != 1 {
 				continue
 			}
@@ -64,7 +65,7 @@ func Attribute(run *results.Run) ([]Attribution, error) {
 					all = append(all, Attribution{Bench: w.bench, Kernels: names})
 					a = len(all) - 1
 				}
-				all[a].add(syms, counts[i], w.ops, k)
+				all[a].add(b.Parts, syms, counts[i], w.ops, k)
 			}
 		}
 	}
@@ -77,8 +78,9 @@ func Attribute(run *results.Run) ([]Attribution, error) {
 }
 
 // add adds the counts of kernel number k.
-func (a *Attribution) add(syms symbols, counts counter.Counts, ops float64, k int) {
+func (a *Attribution) add(own []patches.Part, syms symbols, counts counter.Counts, ops float64, k int) {
 	ops *= float64(counts.NumWindows())
+	parts := partNames(own)
 	if a.Parts == nil {
 		for _, part := range parts {
 			a.Parts = append(a.Parts, Share{Name: part, Insns: make([]float64, len(a.Kernels))})
@@ -90,7 +92,7 @@ func (a *Attribution) add(syms symbols, counts counter.Counts, ops float64, k in
 	}
 	for addr, n := range counts.At {
 		f := syms.at(addr)
-		a.Parts[slices.Index(parts, f.part())].Insns[k] += float64(n) / ops
+		a.Parts[slices.Index(parts, f.part(own))].Insns[k] += float64(n) / ops
 		i, ok := functions[f.name]
 		if !ok {
 			i = len(a.Functions)

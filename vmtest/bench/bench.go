@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/qemu"
 )
@@ -19,20 +20,12 @@ import (
 // so that every run shows whether its figures come out the same again.
 const Boots = 2
 
-// Variant is what is measured unless another is asked for by name: the one without
-// checks of the kernel's own, which would cost more than what is measured.
-const Variant = "plain"
-
-// explained are the workloads whose difference is shown function by function; all
-// are in bench.json.
-var explained = []string{"Nop/batch=32", "NopLinked/batch=320", "ReadTmpfs/file=plain/batch=32"}
-
 // Report writes what a run measured beside its run.json: bench.json, and for each
 // kernel a <kernel>.bench.txt that benchstat reads. To w it writes the table and
 // where the differences come from.
-func Report(w io.Writer, run *results.Run) error {
-	rows := Rows(run)
-	attributions, err := Attribute(run)
+func Report(w io.Writer, b patches.Bench, run *results.Run) error {
+	rows := Rows(b, run)
+	attributions, err := Attribute(b, run)
 	if err != nil {
 		return err
 	}
@@ -48,7 +41,7 @@ func Report(w io.Writer, run *results.Run) error {
 		return err
 	}
 	for _, a := range attributions {
-		for _, name := range explained {
+		for _, name := range b.Explained {
 			if a.Bench == name && len(a.Kernels) > 1 {
 				fmt.Fprintln(w)
 				if err := WriteAttribution(w, a); err != nil {
@@ -62,12 +55,12 @@ func Report(w io.Writer, run *results.Run) error {
 }
 
 // ReportTimes does the same for a run that measured time.
-func ReportTimes(w io.Writer, run *results.Run) error {
+func ReportTimes(w io.Writer, b patches.Bench, run *results.Run) error {
 	if run.Accel.Name != qemu.KVM && run.Accel.Name != results.Hardware {
 		return fmt.Errorf("times measured under %q are no result", run.Accel.Name)
 	}
-	times, doubts := TimeRows(run), Doubts(run)
-	files, err := save(run, Rows(run), struct {
+	times, doubts := TimeRows(b, run), Doubts(b, run)
+	files, err := save(run, Rows(b, run), struct {
 		Run    string    `json:"run"`
 		Times  []TimeRow `json:"times"`
 		Doubts []string  `json:"doubts"`

@@ -8,11 +8,23 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"patchproof/guest/event"
+	"patchproof/kernel"
+	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/counter"
 )
 
 // measured is a cell with one workload.
+// rfc is what the first subject declares to be measured.
+func rfc(t *testing.T) patches.Bench {
+	t.Helper()
+	s, err := kernel.NamedSubject("io_kiocb-alloc-cache")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Bench
+}
+
 func measured(kernel string, boot int, insns float64) results.Cell {
 	labels := map[string]string{counter.LabelBench: "Nop/batch=32", "windows": "51"}
 	return results.Cell{Kernel: kernel, Program: "bench-nop", Iteration: boot, Verdict: event.Pass, Metrics: []event.Metric{
@@ -44,7 +56,7 @@ func TestTable(t *testing.T) {
 			cells = append(cells, measured("posted", i+1, tc.posted[i]), measured("base", i+1, tc.base[i]))
 		}
 		var out bytes.Buffer
-		if err := WriteTable(&out, Rows(run(cells...))); err != nil {
+		if err := WriteTable(&out, Rows(rfc(t), run(cells...))); err != nil {
 			t.Fatal(err)
 		}
 		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
@@ -66,7 +78,7 @@ func TestMedianAndMemory(t *testing.T) {
 		{Name: counter.MetricSlabBytes, Value: 94208, Unit: "B", Labels: held},
 	}}
 	var out bytes.Buffer
-	if err := WriteTable(&out, Rows(run(cell))); err != nil {
+	if err := WriteTable(&out, Rows(rfc(t), run(cell))); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
@@ -88,7 +100,7 @@ func TestMedianAndMemory(t *testing.T) {
 func TestBenchfmtIsReadable(t *testing.T) {
 	r := run(measured("base", 1, 602.312), measured("base", 2, 602.312), measured("posted", 1, 541.28))
 	var out bytes.Buffer
-	if err := WriteBenchfmt(&out, r, r.Kernels[0], Rows(r)); err != nil {
+	if err := WriteBenchfmt(&out, r, r.Kernels[0], Rows(rfc(t), r)); err != nil {
 		t.Fatal(err)
 	}
 	const line = "BenchmarkNop/batch=32 52224 602.312 insns/op"
@@ -116,14 +128,14 @@ func TestParts(t *testing.T) {
 		1<<63 + 1: "(unknown) other",
 	} {
 		f := s.at(addr)
-		if got := f.name + " " + f.part(); got != want {
+		if got := f.name + " " + f.part(rfc(t).Parts); got != want {
 			t.Errorf("at(%#x) = %s; want %s", addr, got, want)
 		}
 	}
 }
 
 func TestUnknownGroup(t *testing.T) {
-	if _, err := Programs([]string{"nope"}, Insns); err == nil || !strings.Contains(err.Error(), "known: nop, file, nvme") {
+	if _, err := Programs(rfc(t), []string{"nope"}, Insns); err == nil || !strings.Contains(err.Error(), "known: nop, file, nvme") {
 		t.Errorf("Programs(nope) = %v; want the known names", err)
 	}
 }

@@ -26,7 +26,7 @@ func TestClockOfARealGuest(t *testing.T) {
 	}
 	sel.Accel = qemu.TCG
 	// One thread, a thread on every CPU, and windows that must be prepared.
-	if sel.Run, err = Programs([]string{"nop", "cpus", "states"}, Time); err != nil {
+	if sel.Run, err = Programs(rfc(t), []string{"nop", "cpus", "states"}, Time); err != nil {
 		t.Fatal(err)
 	}
 	plan, err := vmtest.Prepare(t.Context(), sel, nil)
@@ -77,7 +77,7 @@ func TestClockOfARealGuest(t *testing.T) {
 			}
 		}
 	}
-	rows := TimeRows(r)
+	rows := TimeRows(rfc(t), r)
 	if len(rows) == 0 {
 		t.Fatal("no rows")
 	}
@@ -87,5 +87,5 @@ func TestClockOfARealGuest(t *testing.T) {
 		}
 		t.Logf("%s: %d operations", row.Bench, row.Kernels[0].Ops)
 	}
-	t.Log(Doubts(r))
+	t.Log(Doubts(rfc(t), r))
 }

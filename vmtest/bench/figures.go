@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/counter"
 )
@@ -46,9 +47,9 @@ func (f Figure) Spread() float64 {
 }
 
 // Rows gathers the figures of a run, in the order in which they were measured.
-func Rows(run *results.Run) []Row {
+func Rows(b patches.Bench, run *results.Run) []Row {
 	var rows []Row
-	for _, c := range byProgram(run) {
+	for _, c := range byProgram(b, run) {
 		ops := map[string]int{}
 		shown := map[string]string{}
 		for _, m := range c.Metrics {
@@ -81,13 +82,13 @@ func (f *Figure) add(value float64, ops int) {
 
 // byProgram returns the cells that measured something, by the order of the groups
 // and of the kernels.
-func byProgram(run *results.Run) []results.Cell {
+func byProgram(bench patches.Bench, run *results.Run) []results.Cell {
 	kernel := func(c results.Cell) int {
 		return slices.IndexFunc(run.Kernels, func(k results.Kernel) bool { return k.Name == c.Kernel })
 	}
 	cells := slices.DeleteFunc(slices.Clone(run.Cells), func(c results.Cell) bool { return c.Verdict != event.Pass })
 	slices.SortStableFunc(cells, func(a, b results.Cell) int {
-		return cmp.Or(cmp.Compare(order(a.Program), order(b.Program)), cmp.Compare(kernel(a), kernel(b)), cmp.Compare(a.Iteration, b.Iteration))
+		return cmp.Or(cmp.Compare(order(bench, a.Program), order(bench, b.Program)), cmp.Compare(kernel(a), kernel(b)), cmp.Compare(a.Iteration, b.Iteration))
 	})
 	return cells
 }

@@ -1,63 +1,33 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 
+	"patchproof/patches"
 	"patchproof/vmtest"
 	"patchproof/vmtest/qemu"
 )
 
-// group is a set of workloads that share a machine, each a cell per kernel.
-type group struct {
-	name string
-	// cpus are the machine's, and each number a machine of its own where there are
-	// several.
-	cpus    []int
-	devices []qemu.Device
-	// words of the kernel command line.
-	words []string
-	// icount has the single CPU emulated to the instruction (qemu.Icount). Its clock
-	// jumps to the next timer when the CPU is idle, which a disk does not survive.
-	icount bool
-	// uncounted groups measure something else than instructions.
-	uncounted bool
-}
-
-// groups in the order in which they are shown: NOPs by batch size, single and
-// linked; reads of a tmpfs file and of NVMe, plain and registered; timeouts that
-// fire and polls that are woken; then the axes: rings, CPUs at once, another CPU
-// that shrinks, states of the cache; and the memory that the cache holds.
-var groups = []group{
-	{name: "nop", cpus: []int{1}, icount: true},
-	{name: "file", cpus: []int{1}, icount: true},
-	{name: "nvme", cpus: []int{1}, devices: []qemu.Device{{Kind: qemu.NVMe, SizeMiB: 64}}, words: []string{"nvme.poll_queues=1"}},
-	{name: "life", cpus: []int{1}, icount: true},
-	{name: "rings", cpus: []int{1}, icount: true},
-	{name: "cpus", cpus: []int{1, 2, 4, 8}},
-	{name: "shrink", cpus: []int{2}},
-	{name: "states", cpus: []int{2}, words: []string{"slab_nomerge"}},
-	{name: "memory", cpus: []int{2}, words: []string{"slab_nomerge"}, uncounted: true},
-}
-
 // program is the row of a group's machine in the record of a run.
-func (g group) program(cpus int) string {
-	if len(g.cpus) > 1 {
-		return fmt.Sprintf("bench-%s-%d", g.name, cpus)
+func program(g patches.Group, cpus int) string {
+	if len(g.CPUs) > 1 {
+		return fmt.Sprintf("bench-%s-%d", g.Name, cpus)
 	}
-	return "bench-" + g.name
+	return "bench-" + g.Name
 }
 
 // order is where a program comes in the tables, behind all when it measures
 // nothing.
-func order(program string) int {
+func order(b patches.Bench, name string) int {
 	i := 0
-	for _, g := range groups {
-		for _, cpus := range g.cpus {
-			if g.program(cpus) == program {
+	for _, g := range b.Groups {
+		for _, cpus := range g.CPUs {
+			if program(g, cpus) == name {
 				return i
 			}
 			i++
@@ -82,10 +52,13 @@ var Instruments = []Instrument{Insns, Time}
 
 // Programs returns the programs of the named groups, of all that the instrument can
 // measure on this host when none is named.
-func Programs(names []string, instrument Instrument) ([]vmtest.Program, error) {
+func Programs(b patches.Bench, names []string, instrument Instrument) ([]vmtest.Program, error) {
+	if len(b.Groups) == 0 {
+		return nil, errors.New("the subject declares nothing to measure (bench.group in its subject.toml)")
+	}
 	var known []string
-	for _, g := range groups {
-		known = append(known, g.name)
+	for _, g := range b.Groups {
+		known = append(known, g.Name)
 	}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
@@ -93,20 +66,20 @@ func Programs(names []string, instrument Instrument) ([]vmtest.Program, error) {
 		}
 	}
 	var programs []vmtest.Program
-	for _, g := range groups {
-		if len(names) > 0 && !slices.Contains(names, g.name) {
+	for _, g := range b.Groups {
+		if len(names) > 0 && !slices.Contains(names, g.Name) {
 			continue
 		}
-		for _, cpus := range g.cpus {
+		for _, cpus := range g.CPUs {
 			p := vmtest.Program{
-				Name: g.program(cpus), Command: "bench", CPUs: cpus, MemoryMiB: 512, Deadline: 60 * time.Second,
-				Devices: g.devices, Append: append([]string{"patchproof.bench=" + g.name}, g.words...), Counted: !g.uncounted,
+				Name: program(g, cpus), Command: b.Command, CPUs: cpus, MemoryMiB: 512, Deadline: 60 * time.Second,
+				Devices: vmtest.Devices(g.Devices), Append: append([]string{"patchproof.bench=" + g.Name}, g.Args...), Counted: !g.Uncounted,
 			}
-			if g.icount {
+			if g.Icount {
 				p.Mode = qemu.Icount
 			}
 			if instrument == Time {
-				if g.uncounted || cpus > runtime.NumCPU() {
+				if g.Uncounted || cpus > runtime.NumCPU() {
 					continue
 				}
 				p.Mode, p.Counted, p.Timed = qemu.Normal, false, true

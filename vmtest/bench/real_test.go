@@ -30,7 +30,7 @@ func measure(t *testing.T, vars map[string]string) *results.Run {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if sel.Run, err = Programs([]string{"nop"}, Insns); err != nil {
+	if sel.Run, err = Programs(rfc(t), []string{"nop"}, Insns); err != nil {
 		t.Fatal(err)
 	}
 	plan, err := vmtest.Prepare(t.Context(), sel, nil)
@@ -59,9 +59,9 @@ const (
 
 // figuresOf are the instructions per NOP of a kernel, for batches that are large
 // enough.
-func figuresOf(run *results.Run, kernel string) map[string]float64 {
+func figuresOf(t *testing.T, run *results.Run, kernel string) map[string]float64 {
 	figures := map[string]float64{}
-	for _, row := range Rows(run) {
+	for _, row := range Rows(rfc(t), run) {
 		if !strings.HasPrefix(row.Bench, "Nop/batch=") || slices.Contains([]string{"1", "2", "8"}, strings.TrimPrefix(row.Bench, "Nop/batch=")) {
 			continue
 		}
@@ -87,7 +87,7 @@ func TestOneInstruction(t *testing.T) {
 	first := measure(t, map[string]string{"PATCH": patch, "COUNT": "2"})
 	second := measure(t, map[string]string{"KERNELS": "base"})
 
-	base, again, more := figuresOf(first, "base"), figuresOf(second, "base"), figuresOf(first, "patched")
+	base, again, more := figuresOf(t, first, "base"), figuresOf(t, second, "base"), figuresOf(t, first, "patched")
 	if len(base) == 0 {
 		t.Fatal("nothing was measured")
 	}
@@ -99,7 +99,7 @@ func TestOneInstruction(t *testing.T) {
 			t.Errorf("%s: one instruction more makes %+.3f (%.3f, then %.3f); want +1", bench, delta, insns, more[bench])
 		}
 	}
-	for _, row := range Rows(first) {
+	for _, row := range Rows(rfc(t), first) {
 		if base[row.Bench] != 0 && !strings.HasPrefix(row.difference(), "+") {
 			t.Errorf("%s: difference %s; want it shown, with a plus", row.Bench, row.difference())
 		}
@@ -112,7 +112,7 @@ func TestOneInstruction(t *testing.T) {
 // testAttribution checks that the instruction is found where it was put: io_nop is
 // inlined, and what is inlined counts where it ends up.
 func testAttribution(t *testing.T, run *results.Run) {
-	all, err := Attribute(run)
+	all, err := Attribute(rfc(t), run)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func testAttribution(t *testing.T, run *results.Run) {
 	if s := a.Functions[0]; s.Name != "io_issue_sqe" || math.Abs(s.delta()-1) > 0.2 {
 		t.Errorf("the greatest difference is %+.3f of %s; want +1 of io_issue_sqe", s.delta(), s.Name)
 	}
-	part := a.Parts[slices.Index(parts, partIOURing)]
+	part := a.Parts[slices.Index(partNames(rfc(t).Parts), "io_uring")]
 	if math.Abs(part.delta()-1) > 0.2 {
 		t.Errorf("io_uring's part differs by %+.3f; want +1", part.delta())
 	}
@@ -147,7 +147,7 @@ func testBenchstat(t *testing.T, run *results.Run) {
 	args := []string{"tool", "benchstat"}
 	for _, k := range run.Kernels {
 		var text bytes.Buffer
-		if err := WriteBenchfmt(&text, run, k, Rows(run)); err != nil {
+		if err := WriteBenchfmt(&text, run, k, Rows(rfc(t), run)); err != nil {
 			t.Fatal(err)
 		}
 		file := filepath.Join(dir, k.Name)

@@ -6,19 +6,26 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"patchproof/patches"
 )
 
-// The parts that instructions are split into.
+// The parts that instructions are split into, beside the subject's own.
 const (
-	partUser    = "user"
-	partEntry   = "entry"
-	partIOURing = "io_uring"
-	partSlab    = "slab"
-	partOther   = "other"
+	partUser  = "user"
+	partEntry = "entry"
+	partSlab  = "slab"
+	partOther = "other"
 )
 
-// parts in the order in which they are shown: the way of a request.
-var parts = []string{partUser, partEntry, partIOURing, partSlab, partOther}
+// partNames are in the order in which they are shown: the way of a request.
+func partNames(own []patches.Part) []string {
+	names := []string{partUser, partEntry}
+	for _, p := range own {
+		names = append(names, p.Name)
+	}
+	return append(names, partSlab, partOther)
+}
 
 // function is a function of the kernel.
 type function struct {
@@ -89,15 +96,20 @@ func (s symbols) at(addr uint64) function {
 }
 
 // part says where in a request's way the function is.
-func (f function) part() string {
+func (f function) part(own []patches.Part) string {
 	starts := func(prefixes ...string) bool {
 		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(f.name, p) })
 	}
 	switch {
 	case f.name == "(user)":
 		return partUser
-	case f.file == "io_uring.c" || f.file == "io-wq.c" || strings.Contains(f.name, "io_uring"):
-		return partIOURing
+	}
+	for _, p := range own {
+		if slices.Contains(p.Files, f.file) || slices.ContainsFunc(p.Contains, func(word string) bool { return strings.Contains(f.name, word) }) {
+			return p.Name
+		}
+	}
+	switch {
 	case f.file == "slub.c" || starts("kmem_cache_", "__kmalloc", "kfree", "__slab_", "___slab_"):
 		return partSlab
 	case f.file == "common.c" && strings.Contains(f.name, "syscall") ||

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/perf/benchmath"
 
+	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/qemu"
 )
@@ -69,9 +70,9 @@ type Against struct {
 }
 
 // TimeRows are the times of a run, in the order in which they were measured.
-func TimeRows(run *results.Run) []TimeRow {
+func TimeRows(b patches.Bench, run *results.Run) []TimeRow {
 	var times []TimeRow
-	for _, row := range Rows(run) {
+	for _, row := range Rows(b, run) {
 		if row.Unit != unitTime {
 			continue
 		}
@@ -167,10 +168,10 @@ func WriteTimes(w io.Writer, rows []TimeRow, doubts []string) error {
 
 // Doubts say what disturbed the boots of a run: time that the host took away,
 // frequencies that moved, a host that was busy with other things.
-func Doubts(run *results.Run) []string {
+func Doubts(b patches.Bench, run *results.Run) []string {
 	var steal, busy worst
 	least, most := math.Inf(1), 0.0
-	for _, c := range byProgram(run) {
+	for _, c := range byProgram(b, run) {
 		vcpus := 0.0
 		for _, m := range c.Metrics {
 			switch m.Name {

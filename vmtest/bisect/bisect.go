@@ -535,7 +535,7 @@ func newLab(ctx context.Context, q Question, program vmtest.Program, tell Teller
 		return nil, nil, err
 	}
 	return &lab{
-		record: &Record{QEMU: version, Host: qemu.Host(), Program: q.Program, Check: q.Check, Selection: q.Set},
+		record: &Record{QEMU: version, Host: qemu.Host(), Program: program.Name, Check: q.Check, Selection: q.Set},
 		cell:   vmtest.RunCell, program: program, count: q.Count, accel: q.Accel, tell: tell,
 		builder: kernel.Builder{Cache: q.Cache, Jobs: q.Jobs, Source: q.Source, Progress: tell.Progress},
 	}, release, nil

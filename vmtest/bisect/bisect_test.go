@@ -110,6 +110,21 @@ func newBench(t *testing.T, count int) *bench {
 	t.Helper()
 	checkout := t.TempDir()
 	write(t, filepath.Join(checkout, "kernel", "kernels.toml"), "")
+	write(t, filepath.Join(checkout, "patches", "made-up", "subject.toml"), `
+title = "made up"
+default = true
+pin = "v5.10.13"
+[[kernel]]
+name = "made-up"
+series = { "v5.10.13" = ["subject.toml"] }
+[bisect]
+program = "fixedfile"
+[[program]]
+name = "fixedfile"
+cpus = 1
+memory-mib = 64
+deadline = "1s"
+`)
 	t.Chdir(checkout)
 	b := &bench{bug: func(string) string { return "" }}
 	b.lab = &lab{

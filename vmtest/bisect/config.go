@@ -11,12 +11,14 @@ import (
 
 	"patchproof/kernel"
 	"patchproof/results"
+	"patchproof/vmtest"
 )
 
 // configSpan is the configs that a search is about: two ends, each a variant or
 // one with a file over it, for one kernel.
 type configSpan struct {
 	spec      kernel.Spec
+	program   vmtest.Program
 	good, bad kernel.Variant
 }
 
@@ -40,7 +42,7 @@ func (q Question) resolveConfig() (*configSpan, error) {
 		return nil, err
 	}
 	sel := q.Selection.Selection
-	sel.Kernels = []string{"base"}
+	sel.Kernels = []string{kernel.Base}
 	if sel.Patch != "" {
 		sel.Kernels = []string{kernel.Patched}
 	}
@@ -57,7 +59,7 @@ func (q Question) resolveConfig() (*configSpan, error) {
 			return nil, err
 		}
 	}
-	if _, err := q.program(s.good.Name); err != nil {
+	if s.program, err = q.program(s.good.Name); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -135,7 +137,7 @@ func (l *lab) searchConfig(ctx context.Context, q Question, span *configSpan) (*
 
 // identity is all that the answer depends on.
 func (s *configSpan) identity(q Question, initramfs string) string {
-	parts := []string{"config", q.Program, q.Check, q.Accel, filepath.Base(initramfs), s.spec.Pin.Name, s.spec.Tree, s.spec.Rev}
+	parts := []string{"config", s.program.Name, q.Check, q.Accel, filepath.Base(initramfs), s.spec.Pin.Name, s.spec.Tree, s.spec.Rev}
 	for _, patch := range s.spec.Patches() {
 		parts = append(parts, patch.ID())
 	}

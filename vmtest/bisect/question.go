@@ -45,7 +45,7 @@ func FromEnv(getenv func(string) string) (Question, error) {
 	}
 	q := Question{
 		Selection: sel,
-		Program:   cmp.Or(sel.Set["PROGRAM"], defaultProgram), Check: sel.Set["CHECK"],
+		Program:   sel.Set["PROGRAM"], Check: sel.Set["CHECK"],
 		Good: sel.Set["GOOD"], Bad: sel.Set["BAD"],
 	}
 	switch sel.Set["FRESH"] {
@@ -58,25 +58,40 @@ func FromEnv(getenv func(string) string) (Question, error) {
 	return q, nil
 }
 
-// defaultProgram and demonstration are what is searched when nothing is asked.
-const (
-	defaultProgram = "fixedfile"
-	demonstration  = "patches/fixed-file-leak/v5.10.13"
-)
-
 // program finds the guest program.
 func (q Question) program(variant string) (vmtest.Program, error) {
+	subject, err := kernel.NamedSubject(q.Subject)
+	if err != nil {
+		return vmtest.Program{}, err
+	}
+	name := cmp.Or(q.Program, subject.Demo.Program)
+	if name == "" {
+		return vmtest.Program{}, fmt.Errorf("subject %s declares no program to search by: want PROGRAM=name", subject.Name)
+	}
 	var known []string
-	for _, p := range vmtest.Programs() {
-		if p.Name == q.Program {
+	for _, p := range vmtest.Programs(subject) {
+		if p.Name == name {
 			if len(p.Variants) > 0 && !slices.Contains(p.Variants, variant) {
-				return vmtest.Program{}, fmt.Errorf("PROGRAM=%s needs VARIANT=%s", q.Program, strings.Join(p.Variants, " or "))
+				return vmtest.Program{}, fmt.Errorf("PROGRAM=%s needs VARIANT=%s", name, strings.Join(p.Variants, " or "))
 			}
 			return p, nil
 		}
 		known = append(known, p.Name)
 	}
-	return vmtest.Program{}, fmt.Errorf("unknown PROGRAM %q; known: %s", q.Program, strings.Join(known, ", "))
+	return vmtest.Program{}, fmt.Errorf("unknown PROGRAM %q; known: %s", name, strings.Join(known, ", "))
+}
+
+// demonstration is the series that a subject declares for a search without variables.
+func (q Question) demonstration() (series, pin string, err error) {
+	subject, err := kernel.NamedSubject(q.Subject)
+	if err != nil {
+		return "", "", err
+	}
+	pin = cmp.Or(q.Pin, subject.Pin)
+	if series = subject.Demo.Series[pin]; series == "" {
+		return "", "", fmt.Errorf("subject %s has no series to search on %s: want PATCH=file, or TREE=folder with GOOD=revision", subject.Name, pin)
+	}
+	return subject.Path(series), pin, nil
 }
 
 // span is the commits that a search is about.
@@ -102,11 +117,9 @@ func (q Question) resolve() (*span, error) {
 	}
 	sel := q.Selection.Selection
 	if q.Tree == "" && q.Patch == "" {
-		root, err := kernel.Checkout()
-		if err != nil {
+		if sel.Patch, sel.Pin, err = q.demonstration(); err != nil {
 			return nil, err
 		}
-		sel.Patch = filepath.Join(root, demonstration)
 	}
 	overTree := q.Tree != "" && (q.Patch == "" || q.Good != "" || q.Bad != "")
 	if overTree {
@@ -118,7 +131,7 @@ func (q Question) resolve() (*span, error) {
 		}
 		sel.Rev = cmp.Or(q.Bad, q.Rev, "HEAD")
 	}
-	sel.Kernels = []string{"base"}
+	sel.Kernels = []string{kernel.Base}
 	if sel.Patch != "" {
 		sel.Kernels = append(sel.Kernels, kernel.Patched)
 	}
@@ -285,7 +298,7 @@ func (p *path) without(s subject) subject {
 
 // identity is all that the answer depends on.
 func (p *path) identity(q Question, initramfs string) string {
-	parts := []string{"bisect", q.Program, q.Check, p.variant.Name, q.Accel, filepath.Base(initramfs), p.good, p.bad}
+	parts := []string{"bisect", p.program.Name, q.Check, p.variant.Name, q.Accel, filepath.Base(initramfs), p.good, p.bad}
 	for _, series := range p.top {
 		for _, patch := range series.Patches {
 			parts = append(parts, patch.ID())

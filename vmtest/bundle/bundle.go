@@ -32,9 +32,6 @@ import (
 	"patchproof/vmtest/initramfs"
 )
 
-// Variant is the config flavour that a bundle has when nobody asks otherwise.
-const Variant = "iron"
-
 // Make builds the selected kernels and the programs and writes the archive into
 // dir, whose name it returns. Equal content gives an equal file of the same name.
 // config is the path of a .config or fragment to put over the variant's options, or
@@ -50,18 +47,22 @@ func Make(ctx context.Context, dir string, sel vmtest.Selection, config string, 
 	}
 	defer release()
 	files := map[string][]byte{}
-	timed, err := benches()
+	subject, err := kernel.NamedSubject(sel.Subject)
 	if err != nil {
 		return "", err
 	}
-	m := event.Manifest{Programs: append(vmtest.IronPrograms(), timed...)}
+	timed, err := benches(subject)
+	if err != nil {
+		return "", err
+	}
+	m := event.Manifest{Programs: append(vmtest.IronPrograms(subject), timed...)}
 	b := kernel.Builder{Cache: sel.Cache, Jobs: sel.Jobs, Source: sel.Source, Progress: progress}
 	for _, spec := range specs {
 		built, err := b.Build(ctx, spec, variant)
 		if err != nil {
 			return "", err
 		}
-		k, err := pack(built, files)
+		k, err := pack(built, needs(subject), files)
 		if err != nil {
 			return "", err
 		}
@@ -100,15 +101,19 @@ func resolve(sel vmtest.Selection, config string) ([]kernel.Spec, kernel.Variant
 	if err != nil {
 		return nil, kernel.Variant{}, err
 	}
+	forMachines, err := lineup.Variant(kernel.RoleHardware)
+	if err != nil {
+		return nil, kernel.Variant{}, err
+	}
 	if sel.Variant == "" {
-		sel.Variant = Variant
+		sel.Variant = forMachines.Name
 	}
 	specs, variant, err := lineup.Resolve(sel.Selection)
 	if err != nil {
 		return nil, kernel.Variant{}, err
 	}
-	if variant.Image != "bzImage" {
-		return nil, kernel.Variant{}, fmt.Errorf("VARIANT=%s is for VMs, which boot a bare vmlinux; a bundle is of VARIANT=%s", variant.Name, Variant)
+	if variant.Role != kernel.RoleHardware {
+		return nil, kernel.Variant{}, fmt.Errorf("VARIANT=%s is for VMs, which boot a bare vmlinux; a bundle is of VARIANT=%s", variant.Name, forMachines.Name)
 	}
 	if config != "" {
 		text, err := os.ReadFile(config)
@@ -122,23 +127,36 @@ func resolve(sel vmtest.Selection, config string) ([]kernel.Spec, kernel.Variant
 	return specs, variant, nil
 }
 
-// benches are the benchmarks of a bundle: those that measure time on one CPU and do
-// nothing else to a machine. Reads of tmpfs are not there because nobody knows what
-// /tmp is on it.
-func benches() ([]event.BundledProgram, error) {
-	programs, err := bench.Programs([]string{"nop", "life", "rings"}, bench.Time)
+// benches are the benchmarks of a bundle.
+func benches(subject *patches.Subject) ([]event.BundledProgram, error) {
+	if len(subject.Bench.Hardware) == 0 {
+		return nil, nil
+	}
+	programs, err := bench.Programs(subject.Bench, subject.Bench.Hardware, bench.Time)
 	var all []event.BundledProgram
 	for _, p := range programs {
-		all = append(all, p.Bundled(""))
+		all = append(all, p.Bundled())
 	}
 	return all, err
 }
 
 // needed are the options without which a kernel would not even get to the runner.
-var needed = []string{"IO_URING", "BLK_DEV_INITRD", "RD_GZIP", "BINFMT_ELF", "DEVTMPFS", "PROC_FS", "SYSFS", "TMPFS", "FUTEX", "EPOLL"}
+var needed = []string{"BLK_DEV_INITRD", "RD_GZIP", "BINFMT_ELF", "DEVTMPFS", "PROC_FS", "SYSFS", "TMPFS", "FUTEX", "EPOLL"}
+
+// needs adds what the subject's programs ask for, but for disks: a machine has its own.
+func needs(subject *patches.Subject) []string {
+	all := slices.Clone(needed)
+	for _, p := range subject.Programs {
+		if slices.Contains(subject.Hardware, p.Name) && len(p.Devices) == 0 {
+			all = append(all, p.Config...)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
 
 // pack adds a kernel's files and returns what the manifest says of it.
-func pack(built *kernel.Built, files map[string][]byte) (event.BundledKernel, error) {
+func pack(built *kernel.Built, options []string, files map[string][]byte) (event.BundledKernel, error) {
 	name := built.Spec.Name
 	k := event.BundledKernel{Name: name, Image: "bzImage-" + name}
 	config, err := os.ReadFile(built.Config)
@@ -146,7 +164,7 @@ func pack(built *kernel.Built, files map[string][]byte) (event.BundledKernel, er
 		return k, err
 	}
 	var missing []string
-	for _, option := range needed {
+	for _, option := range options {
 		if !strings.Contains(string(config), "\nCONFIG_"+option+"=y\n") {
 			missing = append(missing, "CONFIG_"+option+"=y")
 		}
@@ -285,6 +303,5 @@ func Judge(c *results.Cell, log []string, known json.RawMessage) error {
 			return fmt.Errorf("the issues declared in the bundle: %w", err)
 		}
 	}
-	vmtest.JudgeIron(c, log, issues)
-	return nil
+	return vmtest.JudgeIron(c, log, issues)
 }

@@ -68,11 +68,10 @@ func newCampaign(ctx context.Context, o Options) (c *campaign, release func(), e
 	c = &campaign{Options: o, spec: spec, variants: []kernel.Variant{variant}, took: map[string]float64{}, controls: map[string]bool{},
 		jobs: cmp.Or(o.Jobs, runtime.NumCPU())}
 	if o.Variant == "" {
-		// A bzImage is for machines that are not VMs, and the plain variant otherwise.
-		c.variants = slices.DeleteFunc(lineup.Variants, func(v kernel.Variant) bool { return v.Image == "bzImage" })
+		c.variants = slices.DeleteFunc(lineup.Variants, func(v kernel.Variant) bool { return v.Role == kernel.RoleHardware })
 	}
 	for _, v := range c.variants {
-		if _, err := vmtest.SelectPrograms(o.Programs, v.Name); err != nil {
+		if _, err := vmtest.SelectPrograms(o.Selection, v.Name); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -153,7 +152,7 @@ func (c *campaign) control(ctx context.Context, variant kernel.Variant) error {
 	if err := c.writer.AddKernel(vmtest.KernelRecord(built)); err != nil {
 		return err
 	}
-	programs, err := vmtest.SelectPrograms(c.Programs, variant.Name)
+	programs, err := vmtest.SelectPrograms(c.Selection, variant.Name)
 	if err != nil {
 		return err
 	}
@@ -226,7 +225,7 @@ func (c *campaign) control(ctx context.Context, variant kernel.Variant) error {
 
 // order puts the programs that a mutant's patch names first, then the quick ones.
 func (c *campaign) order(m Mutant, variant string) []vmtest.Program {
-	programs, _ := vmtest.SelectPrograms(c.Programs, variant)
+	programs, _ := vmtest.SelectPrograms(c.Selection, variant)
 	hint := func(p vmtest.Program) int {
 		if slices.Contains(m.SeenBy, p.Name) {
 			return 0
@@ -274,7 +273,7 @@ func (c *campaign) known(name string) []patches.KnownIssue {
 // file is where the verdict about a kernel is remembered: it holds for the same
 // kernel, programs and declarations only.
 func (c *campaign) file(built *kernel.Built) (string, error) {
-	programs, err := vmtest.SelectPrograms(c.Programs, built.Variant)
+	programs, err := vmtest.SelectPrograms(c.Selection, built.Variant)
 	if err != nil {
 		return "", err
 	}

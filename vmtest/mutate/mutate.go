@@ -394,15 +394,12 @@ func Exit(verdicts []Verdict) int {
 	return code
 }
 
-// Folder is where the mutants of a pin are, below the checkout.
-func Folder(pin string) (string, error) {
-	root, err := kernel.Checkout()
-	if err != nil {
-		return "", err
+// Folder is where a subject's mutants of a pin are, of its own pin for none.
+func Folder(s *patches.Subject, pin string) (string, error) {
+	pin = cmp.Or(pin, s.Pin)
+	folder := s.Mutants.Folders[pin]
+	if folder == "" {
+		return "", fmt.Errorf("subject %s has no mutants for %s (name a folder with MUTANTS=)", s.Name, pin)
 	}
-	folder := filepath.Join(root, "patches", "mutants", pin)
-	if _, err := os.Stat(folder); err != nil {
-		return "", fmt.Errorf("there are no mutants for %s (name a folder with MUTANTS=): %w", pin, err)
-	}
-	return folder, nil
+	return s.Path(folder), nil
 }

@@ -1,0 +1,419 @@
+package patches
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// subjectFile makes a folder a subject.
+const subjectFile = "subject.toml"
+
+// Subject is a patch under test with all that belongs to it, as data: a folder
+// with a subject.toml. Paths in that file begin at the folder.
+type Subject struct {
+	// Name is the folder's name and Dir its path.
+	Name string `toml:"-"`
+	Dir  string `toml:"-"`
+	// Title says in a few words what the patch is.
+	Title string `toml:"title"`
+	// Default makes it the subject where nobody names one. One subject has it.
+	Default bool `toml:"default"`
+	// Pin is what it is built on where nobody names a pin.
+	Pin string `toml:"pin"`
+	// Kernels are what it adds to the line-up.
+	Kernels []SubjectKernel `toml:"kernel"`
+	// Programs are in the order in which they start: the slowest first, so that
+	// the last cells of a run are short ones.
+	Programs []Program `toml:"program"`
+	// Quick names the programs of PROGRAMS=quick, and Hardware those that a bundle
+	// runs on a real machine, in that order.
+	Quick    []string `toml:"quick"`
+	Hardware []string `toml:"hardware"`
+	// Issues are known issues of the programs on any pin, base included. Those of one
+	// series are declared beside it.
+	Issues  []KnownIssue `toml:"issue"`
+	Mutants Mutants      `toml:"mutants"`
+	Demo    Demo         `toml:"bisect"`
+	Bench   Bench        `toml:"bench"`
+	Figures []Figure     `toml:"figure"`
+}
+
+// SubjectKernel is a kernel of the line-up.
+type SubjectKernel struct {
+	Name string `toml:"name"`
+	// Features are what programs must not skip on it.
+	Features []string `toml:"features"`
+	// Series holds the patches per pin, in order. TreePin stands for a local tree.
+	Series map[string][]string `toml:"series"`
+}
+
+// TreePin stands for a local tree (TREE=folder) where a pin's name is asked for.
+const TreePin = "tree"
+
+// Program is a guest command and the machine that it needs.
+type Program struct {
+	// Name is the row in the matrix.
+	Name string `toml:"name"`
+	// Command is the command's name below guest/cmd, Name when it is empty: one
+	// command may make several rows.
+	Command string `toml:"command"`
+	// CPUs and MemoryMiB are the guest's.
+	CPUs      int `toml:"cpus"`
+	MemoryMiB int `toml:"memory-mib"`
+	// Deadline is how long it may take from its first event to its last, under KVM
+	// and with a plain kernel.
+	Deadline time.Duration `toml:"deadline"`
+	Devices  []Device      `toml:"devices"`
+	// Args are words for the kernel command line; those that begin with "patchproof."
+	// are for the program.
+	Args []string `toml:"args"`
+	// Seeded programs take SEED.
+	Seeded bool `toml:"seeded"`
+	// Mode is how the processors are emulated: empty, singlestep or icount.
+	Mode string `toml:"mode"`
+	// Variants are those whose kernels can run it; none means all.
+	Variants []string `toml:"variants"`
+	// Config are the options, without CONFIG_, that a kernel must have for it.
+	Config []string `toml:"config"`
+	// Harm is what it does that nobody wants on a machine in use; empty is safe.
+	Harm string `toml:"harm"`
+}
+
+// Device is a disk of the guest.
+type Device struct {
+	// Kind is nvme or virtio-blk-pci, as QEMU calls them.
+	Kind    string `toml:"kind"`
+	SizeMiB int    `toml:"size-mib"`
+	// BadSectors are sectors of 512 bytes that cannot be read or written.
+	BadSectors []int64 `toml:"bad-sectors"`
+}
+
+// Mutants are patches that are wrong on purpose, one a file.
+type Mutants struct {
+	// Kernel is the one that they break.
+	Kernel string `toml:"kernel"`
+	// Folders holds them per pin.
+	Folders map[string]string `toml:"folder"`
+}
+
+// Demo is what a bisection without variables shows.
+type Demo struct {
+	// Program is also what any bisection goes by where nobody names one.
+	Program string `toml:"program"`
+	// Series is the one that is searched, per pin.
+	Series map[string]string `toml:"series"`
+}
+
+// Bench is what is measured of a subject.
+type Bench struct {
+	// Command is the guest command that measures, told the group by
+	// patchproof.bench.
+	Command string `toml:"command"`
+	// Explained are the workloads whose difference is shown function by function.
+	Explained []string `toml:"explained"`
+	// Parts are of the subject's own code, by which instructions are told apart.
+	Parts []Part `toml:"part"`
+	// Groups are in the order in which they are shown.
+	Groups []Group `toml:"group"`
+	// Hardware names the groups that a bundle has.
+	Hardware []string `toml:"hardware"`
+}
+
+// Part is code with a name: all of some files, and functions whose names contain a
+// word.
+type Part struct {
+	Name     string   `toml:"name"`
+	Files    []string `toml:"files"`
+	Contains []string `toml:"contains"`
+}
+
+// Group is a set of workloads that share a machine, each a cell per kernel.
+type Group struct {
+	Name string `toml:"name"`
+	// CPUs are the machine's, and each number is a machine of its own.
+	CPUs    []int    `toml:"cpus"`
+	Devices []Device `toml:"devices"`
+	Args    []string `toml:"args"`
+	// Icount has the single CPU emulated to the instruction. Its clock jumps to the
+	// next timer when the CPU is idle, which a disk does not survive.
+	Icount bool `toml:"icount"`
+	// Uncounted groups measure something else than instructions.
+	Uncounted bool `toml:"uncounted"`
+}
+
+// Figure is a picture of a report that a subject asks for.
+type Figure struct {
+	// Kind is one of FigureKinds.
+	Kind    string `toml:"kind"`
+	Title   string `toml:"title"`
+	Caption string `toml:"caption"`
+	// Metric is what is drawn; of snapshots the counters, of which Metrics are all.
+	Metric  string   `toml:"metric"`
+	Metrics []string `toml:"metrics"`
+	// Prefix is how the names of the workloads begin. What follows is a place on the
+	// axis, which is called Axis.
+	Prefix string `toml:"prefix"`
+	Axis   string `toml:"axis"`
+	// Label tells lines apart, beside the kernel.
+	Label string `toml:"label"`
+	// Workload is the one that a trend follows.
+	Workload string `toml:"workload"`
+}
+
+// FigureKinds are the kinds of figures: a metric over the number that ends a
+// workload's name, the same workload through the stored runs, counters from snapshot
+// to snapshot, a metric by the state that a workload's name ends with, and a metric
+// over rounds. Of figures by state and by round the first that has data is drawn.
+var FigureKinds = []string{FigureScale, FigureTrend, FigureSnapshots, FigureStates, FigureRounds}
+
+// The kinds of figures.
+const (
+	FigureScale     = "scale"
+	FigureTrend     = "trend"
+	FigureSnapshots = "snapshots"
+	FigureStates    = "states"
+	FigureRounds    = "rounds"
+)
+
+// Subjects reads all subjects below dir, by name. Exactly one is the default.
+func Subjects(dir string) ([]*Subject, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*", subjectFile))
+	if err != nil {
+		return nil, err
+	}
+	var all []*Subject
+	var defaults []string
+	for _, file := range files {
+		s, err := ReadSubject(filepath.Dir(file))
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, s); s.Default {
+			defaults = append(defaults, file)
+		}
+	}
+	switch {
+	case len(all) == 0:
+		return nil, fmt.Errorf("%s: no folder in it has a %s", dir, subjectFile)
+	case len(defaults) != 1:
+		return nil, fmt.Errorf("%d subjects say default = true, and one must (%s)", len(defaults), strings.Join(defaults, ", "))
+	}
+	return all, nil
+}
+
+// ReadSubject reads a subject's folder. A key that it does not know is an error.
+func ReadSubject(dir string) (*Subject, error) {
+	path := filepath.Join(dir, subjectFile)
+	data, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Subject{Name: filepath.Base(dir), Dir: dir}
+	if err := decodeTOML(path, data, s); err != nil {
+		return nil, err
+	}
+	if err := s.validate(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+// decodeTOML reads TOML into doc and refuses keys that doc does not have.
+func decodeTOML(path string, data []byte, doc any) error {
+	meta, err := toml.NewDecoder(bytes.NewReader(data)).Decode(doc)
+	var syntax toml.ParseError
+	if errors.As(err, &syntax) {
+		return fmt.Errorf("%s:%d: %s", path, syntax.Position.Line, syntax.Message)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		return fmt.Errorf("%s: unknown key %s", path, unknown[0])
+	}
+	return nil
+}
+
+// plainName keeps names usable as folder, git ref, subtest and command-line word.
+var plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+func (s *Subject) validate() error {
+	switch {
+	case s.Title == "":
+		return errors.New("title is missing")
+	case s.Pin == "":
+		return errors.New("pin is missing")
+	case len(s.Kernels) == 0:
+		return errors.New("kernel: at least one is needed")
+	case len(s.Programs) == 0:
+		return errors.New("program: at least one is needed")
+	}
+	var kernels, programs, groups []string
+	for _, k := range s.Kernels {
+		if err := newName(k.Name, &kernels); err != nil {
+			return fmt.Errorf("kernel: %w", err)
+		}
+		if len(k.Series) == 0 {
+			return fmt.Errorf("kernel %s: series is missing", k.Name)
+		}
+		for pin, series := range k.Series {
+			for _, path := range series {
+				if err := s.has(path); err != nil {
+					return fmt.Errorf("kernel %s: series %s: %w", k.Name, pin, err)
+				}
+			}
+		}
+	}
+	for _, p := range s.Programs {
+		if err := newName(p.Name, &programs); err != nil {
+			return fmt.Errorf("program: %w", err)
+		}
+		if p.Name == Quick {
+			return fmt.Errorf("program %s: the name is taken, it stands for the programs that the key quick lists", p.Name)
+		}
+		if err := p.validate(); err != nil {
+			return fmt.Errorf("program %s: %w", p.Name, err)
+		}
+	}
+	for _, g := range s.Bench.Groups {
+		if err := newName(g.Name, &groups); err != nil {
+			return fmt.Errorf("bench.group: %w", err)
+		}
+		if len(g.CPUs) == 0 || slices.Min(g.CPUs) < 1 {
+			return fmt.Errorf("bench.group %s: cpus are %v; want numbers from 1", g.Name, g.CPUs)
+		}
+		if err := validDevices(g.Devices); err != nil {
+			return fmt.Errorf("bench.group %s: %w", g.Name, err)
+		}
+	}
+	if len(groups) > 0 && s.Bench.Command == "" {
+		return errors.New("bench.command is missing")
+	}
+	for _, list := range []struct {
+		key         string
+		names, have []string
+	}{
+		{"quick", s.Quick, programs}, {"hardware", s.Hardware, programs}, {"bench.hardware", s.Bench.Hardware, groups},
+		{"mutants.kernel", given(s.Mutants.Kernel), kernels}, {"bisect.program", given(s.Demo.Program), programs},
+	} {
+		for _, name := range list.names {
+			if !slices.Contains(list.have, name) {
+				return fmt.Errorf("%s names %q, which is not declared", list.key, name)
+			}
+		}
+	}
+	for i, k := range s.Issues {
+		if err := k.validate(); err != nil {
+			return fmt.Errorf("issue %d (program %q, check %q): %w", i+1, strings.Join(k.programs(), ", "), k.Check, err)
+		}
+	}
+	for pin, path := range s.Mutants.Folders {
+		if err := s.has(path); err != nil {
+			return fmt.Errorf("mutants.folder %s: %w", pin, err)
+		}
+	}
+	if len(s.Mutants.Folders) > 0 && s.Mutants.Kernel == "" {
+		return errors.New("mutants.kernel is missing")
+	}
+	for pin, path := range s.Demo.Series {
+		if err := s.has(path); err != nil {
+			return fmt.Errorf("bisect.series %s: %w", pin, err)
+		}
+	}
+	for i, f := range s.Figures {
+		if !slices.Contains(FigureKinds, f.Kind) {
+			return fmt.Errorf("figure %d: kind is %q; want one of %s", i+1, f.Kind, strings.Join(FigureKinds, ", "))
+		}
+	}
+	return nil
+}
+
+// Quick is the word that stands for a subject's quick programs.
+const Quick = "quick"
+
+// given is a list of what is not empty.
+func given(name string) []string {
+	if name == "" {
+		return nil
+	}
+	return []string{name}
+}
+
+// newName adds a name that is fit for use and not there yet.
+func newName(name string, have *[]string) error {
+	if !plainName.MatchString(name) {
+		return fmt.Errorf("name %q: want letters, digits, dots, dashes", name)
+	}
+	if slices.Contains(*have, name) {
+		return fmt.Errorf("name %q is declared twice", name)
+	}
+	*have = append(*have, name)
+	return nil
+}
+
+// has says what is wrong with a path of the subject's.
+func (s *Subject) has(path string) error {
+	if !filepath.IsLocal(path) {
+		return fmt.Errorf("%q is not a path below the subject's folder", path)
+	}
+	if _, err := os.Stat(s.Path(path)); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no %s in the subject's folder", path)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// Path is where a path of the subject's file is.
+func (s *Subject) Path(path string) string { return filepath.Join(s.Dir, filepath.FromSlash(path)) }
+
+// The values that Program.Mode and Device.Kind may have.
+var (
+	modes       = []string{"", "singlestep", "icount"}
+	deviceKinds = []string{"nvme", "virtio-blk-pci"}
+)
+
+func (p Program) validate() error {
+	switch {
+	case p.Command != "" && !plainName.MatchString(p.Command):
+		return fmt.Errorf("command is %q; want a command's name, and its arguments as args", p.Command)
+	case p.CPUs < 1:
+		return fmt.Errorf("cpus is %d; want 1 or more", p.CPUs)
+	case p.MemoryMiB < 64:
+		return fmt.Errorf("memory-mib is %d; want 64 or more", p.MemoryMiB)
+	case p.Deadline <= 0:
+		return fmt.Errorf("deadline is %v; want one such as \"30s\"", p.Deadline)
+	case !slices.Contains(modes, p.Mode):
+		return fmt.Errorf("mode is %q; want %s", p.Mode, strings.Join(modes[1:], " or "))
+	case p.Mode == "icount" && p.CPUs != 1:
+		return fmt.Errorf("cpus is %d; mode icount emulates one", p.CPUs)
+	}
+	for _, word := range p.Args {
+		if word == "" || strings.ContainsAny(word, " \t\n\"") {
+			return fmt.Errorf("args has %q; want one word of the kernel command line each", word)
+		}
+	}
+	return validDevices(p.Devices)
+}
+
+func validDevices(devices []Device) error {
+	for _, d := range devices {
+		if !slices.Contains(deviceKinds, d.Kind) {
+			return fmt.Errorf("devices: kind is %q; want %s", d.Kind, strings.Join(deviceKinds, " or "))
+		}
+		if d.SizeMiB < 1 {
+			return fmt.Errorf("devices: size-mib is %d; want 1 or more", d.SizeMiB)
+		}
+	}
+	return nil
+}
