@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"patchproof/kernel"
+	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/results/html"
 	"patchproof/vmtest"
@@ -116,7 +117,12 @@ func report(t *terminal, run *results.Run) error {
 
 // writePage writes the run's report.html and says where it is.
 func writePage(t *terminal, run *results.Run) error {
-	path, err := html.Write(run)
+	var figures []patches.Figure
+	// As with the reference; a run of no subject has the default one's programs.
+	if subject, err := kernel.NamedSubject(run.Subject); err == nil {
+		figures = subject.Figures
+	}
+	path, err := html.Write(run, figures)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/go-analyze/charts/chartdraw"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 	"patchproof/results"
 )
 
@@ -40,8 +41,26 @@ const (
 	chartHigh = 270
 )
 
-func figures(run *results.Run) []figure {
-	return slices.Concat(path(run), nops(run), caches(run), memory(run), trends(run), waterfall(run))
+// figures are those that a subject asks for, and those of every run. Of figures about
+// states and rounds only the first that has something to show is drawn, as they show
+// the same in two ways.
+func figures(run *results.Run, asked []patches.Figure) []figure {
+	all := path(run)
+	draw := map[string]func(*results.Run, patches.Figure, string) []figure{
+		patches.FigureScale: scale, patches.FigureSnapshots: snapshots, patches.FigureStates: states,
+		patches.FigureRounds: rounds, patches.FigureTrend: benchTrend,
+	}
+	held := false
+	for i, a := range asked {
+		holds := a.Kind == patches.FigureStates || a.Kind == patches.FigureRounds
+		if holds && held {
+			continue
+		}
+		drawn := draw[a.Kind](run, a, fmt.Sprintf("%s-%d", a.Kind, i))
+		held = held || holds && len(drawn) > 0
+		all = append(all, drawn...)
+	}
+	return slices.Concat(all, bootTrend(run), waterfall(run))
 }
 
 // plot is the making of a figure of lines over a common axis.
@@ -159,28 +178,21 @@ func read(run *results.Run, metric, prefix string) (names []string, values measu
 	return names, values
 }
 
-const (
-	nopPrefix    = "Nop/batch="
-	memoryPrefix = "Memory/"
-)
-
-// nops draws the instructions per NOP over the batch size.
-func nops(run *results.Run) []figure {
-	_, costs, from := benches(run, "insns", nopPrefix)
-	p := plot{figure: figure{
-		Title:   "Instructions per NOP against batch size",
-		Caption: "Instructions that the guest executed per NOP request, user space included, at each number of requests per io_uring_enter; fewer is better. Instructions are not time." + from,
-	}, chart: chart{xName: "requests per batch"}}
+// scale draws a metric of workloads over the number that ends their names, on an axis
+// that doubles.
+func scale(run *results.Run, asked patches.Figure, id string) []figure {
+	_, costs, from := benches(run, asked.Metric, asked.Prefix)
+	p := plot{figure: figure{Title: asked.Title, Caption: asked.Caption + from}, chart: chart{xName: asked.Axis}}
 	var columns []map[float64]float64
 	seen := map[float64]bool{}
 	low := math.Inf(1)
 	for _, k := range run.Kernels {
 		values, logs := map[float64]float64{}, map[float64]float64{}
-		for name, insns := range costs[k.Name] {
-			if batch, ok := count(name); ok && batch > 0 {
-				values[batch], logs[math.Log2(batch)] = insns, insns
-				seen[batch] = true
-				low = min(low, insns)
+		for name, cost := range costs[k.Name] {
+			if x, ok := count(name); ok && x > 0 {
+				values[x], logs[math.Log2(x)] = cost, cost
+				seen[x] = true
+				low = min(low, cost)
 			}
 		}
 		if len(values) > 0 {
@@ -192,11 +204,11 @@ func nops(run *results.Run) []figure {
 	if len(seen) < 2 {
 		return nil
 	}
-	for _, batch := range slices.Sorted(maps.Keys(seen)) {
-		p.chart.xTicks = append(p.chart.xTicks, tick(math.Log2(batch), number(batch)))
+	for _, x := range slices.Sorted(maps.Keys(seen)) {
+		p.chart.xTicks = append(p.chart.xTicks, tick(math.Log2(x), number(x)))
 	}
-	p.table("batch", number, columns)
-	return []figure{p.finish("nops", low)}
+	p.table(asked.Axis, number, columns)
+	return []figure{p.finish(id, low)}
 }
 
 // count reads a label that counts something. A guest may have written anything.
@@ -226,9 +238,9 @@ func sameKernels(run, other *results.Run) bool {
 	return true
 }
 
-// caches draws the counters of the request cache through what the programs had
-// the kernel do, one picture for each.
-func caches(run *results.Run) []figure {
+// snapshots draws counters through what the programs had the kernel do, one picture
+// for each.
+func snapshots(run *results.Run, asked patches.Figure, id string) []figure {
 	var list []figure
 	for _, c := range run.Cells {
 		if c.Iteration > 1 {
@@ -236,12 +248,12 @@ func caches(run *results.Run) []figure {
 		}
 		var during []string
 		for _, m := range c.Metrics {
-			if d := m.Labels["during"]; m.Name == "nr_avail" && d != "" && !slices.Contains(during, d) {
+			if d := m.Labels["during"]; slices.Contains(asked.Metrics, m.Name) && d != "" && !slices.Contains(during, d) {
 				during = append(during, d)
 			}
 		}
 		for _, d := range during {
-			if f, ok := cache(c, d, fmt.Sprintf("cache-%d", len(list))); ok {
+			if f, ok := counters(c, asked, d, fmt.Sprintf("%s-%d", id, len(list))); ok {
 				list = append(list, f)
 			}
 		}
@@ -249,9 +261,9 @@ func caches(run *results.Run) []figure {
 	return list
 }
 
-// cache draws the counters of one cell through one thing that happened in it,
-// from snapshot to snapshot.
-func cache(c results.Cell, during, id string) (f figure, ok bool) {
+// counters draws those of one cell through one thing that happened in it, from
+// snapshot to snapshot.
+func counters(c results.Cell, asked patches.Figure, during, id string) (f figure, ok bool) {
 	counters := map[string]map[float64]float64{}
 	times, phases := map[float64]float64{}, map[float64]string{}
 	for _, m := range c.Metrics {
@@ -260,12 +272,15 @@ func cache(c results.Cell, during, id string) (f figure, ok bool) {
 			continue
 		}
 		name := ""
-		switch m.Name {
-		case "nr_avail", "nr_free":
-			name = fmt.Sprintf("%s cpu%s irq=%s", m.Name, m.Labels["cpu"], m.Labels["irq"])
-		case "slab":
+		switch {
+		case slices.Contains(asked.Metrics, m.Name):
+			name = fmt.Sprintf("%s cpu%s", m.Name, m.Labels["cpu"])
+			if asked.Label != "" {
+				name += fmt.Sprintf(" %s=%s", asked.Label, m.Labels[asked.Label])
+			}
+		case m.Name == "slab":
 			name = slabName
-		case "snapshot":
+		case m.Name == "snapshot":
 			times[step], phases[step] = m.Value, m.Labels["at"]
 			continue
 		default:
@@ -280,7 +295,7 @@ func cache(c results.Cell, during, id string) (f figure, ok bool) {
 	if len(drawn) == 0 {
 		return figure{}, false
 	}
-	p := plot{figure: figure{Title: fmt.Sprintf("The cache through %s, %s on %s", during, c.Program, c.Kernel)}}
+	p := plot{figure: figure{Title: fmt.Sprintf("%s through %s, %s on %s", asked.Title, during, c.Program, c.Kernel)}}
 	var columns []map[float64]float64
 	steps := map[float64]bool{}
 	for _, name := range drawn {
@@ -294,7 +309,7 @@ func cache(c results.Cell, during, id string) (f figure, ok bool) {
 	if len(steps) < 2 {
 		return figure{}, false
 	}
-	p.Caption = "nr_avail: requests that the next allocation can take. nr_free: those that wait for the shrinker. Per CPU and class (irq=1 may complete in an interrupt)."
+	p.Caption = asked.Caption
 	if slices.Contains(drawn, slabName) {
 		p.Caption += " Slab objects: what the kernel really holds."
 	}
@@ -345,17 +360,13 @@ func moving(counters map[string]map[float64]float64) []string {
 	return moving
 }
 
-// memory draws what the slab of requests holds on each kernel: as the benchmark
-// measured it or, without that, as the program shrinker saw it grow.
-func memory(run *results.Run) []figure {
-	names, bytes, from := benches(run, "slab-bytes", memoryPrefix)
+// states draws KiB of workloads by the states that end their names.
+func states(run *results.Run, asked patches.Figure, id string) []figure {
+	names, bytes, from := benches(run, asked.Metric, asked.Prefix)
 	if len(names) < 2 {
-		return growth(run)
+		return nil
 	}
-	p := plot{figure: figure{
-		Title:   "Memory held by requests",
-		Caption: "KiB of the slab io_kiocb, before any ring, with many requests in flight on each CPU in turn (peak), after they have completed (rest), and after everything was shrunk." + from,
-	}}
+	p := plot{figure: figure{Title: asked.Title, Caption: asked.Caption + from}}
 	var columns []map[float64]float64
 	for i, name := range names {
 		p.chart.xTicks = append(p.chart.xTicks, tick(float64(i), state(name)))
@@ -374,10 +385,10 @@ func memory(run *results.Run) []figure {
 		}
 	}
 	if len(columns) == 0 {
-		return growth(run)
+		return nil
 	}
 	p.table("KiB when", func(x float64) string { return state(names[int(x)]) }, columns)
-	return []figure{p.finish("memory", 0)}
+	return []figure{p.finish(id, 0)}
 }
 
 // state shortens the name of a state: at=peak/cpu=0 is "peak 0".
@@ -386,29 +397,40 @@ func state(name string) string {
 	return strings.TrimSuffix(at+" "+cpu, " all")
 }
 
-// growth draws what the slab holds after each round with many requests in flight.
-func growth(run *results.Run) []figure {
-	p := plot{figure: figure{
-		Title:   "Memory held: requests in the slab, round after round",
-		Caption: "Objects of the slab io_kiocb in use after each round with 300 requests in flight; what was enough for one round should do for the next.",
-	}, chart: chart{xName: "round"}}
+// rounds draws a metric over the rounds that its label round counts, a line for each
+// kernel and value of the figure's label.
+func rounds(run *results.Run, asked patches.Figure, id string) []figure {
+	p := plot{figure: figure{Title: asked.Title, Caption: asked.Caption}, chart: chart{xName: "round"}}
 	var columns []map[float64]float64
 	for _, k := range run.Kernels {
-		for _, irq := range []string{"0", "1"} {
-			values := map[float64]float64{}
-			for _, c := range run.Cells {
-				for _, m := range c.Metrics {
-					round, ok := count(m.Labels["round"])
-					if ok && m.Name == "objects" && m.Labels["irq"] == irq && c.Kernel == k.Name && c.Variant == k.Variant && c.Iteration == 1 {
-						values[round] = m.Value
-					}
-				}
+		lines := map[string]map[float64]float64{}
+		for _, c := range run.Cells {
+			if c.Kernel != k.Name || c.Variant != k.Variant || c.Iteration != 1 {
+				continue
 			}
+			for _, m := range c.Metrics {
+				round, ok := count(m.Labels["round"])
+				if !ok || m.Name != asked.Metric {
+					continue
+				}
+				of := m.Labels[asked.Label]
+				if lines[of] == nil {
+					lines[of] = map[float64]float64{}
+				}
+				lines[of][round] = m.Value
+			}
+		}
+		for _, of := range slices.Sorted(maps.Keys(lines)) {
+			values := lines[of]
 			if len(values) < 2 {
 				continue
 			}
+			name := k.Name
+			if asked.Label != "" {
+				name += fmt.Sprintf(" %s=%s", asked.Label, of)
+			}
 			x, y := points(values)
-			p.add(fmt.Sprintf("%s irq=%s", k.Name, irq), x, y, true)
+			p.add(name, x, y, true)
 			columns = append(columns, values)
 			p.chart.xTicks = ticks(1, x[len(x)-1], 12)
 		}
@@ -417,7 +439,7 @@ func growth(run *results.Run) []figure {
 		return nil
 	}
 	p.table("round", number, columns)
-	return []figure{p.finish("memory", 0)}
+	return []figure{p.finish(id, 0)}
 }
 
 // waterfall draws when each cell ran: its boot, and its program.

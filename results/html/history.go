@@ -3,19 +3,15 @@ package html
 import (
 	"slices"
 
+	"patchproof/patches"
 	"patchproof/results"
 )
 
-const (
-	// trendRuns is how many runs a trend looks back, trendLeast how many make one.
-	trendRuns, trendLeast = 30, 3
-	// trendBench is the workload whose instructions are followed.
-	trendBench = "32"
-)
+// trendRuns is how many runs a trend looks back, trendLeast how many make one.
+const trendRuns, trendLeast = 30, 3
 
-// trends draws figures of the stored runs, this one last, that ran under the same
-// accelerator: the instructions of a NOP, and how long a boot took.
-func trends(run *results.Run) []figure {
+// before are the stored runs that ran under the same accelerator, run itself last.
+func before(run *results.Run) []*results.Run {
 	runs := []*results.Run{run}
 	for other := range siblings(run) {
 		if other.Started.After(run.Started) || other.Accel.Name != run.Accel.Name {
@@ -26,29 +22,39 @@ func trends(run *results.Run) []figure {
 		}
 	}
 	slices.Reverse(runs)
-	return slices.Concat(
-		trend(runs, "trend-insns", "Trend: instructions per NOP in batches of 32",
-			"The stored runs that measured it, the newest last. Kernels are told by their names; what they hold may have changed from run to run.",
-			func(r *results.Run, k results.Kernel) (float64, bool) {
-				_, costs := read(r, "insns", nopPrefix)
-				insns, ok := costs[k.Name][trendBench]
-				return insns, ok
-			}),
-		trend(runs, "trend-boot", "Trend: seconds to boot",
-			"The median over a run's cells of the time from QEMU's start to the program's first event, on the host's clock: what else ran on the host is in it.",
-			func(r *results.Run, k results.Kernel) (float64, bool) {
-				var boots []float64
-				for _, c := range r.Cells {
-					if c.Kernel == k.Name && c.Variant == k.Variant && c.Mode == "" && c.BootS > 0 {
-						boots = append(boots, c.BootS)
-					}
+	return runs
+}
+
+// benchTrend draws a metric of one workload through the stored runs.
+func benchTrend(run *results.Run, asked patches.Figure, id string) []figure {
+	caption := "The stored runs that measured it, the newest last. Kernels are told by their names; what they hold may have changed from run to run."
+	if asked.Caption != "" {
+		caption = asked.Caption + " " + caption
+	}
+	return trend(before(run), id, asked.Title, caption, func(r *results.Run, k results.Kernel) (float64, bool) {
+		_, values := read(r, asked.Metric, asked.Workload)
+		value, ok := values[k.Name][""]
+		return value, ok
+	})
+}
+
+// bootTrend draws how long a boot took in the stored runs.
+func bootTrend(run *results.Run) []figure {
+	return trend(before(run), "trend-boot", "Trend: seconds to boot",
+		"The median over a run's cells of the time from QEMU's start to the program's first event, on the host's clock: what else ran on the host is in it.",
+		func(r *results.Run, k results.Kernel) (float64, bool) {
+			var boots []float64
+			for _, c := range r.Cells {
+				if c.Kernel == k.Name && c.Variant == k.Variant && c.Mode == "" && c.BootS > 0 {
+					boots = append(boots, c.BootS)
 				}
-				if len(boots) == 0 {
-					return 0, false
-				}
-				slices.Sort(boots)
-				return boots[len(boots)/2], true
-			}))
+			}
+			if len(boots) == 0 {
+				return 0, false
+			}
+			slices.Sort(boots)
+			return boots[len(boots)/2], true
+		})
 }
 
 // trend draws one figure per kernel over the runs that have it.

@@ -27,6 +27,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 	"patchproof/results"
 )
 
@@ -49,11 +50,12 @@ var tmpl = template.Must(template.New(File).Funcs(template.FuncMap{
 	"words":   func(list []string) string { return strings.Join(list, " ") },
 }).Parse(text))
 
-// Write writes the report of a run into its folder and returns its path. The
-// runs beside it are read for what this one does not have itself.
-func Write(run *results.Run) (path string, err error) {
+// Write writes the report of a run into its folder and returns its path, with the
+// figures that a subject asks for. The runs beside it are read for what this one does
+// not have itself.
+func Write(run *results.Run, asked []patches.Figure) (path string, err error) {
 	var out bytes.Buffer
-	if err := tmpl.Execute(&out, look(run)); err != nil {
+	if err := tmpl.Execute(&out, look(run, asked)); err != nil {
 		return "", fmt.Errorf("writing the report: %w", err)
 	}
 	path = filepath.Join(run.Dir, File)
@@ -135,7 +137,7 @@ type cell struct {
 
 type metric struct{ Name, Labels, Value, Unit string }
 
-func look(run *results.Run) *view {
+func look(run *results.Run, asked []patches.Figure) *view {
 	v := &view{Run: run, CSS: template.CSS(css), JS: template.JS(js), Answer: results.Answer(run), Mood: results.AsExpected}
 	v.Policy = fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; base-uri 'none'; form-action 'none'", hash(css), hash(js))
 	var names []string
@@ -180,7 +182,7 @@ func look(run *results.Run) *view {
 			v.Verdicts = append(v.Verdicts, verdict)
 		}
 	}
-	v.Figures = figures(run)
+	v.Figures = figures(run, asked)
 	return v
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 	"patchproof/results"
 )
 
@@ -57,9 +58,19 @@ func hostile(t *testing.T) *results.Run {
 	}
 }
 
+// ours are the figures that the first subject asks for.
+func ours(t *testing.T) []patches.Figure {
+	t.Helper()
+	s, err := patches.ReadSubject("../../patches/io_kiocb-alloc-cache")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Figures
+}
+
 func write(t *testing.T, run *results.Run) (path, page string) {
 	t.Helper()
-	path, err := Write(run)
+	path, err := Write(run, ours(t))
 	if err != nil {
 		t.Fatal(err)
 	}
