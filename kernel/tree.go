@@ -336,7 +336,8 @@ func (t tree) apply(ctx context.Context, spec Spec, base string) (string, error)
 
 // am commits one patch on HEAD, exactly where its context is (no fuzz, no merge).
 func (t tree) am(ctx context.Context, p patches.Patch) (string, error) {
-	cmd := gitCommand(t.src(), "am", "--quiet", "--no-gpg-sign", "--no-3way", "--keep-cr", "--committer-date-is-author-date")
+	cmd := gitCommand(t.src(), "am", "--quiet", "--keep-non-patch", "--quoted-cr=nowarn", "--no-scissors", "--no-gpg-sign", "--no-3way", "--keep-cr",
+		"--committer-date-is-author-date")
 	cmd.Stdin = strings.NewReader(string(p.MailMessage()))
 	_, err := output(ctx, cmd)
 	if ctx.Err() != nil {

@@ -1,7 +1,6 @@
 package patches
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"regexp"
@@ -33,12 +32,15 @@ type parsedDiff struct {
 
 // parseDiff parses the diff in text. go-gitdiff knows git's syntax; what it lets
 // pass but would be lost or misapplied later is refused in walk.
-func parseDiff(text []byte) (parsedDiff, error) {
+func parseDiff(text []byte) (parsedDiff, error) { return parseDiffStrip(text, autoStrip) }
+
+// parseDiffStrip is parseDiff for names of which strip folders go, as patch -p says.
+func parseDiffStrip(text []byte, strip int) (parsedDiff, error) {
 	lines := strings.SplitAfter(string(text), "\n")
-	if err := checkLineEnds(lines); err != nil {
+	if err := normalise(lines, strip); err != nil {
 		return parsedDiff{}, err
 	}
-	parsed, prose, err := gitdiff.Parse(bytes.NewReader(text))
+	parsed, prose, err := gitdiff.Parse(strings.NewReader(strings.Join(lines, "")))
 	if err != nil {
 		return parsedDiff{}, explain(err, lines)
 	}
@@ -53,23 +55,6 @@ func parseDiff(text []byte) (parsedDiff, error) {
 		}
 	}
 	return parsedDiff{prose: prose, diff: w.diff.String(), files: w.files}, nil
-}
-
-// checkLineEnds tells a diff whose own header lines end in CR LF, which a mailer
-// or an editor did, from a diff of a file that has CR LF itself: there only the
-// lines inside the hunks have it.
-func checkLineEnds(lines []string) error {
-	for i, line := range lines {
-		if !strings.HasSuffix(line, "\r\n") {
-			continue
-		}
-		traditional := strings.HasPrefix(line, "--- ") && i+1 < len(lines) && strings.HasPrefix(lines[i+1], "+++ ")
-		if strings.HasPrefix(line, "diff --git ") || traditional {
-			return &lineError{i + 1, "the diff's lines end in CR LF: a mailer or an editor has changed the line ends; " +
-				"save the mail's raw text again, or convert the file (sed -i 's/\\r$//' FILE)"}
-		}
-	}
-	return nil
 }
 
 var gitdiffError = regexp.MustCompile(`^gitdiff: line (-?\d+): (.*)$`)
@@ -139,11 +124,19 @@ func (w *walker) file(p *gitdiff.File) error {
 	if err := w.names(&f, p); err != nil {
 		return err
 	}
-	if p.IsBinary {
-		return w.errorf("%s: a binary change; only text can be checked against a tree", f.Name())
+	if p.IsBinary && p.BinaryFragment == nil {
+		return w.errorf("%s: a binary change, which is not in the diff; make it with git diff --binary or git format-patch", f.Name())
 	}
 	w.header(&f)
-	if len(p.TextFragments) == 0 && slices.ContainsFunc(f.header, func(line string) bool { return strings.HasPrefix(line, "--- ") }) {
+	if f.Binary = p.IsBinary; f.Binary {
+		w.binary()
+	}
+	says := func(prefixes ...string) bool {
+		return slices.ContainsFunc(f.header, func(line string) bool {
+			return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(line, p) })
+		})
+	}
+	if len(p.TextFragments) == 0 && !f.Binary && (says("--- ") || !says("old mode", "new file", "deleted file", "rename ", "copy ")) {
 		return w.errorf("%s: its header is not followed by a hunk", f.Name())
 	}
 	for _, fragment := range p.TextFragments {
@@ -245,11 +238,7 @@ var extended = []string{
 // would have written, so that its id does not depend on the tool or on time stamps.
 func (w *walker) header(f *File) {
 	if !w.at(w.next, "diff --git ") {
-		if w.diff.Len() > 0 {
-			// Else "--- a/x" would continue a header of git's that has no hunk.
-			w.diff.WriteByte('\n')
-		}
-		w.keep(w.next + 2)
+		w.next += 2
 		from, to := "a/"+f.Old, "b/"+f.New
 		f.header = []string{"diff --git a/" + f.Name() + " b/" + f.Name(), "--- " + from, "+++ " + to}
 		if f.IsNew {
@@ -258,6 +247,8 @@ func (w *walker) header(f *File) {
 		if f.IsDelete {
 			f.header = []string{f.header[0], "deleted file mode 100644", "--- " + from, "+++ /dev/null"}
 		}
+		// git reads the same change from them, whatever the names and time stamps were.
+		w.diff.WriteString(strings.Join(f.header, "\n") + "\n")
 		return
 	}
 	end := w.next + 1
@@ -305,6 +296,27 @@ func (w *walker) hunk(f *File, p *gitdiff.TextFragment) error {
 	return w.afterHunk(f, p)
 }
 
+// binary keeps the blocks of a binary patch: for the change and for its reverse.
+func (w *walker) binary() {
+	for w.next < len(w.lines) && !w.at(w.next, "GIT binary patch") {
+		w.next++
+	}
+	end := w.next + 1
+	for w.at(end, "literal ") || w.at(end, "delta ") {
+		for end < len(w.lines) && strings.TrimSpace(w.lines[end]) != "" {
+			end++
+		}
+		if end < len(w.lines) {
+			end++
+		}
+	}
+	w.keep(min(end, len(w.lines)))
+	if !strings.HasSuffix(w.diff.String(), "\n\n") {
+		// git wants the blank line that ends a block.
+		w.diff.WriteByte('\n')
+	}
+}
+
 // afterHunk looks at what follows the lines that a hunk's header counts. git drops
 // it without a word, so a count that is too small would lose a part of the change,
 // and one that is too large takes in the mail's signature.
@@ -316,18 +328,41 @@ func (w *walker) afterHunk(f *File, p *gitdiff.TextFragment) error {
 		w.next--
 		return w.errorf("%s: its @@ header counts more lines than it has: the last would be the mail's signature", where)
 	}
-	i := w.next
-	for i < len(w.lines) && strings.TrimRight(w.lines[i], "\r\n") == "" {
-		i++
-	}
-	if i == len(w.lines) || w.next == i && follows {
+	if follows {
 		return nil
 	}
-	line := strings.TrimRight(w.lines[i], " \r\n")
-	signature := line == "--" || line == "---"
-	surplus := line != "" && (line[0] == '+' || line[0] == '-' && !strings.HasPrefix(line, "--- ") || i == w.next && (line[0] == ' ' || line[0] == '\t'))
-	if surplus && !signature {
-		return &lineError{i + 1, where + ": its @@ header counts fewer lines than follow it; from here on they would be lost"}
+	// Lost are lines that look like a hunk's, directly or behind blank ones.
+	blank := false
+	for i := w.next; i < len(w.lines); i++ {
+		line := strings.TrimRight(w.lines[i], " \t\r\n")
+		switch {
+		case line == "":
+			blank = true
+			continue
+		case line == "--" || line == "---" || strings.HasPrefix(line, "--- ") || strings.HasPrefix(w.lines[i], "-- "):
+			return nil
+		case line[0] == '\t' || line[0] == ' ' && blank:
+			return nil
+		case blank && strings.HasPrefix(line, "- ") && w.onlySignature(i+1):
+			// A person's name below the patch.
+			return nil
+		case line[0] == '+' || line[0] == '-' || line[0] == ' ':
+			return &lineError{i + 1, where + ": its @@ header counts fewer lines than follow it; from here on they would be lost"}
+		}
+		return nil
 	}
 	return nil
+}
+
+// onlySignature says that nothing but blank lines or a signature follows.
+func (w *walker) onlySignature(i int) bool {
+	for ; i < len(w.lines); i++ {
+		if strings.HasPrefix(w.lines[i], "-- ") {
+			return true
+		}
+		if strings.TrimSpace(w.lines[i]) != "" {
+			return false
+		}
+	}
+	return true
 }

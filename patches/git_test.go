@@ -79,9 +79,9 @@ func TestMailMessageThroughGitAm(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"mail", letterText("[PATCH RFC} x: cache", "Why.\n---\nnot this\n\n"+plainDiff+"-- \n2.39\n"),
 			"Jens Axboe|axboe@kernel.dk|Wed, 13 May 2020 10:30:44 -0600|[PATCH RFC} x: cache|Why."},
-		{"encoded names", "From: =?utf-8?q?J=C3=B6rg_X?= <j@example.org>\nDate: Wed, 13 May 2020 10:30:44 +0200\nSubject: [PATCH 3/9] =?utf-8?q?f=C3=BCr_a_very_long_subject_that_goes_on_and_on_until_it_is_=C3=BCber_seventy-five?=\n\nGrüße.\n\n" + plainDiff,
+		{"encoded names", "From: =?utf-8?q?J=C3=B6rg_X?= <j@example.org>\nDate: Wed, 13 May 2020 10:30:44 +0200\nSubject: [PATCH 1/1] =?utf-8?q?f=C3=BCr_a_very_long_subject_that_goes_on_and_on_until_it_is_=C3=BCber_seventy-five?=\n\nGrüße.\n\n" + plainDiff,
 			`Jörg X|j@example.org|Wed, 13 May 2020 10:30:44 +0200|für a very long subject that goes on and on until it is über seventy-five|Grüße.`},
-		{"plain", "Prose.\nFrom now on Thu May 14 10:00:00 2020\n" + plainDiff, "patchproof|patchproof@localhost|Wed, 1 Jan 2020 00:00:00 +0000|plain|Prose.\n>From now on Thu May 14 10:00:00 2020"},
+		{"plain", "Prose.\nFrom now on Thu May 14 10:00:00 2020\n" + plainDiff, "patchproof|patchproof@localhost|Wed, 1 Jan 2020 00:00:00 +0000|plain|Prose.\nFrom now on Thu May 14 10:00:00 2020"},
 		{"address only", "From: <j@example.org>\nSubject: x\n\n" + plainDiff, "j@example.org|j@example.org|Wed, 1 Jan 2020 00:00:00 +0000|x|"},
 	} {
 		s, err := Read(write(t, t.TempDir(), tc.name, tc.text))
@@ -90,7 +90,7 @@ func TestMailMessageThroughGitAm(t *testing.T) {
 			continue
 		}
 		mail := string(s.Patches[0].MailMessage())
-		mustGit(t, dir, mail, "am", "-q")
+		mustGit(t, dir, mail, "am", "-q", "--keep-cr", "--keep-non-patch")
 		got := strings.TrimSpace(mustGit(t, dir, "", "log", "-1", "--format=%an|%ae|%aD|%s|%b"))
 		if diff := cmp.Diff(tc.want, got); diff != "" {
 			t.Errorf("%s: git am (-want +got):\n%s", tc.name, diff)

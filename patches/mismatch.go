@@ -132,6 +132,10 @@ func (t tree) apply(f File) []Mismatch {
 	if moves {
 		img = newImage(strings.Join(img.lines, ""))
 	}
+	if f.Binary {
+		// git alone can tell.
+		return nil
+	}
 	found := img.applyAll(f)
 	if f.IsDelete {
 		if left := len(img.lines); len(found) == 0 && left > 0 {

@@ -1,23 +1,19 @@
-// Package patches reads what a kernel developer hands over: a mailbox with one
-// mail or a whole thread, a plain diff, or a quilt folder. It turns it into an
-// ordered [Series] of [Patch]es, says what git am should be given for each, and
-// explains against the content of a tree why a patch does not apply.
+// Package patches reads what a kernel developer hands over: a mail, a mailbox with
+// a whole thread, a maildir, a plain diff, a quilt folder, the output of git log. It
+// turns it into an ordered [Series] of [Patch]es, says what git am should be given
+// for each, and explains against the content of a tree why a patch does not apply.
 //
-// The way of a patch: [Read] tells the three kinds of input apart; mbox.go takes
-// a mail out of its wrapping (headers, MIME, charset), diff.go parses the diff and
-// refuses one that lies about itself, id.go and mail.go give it back in canonical
-// form, mismatch.go and format.go compare it with a tree. The package writes
-// nothing and runs nothing.
+// The way of a patch: [Read] in input.go tells the kinds of input apart and unpacks
+// them; mbox.go cuts a mailbox into mails, message.go takes each out of its wrapping
+// (MIME, charset, a forwarded mail's headers), tag.go reads its [PATCH v2 1/3],
+// and thread.go picks the series that is meant. plain.go reads what is no mail.
+// normalise.go and diff.go parse the diff and refuse one that lies about itself,
+// id.go and mail.go give it back in canonical form, mismatch.go and format.go compare
+// it with a tree. The package writes nothing and runs nothing.
 package patches
 
 import (
 	"bytes"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/bluekeyes/go-gitdiff/gitdiff"
@@ -34,6 +30,17 @@ type Series struct {
 	// Path is what Read was given.
 	Path    string
 	Patches []Patch
+	// Version is the 2 of [PATCH v2]; 0 when the mails name none.
+	Version int
+	// Notes say what was taken of the input, and what was done to it, a line each;
+	// Left what was left out of it.
+	Notes, Left []string
+	// Trailers are the Reviewed-by and the like that answers gave. They change no patch.
+	Trailers []string
+	// Base is the commit that base-commit: names, Prerequisites the ids (git patch-id)
+	// of the patches that must be there before.
+	Base          string
+	Prerequisites []string
 	// Known holds the issues declared in the folder's known-issues.toml; only a
 	// quilt folder has them.
 	Known []KnownIssue
@@ -58,8 +65,6 @@ type Patch struct {
 	Files     []File
 	// Diff is the diff alone, headers and hunks, without prose around or between.
 	Diff []byte
-	// Raw is the input as it was: the mail with its headers, still encoded.
-	Raw []byte
 }
 
 // File is what a patch does to one file.
@@ -72,6 +77,8 @@ type File struct {
 	PreImage, PostImage               string
 	Hunks                             []Hunk
 	IsNew, IsDelete, IsRename, IsCopy bool
+	// Binary is a change without hunks, which only git can apply.
+	Binary bool
 
 	// header holds the lines between "diff --git" and the first hunk, for ID.
 	header []string
@@ -95,87 +102,6 @@ type Hunk struct {
 	// Line is the header's line number in Patch.Path, or 0 when the mail was
 	// encoded and the number would be of no use.
 	Line int
-}
-
-// Read reads the patches at path: a quilt folder (one that holds a file named
-// series), a mailbox, a single mail, or a plain diff. It refuses anything that
-// git am could misread, and its errors name the file, the message and the line.
-func Read(path string) (Series, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return Series{}, fmt.Errorf("no patch to read: %w", err)
-	}
-	if info.IsDir() {
-		return readQuilt(path)
-	}
-	data, err := readFile(path)
-	if err != nil {
-		return Series{}, err
-	}
-	list, err := parse(path, data)
-	if err != nil {
-		return Series{}, err
-	}
-	s := Series{Name: stem(path), Path: path, Patches: list}
-	known := strings.TrimSuffix(path, filepath.Ext(path)) + "." + knownIssuesFile
-	if s.Known, err = ReadKnownIssues(known); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return Series{}, err
-	}
-	return s, nil
-}
-
-// stem is a file's name without folder and extension.
-func stem(path string) string {
-	base := filepath.Base(path)
-	if name := strings.TrimSuffix(base, filepath.Ext(base)); name != "" {
-		return name
-	}
-	return base
-}
-
-// readFile reads a regular text file of a sane size.
-func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	// Opening a pipe or a terminal would wait for ever.
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
-	}
-	if len(data) > maxSize {
-		return nil, fmt.Errorf("%s: larger than %d MiB, which no patch is", path, maxSize>>20)
-	}
-	if err := checkText(data); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return data, nil
-}
-
-func checkText(data []byte) error {
-	if len(bytes.TrimSpace(data)) == 0 {
-		return errors.New("the file is empty")
-	}
-	for _, packed := range []struct{ magic, name string }{
-		{"\x1f\x8b", "gzip"}, {"\xfd7zXZ", "xz"}, {"BZh", "bzip2"}, {"\x28\xb5\x2f\xfd", "zstd"},
-	} {
-		if bytes.HasPrefix(data, []byte(packed.magic)) {
-			return fmt.Errorf("the file is compressed with %s; unpack it first", packed.name)
-		}
-	}
-	if i := bytes.IndexByte(data, 0); i >= 0 {
-		return fmt.Errorf("line %d: a zero byte; this is binary data, not a patch", lineAt(data, i))
-	}
-	return nil
 }
 
 // lineAt gives the number, from 1, of the line that holds data[offset].

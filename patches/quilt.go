@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/bluekeyes/go-gitdiff/gitdiff"
 )
 
 // readQuilt reads a folder as quilt(1) keeps it: a file named series that lists
@@ -14,9 +16,6 @@ import (
 func readQuilt(dir string) (Series, error) {
 	list := filepath.Join(dir, "series")
 	data, err := readFile(list)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Series{}, fmt.Errorf("%s is a folder without a file named series; give a patch file or a quilt folder", dir)
-	}
 	if err != nil {
 		return Series{}, err
 	}
@@ -29,7 +28,7 @@ func readQuilt(dir string) (Series, error) {
 	number := 0
 	for line := range strings.Lines(string(data)) {
 		number++
-		name, err := seriesLine(line)
+		name, strip, reverse, err := seriesLine(line)
 		if err != nil {
 			return Series{}, fmt.Errorf("%s:%d: %w", list, number, err)
 		}
@@ -40,7 +39,10 @@ func readQuilt(dir string) (Series, error) {
 			return Series{}, fmt.Errorf("%s:%d: %s is listed on line %d already", list, number, name, before)
 		}
 		seen[name] = number
-		p, err := readOne(filepath.Join(dir, filepath.FromSlash(name)))
+		p, err := readOne(filepath.Join(dir, filepath.FromSlash(name)), strip)
+		if err == nil && reverse {
+			p, err = p.reversed()
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return Series{}, fmt.Errorf("%s:%d: there is no file %s in the folder", list, number, name)
 		}
@@ -59,7 +61,7 @@ func readQuilt(dir string) (Series, error) {
 }
 
 // seriesLine takes a line of a series file apart; name is empty for a comment.
-func seriesLine(line string) (name string, err error) {
+func seriesLine(line string) (name string, strip int, reverse bool, err error) {
 	words := strings.Fields(line)
 	for i, word := range words {
 		if strings.HasPrefix(word, "#") {
@@ -67,32 +69,101 @@ func seriesLine(line string) (name string, err error) {
 			break
 		}
 	}
+	strip = autoStrip
 	if len(words) == 0 {
-		return "", nil
+		return "", strip, false, nil
 	}
-	for _, option := range words[1:] {
-		if option != "-p1" {
-			return "", fmt.Errorf("option %s of %s is not supported; patches must apply with -p1", option, words[0])
+	options := words[1:]
+	for i := 0; i < len(options); i++ {
+		option := options[i]
+		if option == "-p" && i+1 < len(options) {
+			i++
+			option += options[i]
+		}
+		switch option {
+		case "-p0":
+			strip = 0
+		case "-p1", "-pab":
+			strip = 1
+		case "-R", "--reverse":
+			reverse = true
+		default:
+			return "", strip, false, fmt.Errorf("option %s of %s is not supported; -p0, -p1 and -R are", option, words[0])
 		}
 	}
 	if why := badName(words[0]); why != "" {
-		return "", fmt.Errorf("patch name %q %s", words[0], why)
+		return "", strip, false, fmt.Errorf("patch name %q %s", words[0], why)
 	}
-	return words[0], nil
+	return words[0], strip, reverse, nil
 }
 
-// readOne reads a file that must hold a single patch, as quilt's do.
-func readOne(path string) (Patch, error) {
+// readOne reads a file that must hold a single patch, as quilt's do; what number it
+// has in a series of mails does not matter.
+func readOne(path string, strip int) (Patch, error) {
 	data, err := readFile(path)
 	if err != nil {
 		return Patch{}, err
 	}
-	list, err := parse(path, data)
+	letters := split(data)
+	if len(letters) == 0 || strip == 0 {
+		s, err := parsePlain(path, data, strip)
+		if err != nil {
+			return Patch{}, err
+		}
+		if len(s.Patches) > 1 {
+			return Patch{}, fmt.Errorf("%s: holds %d patches; a file of a quilt series holds one", path, len(s.Patches))
+		}
+		return s.Patches[0], nil
+	}
+	var found []message
+	for i, l := range letters {
+		found = append(found, l.read(path, i+1)...)
+	}
+	if len(found) > 1 {
+		return Patch{}, fmt.Errorf("%s: holds %d patches; a file of a quilt series holds one", path, len(found))
+	}
+	return found[0].patch, found[0].err
+}
+
+// reversed is the patch that takes the change back, for quilt's -R.
+func (p Patch) reversed() (Patch, error) {
+	var text strings.Builder
+	for _, f := range p.Files {
+		if f.IsRename || f.IsCopy || f.Binary || len(f.Hunks) == 0 {
+			return Patch{}, fmt.Errorf("%s: %s: only changes of text can be reversed (-R)", p.Path, f.Name())
+		}
+		name := f.Name()
+		old, new := "a/"+name, "b/"+name
+		fmt.Fprintf(&text, "diff --git a/%s b/%s\n", name, name)
+		if f.IsNew {
+			text.WriteString("deleted file mode 100644\n")
+			new = "/dev/null"
+		}
+		if f.IsDelete {
+			text.WriteString("new file mode 100644\n")
+			old = "/dev/null"
+		}
+		fmt.Fprintf(&text, "--- %s\n+++ %s\n", old, new)
+		for _, h := range f.Hunks {
+			fmt.Fprintf(&text, "@@ -%d,%d +%d,%d @@\n", h.NewStart, h.NewLines, h.OldStart, h.OldLines)
+			for _, line := range h.Lines {
+				switch line.Op {
+				case gitdiff.OpAdd:
+					line.Op = gitdiff.OpDelete
+				case gitdiff.OpDelete:
+					line.Op = gitdiff.OpAdd
+				}
+				text.WriteString(line.String())
+				if line.NoEOL() {
+					text.WriteString("\n\\ No newline at end of file\n")
+				}
+			}
+		}
+	}
+	d, err := parseDiffStrip([]byte(text.String()), 1)
 	if err != nil {
-		return Patch{}, err
+		return Patch{}, locate(p.Path, "reversed", 0, err)
 	}
-	if len(list) > 1 {
-		return Patch{}, fmt.Errorf("%s: holds %d patches; a file of a quilt series holds one", path, len(list))
-	}
-	return list[0], nil
+	p.Subject, p.Files, p.Diff = "Revert: "+p.Subject, d.files, []byte(d.diff)
+	return p, nil
 }

@@ -70,7 +70,10 @@ type commands struct {
 	Build        buildCmd        `cmd:"" help:"Build the selected kernels and print their paths."`
 	Shell        shellCmd        `cmd:"" help:"Boot the last selected kernel with a shell on the console."`
 	Deps         depsCmd         `cmd:"" help:"Install the system packages that are missing."`
-	Cache        struct {
+	Patch        struct {
+		Show patchShowCmd `cmd:"" help:"Say what is taken of a patch's file, thread or folder, and what is left."`
+	} `cmd:"" help:"Look at patches before they are tested."`
+	Cache struct {
 		Ls cacheLsCmd `cmd:"" help:"List what is in the cache."`
 		Gc cacheGcCmd `cmd:"" help:"Remove what was not used for a while and what dead runs left."`
 	} `cmd:"" help:"See and prune the cache of sources, trees and kernels."`

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+
+	"patchproof/patches"
+)
+
+type patchShowCmd struct {
+	Files   []string `arg:"" optional:"" env:"PATCH" help:"Mail, mailbox, diff, folder, or - for standard input."`
+	Version int      `name:"version-of-series" short:"v" env:"V" help:"Take this version of the series, not the latest."`
+	JSON    bool     `name:"json" help:"Print it for programs."`
+}
+
+// Run prints what the reader makes of the files.
+func (c patchShowCmd) Run(t *terminal) error {
+	series, err := patches.ReadVersion(strings.Join(c.Files, " "), c.Version)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		text, err := json.MarshalIndent(series.Summary(), "", "  ")
+		if err != nil {
+			return err
+		}
+		t.printf("%s\n", text)
+		return nil
+	}
+	t.printf("%s", series.Describe())
+	return nil
+}

@@ -1,0 +1,288 @@
+package patches
+
+import (
+	"bytes"
+	"compress/bzip2"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+)
+
+// Read reads the patches at path: a mail, a mailbox with a thread, a plain diff, what
+// git log -p prints, each also compressed; a quilt folder (one that holds a file named
+// series), a maildir, a folder that git format-patch wrote. "-" is standard input, and
+// several files may be given with spaces between them. Of several versions of a series
+// it takes the latest complete one. It refuses anything that git am could misread,
+// and its errors name the file, the message and the line.
+func Read(path string) (Series, error) { return ReadVersion(path, 0) }
+
+// ReadVersion is Read for the version of a series that the user asks for.
+func ReadVersion(path string, version int) (Series, error) {
+	if path == "-" {
+		data, err := readAll(os.Stdin, "standard input")
+		if err != nil {
+			return Series{}, err
+		}
+		return parse("stdin", data, version)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		if list := strings.Fields(path); len(list) > 1 && exist(list) {
+			return readFiles(path, list, version)
+		}
+		return Series{}, fmt.Errorf("no patch to read: %w", err)
+	}
+	if info.IsDir() {
+		return readFolder(path, version)
+	}
+	data, err := readFile(path)
+	if err != nil {
+		return Series{}, err
+	}
+	s, err := parse(path, data, version)
+	if err != nil {
+		return Series{}, err
+	}
+	known := strings.TrimSuffix(path, filepath.Ext(path)) + "." + knownIssuesFile
+	if s.Known, err = ReadKnownIssues(known); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return Series{}, err
+	}
+	return s, nil
+}
+
+func exist(paths []string) bool {
+	return !slices.ContainsFunc(paths, func(p string) bool {
+		_, err := os.Stat(p)
+		return err != nil
+	})
+}
+
+// parse reads a file's patches, in the order in which they apply.
+func parse(path string, data []byte, version int) (Series, error) {
+	letters := split(data)
+	if len(letters) == 0 {
+		if version > 0 {
+			return Series{}, fmt.Errorf("%s: V=%d selects a version of a mailed series, and this is no mail", path, version)
+		}
+		return parsePlain(path, data, autoStrip)
+	}
+	var mails []message
+	for i, l := range letters {
+		mails = append(mails, l.read(path, i+1)...)
+	}
+	return assemble(path, mails, version)
+}
+
+// readFolder tells the kinds of folders apart.
+func readFolder(dir string, version int) (Series, error) {
+	if _, err := os.Stat(filepath.Join(dir, "series")); err == nil {
+		return readQuilt(dir)
+	}
+	var files []string
+	cur, curErr := os.ReadDir(filepath.Join(dir, "cur"))
+	fresh, newErr := os.ReadDir(filepath.Join(dir, "new"))
+	if curErr == nil || newErr == nil {
+		for name, list := range map[string][]fs.DirEntry{"cur": cur, "new": fresh} {
+			for _, entry := range list {
+				if !strings.HasPrefix(entry.Name(), ".") && entry.Type().IsRegular() {
+					files = append(files, filepath.Join(dir, name, entry.Name()))
+				}
+			}
+		}
+		// A maildir's names begin with the time of delivery.
+		slices.SortFunc(files, func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) })
+		if len(files) == 0 {
+			return Series{}, fmt.Errorf("%s: the maildir is empty", dir)
+		}
+		return readMails(dir, files, version)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return Series{}, err
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		for _, packed := range []string{".gz", ".xz", ".bz2", ".zst"} {
+			name = strings.TrimSuffix(name, packed)
+		}
+		if entry.IsDir() || strings.HasPrefix(name, ".") || !slices.Contains([]string{".patch", ".diff", ".eml", ".mbox", ".mbx"}, filepath.Ext(name)) {
+			continue
+		}
+		files = append(files, filepath.Join(dir, entry.Name()))
+	}
+	if len(files) == 0 {
+		return Series{}, fmt.Errorf("%s is a folder without a file named series, without mails in cur or new, and without files *.patch", dir)
+	}
+	return readFiles(dir, files, version)
+}
+
+// readFiles reads several files, one series together.
+func readFiles(path string, files []string, version int) (Series, error) {
+	if len(files) == 1 {
+		return ReadVersion(files[0], version)
+	}
+	plain := 0
+	for _, file := range files {
+		data, err := readFile(file)
+		if err != nil {
+			return Series{}, err
+		}
+		if len(split(data)) == 0 {
+			plain++
+		}
+	}
+	if plain == 0 {
+		return readMails(path, files, version)
+	}
+	if version > 0 {
+		return Series{}, fmt.Errorf("%s: V=%d selects a version of a mailed series, and some of these are no mails", path, version)
+	}
+	s := Series{Name: stem(path), Path: path, Notes: []string{fmt.Sprintf("%d files taken, in the order of their names", len(files))}}
+	if !isFolder(path) {
+		s.Notes = []string{fmt.Sprintf("%d files taken, in the order given", len(files))}
+	}
+	for _, file := range files {
+		p, err := readOne(file, autoStrip)
+		if errors.Is(err, errNoDiff) && coverName.MatchString(filepath.Base(file)) {
+			s.Left = append(s.Left, filepath.Base(file)+" is a cover letter")
+			continue
+		}
+		if err != nil {
+			return Series{}, err
+		}
+		s.Patches = append(s.Patches, p)
+	}
+	return s, nil
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+var coverName = regexp.MustCompile(`^(?:v\d+-)?0+-`)
+
+// readMails reads files of mails as one mailbox.
+func readMails(path string, files []string, version int) (Series, error) {
+	var mails []message
+	for _, file := range files {
+		data, err := readFile(file)
+		if err != nil {
+			return Series{}, err
+		}
+		letters := split(data)
+		if len(letters) == 0 {
+			return Series{}, fmt.Errorf("%s: no mail", file)
+		}
+		for _, l := range letters {
+			mails = append(mails, l.read(file, len(mails)+1)...)
+		}
+	}
+	s, err := assemble(path, mails, version)
+	s.Name = stem(path)
+	return s, err
+}
+
+// stem is a file's name without folder and extension.
+func stem(path string) string {
+	base := filepath.Base(path)
+	for _, packed := range []string{".gz", ".xz", ".bz2", ".zst"} {
+		base = strings.TrimSuffix(base, packed)
+	}
+	if name := strings.TrimSuffix(base, filepath.Ext(base)); name != "" {
+		return name
+	}
+	return base
+}
+
+// readFile reads a regular text file of a sane size, unpacked.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	// Opening a pipe or a terminal would wait for ever.
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f, path)
+}
+
+func readAll(r io.Reader, path string) ([]byte, error) {
+	data, err := limited(r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if data, err = unpack(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, fmt.Errorf("%s: the file is empty", path)
+	}
+	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
+		data = data[3:]
+	}
+	if i := bytes.IndexByte(data, 0); i >= 0 && len(split(data)) == 0 {
+		return nil, fmt.Errorf("%s: line %d: a zero byte; this is binary data, not a patch", path, lineAt(data, i))
+	}
+	return data, nil
+}
+
+func limited(r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxSize+1))
+	if err == nil && len(data) > maxSize {
+		err = fmt.Errorf("larger than %d MiB, which no patch is", maxSize>>20)
+	}
+	return data, err
+}
+
+// unpack returns what a compressed file holds, and other data as it is.
+func unpack(data []byte) ([]byte, error) {
+	var r io.Reader
+	var err error
+	kind := ""
+	in := bytes.NewReader(data)
+	switch {
+	case bytes.HasPrefix(data, []byte("\x1f\x8b")):
+		kind = "gzip"
+		r, err = gzip.NewReader(in)
+	case bytes.HasPrefix(data, []byte("\xfd7zXZ\x00")):
+		kind = "xz"
+		r, err = xz.NewReader(in)
+	case bytes.HasPrefix(data, []byte("BZh")):
+		kind = "bzip2"
+		r = bzip2.NewReader(in)
+	case bytes.HasPrefix(data, []byte("\x28\xb5\x2f\xfd")):
+		kind = "zstd"
+		d, zstdErr := zstd.NewReader(in, zstd.WithDecoderConcurrency(1))
+		if zstdErr == nil {
+			defer d.Close()
+		}
+		r, err = d, zstdErr
+	default:
+		return data, nil
+	}
+	var out []byte
+	if err == nil {
+		out, err = limited(r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("compressed with %s, and it does not unpack: %w", kind, err)
+	}
+	return out, nil
+}

@@ -1,0 +1,137 @@
+package patches
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// tag is what the front of a Subject says: [PATCH RFC v3 net-next 02/12].
+type tag struct {
+	// reply is set by "Re:" and its like in other languages, and by "Fwd:".
+	reply bool
+	// tagged is set by PATCH or RFC in the brackets.
+	tagged bool
+	// version is 0 where the subject names none; minor is the 1 of v2.1.
+	version, minor int
+	// number and of are the 2 and the 12; of is 0 without them. half orders what was
+	// put between two patches: 2.5/3 or 2a/3.
+	number, half, of int
+	resend           bool
+}
+
+var (
+	// replyWord is how mail programs begin a reply's or a forwarded mail's subject.
+	replyWord   = regexp.MustCompile(`(?i)^(?:re|aw|sv|vs|antw|odp|fwd?|wg|tr|rv)(?:\[\d+\])?\s*:\s*`)
+	forwardWord = regexp.MustCompile(`(?i)^(?:fwd?|wg)\s*:\s*`)
+	// replyBefore takes any short word as such when a bracket follows it.
+	replyBefore = regexp.MustCompile(`^[\pL]{2,3}\s*:\s*\[`)
+	count       = regexp.MustCompile(`(?i)^(?:patch|rfc)?#?(\d{1,4})/(\d{1,4})$`)
+	halfCount   = regexp.MustCompile(`^(\d{1,4})(?:\.(\d)|([a-z]))/(\d{1,4})$`)
+	versionWord = regexp.MustCompile(`(?i)^(?:patch|patches|patchset|rfc|resend|series)?[-_]?(?:v|ver|version|take|try|rev|round)[-.#]?(\d{1,3})(?:\.(\d{1,3}))?$`)
+	patchWord   = regexp.MustCompile(`(?i)patch|^rfc`)
+)
+
+// parseSubject reads the prefixes of a decoded subject.
+func parseSubject(s string) tag {
+	var t tag
+	s = strings.TrimSpace(s)
+	for {
+		if m := replyWord.FindString(s); m != "" && !t.tagged {
+			t.reply = true
+			s = s[len(m):]
+			continue
+		}
+		if !t.tagged && replyBefore.MatchString(s) {
+			t.reply = true
+			s = s[strings.IndexByte(s, '['):]
+		}
+		if !strings.HasPrefix(s, "[") {
+			return t
+		}
+		inside, rest := bracket(s)
+		t.read(inside)
+		s = strings.TrimLeft(rest, " \t:")
+	}
+}
+
+// bracket splits a subject that begins with a bracket behind its closing one. One
+// of the wrong kind closes it when there is no right one.
+func bracket(s string) (inside, rest string) {
+	depth := 0
+	for i, r := range s {
+		switch r {
+		case '[':
+			depth++
+		case ']':
+			if depth--; depth == 0 {
+				return s[1:i], s[i+1:]
+			}
+		}
+	}
+	if i := strings.IndexAny(s, "])}>"); i > 0 {
+		return s[1:i], s[i+1:]
+	}
+	return "", ""
+}
+
+func (t *tag) read(inside string) {
+	words := strings.FieldsFunc(inside, func(r rune) bool { return strings.ContainsRune(" \t,;:[]()|", r) })
+	for i := 0; i < len(words); i++ {
+		word := words[i]
+		// "2 of 3", and "take 2".
+		if i+2 < len(words) && strings.EqualFold(words[i+1], "of") {
+			word += "/" + words[i+2]
+		} else if i+1 < len(words) && slices.Contains([]string{"take", "try", "version", "ver", "rev", "round", "v"}, strings.ToLower(word)) {
+			word += words[i+1]
+		}
+		switch {
+		case count.MatchString(word):
+			m := count.FindStringSubmatch(word)
+			t.number, _ = strconv.Atoi(m[1])
+			t.of, _ = strconv.Atoi(m[2])
+			t.half = 0
+		case halfCount.MatchString(word) && t.of == 0:
+			m := halfCount.FindStringSubmatch(word)
+			t.number, _ = strconv.Atoi(m[1])
+			t.of, _ = strconv.Atoi(m[4])
+			if m[2] != "" {
+				t.half, _ = strconv.Atoi(m[2])
+			} else {
+				t.half = int(m[3][0]-'a') + 1
+			}
+		case versionWord.MatchString(word):
+			m := versionWord.FindStringSubmatch(word)
+			t.version, _ = strconv.Atoi(m[1])
+			t.minor, _ = strconv.Atoi(m[2])
+		}
+		t.tagged = t.tagged || patchWord.MatchString(word)
+		t.resend = t.resend || strings.Contains(strings.ToLower(word), "resend") || strings.EqualFold(word, "repost")
+	}
+}
+
+// cleanSubject does what git am does to a subject without -k (mailinfo.c,
+// cleanup_subject): "Re:" and bracketed prefixes go, an unclosed bracket stays.
+// "Fwd:" goes as well, which git lets stand.
+func cleanSubject(s string) string {
+	for {
+		s = strings.TrimLeft(s, " \t:")
+		switch {
+		case len(s) >= 3 && strings.EqualFold(s[:3], "re:"):
+			s = s[3:]
+		case forwardWord.MatchString(s):
+			s = s[len(forwardWord.FindString(s)):]
+		case replyBefore.MatchString(s):
+			s = s[strings.IndexByte(s, '['):]
+		case strings.HasPrefix(s, "["):
+			_, rest, found := strings.Cut(s, "]")
+			if !found {
+				return strings.TrimSpace(s)
+			}
+			s = rest
+		default:
+			return strings.TrimSpace(s)
+		}
+	}
+}

@@ -1,0 +1,835 @@
+package patches
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// thread finds the series that a mailbox's mails are about.
+type thread struct {
+	path  string
+	mails []*message
+	byID  map[string]*message
+	left  []string
+	set   map[*message]*set
+}
+
+// set is the patches of one version of a series, or a patch without a number.
+type set struct {
+	version, minor, of int
+	resend             bool
+	cover              *message
+	members            []*message
+	// bySlot holds the members by their numbers.
+	bySlot map[slot][]*message
+	// from is the older version that the rest of a partial reroll comes from.
+	from *set
+}
+
+type slot struct{ number, half int }
+
+// assemble picks the patches that a mailbox means: of several versions the latest
+// complete one, or the one asked for, when want is not 0.
+func assemble(path string, mails []message, want int) (Series, error) {
+	t := thread{path: path, byID: map[string]*message{}, set: map[*message]*set{}}
+	for i := range mails {
+		t.add(&mails[i])
+	}
+	patches, err := t.patches()
+	if err != nil {
+		return Series{}, err
+	}
+	sets, err := t.sets(patches)
+	if err != nil {
+		return Series{}, err
+	}
+	chosen, err := t.choose(sets, want)
+	if err != nil {
+		return Series{}, err
+	}
+	return t.series(chosen, sets)
+}
+
+// add takes a mail in, unless it is there already: one that went to a list and to a
+// person comes twice.
+func (t *thread) add(m *message) {
+	if m.id != "" {
+		before := t.byID[m.id]
+		if before != nil && before.tag == m.tag && before.patch.Subject == m.patch.Subject && before.sameChange(m) {
+			t.left = append(t.left, fmt.Sprintf("message %d is message %d once more, by its Message-ID", m.patch.Message, before.patch.Message))
+			return
+		}
+		if before == nil {
+			t.byID[m.id] = m
+		}
+	}
+	t.mails = append(t.mails, m)
+}
+
+// sameChange says whether both mails have the same diff, or none.
+func (m *message) sameChange(other *message) bool {
+	if m.err != nil || other.err != nil {
+		return m.err != nil && other.err != nil
+	}
+	return m.patch.ID() == other.patch.ID()
+}
+
+// ancestors are the mails of the file that m answers, the nearest first.
+func (t *thread) ancestors(m *message) []*message {
+	var all []*message
+	seen := map[*message]bool{m: true}
+	for queue := []*message{m}; len(queue) > 0; queue = queue[1:] {
+		for _, id := range queue[0].answers {
+			if a := t.byID[id]; a != nil && !seen[a] {
+				seen[a] = true
+				all = append(all, a)
+				queue = append(queue, a)
+			}
+		}
+	}
+	return all
+}
+
+func (m *message) isCover() bool {
+	return !m.reply && m.of > 0 && m.number == 0 && m.half == 0
+}
+
+// noDiff says that the mail is prose.
+func (m *message) noDiff() bool { return m.err != nil && errors.Is(m.err, errNoDiff) }
+
+// title names a mail for a reader.
+func (m *message) title() string {
+	return fmt.Sprintf("message %d (%s)", m.patch.Message, cmp.Or(m.patch.Subject, "no subject"))
+}
+
+// patches are the mails that may be patches of the series.
+func (t *thread) patches() ([]*message, error) {
+	var found, answers []*message
+	for _, m := range t.mails {
+		switch {
+		case m.isCover() && m.noDiff():
+		case m.noDiff() && (m.reply || m.of == 0):
+		case m.reply:
+			if m.err == nil || len(t.mails) == 1 {
+				answers = append(answers, m)
+			}
+		case m.err != nil && !m.saysPatch() && len(m.answers) > 0 && len(t.mails) > 1:
+			// A part of a diff in a discussion.
+			t.leave(m, "its diff is broken, and it has no [PATCH]")
+		default:
+			found = append(found, m)
+		}
+	}
+	if len(found) > 0 {
+		for _, m := range answers {
+			t.leave(m, "an answer with a diff is no patch of the series")
+		}
+		return found, nil
+	}
+	switch {
+	case len(t.mails) == 1 && t.mails[0].err != nil:
+		return nil, t.mails[0].err
+	case len(answers) == 0:
+		for _, m := range t.mails {
+			if m.err != nil && !m.noDiff() {
+				return nil, m.err
+			}
+		}
+		return nil, fmt.Errorf("%s: none of its %d messages has a diff", t.path, len(t.mails))
+	case len(answers) > 1 && slices.ContainsFunc(answers, func(m *message) bool { return m.of == 0 }):
+		var names []string
+		for _, m := range answers {
+			names = append(names, m.title())
+		}
+		return nil, fmt.Errorf("%s: only answers have diffs, %s; save the one that is meant alone", t.path, joinAnd(names))
+	}
+	return answers, nil
+}
+
+// saysPatch says that the mail calls itself a patch.
+func (m *message) saysPatch() bool { return m.tagged || m.of > 0 || m.version > 0 }
+
+func (t *thread) leave(m *message, why string) {
+	by := ""
+	if m.patch.Author != "" {
+		by = " by " + m.patch.Author
+	}
+	t.left = append(t.left, fmt.Sprintf("message %d (%s)%s is left out: %s", m.patch.Message, cmp.Or(m.patch.Subject, "no subject"), by, why))
+}
+
+// versionOf is a patch's version. One that names none has that of its cover letter,
+// or of the patch of its series that it answers.
+func (t *thread) versionOf(m *message) (version, minor int) {
+	if m.version > 0 {
+		return m.version, m.minor
+	}
+	if !m.noDiff() || m.of == 0 {
+		for _, a := range t.ancestors(m) {
+			if a.reply {
+				continue
+			}
+			if a.noDiff() && (a.isCover() && (a.of == m.of || m.of == 0) || a.of == 0 && m.of > 0) {
+				return max(a.version, 1), a.minor
+			}
+			if m.of > 1 && a.of == m.of && a.number != m.number && a.version > 0 {
+				return a.version, a.minor
+			}
+		}
+	}
+	return 1, 0
+}
+
+// sets groups the patches by version and series.
+func (t *thread) sets(patches []*message) ([]*set, error) {
+	var all []*set
+	for _, m := range patches {
+		version, minor := t.versionOf(m)
+		var cover *message
+		for _, a := range t.ancestors(m) {
+			if a.isCover() && a.noDiff() {
+				if v, n := t.versionOf(a); v == version && n == minor {
+					cover = a
+				}
+				break
+			}
+		}
+		var home *set
+		for _, s := range all {
+			if m.of > 0 && s.of == m.of && s.version == version && s.minor == minor && s.cover == cover && s.resend == m.resend {
+				home = s
+			}
+		}
+		if home == nil {
+			home = &set{version: version, minor: minor, of: m.of, resend: m.resend, cover: cover, bySlot: map[slot][]*message{}}
+			all = append(all, home)
+		}
+		home.put(m)
+	}
+	all = t.merge(all)
+	for _, s := range all {
+		t.findCover(s)
+	}
+	all = slices.DeleteFunc(all, func(s *set) bool {
+		why := t.aside(s, all)
+		if why != "" {
+			for _, m := range s.members {
+				t.leave(m, why)
+			}
+		}
+		return why != ""
+	})
+	for _, s := range all {
+		if err := t.settle(s); err != nil {
+			return nil, err
+		}
+		for _, m := range s.members {
+			t.set[m] = s
+		}
+	}
+	return all, nil
+}
+
+func (s *set) put(m *message) {
+	s.members = append(s.members, m)
+	at := slot{m.number, m.half}
+	s.bySlot[at] = append(s.bySlot[at], m)
+}
+
+// merge puts sets together that are parts of one: a patch whose threading headers
+// were lost, or a RESEND of some.
+func (t *thread) merge(all []*set) []*set {
+	var merged []*set
+next:
+	for _, s := range all {
+		for _, home := range merged {
+			if s.of == 0 || home.of != s.of || home.version != s.version || home.minor != s.minor || s.cover != nil && home.cover != nil {
+				continue
+			}
+			if slices.ContainsFunc(s.members, func(m *message) bool { return len(home.bySlot[slot{m.number, m.half}]) > 0 }) {
+				continue
+			}
+			home.cover = cmp.Or(home.cover, s.cover)
+			for _, m := range s.members {
+				home.put(m)
+			}
+			continue next
+		}
+		merged = append(merged, s)
+	}
+	return merged
+}
+
+// findCover looks for a cover letter that the patches do not answer.
+func (t *thread) findCover(s *set) {
+	for _, m := range t.mails {
+		if s.cover != nil || !m.isCover() || !m.noDiff() {
+			continue
+		}
+		if v, n := t.versionOf(m); v == s.version && n == s.minor && s.of > 0 && (m.of == s.of || m.sender == s.members[0].sender) {
+			s.cover = m
+		}
+	}
+}
+
+// aside says why a set is none of the series: it answers another's patch, as a
+// robot or a reviewer does. It is empty otherwise.
+func (t *thread) aside(s *set, all []*set) string {
+	inside := func(m *message) bool { return m == s.cover || slices.Contains(s.members, m) }
+	top := s.members[0]
+	if s.cover != nil {
+		top = s.cover
+	}
+	for _, a := range t.ancestors(top) {
+		if a.reply || inside(a) || a.noDiff() && !a.isCover() {
+			continue
+		}
+		version, minor := t.versionOf(a)
+		newer := s.version > version || s.version == version && s.minor > minor
+		if newer || s.of > 0 && s.of == a.of && top.sender == a.sender {
+			continue
+		}
+		if s.version < version && s.of > 0 {
+			continue
+		}
+		if top.sender != a.sender {
+			return fmt.Sprintf("it answers %q of %s and is no patch of that series", a.patch.Subject, cmp.Or(a.patch.Author, "another"))
+		}
+		if s.of == 0 && a.of > 1 {
+			return fmt.Sprintf("it answers %d/%d and has no number; give it as a file of its own to test it on top", a.number, a.of)
+		}
+	}
+	return ""
+}
+
+// settle leaves one patch for each number of a set.
+func (t *thread) settle(s *set) error {
+	if s.of == 0 {
+		return nil
+	}
+	counts := map[string]int{}
+	for _, m := range s.members {
+		counts[m.sender]++
+	}
+	owner := ""
+	if s.cover != nil {
+		owner = s.cover.sender
+	}
+	if counts[owner] == 0 {
+		for sender, n := range counts {
+			if n > counts[owner] {
+				owner = sender
+			}
+		}
+	}
+	drop := func(m *message, why string) {
+		s.members = slices.DeleteFunc(s.members, func(o *message) bool { return o == m })
+		at := slot{m.number, m.half}
+		s.bySlot[at] = slices.DeleteFunc(s.bySlot[at], func(o *message) bool { return o == m })
+		t.leave(m, why)
+	}
+	for _, list := range s.bySlot {
+		list = slices.Clone(list)
+		if len(list) < 2 {
+			continue
+		}
+		some := slices.ContainsFunc(list, func(m *message) bool { return m.err == nil })
+		for _, m := range list {
+			switch {
+			case m.noDiff() && some:
+				drop(m, "it has the number of a patch, but no diff")
+			case m.sender != owner && slices.ContainsFunc(list, func(o *message) bool { return o.sender == owner }):
+				drop(m, "it is from another than the series")
+			}
+		}
+	}
+	for {
+		var twice []slot
+		for at, list := range s.bySlot {
+			if len(list) > 1 {
+				twice = append(twice, at)
+			}
+		}
+		if len(twice) == 0 {
+			return nil
+		}
+		slices.SortFunc(twice, func(a, b slot) int { return cmp.Or(a.number-b.number, a.half-b.half) })
+		list := s.bySlot[twice[0]]
+		older, newer := list[0], list[1]
+		if !older.sent.IsZero() && newer.sent.Before(older.sent) || slices.Contains(t.ancestors(older), newer) {
+			older, newer = newer, older
+		}
+		where := fmt.Sprintf("%d/%d", older.number, older.of)
+		switch {
+		case older.sameChange(newer) && older.patch.Subject == newer.patch.Subject:
+			drop(older, fmt.Sprintf("message %d is the same %s, sent later", newer.patch.Message, where))
+		case slices.Contains(t.ancestors(newer), older):
+			drop(older, fmt.Sprintf("message %d answers it with a newer %s", newer.patch.Message, where))
+		case t.secondRound(s, older, newer):
+			drop(older, fmt.Sprintf("the whole series was sent again, and message %d is the newer %s", newer.patch.Message, where))
+		default:
+			return fmt.Errorf("%s: %s is number %s, and so is message %d; keep one of them", t.path, newer.title(), where, older.patch.Message)
+		}
+	}
+}
+
+// secondRound says whether a set was sent twice as a whole, the second time after the first.
+func (t *thread) secondRound(s *set, older, newer *message) bool {
+	if older.sent.IsZero() || newer.sent.IsZero() || !newer.sent.After(older.sent) {
+		return false
+	}
+	for _, m := range s.members {
+		list := s.bySlot[slot{m.number, m.half}]
+		later := slices.ContainsFunc(list, func(o *message) bool { return !o.sent.Before(newer.sent) })
+		if !later {
+			return false
+		}
+	}
+	return true
+}
+
+// missing are the numbers that a set lacks.
+func (s *set) missing() []string {
+	if s.of == 0 {
+		if s.cover != nil && s.cover.of > 1 {
+			return []string{fmt.Sprintf("1/%d to %d/%d", s.cover.of, s.cover.of, s.cover.of)}
+		}
+		return nil
+	}
+	of := s.of
+	if s.cover != nil {
+		of = max(of, s.cover.of)
+	}
+	last := of
+	for at := range s.bySlot {
+		last = max(last, at.number)
+	}
+	var numbers []string
+	for n := 1; n <= last; n++ {
+		whole := len(s.bySlot[slot{n, 0}]) > 0
+		// 2a/3 and 2b/3 make up 2/3.
+		parts := slices.ContainsFunc(slices.Collect(maps.Keys(s.bySlot)), func(at slot) bool { return at.number == n && len(s.bySlot[at]) > 0 })
+		if !whole && !(parts && n > 0 && len(s.bySlot[slot{n, 1}]) > 0) {
+			numbers = append(numbers, fmt.Sprintf("%d/%d", n, of))
+		}
+	}
+	return numbers
+}
+
+// why says in one clause what an incomplete set lacks.
+func (s *set) why() string {
+	missing := s.missing()
+	text := ""
+	switch {
+	case len(missing) == 1:
+		text = "patch " + missing[0] + " is missing"
+	case len(missing) > 6:
+		text = fmt.Sprintf("%d patches are missing, %s", len(missing), joinAnd(append(slices.Clone(missing[:4]), "more")))
+	default:
+		text = "patches " + joinAnd(missing) + " are missing"
+	}
+	if s.cover != nil {
+		text += fmt.Sprintf(" (the cover letter says that there are %d)", s.cover.of)
+	}
+	return text
+}
+
+func (s *set) name() string {
+	if s.minor > 0 {
+		return fmt.Sprintf("v%d.%d", s.version, s.minor)
+	}
+	return fmt.Sprintf("v%d", s.version)
+}
+
+// list are the set's patches in their order.
+func (s *set) list() []*message {
+	list := slices.Clone(s.members)
+	if s.of > 0 {
+		slices.SortStableFunc(list, func(a, b *message) int { return cmp.Or(a.number-b.number, a.half-b.half) })
+	}
+	return list
+}
+
+// IncompleteError is a series of which not all patches are there.
+type IncompleteError struct {
+	Path string
+	// Missing says for each version what it lacks.
+	Missing string
+	// There are the patches that were found, of the latest version.
+	There []Patch
+}
+
+func (e *IncompleteError) Error() string {
+	return fmt.Sprintf("%s: %s; save the whole thread, or give all files of the series", e.Path, e.Missing)
+}
+
+// choose takes the latest complete version.
+func (t *thread) choose(sets []*set, want int) (*set, error) {
+	if err := t.related(sets); err != nil {
+		return nil, err
+	}
+	byVersion := map[[2]int][]*set{}
+	for _, s := range sets {
+		key := [2]int{s.version, s.minor}
+		byVersion[key] = append(byVersion[key], s)
+	}
+	keys := slices.SortedFunc(maps.Keys(byVersion), func(a, b [2]int) int { return cmp.Or(b[0]-a[0], b[1]-a[1]) })
+	if want > 0 {
+		var known []string
+		for _, key := range slices.Backward(keys) {
+			known = append(known, byVersion[key][0].name())
+		}
+		asked := slices.DeleteFunc(slices.Clone(keys), func(key [2]int) bool { return key[0] != want })
+		if len(asked) == 0 {
+			return nil, fmt.Errorf("%s: there is no version %d; it has %s", t.path, want, joinAnd(known))
+		}
+		keys = asked
+	}
+	var lacks []string
+	for i, key := range keys {
+		chosen, err := t.oneOf(byVersion[key])
+		if err != nil {
+			return nil, err
+		}
+		if len(chosen.missing()) == 0 {
+			return chosen, nil
+		}
+		for _, lower := range keys[i+1:] {
+			for _, before := range byVersion[lower] {
+				if t.reroll(chosen, before) {
+					return chosen, nil
+				}
+			}
+		}
+		text := chosen.why()
+		if len(keys) > 1 {
+			text = fmt.Sprintf("of %s %s", chosen.name(), text)
+		}
+		lacks = append(lacks, text)
+	}
+	e := &IncompleteError{Path: t.path, Missing: strings.Join(lacks, ", ")}
+	for _, m := range byVersion[keys[0]][0].list() {
+		e.There = append(e.There, m.patch)
+	}
+	return nil, e
+}
+
+// oneOf decides between sets of the same version.
+func (t *thread) oneOf(sets []*set) (*set, error) {
+	complete := slices.DeleteFunc(slices.Clone(sets), func(s *set) bool { return len(s.missing()) > 0 })
+	if len(sets) == 1 || len(complete) == 0 {
+		return sets[0], nil
+	}
+	sets = complete
+	for len(sets) > 1 {
+		a, b := sets[0], sets[1]
+		first, second := a.members[0], b.members[0]
+		switch {
+		case a.of > 1 || b.of > 1:
+			if !a.sameTitles(b) {
+				return nil, t.twoSeries(a, b)
+			}
+		case first.patch.Subject != second.patch.Subject || first.sender != second.sender:
+			if t.answersAny(second, first) || t.answersAny(first, second) {
+				return nil, fmt.Errorf("%s: %s answers %s, and both are patches without a number: keep the one that is meant, or number them",
+					t.path, second.title(), first.title())
+			}
+			return t.sequence(sets)
+		}
+		older, newer := a, b
+		if newer.sent().Before(older.sent()) {
+			older, newer = newer, older
+		}
+		for _, m := range older.members {
+			t.leave(m, fmt.Sprintf("message %d is the same patch, sent later", newer.members[0].patch.Message))
+		}
+		sets = slices.DeleteFunc(sets, func(s *set) bool { return s == older })
+	}
+	return sets[0], nil
+}
+
+func (t *thread) answersAny(m, other *message) bool { return slices.Contains(t.ancestors(m), other) }
+
+// sequence makes one series of patches that have no numbers and do not answer each
+// other: they are taken in the file's order, as git am does.
+func (t *thread) sequence(sets []*set) (*set, error) {
+	whole := &set{version: sets[0].version, minor: sets[0].minor, bySlot: map[slot][]*message{}}
+	titles := map[string]*message{}
+	for _, s := range sets {
+		for _, m := range s.members {
+			if before := titles[m.patch.Subject]; before != nil {
+				return nil, fmt.Errorf("%s: %s has the subject of message %d; keep one of them", t.path, m.title(), before.patch.Message)
+			}
+			titles[m.patch.Subject] = m
+			for _, o := range whole.members {
+				if t.answersAny(m, o) {
+					return nil, fmt.Errorf("%s: %s answers %s, and both are patches without a number: keep the one that is meant, or number them",
+						t.path, m.title(), o.title())
+				}
+			}
+			whole.put(m)
+		}
+	}
+	for _, m := range whole.members {
+		t.set[m] = whole
+	}
+	return whole, nil
+}
+
+func (s *set) sameTitles(other *set) bool {
+	for _, m := range s.members {
+		if slices.ContainsFunc(other.members, func(o *message) bool { return o.patch.Subject == m.patch.Subject }) {
+			return true
+		}
+	}
+	return s.cover != nil && other.cover != nil && s.cover.patch.Subject == other.cover.patch.Subject
+}
+
+func (t *thread) twoSeries(a, b *set) error {
+	name := func(s *set) string {
+		m := s.members[0]
+		if s.cover != nil {
+			m = s.cover
+		}
+		if s.of == 0 {
+			return fmt.Sprintf("%s %s", m.title(), s.name())
+		}
+		return fmt.Sprintf("%s %s of %d", m.title(), s.name(), s.of)
+	}
+	return fmt.Errorf("%s: are these two series? %s, and %s; keep the one that is meant", t.path, name(a), name(b))
+}
+
+func (s *set) sent() (latest time.Time) {
+	for _, m := range s.members {
+		if m.sent.After(latest) {
+			latest = m.sent
+		}
+	}
+	return latest
+}
+
+// related refuses mailboxes with patches that are not versions of each other.
+func (t *thread) related(sets []*set) error {
+	for i, a := range sets {
+		for _, b := range sets[:i] {
+			if a.version == b.version && a.minor == b.minor {
+				if a.of != b.of && a.of+b.of > 1 && len(a.missing())+len(b.missing()) > 0 {
+					return t.twoSeries(b, a)
+				}
+				continue
+			}
+			if t.threaded(a, b) || a.sameTitles(b) {
+				continue
+			}
+			if a.of > 1 && b.of > 1 && a.members[0].sender == b.members[0].sender && (a.of == b.of || a.sameFiles(b)) {
+				continue
+			}
+			return t.twoSeries(b, a)
+		}
+	}
+	return nil
+}
+
+// threaded says whether both belong to one conversation, be its first mail there or not.
+func (t *thread) threaded(a, b *set) bool {
+	ids := func(s *set) map[string]bool {
+		all := map[string]bool{}
+		members := s.members
+		if s.cover != nil {
+			members = append(slices.Clone(members), s.cover)
+		}
+		for _, m := range members {
+			if m.id != "" {
+				all[m.id] = true
+			}
+			for _, id := range m.answers {
+				all[id] = true
+			}
+			for _, o := range t.ancestors(m) {
+				for _, id := range o.answers {
+					all[id] = true
+				}
+			}
+		}
+		return all
+	}
+	of := ids(a)
+	for id := range ids(b) {
+		if of[id] {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *set) sameFiles(other *set) bool {
+	files := map[string]bool{}
+	for _, m := range s.members {
+		for _, f := range m.patch.Files {
+			files[f.Name()] = true
+		}
+	}
+	for _, m := range other.members {
+		for _, f := range m.patch.Files {
+			if files[f.Name()] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// reroll fills s up from an older version, when each patch of s answers the one of
+// its number there: the author sent anew only what has changed.
+func (t *thread) reroll(s, before *set) bool {
+	if s.of < 2 || before.of != s.of || len(before.missing()) > 0 || s.cover != nil && s.cover != before.cover {
+		return false
+	}
+	for _, m := range s.members {
+		if !slices.ContainsFunc(t.ancestors(m), func(a *message) bool {
+			return a != m && !a.reply && a.number == m.number && a.half == m.half && a.of == m.of && !a.noDiff()
+		}) {
+			return false
+		}
+	}
+	for at, list := range before.bySlot {
+		if len(s.bySlot[at]) == 0 && len(list) > 0 {
+			s.members = append(s.members, list...)
+			s.bySlot[at] = list
+		}
+	}
+	s.from = before
+	return true
+}
+
+// series turns the choice into what Read returns.
+func (t *thread) series(chosen *set, sets []*set) (Series, error) {
+	s := Series{Path: t.path, Name: stem(t.path)}
+	taken := map[*message]bool{}
+	for _, m := range chosen.list() {
+		if m.err != nil {
+			return Series{}, m.err
+		}
+		taken[m] = true
+		s.Patches = append(s.Patches, m.patch)
+		for _, note := range m.notes {
+			s.Notes = append(s.Notes, fmt.Sprintf("message %d: %s", m.patch.Message, note))
+		}
+	}
+	explicit := slices.ContainsFunc(chosen.members, func(m *message) bool { return m.version > 0 }) || chosen.version > 1
+	if explicit {
+		s.Version = chosen.version
+	}
+	s.Notes = append([]string{t.taken(chosen, sets)}, s.Notes...)
+	for _, other := range sets {
+		if other == chosen || other == chosen.from {
+			continue
+		}
+		if slices.ContainsFunc(other.members, func(m *message) bool { return t.set[m] == other && !taken[m] }) {
+			why := "it is older"
+			if other.version > chosen.version {
+				why = "another was asked for"
+			}
+			if lacks := other.missing(); len(lacks) > 0 {
+				why = other.why()
+			}
+			if other.version != chosen.version || other.minor != chosen.minor {
+				s.Left = append(s.Left, fmt.Sprintf("%s is left out: %s", other.name(), why))
+			}
+		}
+	}
+	for _, m := range t.mails {
+		if m.isCover() && m.noDiff() && !slices.ContainsFunc(sets, func(o *set) bool { return o.cover == m }) {
+			version, _ := t.versionOf(m)
+			s.Left = append(s.Left, fmt.Sprintf("the cover letter of v%d (%s) is left out: its patches are not here", version, m.patch.Subject))
+		}
+	}
+	s.Left = append(s.Left, t.left...)
+	t.trailers(&s, chosen, taken)
+	t.bases(&s, chosen)
+	return s, nil
+}
+
+// taken says in one line what was taken.
+func (t *thread) taken(chosen *set, sets []*set) string {
+	what := plural(len(chosen.members), "patch")
+	if len(chosen.members) > 1 {
+		what = fmt.Sprintf("%d patches", len(chosen.members))
+	}
+	text := what + " taken"
+	var versions []string
+	for _, s := range sets {
+		if !slices.Contains(versions, s.name()) {
+			versions = append(versions, s.name())
+		}
+	}
+	slices.Sort(versions)
+	if len(versions) > 1 {
+		text += fmt.Sprintf(": %s of %s", chosen.name(), joinAnd(versions))
+	} else if chosen.version > 1 {
+		text += ": " + chosen.name()
+	}
+	if chosen.from != nil {
+		var old []string
+		for _, m := range chosen.from.list() {
+			if slices.Contains(chosen.members, m) {
+				old = append(old, fmt.Sprintf("%d/%d", m.number, m.of))
+			}
+		}
+		text += fmt.Sprintf(", a partial reroll: %s from %s", joinAnd(old), chosen.from.name())
+	}
+	if chosen.of == 0 && len(chosen.members) > 1 {
+		text += ", in the file's order (they have no numbers)"
+	}
+	if chosen.cover != nil {
+		text += ", below the cover letter (" + chosen.cover.patch.Subject + ")"
+	}
+	return text
+}
+
+// trailers lists what others gave to the patches in their answers.
+func (t *thread) trailers(s *Series, chosen *set, taken map[*message]bool) {
+	for _, m := range t.mails {
+		if taken[m] || len(m.trailers) == 0 || !m.reply && !m.noDiff() || m == chosen.cover {
+			continue
+		}
+		for _, a := range t.ancestors(m) {
+			if !taken[a] && a != chosen.cover {
+				continue
+			}
+			for _, line := range m.trailers {
+				if slices.ContainsFunc(s.Patches, func(p Patch) bool { return strings.Contains(p.Body, line) }) {
+					continue
+				}
+				s.Trailers = append(s.Trailers, fmt.Sprintf("%s (for %s)", line, cmp.Or(a.patch.Subject, "the series")))
+			}
+			break
+		}
+	}
+}
+
+// bases takes over what the cover letter or a patch says of the tree it is for.
+func (t *thread) bases(s *Series, chosen *set) {
+	list := chosen.list()
+	if chosen.cover != nil {
+		list = append([]*message{chosen.cover}, list...)
+	}
+	for _, m := range list {
+		s.Base = cmp.Or(s.Base, m.base)
+		if len(s.Prerequisites) == 0 {
+			s.Prerequisites = m.prerequisites
+		}
+	}
+}
+
+// joinAnd writes a list as prose does.
+func joinAnd(list []string) string {
+	if len(list) < 2 {
+		return strings.Join(list, "")
+	}
+	return strings.Join(list[:len(list)-1], ", ") + " and " + list[len(list)-1]
+}
