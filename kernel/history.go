@@ -126,6 +126,55 @@ func (h *History) Count(ctx context.Context, old, tip string) (int, error) {
 	return strconv.Atoi(out)
 }
 
+// Range lists good and then the commits that are in bad's history and not in good's,
+// each behind its parents. Histories holds for each the numbers of those in its own
+// history, itself included; it is nil where the commits are a line.
+func (h *History) Range(ctx context.Context, good, bad string) (ids []string, histories [][]int, err error) {
+	out, err := git(ctx, h.dir, "rev-list", "--reverse", "--topo-order", "--parents", bad, "--not", good)
+	if err != nil {
+		return nil, nil, err
+	}
+	ids, place, line := []string{good}, map[string]int{good: 0}, true
+	var parents [][]int
+	for entry := range strings.Lines(out) {
+		names := strings.Fields(entry)
+		if len(names) == 0 {
+			continue
+		}
+		var of []int
+		for _, parent := range names[1:] {
+			// What lies outside is in good's history.
+			of = append(of, place[parent])
+		}
+		place[names[0]] = len(ids)
+		line = line && len(of) == 1 && of[0] == len(ids)-1
+		ids, parents = append(ids, names[0]), append(parents, of)
+	}
+	if line {
+		return ids, nil, nil
+	}
+	in := [][]bool{{true}}
+	histories = [][]int{{0}}
+	for i, of := range parents {
+		mine := make([]bool, len(ids))
+		mine[i+1] = true
+		for _, parent := range of {
+			for c, there := range in[parent] {
+				mine[c] = mine[c] || there
+			}
+		}
+		in = append(in, mine)
+		var list []int
+		for c, there := range mine {
+			if there {
+				list = append(list, c)
+			}
+		}
+		histories = append(histories, list)
+	}
+	return ids, histories, nil
+}
+
 // IsAncestor says whether old is in tip's history.
 func (h *History) IsAncestor(ctx context.Context, old, tip string) (bool, error) {
 	out, err := git(ctx, h.dir, "rev-list", "--max-count=1", old, "--not", tip)

@@ -66,8 +66,10 @@ type Answer struct {
 	// both estimates between 0 and 1: see odds.
 	Rate       float64 `json:"rate,omitempty"`
 	Confidence float64 `json:"confidence,omitempty"`
-	// Runs is how often a kernel was run before it counted as good.
-	Runs int `json:"runs,omitempty"`
+	// Runs is how often a kernel was run before it counted as good; of a search by
+	// quorum, how many runs it made.
+	Runs   int  `json:"runs,omitempty"`
+	Quorum bool `json:"quorum,omitempty"`
 }
 
 // Side is the verdict on one side of a culprit.
@@ -156,6 +158,13 @@ func (sig signature) stacks(all []Symptom) string {
 func (a *Answer) end(s *search) *Answer {
 	o := oddsOf(s.record, s.sig)
 	a.Rate, a.Confidence, a.Runs = o.rate(), o.confidence(), s.count
+	if s.belief != nil {
+		_, a.Confidence = s.belief.Best()
+		a.Rate, a.Runs, a.Quorum = s.belief.Rate(), 0, true
+		for _, t := range s.record.Trials {
+			a.Runs += len(t.Cells)
+		}
+	}
 	switch a.Outcome {
 	case Found:
 		a.Text = fmt.Sprintf("%s is the first bad commit.", a.Title)
@@ -212,7 +221,9 @@ func (r *Record) Report() string {
 			fmt.Fprintf(&b, "\n  %s: %s, %s\n", t.Title, t.Mark, results.Line(t.Why))
 		}
 	}
-	if a.Confidence > 0 {
+	if a.Confidence > 0 && a.Quorum {
+		fmt.Fprintf(&b, "\n  confidence %s: by %s of %s a bad kernel fails in about %.0f %% of its runs\n", percent(a.Confidence), times(a.Runs), counted(len(r.Trials), "kernel"), 100*a.Rate)
+	} else if a.Confidence > 0 {
 		fmt.Fprintf(&b, "\n  confidence %s: a bad kernel fails in about %.0f %% of its runs, as far as %s of each can tell", percent(a.Confidence), 100*a.Rate, times(a.Runs))
 		if a.Confidence < 0.99 {
 			fmt.Fprintf(&b, "; COUNT=%d makes it surer", 3*a.Runs)

@@ -9,6 +9,7 @@
 package bisect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest"
+	"patchproof/vmtest/bisect/quorum"
 	"patchproof/vmtest/initramfs"
 	"patchproof/vmtest/qemu"
 )
@@ -40,6 +42,10 @@ type search struct {
 	*path
 	*lab
 	sig signature
+	// belief is of a search by quorum.
+	belief *quorum.Search
+	// from is the good end of what is searched now.
+	from string
 }
 
 // Run searches and returns the record, in which the answer is. An error is the
@@ -109,6 +115,10 @@ func (s *search) answer(ctx context.Context) (*Answer, error) {
 		return &Answer{Outcome: Inconclusive, Text: fmt.Sprintf("%s cannot serve as the good end: %s.", good.Title, good.Why)}, nil
 	}
 	s.tell.Say("the bad end's signature: %s%s", sig.Symptom, where(sig.Blocked))
+	if failed := s.failed(bad.Cells); s.confidence == 0 && failed < len(bad.Cells) {
+		s.confidence = usualConfidence
+		s.tell.Say("the bad end fails in %d of %s, so each kernel is run until the answer is %g %% sure", failed, times(len(bad.Cells)), 100*s.confidence)
+	}
 	if len(s.top) > 0 {
 		if err := s.tryWithout(ctx); err != nil {
 			return nil, err
@@ -124,7 +134,15 @@ func (s *search) tryEnd(ctx context.Context, commit, role string) (*Trial, error
 		return nil, err
 	}
 	// How often the bad end fails is to be known, so all of its runs are made.
-	return s.try(ctx, point, question{role: role, enough: func(results.Cell) bool { return false }})
+	q := question{role: role, enough: func(results.Cell) bool { return false }}
+	if role != roleBad || s.confidence == 0 {
+		return s.try(ctx, point, q)
+	}
+	// A search by quorum has its own way of finding that out, once it has shown.
+	patient := *s.lab
+	patient.count = max(s.count, cmp.Or(s.budget, usualBudget)/endShare)
+	q.enough = func(c results.Cell) bool { return len(symptoms(c, asked(s.record.Check))) > 0 }
+	return patient.try(ctx, point, q)
 }
 
 // question is one whose answer the signature gives.
@@ -148,9 +166,13 @@ func (s *search) tryWithout(ctx context.Context) error {
 
 // between searches the commits between two ends that are verified.
 func (s *search) between(ctx context.Context, good, bad string) (*Answer, error) {
+	s.from = good
 	count, err := s.history.Count(ctx, good, bad)
 	if err != nil {
 		return nil, err
+	}
+	if s.confidence > 0 {
+		return s.vote(ctx, good, bad)
 	}
 	s.tell.Say("%s to search, in about %s", counted(count, "commit"), counted(bits.Len(uint(count-1)), "step"))
 	found, log, err := s.history.Bisect(ctx, good, bad, func(ctx context.Context, commit string) (kernel.Mark, error) {
@@ -209,6 +231,11 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 	if before.Broken == "" {
 		if a.SameCode, err = s.sameCode(ctx, with, culprit, point); err != nil {
 			return nil, err
+		}
+		if a.SameCode && s.belief == nil {
+			s.tell.Say("git bisect ends at %s, which changes no code, so the verdicts are chance; each kernel is run until the answer is %g %% sure", a.Title, 100*usualConfidence)
+			s.confidence = usualConfidence
+			return s.vote(ctx, s.from, bad)
 		}
 		if a.SameCode {
 			a.Outcome = NotBelieved
@@ -537,6 +564,7 @@ func newLab(ctx context.Context, q Question, program vmtest.Program, tell Teller
 	return &lab{
 		record: &Record{QEMU: version, Host: qemu.Host(), Program: program.Name, Check: q.Check, Selection: q.Set},
 		cell:   vmtest.RunCell, program: program, count: q.Count, accel: q.Accel, tell: tell,
+		confidence: q.Confidence, budget: q.Budget,
 		builder: kernel.Builder{Cache: q.Cache, Jobs: q.Jobs, Source: q.Source, Progress: tell.Progress},
 	}, release, nil
 }

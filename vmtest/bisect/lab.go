@@ -43,13 +43,17 @@ type subject struct {
 type lab struct {
 	record *Record
 	// cell runs a program: vmtest.RunCell, but for tests.
-	cell      func(context.Context, vmtest.CellSpec) results.Cell
-	program   vmtest.Program
-	builder   kernel.Builder
-	count     int
-	accel     string // as asked for
-	initramfs string
-	tell      Teller
+	cell    func(context.Context, vmtest.CellSpec) results.Cell
+	program vmtest.Program
+	builder kernel.Builder
+	count   int
+	// confidence is how sure a search by quorum wants to be, 0 where every run is
+	// taken at its word, and budget how many runs it may make.
+	confidence float64
+	budget     int
+	accel      string // as asked for
+	initramfs  string
+	tell       Teller
 }
 
 // question is what one kind of trial wants to know.
@@ -73,7 +77,7 @@ func (l *lab) try(ctx context.Context, s subject, q question) (*Trial, error) {
 	}
 	news := false
 	var built *kernel.Built
-	for t.Broken == "" && len(t.Cells) < l.count && !(len(t.Cells) > 0 && q.enough(t.Cells[len(t.Cells)-1])) {
+	for t.Broken == "" && len(t.Cells) < l.count && !slices.ContainsFunc(t.Cells, q.enough) {
 		started := time.Now()
 		var err error
 		if built == nil {
@@ -98,6 +102,31 @@ func (l *lab) try(ctx context.Context, s subject, q question) (*Trial, error) {
 	}
 	if news {
 		l.tellOf(t)
+	}
+	return t, l.record.save()
+}
+
+// again runs a kernel once more than it has been run for this search, unless the
+// record has that run already. A kernel that cannot be built has the mark Skip.
+func (l *lab) again(ctx context.Context, s subject, q question, runs int) (*Trial, error) {
+	t := l.record.trial(s.key)
+	if t == nil {
+		t = &Trial{Key: s.key, Title: s.title, Role: q.role, Commit: s.commit, Cells: []results.Cell{}}
+		l.record.Trials = append(l.record.Trials, t)
+	}
+	if t.Broken == "" && len(t.Cells) < runs {
+		started := time.Now()
+		built, err := l.build(ctx, s, t)
+		if err == nil && built != nil {
+			err = l.run(ctx, s, t, built)
+		}
+		t.WallS += time.Since(started).Seconds()
+		if err != nil {
+			return nil, errors.Join(err, l.record.save())
+		}
+	}
+	if t.Mark, t.Why = q.judge(t.Cells); t.Broken != "" {
+		t.Mark, t.Why = kernel.Skip, t.Broken
 	}
 	return t, l.record.save()
 }

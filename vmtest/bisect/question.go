@@ -23,6 +23,11 @@ type Question struct {
 	// Good and Bad are the ends: patch numbers or commits, see span; for a config
 	// search, variants or files.
 	Good, Bad string
+	// Confidence is how sure the answer is to be where a bad kernel fails now and then
+	// only, between 0 and 1; 0 is not to search by quorum unless that shows. Budget is
+	// how many runs that may take.
+	Confidence float64
+	Budget     int
 	// Fresh forgets what an earlier search of the same found.
 	Fresh bool
 }
@@ -38,7 +43,7 @@ func FromEnv(getenv func(string) string) (Question, error) {
 			return Question{}, fmt.Errorf("%s=%s: a search takes %s", name, sel.Set[name], instead)
 		}
 	}
-	for _, name := range []string{"PROGRAM", "CHECK", "GOOD", "BAD", "FRESH"} {
+	for _, name := range []string{"PROGRAM", "CHECK", "GOOD", "BAD", "CONFIDENCE", "BUDGET", "FRESH"} {
 		if value := getenv(name); value != "" {
 			sel.Set[name] = value
 		}
@@ -47,6 +52,18 @@ func FromEnv(getenv func(string) string) (Question, error) {
 		Selection: sel,
 		Program:   sel.Set["PROGRAM"], Check: sel.Set["CHECK"],
 		Good: sel.Set["GOOD"], Bad: sel.Set["BAD"],
+	}
+	if value := sel.Set["CONFIDENCE"]; value != "" {
+		percent, err := strconv.ParseFloat(strings.TrimSuffix(value, "%"), 64)
+		if err != nil || percent < 50 || percent > 99.99 {
+			return Question{}, fmt.Errorf("CONFIDENCE=%s: want a percentage from 50 to 99.99", value)
+		}
+		q.Confidence = percent / 100
+	}
+	if value := sel.Set["BUDGET"]; value != "" {
+		if q.Budget, err = strconv.Atoi(value); err != nil || q.Budget < 1 {
+			return Question{}, fmt.Errorf("BUDGET=%s: want how many runs a search by quorum may make, from 1", value)
+		}
 	}
 	switch sel.Set["FRESH"] {
 	case "", "0":

@@ -1,0 +1,120 @@
+package quorum
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+// capacity is how many bits of the culprit one run can tell at most, when bad kernels
+// fail at a rate (a Z-channel).
+func capacity(rate float64) float64 {
+	if rate >= 1 {
+		return 1
+	}
+	pass := 1 - rate
+	return math.Log2(1 + rate*math.Pow(pass, pass/rate))
+}
+
+// one is the cost of any run here.
+func one(int) float64 { return 1 }
+
+// simulate searches n commits in a line until it is as sure as wished.
+func simulate(random *rand.Rand, n int, rate, confidence float64) (right bool, runs int) {
+	prior := make([]float64, n)
+	for i := range prior {
+		prior[i] = 1
+	}
+	s := New(prior, nil)
+	culprit := random.IntN(n)
+	for failures := 0; failures < EndFailures; {
+		failed := random.Float64() < rate
+		if failed {
+			failures++
+		}
+		s.Ran(n-1, failed)
+	}
+	for {
+		best, p := s.Best()
+		if p >= confidence {
+			return best == culprit, runs
+		}
+		c, ok := s.Next(one)
+		if !ok {
+			return best == culprit, runs
+		}
+		s.Ran(c, c >= culprit && random.Float64() < rate)
+		runs++
+	}
+}
+
+// halve is git bisect with a number of runs for each step.
+func halve(random *rand.Rand, n int, rate float64, count int) (right bool, runs int) {
+	culprit := random.IntN(n)
+	low, high := -1, n-1
+	for high-low > 1 {
+		mid := (low + high) / 2
+		failed := false
+		for range count {
+			runs++
+			if failed = mid >= culprit && random.Float64() < rate; failed {
+				break
+			}
+		}
+		if failed {
+			high = mid
+		} else {
+			low = mid
+		}
+	}
+	return high == culprit, runs
+}
+
+// The search is right at least as often as it says, and needs little more runs than
+// any search must.
+func TestRightAsOftenAsItSays(t *testing.T) {
+	const confidence = 0.95
+	tries, sizes := 100, []int{8, 32, 128, 1024}
+	if testing.Short() {
+		tries, sizes = 60, []int{8, 64}
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	table := "commits  rate   right  runs  bound  ratio | git bisect, COUNT for the same: right  runs\n"
+	for _, n := range sizes {
+		for _, rate := range []float64{1, 0.9, 0.5, 0.2, 0.1, 0.05} {
+			right, runs := 0, 0
+			for range tries {
+				ok, took := simulate(random, n, rate, confidence)
+				runs += took
+				if ok {
+					right++
+				}
+			}
+			count := 1
+			for math.Pow(1-math.Pow(1-rate, float64(count)), math.Log2(float64(n))/2+1) < confidence {
+				count++
+			}
+			gitRight, gitRuns := 0, 0
+			for range tries {
+				ok, took := halve(random, n, rate, count)
+				gitRuns += took
+				if ok {
+					gitRight++
+				}
+			}
+			part, mean := float64(right)/float64(tries), float64(runs)/float64(tries)
+			bound := math.Log2(float64(n)) / capacity(rate)
+			table += fmt.Sprintf("%7d  %.2f  %.3f %6.1f %6.1f   %.2f | %3d  %.3f %6.1f\n", n, rate, part, mean, bound, mean/bound, count,
+				float64(gitRight)/float64(tries), float64(gitRuns)/float64(tries))
+			// Three standard deviations of what so few tries tell.
+			if least := confidence - 3*math.Sqrt(confidence*(1-confidence)/float64(tries)); part < least {
+				t.Errorf("%d commits at rate %.2f: right in %.3f of %d; want %.2f", n, rate, part, tries, confidence)
+			}
+			if mean/bound > 1.7 {
+				t.Errorf("%d commits at rate %.2f: %.1f runs; no search can do with less than %.1f", n, rate, mean, bound)
+			}
+		}
+	}
+	t.Log("\n" + table)
+}
