@@ -2,33 +2,12 @@ package results
 
 import (
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
 	"patchproof/guest/event"
 )
-
-// Matrix prints the run for a terminal: rows are programs, columns kernels, and
-// below it one block for each unexpected or known-issue cell, which says what
-// failed, where its console is and how to run it again. Iterations share a
-// cell: "fail 3/20" is the gravest verdict, had by 3 of 20. The matrix keeps to 80
-// columns, by going on below with the kernels that do not fit. Nothing that a
-// guest wrote reaches the terminal raw.
-func Matrix(w io.Writer, r *Run, colour bool) error {
-	p := printer{run: r, table: r.table(), colour: colour, width: matrixWidth}
-	p.matrix()
-	for _, program := range p.table.programs {
-		for _, col := range p.table.columns {
-			if t := p.table.tallies[col][program]; len(t) > 0 {
-				p.block(p.table.title(col), t)
-			}
-		}
-	}
-	_, err := io.WriteString(w, p.out.String())
-	return err
-}
 
 const (
 	matrixWidth = 80
@@ -95,9 +74,6 @@ func (p *printer) columnWidth(col column) int {
 
 // block explains a tally that is not plainly as expected.
 func (p *printer) block(kernel string, t tally) {
-	if t.mood() == plain {
-		return
-	}
 	head, n := t.headline()
 	expectation := "unexpected"
 	if head.Expected {

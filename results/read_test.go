@@ -129,10 +129,10 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("ExitCode() = %d", code)
 		}
 		var told strings.Builder
-		if err := Matrix(&told, r, false); err != nil {
+		if err := Report(&told, r, View{All: true}); err != nil {
 			t.Fatal(err)
 		}
-		io.WriteString(&told, Diff(r)+Answer(r)+Item{Run: r}.Short())
+		io.WriteString(&told, Item{Run: r}.Short())
 		other := *r
 		other.ID += "2"
 		compared := []Comparison{}

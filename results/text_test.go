@@ -139,11 +139,51 @@ func TestGolden(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.run.Dir = "results/out/20260301-225959.123"
 			var out strings.Builder
-			if err := Matrix(&out, tt.run, false); err != nil {
+			if err := Report(&out, tt.run, View{}); err != nil {
 				t.Fatal(err)
 			}
-			golden(t, tt.name, out.String()+Diff(tt.run)+Answer(tt.run)+"\n")
+			out.WriteString("\nAnd with all:\n\n")
+			if err := Report(&out, tt.run, View{All: true}); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, tt.name, out.String())
 		})
+	}
+}
+
+// A green run is told in at most 60 lines, however much is known about its kernels; nothing
+// of it is lost with all.
+func TestGreenRunIsShort(t *testing.T) {
+	r := &Run{Status: Finished, Kernels: kernels("base", "posted"), Dir: "out/r"}
+	for i := range 27 {
+		program := fmt.Sprintf("program%02d", i)
+		var base, posted []Check
+		for j := range 8 {
+			name := fmt.Sprintf("check%d", j)
+			base = append(base, check(name, event.Skip, ""))
+			posted = append(posted, check(name, event.Pass, ""))
+		}
+		base = append(base, check("list", event.Pass, ""), check("count", event.Skip, ""))
+		posted = append(posted, knownIssue(check("list", event.Fail, "it is 3"), "a reason"), check("count", event.Fail, ""))
+		r.Cells = append(r.Cells, cellOf("base", program, base...), cellOf("posted", program, posted...))
+	}
+	var short, all strings.Builder
+	for out, v := range map[*strings.Builder]View{&short: {Since: strings.Repeat("  a line\n", mostChanges+2)}, &all: {All: true}} {
+		if err := Report(out, r, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A hint and two paths follow, and an empty line goes before.
+	if n := strings.Count(short.String(), "\n"); n > 56 {
+		t.Errorf("%d lines; want at most 56:\n%s", n, short.String())
+	}
+	if want := "216 checks became applicable (skip -> pass), 81 as declared"; !strings.Contains(short.String(), want) {
+		t.Errorf("nothing counts %q:\n%s", want, short.String())
+	}
+	for _, want := range []string{"program26/check7", "program26/list", "again:   qemu-system-x86_64", "a reason"} {
+		if !strings.Contains(all.String(), want) {
+			t.Errorf("with all there is no %s", want)
+		}
 	}
 }
 
@@ -171,7 +211,7 @@ func TestMatrixWidth(t *testing.T) {
 		r.Cells = append(r.Cells, repeat(100, c)...)
 	}
 	var out strings.Builder
-	if err := Matrix(&out, r, false); err != nil {
+	if err := Report(&out, r, View{}); err != nil {
 		t.Fatal(err)
 	}
 	titles := ""
@@ -193,10 +233,10 @@ func TestMatrixWidth(t *testing.T) {
 
 func TestMatrixColour(t *testing.T) {
 	var bare, coloured strings.Builder
-	if err := Matrix(&bare, everything(), false); err != nil {
+	if err := Report(&bare, everything(), View{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := Matrix(&coloured, everything(), true); err != nil {
+	if err := Report(&coloured, everything(), View{Colour: true}); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(bare.String(), "\x1b") {

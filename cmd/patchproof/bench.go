@@ -110,7 +110,7 @@ func (c benchCmd) measure(ctx context.Context, t *terminal, sel vmtest.Selection
 		return err
 	}
 	if run.ExitCode() != exitExpected {
-		if err := report(t, run); err != nil {
+		if err := report(t, run, false); err != nil {
 			return err
 		}
 	}

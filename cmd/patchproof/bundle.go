@@ -52,7 +52,7 @@ func (c resultsImportCmd) Run(t *terminal) error {
 			return err
 		}
 		t.printf("%s: %s\n", run.Accel.Name, run.Host.CPU)
-		if err := report(t, run); err != nil {
+		if err := report(t, run, false); err != nil {
 			return err
 		}
 		subject, err := kernel.NamedSubject(run.Subject)

@@ -59,7 +59,12 @@ func (c mutantsCmd) Run(ctx context.Context, t *terminal) error {
 	if len(verdicts) > 0 {
 		t.printf("\n%s\n", mutantsAnswer(verdicts))
 	}
-	t.printf("%s\n", filepath.Join(dir, "mutants.json"))
+	// An interruption may come before the first verdict, and so before the file.
+	record := filepath.Join(dir, "mutants.json")
+	if len(verdicts) == 0 {
+		record = filepath.Join(dir, "run.json")
+	}
+	t.printf("%s\n", record)
 	if err != nil {
 		return err
 	}

@@ -27,8 +27,9 @@ type runArg struct {
 func (a runArg) read() (*results.Run, error) { return results.Find(a.Out, a.Run_) }
 
 type resultsShowCmd struct {
-	runArg `embed:""`
-	Format string `enum:"text,junit,ktap" default:"text" help:"text, junit or ktap."`
+	runArg  `embed:""`
+	Format  string `enum:"text,junit,ktap" default:"text" help:"text, junit or ktap."`
+	Verbose bool   `short:"v" help:"Explain the known issues too, and list every difference."`
 }
 
 // Run prints a stored run.
@@ -43,7 +44,7 @@ func (c resultsShowCmd) Run(t *terminal) error {
 	case "ktap":
 		return results.KTAP(t.out, run)
 	}
-	return report(t, run)
+	return report(t, run, c.Verbose)
 }
 
 type resultsReportCmd struct {

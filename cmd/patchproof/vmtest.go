@@ -60,7 +60,7 @@ func (c vmtestCmd) Run(ctx context.Context, t *terminal) error {
 	if readErr != nil {
 		return readErr
 	}
-	if reportErr := report(t, run); reportErr != nil {
+	if reportErr := report(t, run, false); reportErr != nil {
 		return reportErr
 	}
 	err = errors.Join(err, writePage(t, run))
@@ -92,26 +92,23 @@ func cellLine(c results.Cell) string {
 	return text
 }
 
-// report prints the matrix, what differs from base, the answer and where the record is.
-func report(t *terminal, run *results.Run) error {
-	t.printf("\n")
-	if err := results.Matrix(t.out, run, t.colour); err != nil {
-		return err
-	}
-	if diff := results.Diff(run); diff != "" {
-		t.printf("%s\n", diff)
-	}
-	// A run can be looked at from anywhere; the reference is a checkout's.
+// report prints what a run came to, and where its record is. All of it is said with all.
+func report(t *terminal, run *results.Run, all bool) error {
+	view := results.View{Colour: t.colour, All: all}
+	// A run can be looked at from anywhere; the reference is of a checkout's subject.
 	if subject, err := kernel.NamedSubject(run.Subject); err == nil && run.Subject != "" {
-		since, err := results.SinceReference(referenceDir(subject), run)
-		if err != nil {
+		if view.Since, err = results.SinceReference(referenceDir(subject), run); err != nil {
 			return err
 		}
-		if since != "" {
-			t.printf("%s\n", since)
-		}
 	}
-	t.printf("%s\n%s\n", results.Answer(run), filepath.Join(run.Dir, "run.json"))
+	t.printf("\n")
+	if err := results.Report(t.out, run, view); err != nil {
+		return err
+	}
+	if !all {
+		t.printf("more: bin/patchproof results show -v %s\n", run.ID)
+	}
+	t.printf("%s\n", filepath.Join(run.Dir, "run.json"))
 	return nil
 }
 

@@ -205,6 +205,7 @@ func (c *campaign) judge(ctx context.Context, t *turn) (Verdict, error) {
 	for ; at < len(c.variants); at++ {
 		variant := c.variants[at]
 		if v.Variant != variant.Name {
+			c.Say("%s survived %s; trying %s", v.Name, v.Variant, variant.Name)
 			began := time.Now()
 			t.kernel, t.err = c.build(ctx, t.mutant, variant.Name)
 			v.BuildS += time.Since(began).Seconds()

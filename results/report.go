@@ -1,0 +1,55 @@
+package results
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// View is how a Report is shown.
+type View struct {
+	// Colour marks verdicts by colour.
+	Colour bool
+	// All explains the known issues as well, and lists every difference.
+	All bool
+	// Since is what the reference results say, see SinceReference.
+	Since string
+}
+
+// Report prints the run for a terminal: the matrix (rows are programs, columns
+// kernels), what changed against the reference and against base, and then, last, one block for
+// each cell that is unexpected or that the harness could not judge: what failed, where its
+// console is and how to run it again. The answer ends it, in one sentence.
+//
+// Iterations share a cell: "fail 3/20" is the gravest verdict, had by 3 of 20. The matrix
+// keeps to 80 columns, by going on below with the kernels that do not fit. Nothing that a
+// guest wrote reaches the terminal raw.
+func Report(w io.Writer, r *Run, v View) error {
+	p := printer{run: r, table: r.table(), colour: v.Colour, width: matrixWidth}
+	p.matrix()
+	for _, text := range []string{v.Since, diff(r, v.All)} {
+		if text != "" {
+			p.out.WriteString(strings.TrimRight(text, "\n") + "\n\n")
+		}
+	}
+	if v.All {
+		p.blocks(known)
+	}
+	p.blocks(trouble, alarm)
+	fmt.Fprintln(&p.out, Answer(r))
+	_, err := io.WriteString(w, p.out.String())
+	return err
+}
+
+// blocks prints the cells of these moods.
+func (p *printer) blocks(moods ...mood) {
+	for _, mood := range moods {
+		for _, program := range p.table.programs {
+			for _, col := range p.table.columns {
+				if t := p.table.tallies[col][program]; t.mood() == mood && len(t) > 0 {
+					p.block(p.table.title(col), t)
+				}
+			}
+		}
+	}
+}
