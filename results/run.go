@@ -11,7 +11,7 @@
 //	results/out/latest              a link to the newest run
 //
 // Everything later reads run.json only: Read gives it back, ExitCode judges it,
-// Matrix, Diff and Answer say it to people.
+// Report says it to people.
 package results
 
 import (
@@ -204,7 +204,7 @@ func (c Cell) blamesKernel() bool {
 	return !c.Expected && c.Verdict != event.Error
 }
 
-// ExitCode judges the run as DESIGN.md's contract says: 1 when a verdict about
+// ExitCode judges the run as docs/architecture.md's contract says: 1 when a verdict about
 // a kernel was unexpected, or its patches broke the build; else 2 when the harness failed a cell, ran none,
 // found nothing to compare or did not finish; else 0.
 func (r *Run) ExitCode() int {

@@ -93,7 +93,7 @@ func TestWriterRoundTrip(t *testing.T) {
 	}
 }
 
-// TestContract holds run.json to the names that DESIGN.md promises to readers
+// TestContract holds run.json to the names that docs/run-json.md promises to readers
 // in other languages.
 func TestContract(t *testing.T) {
 	w, err := Create(t.TempDir(), Run{Kernels: []Kernel{{Name: "base"}}})

@@ -15,7 +15,7 @@ import (
 
 // BenchmarkBoot measures the way from QEMU's start to a guest program's first
 // event against the way to the line of a bare static init, on the same kernel
-// and machine, in turns. DESIGN.md's figure is against a bare Go init: "ratio".
+// and machine, in turns. docs/architecture.md's figure is against a bare Go init: "ratio".
 // One of 60 bytes of machine code, which no Go program can come near under TCG,
 // gives "ratio-asm".
 func BenchmarkBoot(b *testing.B) {

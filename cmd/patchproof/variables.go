@@ -122,7 +122,7 @@ var table = []variable{
 	{name: "CACHE", form: "FOLDER", standard: "~/.cache/patchproof", commands: slices.Concat(campaigns, []string{"cache ls", "cache gc"}), machine: true,
 		meaning: "where sources, trees and kernels are kept"},
 	{name: kernel.SandboxVariable, form: "on|off", standard: "on", commands: campaigns, machine: true, noFlag: true,
-		meaning: "`off`: builds run as you, without bubblewrap; see SECURITY.md"},
+		meaning: "`off`: builds run as you, without bubblewrap, see docs/ci.md"},
 }
 
 // flags are the variables of one command as flags: a struct made of the table, with
