@@ -45,7 +45,7 @@ func (p *Plan) hold(ctx context.Context, onCell func(results.Cell)) error {
 		var mu sync.Mutex
 		var err error
 		for _, s := range cells {
-			cell := p.Start(s)
+			cell := p.Start(ctx, s)
 			wait.Go(func() {
 				c, cellErr := cell()
 				mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"patchproof/guest/event"
@@ -11,6 +12,8 @@ import (
 	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/console"
+	"patchproof/vmtest/counter"
+	"patchproof/vmtest/lab"
 	"patchproof/vmtest/qemu"
 )
 
@@ -36,9 +39,8 @@ type CellSpec struct {
 	Symbols *kernel.Symbols
 	// Console is the path of the console log to write.
 	Console string
-	// Counter is the plugin that counts instructions and Counts the file that it
-	// writes, where the program is counted.
-	Counter, Counts string
+	// Counter is the plugin that counts instructions, where the program is counted.
+	Counter string
 	// Watch, when set, is told how the cell goes, from several goroutines.
 	Watch func(Step)
 }
@@ -59,6 +61,18 @@ func (s CellSpec) step(phase qemu.Phase, check string) {
 		s.Watch(Step{Kernel: s.Kernel, Variant: s.Variant, Program: s.Program.Name, Iteration: s.Iteration, Phase: phase, Check: check})
 	}
 }
+
+// In is the cell on a kernel, with what the laboratory has for all guests.
+func (s CellSpec) In(l *lab.Lab, b *kernel.Built) CellSpec {
+	s.Image, s.Initramfs, s.Accel = b.Vmlinux, l.Initramfs, l.Accel
+	if s.Program.Counted {
+		s.Counter = l.Counter
+	}
+	return s
+}
+
+// counts is the file that the counter writes, beside the console log.
+func (s CellSpec) counts() string { return strings.TrimSuffix(s.Console, ".log") + ".counts" }
 
 // cellTries is how often a cell is run that was stopped in the middle.
 const cellTries = 3
@@ -96,7 +110,7 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 		Expected:  f.expected,
 		Reason:    f.reason,
 		Checks:    f.checks,
-		Console:   s.Console,
+		Console:   filepath.Base(s.Console),
 	}
 	if out != nil {
 		cell.WallS, cell.BootS = out.Wall.Seconds(), out.Boot.Seconds()
@@ -104,6 +118,11 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 		cell.Command = out.Command
 		cell.Stopped = stoppedAt(out)
 		if cell.Files, err = keepFiles(s.Console, out.Report.Files); err != nil {
+			cell.Verdict, cell.Expected, cell.Reason = event.Error, false, err.Error()
+		}
+	}
+	if s.Counter != "" && cell.Verdict == event.Pass {
+		if err := counter.Add(&cell, s.counts()); err != nil {
 			cell.Verdict, cell.Expected, cell.Reason = event.Error, false, err.Error()
 		}
 	}
@@ -117,7 +136,7 @@ func (s CellSpec) vm() qemu.VM {
 	}
 	return qemu.VM{
 		Machine: qemu.Machine{Accel: s.accel(), Mode: s.Program.Mode, CPUs: s.Program.CPUs, MemoryMiB: s.Program.MemoryMiB},
-		Counter: s.Counter, Counts: s.Counts, Pinned: s.Program.Timed,
+		Counter: s.Counter, Counts: s.counts(), Pinned: s.Program.Timed,
 		Boot: qemu.Boot{
 			Kernel:    s.Image,
 			Initramfs: s.Initramfs,

@@ -50,9 +50,7 @@ func base(t testing.TB) CellSpec {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := plan.Cells[0]
-	spec.Image, spec.Initramfs, spec.Accel = plan.ready[0].Vmlinux, plan.initramfs, plan.accel
-	return spec
+	return plan.Cells[0].In(plan.lab, plan.ready[0])
 }
 
 // hostileInitramfs holds nothing but testdata/hostile as its init.
@@ -363,8 +361,7 @@ func TestDebugKernelComplains(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.words, func(t *testing.T) {
-			s := plan.Cells[0]
-			s.Image, s.Initramfs, s.Accel = built[0].Vmlinux, plan.initramfs, plan.accel
+			s := plan.Cells[0].In(plan.lab, built[0])
 			s.Series, s.Symbols = built[0].Subjects, built[0].Symbols
 			s.Program.Append = strings.Fields(tc.words)
 			s.Console = filepath.Join(t.TempDir(), "console.log")

@@ -3,10 +3,15 @@ package vmtest
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
 	"patchproof/kernel"
+	"patchproof/patches"
+	"patchproof/vmtest/lab"
+	"patchproof/vmtest/qemu"
+	"patchproof/vmtest/userland"
 )
 
 // Selection is what a user asked for. Empty fields mean the default.
@@ -119,4 +124,72 @@ func number(name, value string, without, most int) (int, error) {
 		return 0, fmt.Errorf("%s=%s: want a number from 1 to %d", name, value, most)
 	}
 	return n, nil
+}
+
+// Lab is what the selection asks of a laboratory.
+func (s Selection) Lab(progress func(kernel.Progress)) lab.Options {
+	return lab.Options{
+		Builder: kernel.Builder{Cache: s.Cache, Jobs: s.Jobs, Source: s.Source, Progress: progress},
+		Accel:   s.Accel, Places: s.Jobs,
+	}
+}
+
+// selected is what a selection comes down to.
+type selected struct {
+	specs    []kernel.Spec
+	variant  kernel.Variant
+	programs []Program
+	// tests are the user's own, whose programs are among the others.
+	tests []userland.Test
+	// subject is the patch under test, nil where there is none.
+	subject *patches.Subject
+}
+
+// Check finds what is wrong with a selection without changing anything.
+func Check(sel Selection) error {
+	_, err := resolve(sel)
+	return err
+}
+
+func resolve(sel Selection) (s selected, err error) {
+	lineup, err := kernel.Load()
+	if err != nil {
+		return s, err
+	}
+	if s.specs, s.variant, err = lineup.Resolve(sel.Selection); err != nil {
+		return s, err
+	}
+	if s.subject, err = kernel.Subject(sel.Selection); err != nil {
+		return s, err
+	}
+	if sel.Test != "" {
+		if s.tests, err = userland.Find(sel.Test); err != nil {
+			return s, err
+		}
+	}
+	programs := sel.Run
+	if programs == nil && (s.tests == nil || len(sel.Programs) > 0) {
+		if programs, err = SelectPrograms(sel, s.variant.Name); err != nil {
+			return s, err
+		}
+	}
+	for _, p := range testPrograms(s.tests, sel.Limits) {
+		if slices.ContainsFunc(programs, func(o Program) bool { return o.Name == p.Name }) {
+			return s, fmt.Errorf("the test %s has the name of a program that PROGRAMS selects: call it otherwise", p.Name)
+		}
+		programs = append(programs, p)
+	}
+	s.programs = seeded(programs, sel.Seed)
+	return s, qemu.CheckAccel(sel.Accel)
+}
+
+// seeded gives the seed to the programs that take one; 0 leaves them theirs.
+func seeded(programs []Program, seed int) []Program {
+	programs = slices.Clone(programs)
+	for i, p := range programs {
+		if p.Seeded && seed != 0 {
+			programs[i].Append = append(slices.Clip(p.Append), fmt.Sprintf("patchproof.seed=%d", seed))
+		}
+	}
+	return programs
 }

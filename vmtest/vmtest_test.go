@@ -59,7 +59,7 @@ func TestSuite(t *testing.T) {
 	t.Logf("%s; results: %s", plan.How(), plan.Dir())
 	for _, s := range plan.Cells {
 		t.Run(s.Name(), func(t *testing.T) {
-			wait := plan.Start(s)
+			wait := plan.Start(ctx, s)
 			t.Parallel()
 			cell, err := wait()
 			if errors.Is(err, errNoKernel) {

@@ -95,7 +95,7 @@ func (t *terminal) follow(plan *vmtest.Plan) {
 	if err != nil || !t.isLive {
 		return
 	}
-	f := newForecast(plan.Cells, plan.Jobs, results.Took(filepath.Join(root, "results", "out")))
+	f := newForecast(plan.Cells, plan.Places, results.Took(filepath.Join(root, "results", "out")))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.show().expect(f)

@@ -27,7 +27,7 @@ import (
 	"patchproof/results"
 	"patchproof/vmtest"
 	"patchproof/vmtest/bisect/quorum"
-	"patchproof/vmtest/initramfs"
+	"patchproof/vmtest/lab"
 	"patchproof/vmtest/qemu"
 )
 
@@ -40,7 +40,7 @@ func Check(q Question) error {
 // search is a search for a commit under way.
 type search struct {
 	*path
-	*lab
+	*trials
 	sig signature
 	// belief is of a search by quorum.
 	belief *quorum.Search
@@ -56,34 +56,34 @@ func Run(ctx context.Context, q Question, tell Teller) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, release, err := newLab(ctx, q, span.program, tell)
+	l, err := newTrials(ctx, q, span.program, tell)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer l.lab.Close()
 	return l.search(ctx, q, span)
 }
 
 // search searches the commits of a span.
-func (l *lab) search(ctx context.Context, q Question, span *span) (*Record, error) {
+func (l *trials) search(ctx context.Context, q Question, span *span) (*Record, error) {
 	dir, remove, err := kernel.TempDir("bisect")
 	if err != nil {
 		return nil, err
 	}
 	defer remove()
-	p, err := span.open(ctx, &l.builder, dir)
+	p, err := span.open(ctx, &l.lab.Builder, dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.buildInitramfs(ctx); err != nil {
+	if err := l.lab.Furnish(ctx, false); err != nil {
 		return nil, err
 	}
-	unlock, err := l.open("bisect.json", p.identity(q, l.initramfs), span.variant, q)
+	unlock, err := l.open("bisect.json", p.identity(q, l.lab.Initramfs), span.variant, q)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	s := &search{path: p, lab: l}
+	s := &search{path: p, trials: l}
 	answer, err := s.answer(ctx)
 	return l.close(answer, err)
 }
@@ -139,7 +139,7 @@ func (s *search) tryEnd(ctx context.Context, commit, role string) (*Trial, error
 		return s.try(ctx, point, q)
 	}
 	// A search by quorum has its own way of finding that out, once it has shown.
-	patient := *s.lab
+	patient := *s.trials
 	patient.count = max(s.count, cmp.Or(s.budget, usualBudget)/endShare)
 	q.enough = func(c results.Cell) bool { return len(symptoms(c, asked(s.record.Check))) > 0 }
 	return patient.try(ctx, point, q)
@@ -325,11 +325,11 @@ func (s *search) sameCode(ctx context.Context, t *Trial, culprit, parent subject
 
 // compare builds two kernels, unless that was done, and holds one against the other.
 func (s *search) compare(ctx context.Context, one, other subject, same func(a, b *kernel.Built) (bool, error)) (bool, error) {
-	a, err := s.builder.Build(ctx, one.spec, one.variant)
+	a, err := s.lab.Build(ctx, one.spec, one.variant)
 	if err != nil {
 		return false, err
 	}
-	b, err := s.builder.Build(ctx, other.spec, other.variant)
+	b, err := s.lab.Build(ctx, other.spec, other.variant)
 	if err != nil {
 		return false, err
 	}
@@ -370,7 +370,7 @@ func (s *search) cure(ctx context.Context, a *Answer, culprit subject, bad strin
 		a.Revert = "it is the bad end itself, which without it is its parent"
 		return nil
 	}
-	onto, err := s.builder.Apply(ctx, end.spec)
+	onto, err := s.lab.Builder.Apply(ctx, end.spec)
 	if err != nil {
 		return err
 	}
@@ -552,33 +552,21 @@ func counted(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// newLab prepares what all trials share. release lets the cache be pruned again.
-func newLab(ctx context.Context, q Question, program vmtest.Program, tell Teller) (l *lab, release func(), err error) {
-	version, err := qemu.Find(ctx)
+// newTrials opens the laboratory, which must be closed.
+func newTrials(ctx context.Context, q Question, program vmtest.Program, tell Teller) (*trials, error) {
+	l, err := lab.Open(ctx, q.Lab(tell.Progress))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if release, err = (kernel.Store{Dir: q.Cache}).Use(ctx); err != nil {
-		return nil, nil, err
-	}
-	return &lab{
-		record: &Record{QEMU: version, Host: qemu.Host(), Program: program.Name, Check: q.Check, Selection: q.Set},
-		cell:   vmtest.RunCell, program: program, count: q.Count, accel: q.Accel, tell: tell,
+	return &trials{
+		record: &Record{QEMU: l.QEMU, Host: qemu.Host(), Program: program.Name, Check: q.Check, Selection: q.Set},
+		cell:   vmtest.RunCell, program: program, count: q.Count, lab: l, tell: tell,
 		confidence: q.Confidence, budget: q.Budget,
-		builder: kernel.Builder{Cache: q.Cache, Jobs: q.Jobs, Source: q.Source, Progress: tell.Progress},
-	}, release, nil
-}
-
-// buildInitramfs does so when there is none.
-func (l *lab) buildInitramfs(ctx context.Context) (err error) {
-	if l.initramfs == "" {
-		l.initramfs, err = initramfs.Build(ctx, l.builder.Cache)
-	}
-	return err
+	}, nil
 }
 
 // open takes up an earlier record of the question, or begins one.
-func (l *lab) open(name, question string, variant kernel.Variant, q Question) (unlock func(), err error) {
+func (l *trials) open(name, question string, variant kernel.Variant, q Question) (unlock func(), err error) {
 	l.record.Question, l.record.Variant = question, variant.Name
 	r, unlock, err := open(name, *l.record, q.Fresh)
 	if err != nil {
@@ -594,7 +582,7 @@ func (l *lab) open(name, question string, variant kernel.Variant, q Question) (u
 }
 
 // close records how the search ended.
-func (l *lab) close(answer *Answer, err error) (*Record, error) {
+func (l *trials) close(answer *Answer, err error) (*Record, error) {
 	l.record.Answer, l.record.Status = answer, results.Finished
 	if err != nil {
 		l.record.Status = results.Interrupted

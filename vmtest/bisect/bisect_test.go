@@ -17,6 +17,7 @@ import (
 	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest"
+	"patchproof/vmtest/lab"
 )
 
 // The fixture is a kernel in miniature that real make and gcc build into an ELF
@@ -98,7 +99,7 @@ func git(t *testing.T, dir string, args ...string) string {
 
 // bench is a lab whose guests are made up from the words in the kernel.
 type bench struct {
-	*lab
+	*trials
 	said []string
 	ran  []string
 	// bug says what a config adds to the kernel.
@@ -127,10 +128,10 @@ deadline = "1s"
 `)
 	t.Chdir(checkout)
 	b := &bench{bug: func(string) string { return "" }}
-	b.lab = &lab{
-		count: count, initramfs: "initramfs", program: vmtest.Program{Name: "fixedfile"},
-		builder: kernel.Builder{Cache: filepath.Join(checkout, "cache")},
-		tell:    Teller{Say: func(format string, args ...any) { b.said = append(b.said, fmt.Sprintf(format, args...)) }},
+	b.trials = &trials{
+		count: count, program: vmtest.Program{Name: "fixedfile"},
+		lab:  &lab.Lab{Builder: kernel.Builder{Cache: filepath.Join(checkout, "cache")}, Initramfs: "initramfs"},
+		tell: Teller{Say: func(format string, args ...any) { b.said = append(b.said, fmt.Sprintf(format, args...)) }},
 	}
 	b.cell = func(ctx context.Context, s vmtest.CellSpec) results.Cell {
 		image, err := os.ReadFile(s.Image)
@@ -276,8 +277,8 @@ func TestSearchNamesTheCulprit(t *testing.T) {
 	}
 	// Asked again, it is answered from the log.
 	b.reset()
-	b.builder.Cache = filepath.Join(t.TempDir(), "empty")
-	b.builder.Progress = func(p kernel.Progress) {
+	b.lab.Builder.Cache = filepath.Join(t.TempDir(), "empty")
+	b.lab.Builder.Progress = func(p kernel.Progress) {
 		if p.Step == kernel.StepCompile {
 			t.Errorf("asked again, %s is built", p.Kernel)
 		}
@@ -286,7 +287,7 @@ func TestSearchNamesTheCulprit(t *testing.T) {
 		t.Errorf("asked again: %d runs, %s:\n%s\nwant the same answer from %s", len(b.ran), again.Path(), again.Report(), r.Path())
 	}
 	b.reset()
-	b.builder.Progress = nil
+	b.lab.Builder.Progress = nil
 	q.Fresh = true
 	if fresh := b.mustSearch(t, q, s); fresh.Path() == r.Path() || len(b.ran) == 0 {
 		t.Errorf("with FRESH: %d runs, %s; want a search of its own", len(b.ran), fresh.Path())

@@ -85,7 +85,7 @@ func configEnd(lineup *kernel.Lineup, over kernel.Variant, name, value string) (
 // configSearch is a search for options under way.
 type configSearch struct {
 	*configSpan
-	*lab
+	*trials
 	sig signature
 	// goodConfig and badConfig are the ends' resolved configs, all is how they
 	// differ, and mix is the variant of what lies between.
@@ -105,16 +105,16 @@ func RunConfig(ctx context.Context, q Question, tell Teller) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, release, err := newLab(ctx, q, program, tell)
+	l, err := newTrials(ctx, q, program, tell)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer l.lab.Close()
 	return l.searchConfig(ctx, q, span)
 }
 
 // searchConfig searches the options of a span.
-func (l *lab) searchConfig(ctx context.Context, q Question, span *configSpan) (*Record, error) {
+func (l *trials) searchConfig(ctx context.Context, q Question, span *configSpan) (*Record, error) {
 	if span.spec.Tree != "" {
 		commit, err := kernel.LocalCommit(ctx, span.spec.Tree, span.spec.Rev)
 		if err != nil {
@@ -122,15 +122,15 @@ func (l *lab) searchConfig(ctx context.Context, q Question, span *configSpan) (*
 		}
 		span.spec.Rev = commit
 	}
-	if err := l.buildInitramfs(ctx); err != nil {
+	if err := l.lab.Furnish(ctx, false); err != nil {
 		return nil, err
 	}
-	unlock, err := l.open("bisect-config.json", span.identity(q, l.initramfs), span.bad, q)
+	unlock, err := l.open("bisect-config.json", span.identity(q, l.lab.Initramfs), span.bad, q)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	s := &configSearch{configSpan: span, lab: l}
+	s := &configSearch{configSpan: span, trials: l}
 	answer, err := s.answer(ctx)
 	return l.close(answer, err)
 }
@@ -198,7 +198,7 @@ func (s *configSearch) tryEnd(ctx context.Context, role string, v kernel.Variant
 	if err != nil || t.Broken != "" {
 		return t, "", err
 	}
-	built, err := s.builder.Build(ctx, s.named("end"), v)
+	built, err := s.lab.Build(ctx, s.named("end"), v)
 	if err != nil {
 		return nil, "", err
 	}

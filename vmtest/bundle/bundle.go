@@ -30,6 +30,7 @@ import (
 	"patchproof/vmtest"
 	"patchproof/vmtest/bench"
 	"patchproof/vmtest/initramfs"
+	"patchproof/vmtest/lab"
 )
 
 // Make builds the selected kernels and the programs and writes the archive into
@@ -41,11 +42,13 @@ func Make(ctx context.Context, dir string, sel vmtest.Selection, config string, 
 	if err != nil {
 		return "", err
 	}
-	release, err := kernel.Store{Dir: sel.Cache}.Use(ctx)
+	options := sel.Lab(progress)
+	options.NoGuests = true
+	l, err := lab.Open(ctx, options)
 	if err != nil {
 		return "", err
 	}
-	defer release()
+	defer l.Close()
 	files := map[string][]byte{}
 	subject, err := kernel.NamedSubject(sel.Subject)
 	if err != nil {
@@ -56,9 +59,8 @@ func Make(ctx context.Context, dir string, sel vmtest.Selection, config string, 
 		return "", err
 	}
 	m := event.Manifest{Programs: append(vmtest.IronPrograms(subject), timed...)}
-	b := kernel.Builder{Cache: sel.Cache, Jobs: sel.Jobs, Source: sel.Source, Progress: progress}
 	for _, spec := range specs {
-		built, err := b.Build(ctx, spec, variant)
+		built, err := l.Build(ctx, spec, variant)
 		if err != nil {
 			return "", err
 		}

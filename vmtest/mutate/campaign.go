@@ -10,7 +10,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -21,94 +20,77 @@ import (
 	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest"
-	"patchproof/vmtest/initramfs"
-	"patchproof/vmtest/qemu"
+	"patchproof/vmtest/lab"
 )
 
 // campaign is what the mutants of a run share.
 type campaign struct {
 	Options
-	builder   kernel.Builder
-	spec      kernel.Spec
-	variants  []kernel.Variant
-	initramfs string
-	accel     qemu.Accel
-	writer    *results.Writer
-	jobs      int
+	lab      *lab.Lab
+	spec     kernel.Spec
+	variants []kernel.Variant
+	writer   *results.Writer
 	// took is how long each program took on the control, by variant and name.
 	took map[string]float64
 	// controls holds the variants whose control came out as declared.
 	controls map[string]bool
 
-	// building keeps two builds from waiting for each other as two runs do.
-	building sync.Mutex
-
 	mu sync.Mutex
 	n  int // cells so far, for the names of console logs
 }
 
-// newCampaign checks the selection, builds the control and the initramfs, and
-// begins the record. release must be called.
-func newCampaign(ctx context.Context, o Options) (c *campaign, release func(), err error) {
+// newCampaign checks the selection, opens the laboratory, builds the control and
+// begins the record. The laboratory must be closed.
+func newCampaign(ctx context.Context, o Options) (c *campaign, err error) {
 	lineup, err := kernel.Load()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	specs, variant, err := lineup.Resolve(o.Selection.Selection)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	spec := specs[len(specs)-1]
 	if len(spec.Series) == 0 {
-		return nil, nil, fmt.Errorf("kernel %s has no series that could be broken", spec.Name)
+		return nil, fmt.Errorf("kernel %s has no series that could be broken", spec.Name)
 	}
 	if len(o.Kernels) > 1 {
-		return nil, nil, fmt.Errorf("KERNELS=%s: mutants break one kernel", strings.Join(o.Kernels, ","))
+		return nil, fmt.Errorf("KERNELS=%s: mutants break one kernel", strings.Join(o.Kernels, ","))
 	}
-	c = &campaign{Options: o, spec: spec, variants: []kernel.Variant{variant}, took: map[string]float64{}, controls: map[string]bool{},
-		jobs: cmp.Or(o.Jobs, runtime.NumCPU())}
+	c = &campaign{Options: o, spec: spec, variants: []kernel.Variant{variant}, took: map[string]float64{}, controls: map[string]bool{}}
 	if o.Variant == "" {
 		c.variants = slices.DeleteFunc(lineup.Variants, func(v kernel.Variant) bool { return v.Role == kernel.RoleHardware })
 	}
 	for _, v := range c.variants {
 		if _, err := vmtest.SelectPrograms(o.Selection, v.Name); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	if err := vmtest.Check(o.Selection); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	version, err := qemu.Find(ctx)
+	l, err := lab.Open(ctx, o.Selection.Lab(o.Progress))
 	if err != nil {
-		return nil, nil, err
-	}
-	if release, err = (kernel.Store{Dir: o.Cache}).Use(ctx); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			release()
+			l.Close()
 		}
 	}()
-	if c.initramfs, err = initramfs.Build(ctx, o.Cache); err != nil {
-		return nil, nil, err
+	if err := l.Furnish(ctx, false); err != nil {
+		return nil, err
 	}
-	c.builder = kernel.Builder{Cache: o.Cache, Jobs: o.Jobs, Source: o.Source, Progress: o.Progress}
-	control, err := c.builder.Build(ctx, spec, c.variants[0])
+	control, err := l.Build(ctx, spec, c.variants[0])
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if c.accel, err = qemu.ChooseAccel(ctx, o.Accel, o.Cache, control.Vmlinux); err != nil {
-		return nil, nil, err
+	if err := l.Ready(ctx, control); err != nil {
+		return nil, err
 	}
-	root, err := kernel.Checkout()
-	if err != nil {
-		return nil, nil, err
-	}
-	c.writer, err = results.Create(filepath.Join(root, "results", "out"), results.Run{
-		Command: os.Args, Selection: o.Set, Host: qemu.Host(), QEMU: version, Accel: results.Accel(c.accel),
-	})
-	return c, release, err
+	c.lab = l
+	c.writer, err = l.Record(o.Set, nil)
+	return c, err
 }
 
 func (c *campaign) variantNames() []string {
@@ -128,9 +110,7 @@ func (c *campaign) build(ctx context.Context, m Mutant, variant string) (*kernel
 	spec := c.spec
 	spec.Name = m.Name
 	spec.Series = append(slices.Clone(spec.Series), m.Series)
-	c.building.Lock()
-	defer c.building.Unlock()
-	return c.builder.Build(ctx, spec, c.variant(variant))
+	return c.lab.Build(ctx, spec, c.variant(variant))
 }
 
 // control runs the programs on the unbroken kernel, once per variant, but for those
@@ -140,11 +120,9 @@ func (c *campaign) control(ctx context.Context, variant kernel.Variant) error {
 		return nil
 	}
 	// The store has it as a rule, and a mutant may be under the compiler.
-	built, err := c.builder.Stored(ctx, c.spec, variant)
+	built, err := c.lab.Builder.Stored(ctx, c.spec, variant)
 	if err == nil && built == nil {
-		c.building.Lock()
-		built, err = c.builder.Build(ctx, c.spec, variant)
-		c.building.Unlock()
+		built, err = c.lab.Build(ctx, c.spec, variant)
 	}
 	if err != nil {
 		return err
@@ -177,22 +155,7 @@ func (c *campaign) control(ctx context.Context, variant kernel.Variant) error {
 	}
 	cellCtx, stop := context.WithCancel(ctx)
 	defer stop()
-	cells := make(chan results.Cell)
-	go func() {
-		defer close(cells)
-		var wait sync.WaitGroup
-		slots := make(chan struct{}, c.jobs)
-		for _, p := range programs {
-			slots <- struct{}{}
-			wait.Go(func() {
-				defer func() { <-slots }()
-				if cellCtx.Err() == nil {
-					cells <- c.runCell(cellCtx, c.spec.Name, built, variant, p)
-				}
-			})
-		}
-		wait.Wait()
-	}()
+	cells := c.runAll(cellCtx, c.spec.Name, built, variant, programs)
 	var failed error
 	passed := maps.Clone(was)
 	for cell := range cells {
@@ -238,7 +201,26 @@ func (c *campaign) order(m Mutant, variant string) []vmtest.Program {
 	return programs
 }
 
-// runCell runs a program on a kernel that is judged as the control is.
+// runAll runs programs on a kernel that is judged as the control is, in their order,
+// as many at once as the laboratory has places, and gives the cells as they end. Those
+// that have not begun when ctx ends are left out.
+func (c *campaign) runAll(ctx context.Context, name string, built *kernel.Built, variant kernel.Variant, programs []vmtest.Program) <-chan results.Cell {
+	cells := make(chan results.Cell)
+	var wait sync.WaitGroup
+	wait.Add(len(programs))
+	for i, p := range programs {
+		c.lab.Queue(i, func() {
+			defer wait.Done()
+			if ctx.Err() == nil {
+				cells <- c.runCell(ctx, name, built, variant, p)
+			}
+		})
+	}
+	go func() { wait.Wait(); close(cells) }()
+	return cells
+}
+
+// runCell runs one of them.
 func (c *campaign) runCell(ctx context.Context, name string, built *kernel.Built, variant kernel.Variant, p vmtest.Program) results.Cell {
 	c.mu.Lock()
 	c.n++
@@ -246,13 +228,11 @@ func (c *campaign) runCell(ctx context.Context, name string, built *kernel.Built
 	c.mu.Unlock()
 	spec := vmtest.CellSpec{
 		Kernel: name, Variant: variant.Name, Program: p, Iteration: 1,
-		Image: built.Vmlinux, Initramfs: c.initramfs, Accel: c.accel, Scale: variant.Scale,
+		Scale:    variant.Scale,
 		Features: append([]string{}, c.spec.Features...), Known: c.known(name),
 		Console: filepath.Join(c.writer.Dir(), log), Watch: c.Watch,
 	}
-	cell := vmtest.RunCell(ctx, spec)
-	cell.Console = log
-	return cell
+	return vmtest.RunCell(ctx, spec.In(c.lab, built))
 }
 
 // known are the control's known issues, declared for the kernel called name.
@@ -281,7 +261,7 @@ func (c *campaign) file(built *kernel.Built) (string, error) {
 		Key, Initramfs, Accel string
 		Programs              []vmtest.Program
 		Known                 []patches.KnownIssue
-	}{built.Key, c.initramfs, c.accel.Name, programs, c.spec.Known})
+	}{built.Key, c.lab.Initramfs, c.lab.Accel.Name, programs, c.spec.Known})
 	if err != nil {
 		return "", err
 	}

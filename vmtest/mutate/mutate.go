@@ -16,7 +16,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"patchproof/guest/event"
@@ -127,11 +126,11 @@ type Options struct {
 // it returns. An error is the harness's own trouble, or a control that did not come
 // out as declared (ErrControl).
 func Run(ctx context.Context, mutants []Mutant, o Options) (dir string, verdicts []Verdict, err error) {
-	c, release, err := newCampaign(ctx, o)
+	c, err := newCampaign(ctx, o)
 	if err != nil {
 		return "", nil, err
 	}
-	defer release()
+	defer c.lab.Close()
 	defer func() {
 		status := results.Finished
 		if err != nil {
@@ -263,27 +262,7 @@ func useless(err error) bool {
 func (c *campaign) tryAll(parent context.Context, t *turn, variant kernel.Variant, v *Verdict) error {
 	ctx, stop := context.WithCancel(parent)
 	defer stop()
-	programs := c.order(t.mutant, variant.Name)
-	cells := make(chan results.Cell)
-	next := make(chan vmtest.Program)
-	var workers sync.WaitGroup
-	for range c.jobs {
-		workers.Go(func() {
-			for p := range next {
-				cells <- c.runCell(ctx, t.mutant.Name, t.kernel, variant, p)
-			}
-		})
-	}
-	go func() {
-		defer func() { close(next); workers.Wait(); close(cells) }()
-		for _, p := range programs {
-			select {
-			case next <- p:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
+	cells := c.runAll(ctx, t.mutant.Name, t.kernel, variant, c.order(t.mutant, variant.Name))
 	var failed error
 	trouble, hangs := "", 0
 	for cell := range cells {

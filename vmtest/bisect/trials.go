@@ -15,6 +15,7 @@ import (
 	"patchproof/kernel"
 	"patchproof/results"
 	"patchproof/vmtest"
+	"patchproof/vmtest/lab"
 	"patchproof/vmtest/qemu"
 )
 
@@ -39,20 +40,18 @@ type subject struct {
 	variant kernel.Variant
 }
 
-// lab builds kernels, runs the program on them and keeps what came of it.
-type lab struct {
+// trials builds kernels, runs the program on them and keeps what came of it.
+type trials struct {
 	record *Record
 	// cell runs a program: vmtest.RunCell, but for tests.
 	cell    func(context.Context, vmtest.CellSpec) results.Cell
 	program vmtest.Program
-	builder kernel.Builder
+	lab     *lab.Lab
 	count   int
 	// confidence is how sure a search by quorum wants to be, 0 where every run is
 	// taken at its word, and budget how many runs it may make.
 	confidence float64
 	budget     int
-	accel      string // as asked for
-	initramfs  string
 	tell       Teller
 }
 
@@ -69,7 +68,7 @@ type question struct {
 // try builds a kernel and runs the program on it until that is enough or has
 // been done count times. What the record has of it is not done again. A kernel
 // that its code keeps from being built has no cells and the mark Skip.
-func (l *lab) try(ctx context.Context, s subject, q question) (*Trial, error) {
+func (l *trials) try(ctx context.Context, s subject, q question) (*Trial, error) {
 	t := l.record.trial(s.key)
 	if t == nil {
 		t = &Trial{Key: s.key, Title: s.title, Role: q.role, Commit: s.commit, Options: s.options, Cells: []results.Cell{}}
@@ -108,7 +107,7 @@ func (l *lab) try(ctx context.Context, s subject, q question) (*Trial, error) {
 
 // again runs a kernel once more than it has been run for this search, unless the
 // record has that run already. A kernel that cannot be built has the mark Skip.
-func (l *lab) again(ctx context.Context, s subject, q question, runs int) (*Trial, error) {
+func (l *trials) again(ctx context.Context, s subject, q question, runs int) (*Trial, error) {
 	t := l.record.trial(s.key)
 	if t == nil {
 		t = &Trial{Key: s.key, Title: s.title, Role: q.role, Commit: s.commit, Cells: []results.Cell{}}
@@ -132,7 +131,7 @@ func (l *lab) again(ctx context.Context, s subject, q question, runs int) (*Tria
 }
 
 // twin returns a trial that has run the same kernel.
-func (l *lab) twin(t *Trial) *Trial {
+func (l *trials) twin(t *Trial) *Trial {
 	for _, other := range l.record.Trials {
 		if other != t && t.KernelKey != "" && other.KernelKey == t.KernelKey && len(other.Cells) > len(t.Cells) {
 			return other
@@ -142,7 +141,7 @@ func (l *lab) twin(t *Trial) *Trial {
 }
 
 // tellOf says what came of a trial.
-func (l *lab) tellOf(t *Trial) {
+func (l *trials) tellOf(t *Trial) {
 	text := fmt.Sprintf("%s: %s: %s", t.Role, t.Title, cmp.Or(string(t.Mark), "tried"))
 	if t.Why != "" {
 		text += ", " + results.Line(t.Why)
@@ -167,9 +166,9 @@ func (t *Trial) cost() string {
 
 // build gives the trial its kernel. It returns no kernel and no error when the
 // kernel's own code, patches or options are in the way.
-func (l *lab) build(ctx context.Context, s subject, t *Trial) (*kernel.Built, error) {
+func (l *trials) build(ctx context.Context, s subject, t *Trial) (*kernel.Built, error) {
 	started := time.Now()
-	built, err := l.builder.Build(ctx, s.spec, s.variant)
+	built, err := l.lab.Build(ctx, s.spec, s.variant)
 	t.BuildS += time.Since(started).Seconds()
 	if why := brokenBy(err); why != "" {
 		t.Broken, t.Detail = why, err.Error()
@@ -207,7 +206,7 @@ func brokenBy(err error) string {
 }
 
 // reported says whether the harness got a whole report from any kernel yet.
-func (l *lab) reported() bool {
+func (l *trials) reported() bool {
 	return slices.ContainsFunc(l.record.Trials, func(t *Trial) bool {
 		return slices.ContainsFunc(t.Cells, func(c results.Cell) bool { return c.Stopped == nil && c.Verdict != event.Error })
 	})
@@ -225,21 +224,21 @@ const (
 var notInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
 // run runs the program once and adds the cell.
-func (l *lab) run(ctx context.Context, s subject, t *Trial, built *kernel.Built) error {
+func (l *trials) run(ctx context.Context, s subject, t *Trial, built *kernel.Built) error {
+	// All cells of a record run alike, those of an earlier search too.
+	l.lab.Accel = qemu.Accel(l.record.Accel)
+	if err := l.lab.Ready(ctx, built); err != nil {
+		return err
+	}
 	if l.record.Accel.Name == "" {
-		accel, err := qemu.ChooseAccel(ctx, l.accel, l.builder.Cache, built.Vmlinux)
-		if err != nil {
-			return err
-		}
-		l.record.Accel = results.Accel(accel)
-		l.tell.Say("QEMU %s, %s: %s", l.record.QEMU, accel.Name, accel.Reason)
+		l.record.Accel = results.Accel(l.lab.Accel)
+		l.tell.Say("QEMU %s, %s: %s", l.record.QEMU, l.lab.Accel.Name, l.lab.Accel.Reason)
 	}
 	log := fmt.Sprintf("%s-%s-%d.log", notInName.ReplaceAllString(t.Key, "-"), l.program.Name, len(t.Cells)+1)
 	spec := vmtest.CellSpec{
 		Kernel: s.spec.Name, Variant: s.variant.Name, Program: l.program, Iteration: len(t.Cells) + 1,
-		Image: built.Vmlinux, Initramfs: l.initramfs, Accel: qemu.Accel(l.record.Accel), Scale: s.variant.Scale,
-		Known: s.spec.Known, Console: filepath.Join(l.record.dir(), log), Watch: l.tell.Watch,
-	}
+		Scale: s.variant.Scale, Known: s.spec.Known, Console: filepath.Join(l.record.dir(), log), Watch: l.tell.Watch,
+	}.In(l.lab, built)
 	var cell results.Cell
 	stopped := 0
 	for try := 1; ; try++ {

@@ -1,0 +1,112 @@
+// Package lab is the laboratory that every campaign stands on: the store and what
+// builds kernels into it, what guests need beside a kernel, and the places in which
+// they run. A campaign opens one, takes what it needs and closes it.
+package lab
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"patchproof/kernel"
+	"patchproof/patches"
+	"patchproof/results"
+	"patchproof/vmtest/counter"
+	"patchproof/vmtest/initramfs"
+	"patchproof/vmtest/qemu"
+)
+
+// Options say what a campaign asks of its laboratory.
+type Options struct {
+	// Builder is how kernels are made; its Cache is the laboratory's store.
+	Builder kernel.Builder
+	// Accel is auto, kvm or tcg.
+	Accel string
+	// Places is how many guests run at once, one per processor when it is 0.
+	Places int
+	// NoGuests says that no guest will be booted, so that QEMU need not be there.
+	NoGuests bool
+}
+
+// Lab is an open laboratory.
+type Lab struct {
+	Builder kernel.Builder
+	// QEMU is its version.
+	QEMU string
+	// Accel is how guests run, and is known after Ready.
+	Accel qemu.Accel
+	// Initramfs is what guests boot into, after Furnish.
+	Initramfs string
+	// Counter is the plugin that counts instructions, after Furnish when it was
+	// asked for.
+	Counter string
+
+	accel    string
+	release  func()
+	building sync.Mutex
+	places
+}
+
+// Open finds QEMU and keeps the store from being pruned until Close.
+func Open(ctx context.Context, o Options) (*Lab, error) {
+	l := &Lab{Builder: o.Builder, accel: o.Accel}
+	l.free = cmp.Or(o.Places, runtime.NumCPU())
+	var err error
+	if !o.NoGuests {
+		if l.QEMU, err = qemu.Find(ctx); err != nil {
+			return nil, err
+		}
+	}
+	l.release, err = kernel.Store{Dir: o.Builder.Cache}.Use(ctx)
+	return l, err
+}
+
+// Close lets the store be pruned again.
+func (l *Lab) Close() { l.release() }
+
+// Furnish makes what all guests boot into, and the counter of instructions where it
+// will be needed, unless they are in the store.
+func (l *Lab) Furnish(ctx context.Context, counted bool) (err error) {
+	if l.Initramfs == "" {
+		l.Initramfs, err = initramfs.Build(ctx, l.Builder.Cache)
+	}
+	if err == nil && counted {
+		l.Counter, err = counter.Build(ctx, l.Builder.Cache)
+	}
+	return err
+}
+
+// Build makes a kernel, one at a time: each build uses all processors, and two would
+// wait for each other's locks in the store.
+func (l *Lab) Build(ctx context.Context, spec kernel.Spec, variant kernel.Variant) (*kernel.Built, error) {
+	l.building.Lock()
+	defer l.building.Unlock()
+	return l.Builder.Build(ctx, spec, variant)
+}
+
+// Ready chooses the accelerator, by booting the first kernel where that is needed.
+func (l *Lab) Ready(ctx context.Context, first *kernel.Built) (err error) {
+	if l.Accel.Name == "" {
+		l.Accel, err = qemu.ChooseAccel(ctx, l.accel, l.Builder.Cache, first.Vmlinux)
+	}
+	return err
+}
+
+// Record begins the record of a run of that subject, which may be nil, in results/out
+// of the checkout.
+func (l *Lab) Record(selection map[string]string, subject *patches.Subject) (*results.Writer, error) {
+	root, err := kernel.Checkout()
+	if err != nil {
+		return nil, err
+	}
+	run := results.Run{
+		Command: os.Args, Selection: selection, Host: qemu.Host(), QEMU: l.QEMU, Accel: results.Accel(l.Accel),
+	}
+	if subject != nil {
+		run.Subject = subject.Name
+	}
+	return results.Create(filepath.Join(root, "results", "out"), run)
+}

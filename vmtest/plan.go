@@ -1,0 +1,234 @@
+package vmtest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"patchproof/kernel"
+	"patchproof/patches"
+	"patchproof/results"
+	"patchproof/vmtest/initramfs"
+	"patchproof/vmtest/lab"
+	"patchproof/vmtest/userland"
+)
+
+// Plan is a run: its cells, and the kernels that they wait for, which are made
+// meanwhile.
+type Plan struct {
+	// Cells are in the order in which they start: the slowest program first.
+	Cells []CellSpec
+	// Watch, when set before Begin, is told how the cells go, from several
+	// goroutines.
+	Watch func(Step)
+	// Places is how many cells run at once.
+	Places int
+	// Repeating, when set before Run, is told of cells that are run once more, and
+	// how many they are.
+	Repeating func(programs []string, cells int)
+
+	lab *lab.Lab
+	// variables and subject are the selection's, for the record.
+	variables map[string]string
+	subject   *patches.Subject
+	// against says that a user's own patch is held against its base, strict that
+	// what is flaky counts.
+	against, strict bool
+	// enough is how many kernels must be ready before the first cell starts.
+	enough  int
+	started time.Time
+	writer  *results.Writer
+	// stop ends what is still being made; made is closed then.
+	stop context.CancelCauseFunc
+	made chan struct{}
+
+	// mu guards what follows, changed tells that some of it is new.
+	mu      sync.Mutex
+	changed *sync.Cond
+	// ready holds the kernels that can be booted, in the order in which they came;
+	// madeErr is why there will not be more.
+	ready   []*kernel.Built
+	madeErr error
+	// broken is a kernel that its patches kept from being built.
+	broken *results.Kernel
+	// waiting are the cells that were started and whose kernel is not ready; begun
+	// is how many were started.
+	waiting []*turn
+	begun   int
+}
+
+// Prepare checks the selection and begins to make the kernels and what guests boot
+// into, whatever of them is not in the cache. progress may be nil. End must be called.
+func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress)) (*Plan, error) {
+	s, err := resolve(sel)
+	if err != nil {
+		return nil, err
+	}
+	if progress == nil {
+		progress = func(kernel.Progress) {}
+	}
+	p := &Plan{
+		Places: cmp.Or(sel.Jobs, runtime.NumCPU()), made: make(chan struct{}), enough: 1, variables: sel.Set, subject: s.subject, strict: sel.Strict,
+		against: len(s.specs) == 2 && s.specs[0].Series == nil && s.specs[1].Name == kernel.Patched && sel.Run == nil,
+	}
+	p.changed = sync.NewCond(&p.mu)
+	for _, program := range s.programs {
+		if program.Timed {
+			p.Places, p.enough = 1, len(s.specs)
+		}
+		for _, t := range turns(len(s.specs), sel.Count, program.Timed) {
+			spec := s.specs[t.kernel]
+			p.Cells = append(p.Cells, CellSpec{
+				Kernel: spec.Name, Variant: s.variant.Name, Program: program, Iteration: t.iteration,
+				Scale: s.variant.Scale, Features: DeclaredFeatures(spec), Known: spec.Known,
+			})
+		}
+	}
+	options := sel.Lab(progress)
+	options.Places = p.Places
+	if p.lab, err = lab.Open(ctx, options); err != nil {
+		return nil, err
+	}
+	ctx, p.stop = context.WithCancelCause(ctx)
+	go func() {
+		defer close(p.made)
+		err := p.make(ctx, sel, s)
+		if ctx.Err() != nil {
+			// What stopped it first, not what failed because of that.
+			err = context.Cause(ctx)
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.madeErr = errors.Join(p.madeErr, err)
+		p.dispatch()
+	}()
+	return p, nil
+}
+
+// make makes what guests boot into and the kernels, one after the other. The cells of
+// a kernel run while the next one is built.
+func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) {
+	if sel.Tree != "" && kernel.Dirty(ctx, sel.Tree) {
+		p.lab.Builder.Progress(kernel.Progress{Step: "note: uncommitted changes in " + sel.Tree + " are not tested"})
+	}
+	var furnishing sync.WaitGroup
+	furnishing.Go(func() {
+		counted := slices.ContainsFunc(p.Cells, func(s CellSpec) bool { return s.Program.Counted })
+		err := p.lab.Furnish(ctx, counted)
+		if err == nil && len(s.tests) > 0 {
+			p.lab.Initramfs, err = initramfs.With(sel.Cache, p.lab.Initramfs, func() ([]byte, error) { return userland.Archive(s.tests, sel.Limits.Timeout) })
+		}
+		if err != nil {
+			p.stop(err)
+		}
+	})
+	defer furnishing.Wait()
+	defer func() {
+		if err != nil {
+			p.stop(err)
+		}
+	}()
+	if err := applyAll(ctx, p.lab.Builder, s.specs, s.variant); err != nil {
+		return err
+	}
+	for _, spec := range s.specs {
+		built, err := p.lab.Build(ctx, spec, s.variant)
+		p.recordBroken(err, spec, s.variant)
+		if err != nil {
+			return err
+		}
+		if furnishing.Wait(); ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := p.lab.Ready(ctx, built); err != nil {
+			return err
+		}
+		p.add(built)
+	}
+	return nil
+}
+
+// applyAll finds a patch that does not apply before minutes go into building
+// its base.
+func applyAll(ctx context.Context, b kernel.Builder, specs []kernel.Spec, variant kernel.Variant) error {
+	for _, spec := range specs {
+		built, err := b.Stored(ctx, spec, variant)
+		if err != nil {
+			return err
+		}
+		if built != nil || len(spec.Series) == 0 {
+			continue
+		}
+		if _, err := b.Apply(ctx, spec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordBroken records a kernel whose patches broke the build: a finding about
+// the kernel, unlike everything else that can stop a build.
+func (p *Plan) recordBroken(err error, spec kernel.Spec, variant kernel.Variant) {
+	var refused *kernel.BuildError
+	if !errors.As(err, &refused) || !refused.Patched || !refused.BaseBuilt {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	broken := KernelRecord(&kernel.Built{Spec: spec, Variant: variant.Name})
+	broken.BuildError = refused.Error()
+	p.broken = &broken
+	if p.writer != nil {
+		p.writer.AddKernel(broken)
+	}
+}
+
+// add makes a kernel known to the run and to the cells that wait for it.
+func (p *Plan) add(b *kernel.Built) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ready = append(p.ready, b)
+	if p.writer != nil {
+		p.recordKernel(b)
+	}
+	p.dispatch()
+}
+
+// recordKernel writes a kernel into the run's record.
+func (p *Plan) recordKernel(b *kernel.Built) {
+	if err := p.writer.AddKernel(KernelRecord(b)); err != nil && p.madeErr == nil {
+		p.madeErr = err
+	}
+}
+
+// Kernels waits until everything is made.
+func (p *Plan) Kernels() ([]*kernel.Built, error) {
+	<-p.made
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ready, p.madeErr
+}
+
+// DeclaredFeatures are what the programs must not skip, and nil where nobody
+// declared anything: for a patch or a tree of the user's own.
+func DeclaredFeatures(s kernel.Spec) []string {
+	if s.Name == kernel.Patched || s.Tree != "" && len(s.Series) == 0 {
+		return nil
+	}
+	return append([]string{}, s.Features...)
+}
+
+// KernelRecord is what run.json says of a kernel.
+func KernelRecord(b *kernel.Built) results.Kernel {
+	return results.Kernel{
+		Name: b.Spec.Name, Pin: b.Spec.Pin.Name, Variant: b.Variant,
+		Series: b.Subjects, PatchIDs: b.PatchIDs,
+		Commit: b.Commit, Tree: b.Tree, ConfigHash: b.ConfigHash, Compiler: b.Compiler,
+		Key: b.Key, Vmlinux: b.Vmlinux, Objects: b.Objects, BuildS: b.BuildS,
+		Features: b.Spec.Features,
+	}
+}
