@@ -158,6 +158,10 @@ func (sig signature) stacks(all []Symptom) string {
 func (a *Answer) end(s *search) *Answer {
 	o := oddsOf(s.record, s.sig)
 	a.Rate, a.Confidence, a.Runs = o.rate(), o.confidence(), s.count
+	if s.sig.build != "" {
+		// A compiler says the same each time.
+		a.Rate, a.Confidence, a.Runs = 0, 0, 0
+	}
 	if s.belief != nil {
 		_, a.Confidence = s.belief.Best()
 		a.Rate, a.Runs, a.Quorum = s.belief.Rate(), 0, true

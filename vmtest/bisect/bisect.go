@@ -98,6 +98,9 @@ func (s *search) answer(ctx context.Context) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if check := s.record.Check; good.Broken == "" && bad.Failure != "" && (check == "" || check == buildCheck) {
+		return s.buildBreak(ctx, good, bad)
+	}
 	if good.Broken != "" || bad.Broken != "" {
 		return noEnd(good, bad), nil
 	}
@@ -147,6 +150,9 @@ func (s *search) tryEnd(ctx context.Context, commit, role string) (*Trial, error
 
 // question is one whose answer the signature gives.
 func (sig signature) question(role string) question {
+	if sig.build != "" {
+		return question{role: role, built: sig.judgeBuild}
+	}
 	return question{role: role, judge: sig.judge, enough: func(c results.Cell) bool {
 		_, bad := sig.shows(c)
 		return bad
@@ -211,6 +217,9 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 	}
 	with := s.record.trial(culprit.key)
 	a.Shown, a.Evidence = s.sig.evidence(with.Cells)
+	if s.sig.build != "" {
+		a.Evidence = with.Detail
+	}
 	if len(culprit.commit.Parents) == 0 {
 		return a.end(s), nil
 	}
@@ -228,7 +237,7 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 		a.Doubt = "its parent shows the same"
 		return a.end(s), nil
 	}
-	if before.Broken == "" {
+	if before.Broken == "" && s.sig.build == "" {
 		if a.SameCode, err = s.sameCode(ctx, with, culprit, point); err != nil {
 			return nil, err
 		}

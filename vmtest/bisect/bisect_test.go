@@ -471,7 +471,7 @@ func TestEndsThatAreNot(t *testing.T) {
 	}{
 		{"the bad end passes", harmless, "HEAD~3", "", BadIsGood, "passes"},
 		{"the bad end fails otherwise", leaks, "HEAD~4", "data", OtherVerdict, "does not show CHECK=data, but hang of ring-gone"},
-		{"the bad end does not build", append(slices.Clone(harmless), change{"wrong", wrong}), "HEAD~3", "", Untestable, "does not build"},
+		{"the bad end does not build", append(slices.Clone(harmless), change{"wrong", wrong}), "HEAD~3", "data", Untestable, "does not build"},
 		{"the good end fails otherwise", append([]change{{"crashes", other}}, change{"fix crashes", leak}), "HEAD~1", "", Inconclusive, "cannot serve as the good end"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -482,6 +482,25 @@ func TestEndsThatAreNot(t *testing.T) {
 				t.Errorf("answer = %s, %q; want %s, %q", a.Outcome, a.Text, test.want, test.text)
 			}
 		})
+	}
+}
+
+// The first error of the compiler is the signature; another error in between is not
+// taken for it, and nothing is run to find out.
+func TestBuildBreak(t *testing.T) {
+	const another = "int twice; char twice;\n"
+	changes := []change{{"a", ""}, {"other", another}, {"fix other", ""}, {"b", ""}, {"culprit", wrong}, {"c", ""}, {"d", ""}}
+	b := newBench(t, 1)
+	q, s := b.question(t, fixture(t, changes...), "HEAD~7")
+	r := b.mustSearch(t, q, s)
+	if a := r.Answer; a.Outcome != Found || a.Culprit.Subject != "culprit" || !strings.Contains(a.Revert, "cured") {
+		t.Errorf("answer = %s, %+v, %q; want the culprit, and a cure", a.Outcome, a.Culprit, a.Revert)
+	}
+	if len(b.ran) > 1 {
+		t.Errorf("%d kernels were run; want the good end only", len(b.ran))
+	}
+	if !strings.Contains(r.Report(), "main.c:") || !strings.Contains(r.Report(), "error") {
+		t.Errorf("the report lacks the compiler's error")
 	}
 }
 

@@ -76,7 +76,9 @@ type Trial struct {
 	// Broken is why there is no kernel to run, in a line, and Detail all that is
 	// known of it.
 	Broken string `json:"broken,omitempty"`
-	Detail string `json:"detail,omitempty"`
+	// Failure is the compiler's first error without the number of its line.
+	Failure string `json:"failure,omitempty"`
+	Detail  string `json:"detail,omitempty"`
 	// KernelKey and Vmlinux are the kernel's key in the store and its path there.
 	KernelKey string `json:"kernel_key,omitempty"`
 	Vmlinux   string `json:"vmlinux,omitempty"`

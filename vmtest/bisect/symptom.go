@@ -127,6 +127,8 @@ type signature struct {
 	alone []Symptom
 	// goods are the symptoms that the good end has, which say nothing of a step.
 	goods []Symptom
+	// build is the compiler's error that is searched for, where the bad end does not build.
+	build string
 	// onGood says that the good end has the signature as well.
 	onGood bool
 	check  asked

@@ -63,6 +63,8 @@ type question struct {
 	enough func(results.Cell) bool
 	// judge makes a mark of the runs; nil where it cannot be known yet.
 	judge func([]results.Cell) (kernel.Mark, string)
+	// built, when set, makes a mark of the build, and nothing is run.
+	built func(*Trial) (kernel.Mark, string)
 }
 
 // try builds a kernel and runs the program on it until that is enough or has
@@ -76,6 +78,22 @@ func (l *trials) try(ctx context.Context, s subject, q question) (*Trial, error)
 	}
 	news := false
 	var built *kernel.Built
+	if q.built != nil {
+		if t.Broken == "" && t.KernelKey == "" {
+			started := time.Now()
+			_, err := l.build(ctx, s, t)
+			t.WallS += time.Since(started).Seconds()
+			if err = errors.Join(err, l.record.save()); err != nil {
+				return nil, err
+			}
+			news = true
+		}
+		t.Mark, t.Why = q.built(t)
+		if news {
+			l.tellOf(t)
+		}
+		return t, l.record.save()
+	}
 	for t.Broken == "" && len(t.Cells) < l.count && !slices.ContainsFunc(t.Cells, q.enough) {
 		started := time.Now()
 		var err error
@@ -161,6 +179,9 @@ func (t *Trial) cost() string {
 	if t.SameAs != "" {
 		return fmt.Sprintf("%.1f s: %s, run before", t.WallS, build)
 	}
+	if len(t.Cells) == 0 {
+		return fmt.Sprintf("%.1f s: %s", t.WallS, build)
+	}
 	return fmt.Sprintf("%.1f s: %s, %s %.1f s", t.WallS, build, times(len(t.Cells)), t.RunS)
 }
 
@@ -172,6 +193,10 @@ func (l *trials) build(ctx context.Context, s subject, t *Trial) (*kernel.Built,
 	t.BuildS += time.Since(started).Seconds()
 	if why := brokenBy(err); why != "" {
 		t.Broken, t.Detail = why, err.Error()
+		var refused *kernel.BuildError
+		if errors.As(err, &refused) {
+			t.Failure = refused.File + ": " + refused.Message
+		}
 		return nil, nil
 	}
 	if err != nil {
