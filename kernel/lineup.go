@@ -303,9 +303,11 @@ type Selection struct {
 	Subject string
 	// Pin names a pin, the subject's by default. It excludes Tree.
 	Pin string
-	// Patch is an mbox, a diff or a quilt folder: the line-up is base and patched, with
-	// the subject's kernels between them where one is asked for.
-	Patch string
+	// Patch is whatever patches.Read reads: the line-up is base and patched, with the
+	// subject's kernels between them where one is asked for. Version is the version of
+	// a mailed series to take, the latest by default.
+	Patch   string
+	Version int
 	// Tree is a folder of a local git tree, Rev a revision in it (default HEAD).
 	Tree, Rev string
 	// Known is a file of known issues, declared for all kernels.
@@ -384,8 +386,12 @@ func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
 	var specs []Spec
 	for _, k := range kernels {
 		spec := Spec{Name: k.Name, Pin: pin, Features: k.Features, Known: slices.Clone(known), Tree: sel.Tree, Rev: sel.Rev}
-		for _, path := range k.Series[pin.Name] {
-			series, err := patches.Read(path)
+		for i, path := range k.Series[pin.Name] {
+			version := 0
+			if k.Name == Patched && i == len(k.Series[pin.Name])-1 {
+				version = sel.Version
+			}
+			series, err := patches.ReadVersion(path, version)
 			if err != nil {
 				return nil, Variant{}, err
 			}
@@ -416,7 +422,7 @@ func lineup(subject *patches.Subject, pin string, sel Selection) ([]patches.Subj
 		}
 	}
 	if sel.Patch != "" {
-		path, err := filepath.Abs(sel.Patch)
+		path, err := patches.Abs(sel.Patch)
 		if err != nil {
 			return nil, err
 		}

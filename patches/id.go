@@ -39,7 +39,8 @@ func (p Patch) ID() string {
 			flush()
 		}
 		for _, line := range f.header {
-			if !strings.HasPrefix(line, "index ") {
+			// Of a binary file the index line alone tells one change from another.
+			if f.Binary || !strings.HasPrefix(line, "index ") {
 				write(line)
 			}
 		}

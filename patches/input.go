@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
@@ -29,7 +30,7 @@ func Read(path string) (Series, error) { return ReadVersion(path, 0) }
 // ReadVersion is Read for the version of a series that the user asks for.
 func ReadVersion(path string, version int) (Series, error) {
 	if path == "-" {
-		data, err := readAll(os.Stdin, "standard input")
+		data, err := stdin()
 		if err != nil {
 			return Series{}, err
 		}
@@ -58,6 +59,27 @@ func ReadVersion(path string, version int) (Series, error) {
 		return Series{}, err
 	}
 	return s, nil
+}
+
+// stdin is standard input, which can be read only once.
+var stdin = sync.OnceValues(func() ([]byte, error) { return readAll(os.Stdin, "standard input") })
+
+// Abs makes what Read takes independent of the working directory.
+func Abs(path string) (string, error) {
+	if path == "-" {
+		return path, nil
+	}
+	if _, err := os.Stat(path); err != nil {
+		if list := strings.Fields(path); len(list) > 1 && exist(list) {
+			for i := range list {
+				if list[i], err = filepath.Abs(list[i]); err != nil {
+					return "", err
+				}
+			}
+			return strings.Join(list, " "), nil
+		}
+	}
+	return filepath.Abs(path)
 }
 
 func exist(paths []string) bool {

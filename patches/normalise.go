@@ -314,21 +314,35 @@ func guessStrip(lines []string, o outline) (int, error) {
 		below, _, _ := strings.Cut(rest, "/")
 		marked := folder == "a" || folder == "b" || slices.Contains(topFolders, below) && !top
 		switch {
+		case strings.HasPrefix(old, "/") && old != "/dev/null" || strings.HasPrefix(new, "/") && new != "/dev/null":
+			return 1, nil
 		case old == "/dev/null" || new == "/dev/null":
 			if top {
 				undecided = 0
 			}
 		case old != new && nested && base(old) == base(new):
 			return 1, nil
-		case top:
+		case top || indexed(lines, i, name):
 			return 0, nil
 		case marked:
 			return 1, nil
 		case !nested:
 			return 0, &lineError{i + 1, fmt.Sprintf("file name %q has no folder such as a/ in front, so it cannot be told where in the tree it is; make the diff at the top of the tree", name)}
+		default:
+			return 0, &lineError{i + 1, fmt.Sprintf("the same name %q on both sides: it cannot be told whether %s/ belongs to it (patch -p0 or -p1); make the diff with git", name, folder)}
 		}
 	}
 	return undecided, nil
+}
+
+// indexed says whether an Index: line above, of CVS, Subversion or quilt, has the name.
+func indexed(lines []string, i int, name string) bool {
+	for j := i - 1; j >= max(0, i-6) && !strings.HasPrefix(lines[j], "+") && !strings.HasPrefix(lines[j], " "); j-- {
+		if strings.TrimSpace(strings.TrimPrefix(lines[j], "Index: ")) == name {
+			return true
+		}
+	}
+	return false
 }
 
 // nameOf is the file name of a "---" or "+++" line, without its time stamp.

@@ -191,6 +191,9 @@ func (t *thread) sets(patches []*message) ([]*set, error) {
 		version, minor := t.versionOf(m)
 		var cover *message
 		for _, a := range t.ancestors(m) {
+			if m.of == 0 && (!a.isCover() && !a.noDiff() || a.reply || a.sender != m.sender) {
+				break
+			}
 			if a.isCover() && a.noDiff() {
 				if v, n := t.versionOf(a); v == version && n == minor {
 					cover = a
@@ -281,8 +284,13 @@ func (t *thread) findCover(s *set) {
 func (t *thread) aside(s *set, all []*set) string {
 	inside := func(m *message) bool { return m == s.cover || slices.Contains(s.members, m) }
 	top := s.members[0]
-	if s.cover != nil {
+	if s.cover != nil && s.of > 0 {
 		top = s.cover
+	}
+	for _, o := range all {
+		if s.of == 0 && s.cover != nil && o.cover == s.cover && o.of > 0 {
+			return "it answers the cover letter and has no number; give it as a file of its own to test it on top"
+		}
 	}
 	for _, a := range t.ancestors(top) {
 		if a.reply || inside(a) || a.noDiff() && !a.isCover() {
@@ -347,6 +355,7 @@ func (t *thread) settle(s *set) error {
 			}
 		}
 	}
+	again := s.sentAgain()
 	for {
 		var twice []slot
 		for at, list := range s.bySlot {
@@ -369,7 +378,7 @@ func (t *thread) settle(s *set) error {
 			drop(older, fmt.Sprintf("message %d is the same %s, sent later", newer.patch.Message, where))
 		case slices.Contains(t.ancestors(newer), older):
 			drop(older, fmt.Sprintf("message %d answers it with a newer %s", newer.patch.Message, where))
-		case t.secondRound(s, older, newer):
+		case again:
 			drop(older, fmt.Sprintf("the whole series was sent again, and message %d is the newer %s", newer.patch.Message, where))
 		default:
 			return fmt.Errorf("%s: %s is number %s, and so is message %d; keep one of them", t.path, newer.title(), where, older.patch.Message)
@@ -377,19 +386,25 @@ func (t *thread) settle(s *set) error {
 	}
 }
 
-// secondRound says whether a set was sent twice as a whole, the second time after the first.
-func (t *thread) secondRound(s *set, older, newer *message) bool {
-	if older.sent.IsZero() || newer.sent.IsZero() || !newer.sent.After(older.sent) {
-		return false
-	}
-	for _, m := range s.members {
-		list := s.bySlot[slot{m.number, m.half}]
-		later := slices.ContainsFunc(list, func(o *message) bool { return !o.sent.Before(newer.sent) })
-		if !later {
+// sentAgain says whether a set was sent twice as a whole, the second time after the first.
+func (s *set) sentAgain() bool {
+	var first, second []time.Time
+	for _, list := range s.bySlot {
+		if len(list) == 0 {
+			continue
+		}
+		var times []time.Time
+		for _, m := range list {
+			times = append(times, m.sent)
+		}
+		slices.SortFunc(times, time.Time.Compare)
+		if len(times) < 2 || times[0].IsZero() {
 			return false
 		}
+		first = append(first, times[:len(times)-1]...)
+		second = append(second, times[len(times)-1])
 	}
-	return true
+	return len(second) > 0 && slices.MinFunc(second, time.Time.Compare).After(slices.MaxFunc(first, time.Time.Compare))
 }
 
 // missing are the numbers that a set lacks.
@@ -513,6 +528,10 @@ func (t *thread) choose(sets []*set, want int) (*set, error) {
 	}
 	e := &IncompleteError{Path: t.path, Missing: strings.Join(lacks, ", ")}
 	for _, m := range byVersion[keys[0]][0].list() {
+		if m.err != nil {
+			// What is there does not help either.
+			return nil, m.err
+		}
 		e.There = append(e.There, m.patch)
 	}
 	return nil, e
@@ -523,6 +542,19 @@ func (t *thread) oneOf(sets []*set) (*set, error) {
 	complete := slices.DeleteFunc(slices.Clone(sets), func(s *set) bool { return len(s.missing()) > 0 })
 	if len(sets) == 1 || len(complete) == 0 {
 		return sets[0], nil
+	}
+	for _, part := range sets {
+		if slices.Contains(complete, part) {
+			continue
+		}
+		for _, m := range part.members {
+			for _, o := range complete[0].bySlot[slot{m.number, m.half}] {
+				if part.of == complete[0].of && o.sender == m.sender && !m.resend {
+					return nil, fmt.Errorf("%s: %s is number %d/%d, and so is message %d; keep one of them", t.path, m.title(), m.number, m.of, o.patch.Message)
+				}
+			}
+			t.leave(m, "the series that it belongs to is not complete: "+part.why())
+		}
 	}
 	sets = complete
 	for len(sets) > 1 {

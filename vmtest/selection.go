@@ -49,6 +49,8 @@ const (
 	mostJobs  = 1024
 	mostCount = 10_000
 	mostSeed  = math.MaxInt32
+
+	mostVersion = 999
 )
 
 // FromEnv reads a selection from variables, which getenv looks up. Lists are
@@ -72,6 +74,12 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 	}
 	if s.Programs, err = words("PROGRAMS", get("PROGRAMS")); err != nil {
 		return Selection{}, err
+	}
+	// Kernel builds know a V of their own, which may be in the environment.
+	if s.Patch != "" {
+		if s.Version, err = number("V", get("V"), 0, mostVersion); err != nil {
+			return Selection{}, err
+		}
 	}
 	switch get("STRICT") {
 	case "", "0":

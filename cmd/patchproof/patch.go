@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"patchproof/patches"
+	"patchproof/vmtest"
 )
 
 type patchShowCmd struct {
@@ -28,5 +29,28 @@ func (c patchShowCmd) Run(t *terminal) error {
 		return nil
 	}
 	t.printf("%s", series.Describe())
+	return nil
+}
+
+// sayPatch tells what is taken of the user's patch and what is left, before a
+// kernel is built of it.
+func sayPatch(t *terminal, sel vmtest.Selection) error {
+	if sel.Patch == "" {
+		return nil
+	}
+	path, err := patches.Abs(sel.Patch)
+	if err != nil {
+		return err
+	}
+	series, err := patches.ReadVersion(path, sel.Version)
+	if err != nil {
+		return err
+	}
+	for _, line := range series.Notes {
+		t.printf("patch: %s\n", line)
+	}
+	for _, line := range series.Left {
+		t.printf("patch: %s\n", line)
+	}
 	return nil
 }

@@ -1,0 +1,197 @@
+package patches
+
+import (
+	"bytes"
+	"compress/gzip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+)
+
+// TestPlain reads diffs without mail headers against the files that they change, or
+// the refusal.
+func TestPlain(t *testing.T) {
+	const hunk = "@@ -1 +1 @@\n-a\n+b\n"
+	old := func(a, b string) string { return "--- " + a + "\n+++ " + b + "\n" + hunk }
+	log := func(id, date, pre, post string) string {
+		return "commit " + id + "\nAuthor: A <a@b.c>\nDate:   " + date + "\n\n    t" + id[:1] + "\n\ndiff --git a/fs/y.c b/fs/y.c\nindex " + pre + ".." + post + " 100644\n" + old("a/fs/y.c", "b/fs/y.c") + "\n"
+	}
+	const x, y = "1111111111", "2222222222"
+	const d1, d2 = "Sat May 2 10:00:00 2020 +0200", "Sun May 3 10:00:00 2020 +0200"
+	for _, tc := range []struct{ name, text, want string }{
+		{"no prefix", "diff --git fs/y.c fs/y.c\n" + old("fs/y.c", "fs/y.c"), "fs/y.c"},
+		{"no prefix, top file", "diff --git Makefile Makefile\n" + old("Makefile", "Makefile"), "Makefile"},
+		{"no prefix, deleted", "diff --git fs/y.c fs/y.c\ndeleted file mode 100644\n--- fs/y.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-a\n", "fs/y.c"},
+		{"no prefix, renamed", "diff --git fs/y.c fs/z.c\nsimilarity index 100%\nrename from fs/y.c\nrename to fs/z.c\n", "fs/z.c"},
+		{"no prefix, mode", "diff --git scripts/run.sh scripts/run.sh\nold mode 100644\nnew mode 100755\n", "scripts/run.sh"},
+		{"no prefix, quoted", "diff --git \"fs/\\303\\274.c\" \"fs/\\303\\274.c\"\n" + old("\"fs/\\303\\274.c\"", "\"fs/\\303\\274.c\""), "fs/ü.c"},
+		{"other prefixes", "diff --git i/fs/y.c w/fs/y.c\n" + old("i/fs/y.c", "w/fs/y.c"), "fs/y.c"},
+		{"a name with a space", "diff --git a/fs/y z.c b/fs/y z.c\n" + old("a/fs/y z.c", "b/fs/y z.c\t"), "fs/y z.c"},
+		{"diff -ru", old("linux.orig/fs/y.c\t2020-01-01 10:00:00", "linux/fs/y.c\t2020-01-02 10:00:00"), "fs/y.c"},
+		{"diff -u in the tree", old("fs/y.c\t2020-01-01 10:00:00", "fs/y.c\t2020-01-02 10:00:00"), "fs/y.c"},
+		{"diff of orig files", old("fs/y.c.orig", "fs/y.c"), "fs/y.c"},
+		{"Index: of quilt", "Index: linux/fs/y.c\n=====\n" + old("linux.orig/fs/y.c", "linux/fs/y.c"), "fs/y.c"},
+		{"Index: of Subversion", "Index: bfd/y.c\n=====\n" + old("bfd/y.c\t(revision 1)", "bfd/y.c\t(working copy)"), "bfd/y.c"},
+		{"the same folder twice", old("linux/fs/y.c", "linux/fs/y.c"), "fs/y.c"},
+		{"unknown folders", old("foo/y.c", "foo/y.c"), "it cannot be told whether foo/"},
+		{"new by /dev/null, -p0", "--- /dev/null\n+++ fs/n.c\n@@ -0,0 +1 @@\n+n\n", "fs/n.c"},
+		{"new by /dev/null, -p1", "--- /dev/null\n+++ linux/fs/n.c\n@@ -0,0 +1 @@\n+n\n", "fs/n.c"},
+		{"new by the date of 1970", "--- linux.orig/fs/n.c\t1970-01-01 01:00:00.000000000 +0100\n+++ linux/fs/n.c\t2020-01-01 10:00:00.0 +0100\n@@ -0,0 +1 @@\n+n\n", "fs/n.c"},
+		{"Only in", old("l.orig/fs/y.c", "l/fs/y.c") + "Only in l/fs: new.c\n", "new.c is not in the diff"},
+		{"Only in, before", "Only in l/fs: new.c\n" + old("l.orig/fs/y.c", "l/fs/y.c"), "new.c is not in the diff"},
+		{"Files differ", old("l.orig/fs/y.c", "l/fs/y.c") + "Files l.orig/a.bin and l/a.bin differ\n", "the change of a.bin is not in the diff"},
+		{"a deleted line of dashes", "--- a/fs/y.c\n+++ b/fs/y.c\n@@ -1,2 +1,1 @@\n--- x\n a\n", "fs/y.c"},
+		{"a merge's diff", "diff --git a/fs/y.c b/fs/y.c\n" + old("a/fs/y.c", "b/fs/y.c") + "diff --cc fs/z.c\nindex 1,2..3\n--- a/fs/z.c\n+++ b/fs/z.c\n@@@ -1,1 -1,1 +1,1 @@@\n- a\n++b\n", "combined diff"},
+		{"CR LF", strings.ReplaceAll(old("a/fs/y.c", "b/fs/y.c"), "\n", "\r\n"), "fs/y.c"},
+		{"wrapped index line", "diff --git a/fs/y.c b/fs/y.c\nindex 1..2\n100644\n" + old("a/fs/y.c", "b/fs/y.c"), "not followed by a hunk"},
+		{"log, newest first by blobs", log(y, d1, "bbbbbbb", "ccccccc") + log(x, d2, "aaaaaaa", "bbbbbbb"), "t1 t2"},
+		{"log, oldest first by blobs", log(x, d2, "aaaaaaa", "bbbbbbb") + log(y, d1, "bbbbbbb", "ccccccc"), "t1 t2"},
+		{"log, by dates", log(x, d1, "aaaaaaa", "bbbbbbb") + strings.ReplaceAll(log(y, d2, "ddddddd", "eeeeeee"), "y.c", "z.c"), "t1 t2"},
+		{"log without -p", "commit " + x + "\nAuthor: A <a@b.c>\nDate:   " + d1 + "\n\n    t\n\n" + log(y, d2, "a", "b"), "print the log with -p"},
+		{"log with a merge", "commit " + x + "\nMerge: aaaaaaa bbbbbbb\nAuthor: A <a@b.c>\nDate:   " + d1 + "\n\n    m\n\n" + log(y, d2, "a", "b"), "t2"},
+		{"log --oneline", x + " first thing\ndiff --git a/fs/y.c b/fs/y.c\n" + old("a/fs/y.c", "b/fs/y.c") + y + " second thing\ndiff --git a/fs/z.c b/fs/z.c\n" + old("a/fs/z.c", "b/fs/z.c"), "second thing first thing"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, err := Read(write(t, t.TempDir(), "x.diff", tc.text))
+			if err != nil {
+				if !strings.Contains(err.Error(), tc.want) {
+					t.Errorf("Read() = %v; want %q", err, tc.want)
+				}
+				return
+			}
+			var got []string
+			for _, p := range s.Patches {
+				if strings.Contains(tc.name, "log") {
+					got = append(got, p.Subject)
+					continue
+				}
+				for _, f := range p.Files {
+					got = append(got, f.Name())
+				}
+			}
+			if strings.Join(got, " ") != tc.want {
+				t.Errorf("Read() = %q; want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestParseDate(t *testing.T) {
+	const want = "2020-05-04T08:00:00Z"
+	for _, value := range []string{
+		"Mon, 4 May 2020 10:00:00 +0200", "Mon, 04 May 2020 10:00:00 +0200 (CEST)", "4 May 2020 10:00:00 +0200", "Mon, 4 May 2020 08:00:00 GMT",
+		"Mon, 4 May 2020 10:00:00 CEST", "Mon, 4 May 2020 04:00:00 EDT", "Mon, 4 May 2020 08:00:00 -0000", "Mon, 4 May 2020 08:00:00",
+		"Mon May  4 10:00:00 2020 +0200", "Mon May  4 10:00:00 CEST 2020", "Mon May 4 08:00:00 2020",
+		"2020-05-04 10:00:00 +0200", "2020-05-04T10:00:00+02:00", "2020-05-04T08:00:00Z", "2020/05/04 10:00:00 +0200",
+		"1588579200 +0200", "@1588579200 +0200", "1588579200", "Mon, 4 May 2020 10:00 +0200", "Monday, May 4, 2020 8:00 AM", "05/04/2020 08:00", "4.5.2020 08:00",
+	} {
+		got, ok := parseDate(value)
+		if !ok || got.UTC().Format(time.RFC3339) != want {
+			t.Errorf("parseDate(%q) = %v, %v; want %s", value, got, ok, want)
+		}
+	}
+	for _, value := range []string{"", "bogus", "Mon, 4 Mai 2020 10:00:00 +0200", "99999999999999"} {
+		if got, ok := parseDate(value); ok {
+			t.Errorf("parseDate(%q) = %v; want none", value, got)
+		}
+	}
+}
+
+func TestReadPacked(t *testing.T) {
+	mail := letterText("[PATCH v2 1/1] x", "Why.\n---\n"+plainDiff)
+	var gz, x, zs bytes.Buffer
+	for _, err := range []error{
+		func() error { w := gzip.NewWriter(&gz); _, err := w.Write([]byte(mail)); return cmpErr(err, w.Close()) }(),
+		func() error {
+			w, err := xz.NewWriter(&x)
+			if err != nil {
+				return err
+			}
+			_, err = w.Write([]byte(mail))
+			return cmpErr(err, w.Close())
+		}(),
+		func() error {
+			w, err := zstd.NewWriter(&zs)
+			if err != nil {
+				return err
+			}
+			_, err = w.Write([]byte(mail))
+			return cmpErr(err, w.Close())
+		}(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, data := range map[string]string{"a.mbox": mail, "a.mbox.gz": gz.String(), "a.mbox.xz": x.String(), "a.mbox.zst": zs.String()} {
+		s, err := Read(write(t, t.TempDir(), name, data))
+		if err != nil || s.Name != "a" || s.Version != 2 || len(s.Patches) != 1 || s.Patches[0].Subject != "x" {
+			t.Errorf("Read(%s) = %+v, %v", name, s, err)
+		}
+	}
+}
+
+func cmpErr(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+func TestReadSeveralFiles(t *testing.T) {
+	dir := t.TempDir()
+	b := write(t, dir, "b.eml", letterText("[PATCH 1/2] first", "Why.\n---\n"+plainDiff))
+	a := write(t, dir, "a.eml", letterText("[PATCH 2/2] second", "Why.\n---\n"+stepDiff))
+	d := write(t, dir, "c.diff", plainDiff)
+	for _, tc := range []struct {
+		path string
+		want []string
+	}{
+		{a + " " + b, []string{"first", "second"}},
+		{d + " " + a, []string{"c", "second"}},
+	} {
+		s, err := Read(tc.path)
+		if err != nil {
+			t.Errorf("Read(%s): %v", tc.path, err)
+			continue
+		}
+		var got []string
+		for _, p := range s.Patches {
+			got = append(got, p.Subject)
+		}
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("Read(%s) (-want +got):\n%s", tc.path, diff)
+		}
+	}
+}
+
+// TestReadReversed takes a quilt patch back that is applied, and one that lies flat.
+func TestReadReversed(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "series", "flat.patch -p0\nflat.patch.2 -R -p 0\n")
+	flat := strings.NewReplacer("a/fs", "fs", "b/fs", "fs").Replace(diffAt(5))
+	write(t, dir, "flat.patch", flat)
+	write(t, dir, "flat.patch.2", flat)
+	s, err := Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo := treeRepo(t)
+	for _, p := range s.Patches {
+		mustGit(t, repo, string(p.MailMessage()), "am", "-q")
+	}
+	want, err := os.ReadFile(filepath.Join("testdata", "tree", "fs", "x.c"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(repo, "fs", "x.c"))
+	if err != nil || !bytes.Equal(got, want) || len(s.Patches) != 2 {
+		t.Errorf("%d patches, after the reversed one fs/x.c = %v\n%s", len(s.Patches), err, got)
+	}
+}

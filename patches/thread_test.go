@@ -1,0 +1,227 @@
+package patches
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// sketch is a mail for a test; what is left empty gets a usual value.
+type sketch struct {
+	subject, from, id, re, date, body, headers string
+	// line is the line that the diff changes, 0 for a mail without a diff.
+	line int
+}
+
+// diffAt changes one line of fs/x.c in testdata/tree.
+func diffAt(line int) string {
+	n := max(line-3, 1)
+	var b strings.Builder
+	fmt.Fprintf(&b, "diff --git a/fs/x.c b/fs/x.c\n--- a/fs/x.c\n+++ b/fs/x.c\n@@ -%d,%d +%d,%d @@\n", n, line+3-n+1, n, line+3-n+1)
+	for i := n; i <= line+3; i++ {
+		if i == line {
+			fmt.Fprintf(&b, "-int line%d;\n+int line%da;\n", i, i)
+			continue
+		}
+		fmt.Fprintf(&b, " int line%d;\n", i)
+	}
+	return b.String()
+}
+
+func (s sketch) String() string {
+	var b strings.Builder
+	or := func(value, usual string) string {
+		if value == "" {
+			return usual
+		}
+		return value
+	}
+	fmt.Fprintf(&b, "From mboxrd@z Thu Jan  1 00:00:00 1970\nFrom: %s\nDate: %s\nSubject: %s\n",
+		or(s.from, "Ada <ada@example.org>"), or(s.date, "Sat, 2 May 2020 10:00:00 +0200"), s.subject)
+	if s.id != "" {
+		fmt.Fprintf(&b, "Message-ID: <%s>\n", s.id)
+	}
+	if s.re != "" {
+		fmt.Fprintf(&b, "In-Reply-To: <%s>\n", s.re)
+	}
+	b.WriteString(s.headers + "\n" + or(s.body, "Why.") + "\n")
+	if s.line > 0 {
+		b.WriteString("---\n" + diffAt(s.line) + "-- \n2.39\n")
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+// TestThreads sets threads as people send them against the lines that their series
+// changes, or the refusal.
+func TestThreads(t *testing.T) {
+	const bo = "Bo <bo@example.org>"
+	const later, latest = "Sun, 3 May 2020 10:00:00 +0200", "Mon, 4 May 2020 10:00:00 +0200"
+	v1 := []sketch{{subject: "[PATCH 0/2] cover", id: "c"}, {subject: "[PATCH 1/2] a", id: "1", re: "c", line: 5}, {subject: "[PATCH 2/2] b", id: "2", re: "c", line: 15}}
+	v2 := []sketch{{subject: "[PATCH v2 0/2] cover", id: "C", re: "c", date: later}, {subject: "[PATCH v2 1/2] a", id: "11", re: "C", line: 6, date: later}, {subject: "[PATCH v2 2/2] b", id: "22", re: "C", line: 16, date: later}}
+	with := func(base []sketch, more ...sketch) []sketch { return append(append([]sketch{}, base...), more...) }
+	for _, tc := range []struct {
+		name    string
+		mails   []sketch
+		version int
+		// want are the changed lines of the patches, in order, or a part of the refusal.
+		want string
+		// said must be in the notes or what was left.
+		said string
+	}{
+		{"series", v1, 0, "5 15", "2 patches taken, below the cover letter (cover)"},
+		{"two versions", with(v1, v2...), 0, "6 16", "v2 of v1 and v2"},
+		{"two versions, the newer first", with(v2, v1...), 0, "6 16", "v2 of v1 and v2"},
+		{"version asked for", with(v1, v2...), 1, "5 15", "v2 is left out: another was asked for"},
+		{"unknown version", with(v1, v2...), 3, "there is no version 3; it has v1 and v2", ""},
+		{"latest incomplete", with(v1, v2[0], v2[1]), 0, "5 15", "v2 is left out: patch 2/2 is missing (the cover letter says that there are 2)"},
+		{"only the newer cover", with(v1, v2[0]), 0, "5 15", "the cover letter of v2 (cover) is left out"},
+		{"partial reroll", with(v1, sketch{subject: "[PATCH v2 2/2] b", id: "22", re: "2", line: 16}), 0, "5 16", "a partial reroll: 1/2 from v1"},
+		{"partial reroll of a reroll", with(v1, sketch{subject: "[PATCH v2 2/2] b", id: "22", re: "2", line: 16}, sketch{subject: "[PATCH v3 2/2] b", id: "32", re: "22", line: 17}), 0, "5 17", "partial reroll"},
+		{"partial reroll by v1.1", with(v1, sketch{subject: "[PATCH v1.1 2/2] b", id: "22", re: "2", line: 16}), 0, "5 16", "v1.1"},
+		{"one patch again, without a version", with(v1, sketch{subject: "[PATCH 2/2] b", id: "22", re: "2", line: 16, date: later}), 0, "5 16", "answers it with a newer 2/2"},
+		{"one patch again, out of the thread", with(v1, sketch{subject: "[PATCH 2/2] b", id: "22", line: 16, date: later}), 0, "number 2/2, and so is message 3; keep one", ""},
+		{"resend without a mark", with(v1, sketch{subject: "[PATCH 1/2] a", id: "1r", line: 6, date: later}, sketch{subject: "[PATCH 2/2] b", id: "2r", re: "1r", line: 16, date: latest}), 0, "6 16", "sent later"},
+		{"RESEND", with(v1, sketch{subject: "[PATCH RESEND 0/2] cover", id: "cr", date: later}, sketch{subject: "[RESEND PATCH 1/2] a", id: "1r", re: "cr", line: 5, date: later}, sketch{subject: "[PATCH RESEND 2/2] b", id: "2r", re: "cr", line: 15, date: later}), 0, "5 15", "sent later"},
+		{"version in the cover only", []sketch{{subject: "[PATCH v3 0/2] cover", id: "c"}, v1[1], v1[2]}, 0, "5 15", "v3"},
+		{"RFC, tree and two digits", []sketch{{subject: "[RFC PATCH v3 net-next 02/02] b", id: "2", line: 15}, {subject: "[RFC PATCH v3 net-next 01/02] a", id: "1", line: 5}}, 0, "5 15", "v3"},
+		{"patchwork's commas", []sketch{{subject: "[v2,2/2] b", id: "2", line: 15}, {subject: "[v2,1/2] a", id: "1", line: 5}}, 0, "5 15", "v2"},
+		{"PATCHv2", []sketch{{subject: "[PATCHv2 2/2] b", id: "2", line: 15}, {subject: "[PATCHv2 1/2] a", id: "1", line: 5}}, 0, "5 15", "v2"},
+		{"list prefix", []sketch{{subject: "[foo-list] [PATCH 2/2] b", id: "2", line: 15}, {subject: "[foo-list] [PATCH 1/2] a", id: "1", line: 5}, {subject: "[foo-list] Re: [PATCH 1/2] a", id: "3", re: "1", line: 25}}, 0, "5 15", ""},
+		{"several stable trees", []sketch{{subject: "[PATCH 5.4/5.10/5.15 2/2] b", id: "2", line: 15}, {subject: "[PATCH 5.4/5.10/5.15 1/2] a", id: "1", line: 5}}, 0, "5 15", ""},
+		{"2.5/3", []sketch{{subject: "[PATCH 2.5/3] h", id: "h", line: 20}, {subject: "[PATCH 1/3] a", id: "1", line: 5}, {subject: "[PATCH 2/3] b", id: "2", line: 15}, {subject: "[PATCH 3/3] c", id: "3", line: 25}}, 0, "5 15 20 25", ""},
+		{"4/3 without 3/3", []sketch{{subject: "[PATCH 4/3] h", id: "h", line: 20}, {subject: "[PATCH 1/3] a", id: "1", line: 5}, {subject: "[PATCH 2/3] b", id: "2", line: 15}}, 0, "patch 3/3 is missing", ""},
+		{"lone 2/3", []sketch{{subject: "[PATCH 2/3] b", id: "2", line: 15}}, 0, "patches 1/3 and 3/3 are missing", ""},
+		{"1/1", []sketch{{subject: "[PATCH 1/1] b", id: "2", line: 15}}, 0, "15", ""},
+		{"cover of one", []sketch{{subject: "[PATCH 0/1] c", id: "c"}, {subject: "[PATCH 1/1] b", id: "2", re: "c", line: 15}}, 0, "15", ""},
+		{"cover promises more", []sketch{{subject: "[PATCH 0/3] c", id: "c"}, v1[1], v1[2]}, 0, "patch 3/3 is missing (the cover letter says that there are 3)", ""},
+		{"cover, and a patch without a number", []sketch{{subject: "[PATCH 0/2] c", id: "c"}, {subject: "[PATCH] b", id: "2", re: "c", line: 15}}, 0, "missing", ""},
+		{"answer with a diff, Re:", with(v1, sketch{subject: "Re: [PATCH 2/2] b", id: "r", re: "2", from: bo, line: 25}), 0, "5 15", "an answer with a diff"},
+		{"answer with a diff, AW:", with(v1, sketch{subject: "AW: [PATCH 2/2] b", id: "r", re: "2", from: bo, line: 25}), 0, "5 15", "an answer with a diff"},
+		{"answer with a diff, its number and no Re:", with(v1, sketch{subject: "[PATCH 2/2] b", id: "r", re: "2", from: bo, line: 25}), 0, "5 15", "from another"},
+		{"answer with a diff, no PATCH, no Re:", with(v1, sketch{subject: "how about", id: "r", re: "2", from: bo, line: 25}), 0, "5 15", "how about"},
+		{"robot with a version", with(v2, sketch{subject: "[PATCH v2] a: fix warning", id: "r", re: "11", from: bo, line: 25}), 0, "6 16", "no patch of that series"},
+		{"robot answers the answer", with(v1, sketch{subject: "Re: [PATCH 2/2] b", id: "r", re: "2", from: bo}, sketch{subject: "[PATCH] fix", id: "r2", re: "r", from: bo, line: 25}), 0, "5 15", "no patch of that series"},
+		{"counter-proposal as a series", with(v1, sketch{subject: "[PATCH 0/2] mine", id: "bc", re: "c", from: bo}, sketch{subject: "[PATCH 1/2] m", id: "b1", re: "bc", from: bo, line: 25}, sketch{subject: "[PATCH 2/2] n", id: "b2", re: "bc", from: bo, line: 30}), 0, "5 15", "no patch of that series"},
+		{"v2 by another", []sketch{{subject: "[PATCH] a", id: "1", line: 5}, {subject: "[PATCH v2] a", id: "2", re: "1", from: bo, line: 6, date: later}}, 0, "6", "v2 of v1 and v2"},
+		{"same patch again, threaded", []sketch{{subject: "[PATCH] a", id: "1", line: 5}, {subject: "[PATCH] a", id: "2", re: "1", line: 6, date: later}}, 0, "6", "sent later"},
+		{"another patch in answer to the own", []sketch{{subject: "[PATCH] a", id: "1", line: 5}, {subject: "[PATCH] b", id: "2", re: "1", line: 6, date: later}}, 0, "without a number", ""},
+		{"patches without numbers, each of its own", []sketch{{subject: "[PATCH] a", line: 5}, {subject: "[PATCH] b", line: 15}, {subject: "[PATCH] c", line: 25}}, 0, "5 15 25", "in the file's order"},
+		{"two things of different versions", []sketch{{subject: "[PATCH v2] a", id: "1", line: 5}, {subject: "[PATCH] b", id: "2", line: 15}}, 0, "are these two series?", ""},
+		{"two series", with(v1, sketch{subject: "[PATCH 1/3] x", id: "x1", from: bo, line: 20}, sketch{subject: "[PATCH 2/3] y", id: "x2", from: bo, line: 25}, sketch{subject: "[PATCH 3/3] z", id: "x3", from: bo, line: 30}), 0, "are these two series?", ""},
+		{"v2 as a single patch", with(v1, sketch{subject: "[PATCH v2] both", id: "s", re: "c", line: 6, date: later}), 0, "6", "v2 of v1 and v2"},
+		{"own addition in answer", with(v1, sketch{subject: "[PATCH] fixup", id: "s", re: "2", line: 25, date: later}), 0, "5 15", "has no number"},
+		{"v2 broken", with(v1, v2[0], v2[1], sketch{subject: "[PATCH v2 2/2] b", id: "22", re: "C", body: "x\n---\n" + strings.Replace(diffAt(16), "-int line16;\n", "", 1)}), 0, "is cut short", ""},
+		{"2/2 without a diff", []sketch{v1[0], v1[1], {subject: "[PATCH 2/2] b", id: "2", re: "c"}}, 0, "there is no diff in it (message 3: b)", ""},
+		{"a comment with the number of a patch", with(v1, sketch{subject: "[PATCH 2/2] b", id: "r", re: "2", from: bo, body: "Nice."}), 0, "5 15", "no diff"},
+		{"forwarded series", []sketch{{subject: "Fwd: [PATCH 2/2] b", id: "2", line: 15}, {subject: "Fwd: [PATCH 1/2] a", id: "1", line: 5}}, 0, "5 15", ""},
+		{"only an answer has a diff", []sketch{{subject: "bug", id: "1", from: bo}, {subject: "Re: bug", id: "2", re: "1", line: 5}}, 0, "5", ""},
+		{"two answers have diffs", []sketch{{subject: "bug", id: "1", from: bo}, {subject: "Re: bug", id: "2", re: "1", line: 5}, {subject: "Re: bug", id: "3", re: "2", line: 6}}, 0, "only answers have diffs", ""},
+		{"the quotation alone", []sketch{{subject: "Re: [PATCH] a", id: "2", re: "1", body: "\n> diff --git a/fs/x.c b/fs/x.c\n> --- a/fs/x.c\n> +++ b/fs/x.c\n"}}, 0, "it only quotes one", ""},
+		{"by References", with(v1, sketch{subject: "[PATCH] warnings", id: "r", from: bo, line: 25, headers: "References: <c> <2>\n"}), 0, "5 15", "no patch of that series"},
+		{"list and direct copy", with(v1, sketch{subject: "[PATCH 1/2] a", id: "1", re: "c", line: 5, headers: "List-Id: <l>\n"}), 0, "5 15", "once more"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var text strings.Builder
+			for _, m := range tc.mails {
+				text.WriteString(m.String())
+			}
+			s, err := ReadVersion(write(t, t.TempDir(), "t.mbox", text.String()), tc.version)
+			if err != nil {
+				if !strings.Contains(err.Error(), tc.want) {
+					t.Errorf("ReadVersion() = %v; want %q", err, tc.want)
+				}
+				return
+			}
+			var got []string
+			for _, p := range s.Patches {
+				for _, h := range p.Files[0].Hunks {
+					for _, line := range h.Lines {
+						if line.New() && !line.Old() {
+							got = append(got, strings.TrimSuffix(strings.TrimPrefix(line.Line, "int line"), "a;\n"))
+						}
+					}
+				}
+			}
+			if diff := cmp.Diff(tc.want, strings.Join(got, " ")); diff != "" {
+				t.Errorf("lines changed (-want +got):\n%s%s", diff, s.Describe())
+			}
+			if !strings.Contains(s.Describe(), tc.said) {
+				t.Errorf("said:\n%s\nwant %q in it", s.Describe(), tc.said)
+			}
+		})
+	}
+}
+
+// TestMails reads single mails in the wrappings that they come in.
+func TestMails(t *testing.T) {
+	const ada = "Ada <ada@example.org> 2020-05-02T08:00:00Z a|Why."
+	diff := diffAt(5)
+	part := func(kind, disposition, encoding, text string) string {
+		return "--XX\nContent-Type: " + kind + "\n" + disposition + encoding + "\n" + text + "\n"
+	}
+	mixed := "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"XX\"\n"
+	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	text := part("text/plain", "", "", "Why.\n")
+	crlf := func(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
+	inner := "From: Bo <bo@example.org>\nDate: Sun, 3 May 2020 10:00:00 +0000\nSubject: [PATCH] b\n\nBecause.\n---\n" + diff
+	for _, tc := range []struct{ name, subject, headers, body, want string }{
+		{"scissors", "Re: hm", "", "Hello.\n\n-- >8 --\nFrom: Bo <bo@example.org>\nSubject: [PATCH] b\n\nBecause.\n---\n" + diff, "Bo <bo@example.org> 2020-05-02T08:00:00Z b|Because."},
+		{"scissors above the diff only", "[PATCH] a", "", "Why.\n\n--->8---\n---\n" + diff, "Ada <ada@example.org> 2020-05-02T08:00:00Z a|Why.\n\n--->8---"},
+		{"forwarded inline", "Fwd: [PATCH] b", "", "Look.\n\n-------- Forwarded Message --------\nSubject: [PATCH] b\nDate: Sun, 3 May 2020 10:00:00 +0000\nFrom: Bo <bo@example.org>\nTo: list@example.org\n\nBecause.\n---\n" + diff, "Bo <bo@example.org> 2020-05-03T10:00:00Z b|Because."},
+		{"forwarded by Gmail", "Fwd: [PATCH] b", "", "---------- Forwarded message ---------\nFrom: Bo <bo@example.org>\nDate: Sun, May 3, 2020 at 10:00 AM\nSubject: [PATCH] b\nTo: <l@example.org>\n\n\nBecause.\n---\n" + diff, "Bo <bo@example.org> 2020-05-02T08:00:00Z b|Because."},
+		{"forwarded as an attachment", "Fwd: [PATCH] b", mixed, text + part("message/rfc822", "", "", inner) + "--XX--\n", "Bo <bo@example.org> 2020-05-03T10:00:00Z b|Because."},
+		{"attached diff, base64", "[PATCH] a", mixed, text + part("text/x-patch; name=a.patch", "", "Content-Transfer-Encoding: base64\n", b64(diff)) + "--XX--\n", ada},
+		{"attached diff, base64 with CR LF", "[PATCH] a", mixed, text + part("text/x-patch; name=a.patch", "", "Content-Transfer-Encoding: base64\n", b64(crlf(diff))) + "--XX--\n", ada},
+		{"attached diff, octet-stream", "[PATCH] a", mixed, text + part("application/octet-stream", "Content-Disposition: attachment; filename=x\n", "Content-Transfer-Encoding: base64\n", b64(diff)) + "--XX--\n", ada},
+		{"attached inline", "[PATCH] a", mixed, text + part("text/x-diff", "Content-Disposition: inline; filename=a.diff\n", "", diff) + "--XX--\n", ada},
+		{"attached mail in base64", "patch", mixed, text + part("application/octet-stream; name=0001-b.patch", "", "Content-Transfer-Encoding: base64\n", b64(inner)) + "--XX--\n", "Bo <bo@example.org> 2020-05-03T10:00:00Z b|Because."},
+		{"in the text and attached", "[PATCH] a", mixed, part("text/plain", "", "", "Why.\n---\n"+diff) + part("text/x-patch; name=a.patch", "", "", diff) + "--XX--\n", ada},
+		{"broken in the text and attached", "[PATCH] a", mixed, part("text/plain", "", "", "Why.\n---\n"+strings.Replace(diff, " int line3;\n", " int\nline3;\n", 1)) + part("text/x-patch; name=a.patch", "", "", diff) + "--XX--\n", ada},
+		{"two different ones", "[PATCH] a", mixed, text + part("text/x-patch; name=a.patch", "", "", diff) + part("text/x-patch; name=b.patch", "", "", diffAt(15)) + "--XX--\n", "2 different diffs"},
+		{"alternative", "[PATCH] a", "MIME-Version: 1.0\nContent-Type: multipart/alternative; boundary=XX\n", part("text/plain", "", "", "Why.\n---\n"+diff) + part("text/html", "", "", "<pre>"+diff+"</pre>") + "--XX--\n", ada},
+		{"alternative of HTML alone", "[PATCH] a", "MIME-Version: 1.0\nContent-Type: multipart/alternative; boundary=XX\n", part("text/html", "", "", "<pre>"+diff+"</pre>") + "--XX--\n", "only an HTML text"},
+		{"signed", "[PATCH] a", "MIME-Version: 1.0\nContent-Type: multipart/signed; boundary=XX\n", part("text/plain", "", "", "Why.\n---\n"+diff) + part("application/pgp-signature", "", "", "-----BEGIN PGP SIGNATURE-----") + "--XX--\n", ada},
+		{"quoted-printable with CR LF", "[PATCH] a", "Content-Transfer-Encoding: quoted-printable\n", "Why.\n---\n" + strings.ReplaceAll(diff, "\n", "=0D\n"), ada},
+		{"base64 with a list's footer", "[PATCH] a", "Content-Transfer-Encoding: base64\n", b64("Why.\n---\n"+diff) + "\n\n_______\nlist@example.org\n", ada},
+		{"all in CR LF, header too", "[PATCH] a", "", "Why.\n---\n" + diff, ada},
+		{"not flowed, though it says so", "[PATCH] a", "Content-Type: text/plain; format=flowed\n", "Why.\n---\n" + diff, ada},
+		{"koi8-r", "[PATCH] a", "Content-Type: text/plain; charset=koi8-r\nContent-Transfer-Encoding: 8bit\n", "\xf0\xd2\xc9\xd7\xc5\xd4\n---\n" + diff, "Ada <ada@example.org> 2020-05-02T08:00:00Z a|Привет"},
+		{"iso-2022-jp", "=?ISO-2022-JP?B?GyRCRnxLXBsoQg==?=", "Content-Type: text/plain; charset=iso-2022-jp\n", "\x1b$B%F%9%H\x1b(B\n---\n" + diff, "Ada <ada@example.org> 2020-05-02T08:00:00Z 日本|テスト"},
+		{"gb2312", "[PATCH] a", "Content-Type: text/plain; charset=gb2312\nContent-Transfer-Encoding: 8bit\n", "\xc4\xe3\xba\xc3\n---\n" + diff, "Ada <ada@example.org> 2020-05-02T08:00:00Z a|你好"},
+		{"windows-1250", "[PATCH] a", "Content-Type: text/plain; charset=windows-1250\nContent-Transfer-Encoding: 8bit\n", "\x9aest\n---\n" + diff, "Ada <ada@example.org> 2020-05-02T08:00:00Z a|šest"},
+		{"unknown charset", "[PATCH] a", "Content-Type: text/plain; charset=x-none\nContent-Transfer-Encoding: 8bit\n", "f\xc3\xbcr\n---\n" + diff, "Ada <ada@example.org> 2020-05-02T08:00:00Z a|für"},
+		{"mboxrd", "[PATCH] a", "", ">From here.\n>>From there.\n---\n" + diff, "Ada <ada@example.org> 2020-05-02T08:00:00Z a|From here.\n>From there."},
+		{"a From line like a mailbox's", "[PATCH] a", "", "Why.\n\nFrom x at 10:00 in 2020 on\nit is so.\n---\n" + diff, "Ada <ada@example.org> 2020-05-02T08:00:00Z a|Why.\n\nFrom x at 10:00 in 2020 on\nit is so."},
+		{"in-body date and subject", "[PATCH] x", "", "From: \"Bo, Jr. (Corp)\" <bo@example.org>\nDate: 2020-05-03 12:00:00 +0200\nSubject: [PATCH] b:\n folded\n\nWhy.\n---\n" + diff, "Bo, Jr. (Corp) <bo@example.org> 2020-05-03T10:00:00Z b: folded|Why."},
+		{"text that looks like a header", "[PATCH] a", "", "Date: is a field.\nWhy.\n---\n" + diff, "Ada <ada@example.org> 2020-05-02T08:00:00Z a|Why."},
+		{"a header line that is none", "[PATCH] a", "X-Odd\n", "", "no diff"},
+		{"name below the patch", "[PATCH] a", "", "Why.\n---\n" + diff + "\n- Ada\n", ada},
+		{"footer below the patch", "[PATCH] a", "", "Why.\n---\n" + diff + "\n_______\n+1 555 1234\n", ada},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			mail := "From mboxrd@z Thu Jan  1 00:00:00 1970\nFrom: Ada <ada@example.org>\nDate: Sat, 2 May 2020 10:00:00 +0200\nSubject: " + tc.subject + "\n" + tc.headers + "\n" + tc.body
+			if strings.HasPrefix(tc.name, "all in CR LF") {
+				mail = crlf(mail)
+			}
+			s, err := Read(write(t, t.TempDir(), "m", mail))
+			if err != nil {
+				if !strings.Contains(err.Error(), tc.want) {
+					t.Errorf("Read() = %v; want %q", err, tc.want)
+				}
+				return
+			}
+			p := s.Patches[0]
+			got := fmt.Sprintf("%s <%s> %s %s|%s", p.Author, p.Email, p.Date.UTC().Format("2006-01-02T15:04:05Z"), p.Subject, p.Body)
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Errorf("Read() (-want +got):\n%s", d)
+			}
+			if len(s.Patches) != 1 || p.ID() != mustRead(t, diff).ID() {
+				t.Errorf("Read() = %d patches, diff:\n%s", len(s.Patches), p.Diff)
+			}
+		})
+	}
+}
