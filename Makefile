@@ -107,6 +107,10 @@ suite: deps ## the tests that build and boot kernels, and those with a browser
 	$(GO) test -count=1 -p 1 -timeout 60m -v ./kernel ./cmd/patchproof ./results/html ./vmtest ./vmtest/bench
 	VARIANT=debug $(GO) test -count=1 -timeout 60m -v ./vmtest -run "TestSuite|TestDebugKernelComplains"
 
+.PHONY: faults
+faults: deps ## break the harness and its host on purpose; writes docs/faults.md
+	FAULTS=all FAULTS_TABLE=$(CURDIR)/docs/faults.md $(GO) test -count=1 -timeout 60m -v ./cmd/patchproof -run TestFaults
+
 .PHONY: clean
 clean: ## remove bin/ and results/out/
 	rm -rf bin results/out

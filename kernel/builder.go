@@ -124,8 +124,12 @@ func (b *Builder) absolute() (*Builder, error) {
 	if there.Cache, err = filepath.Abs(b.Cache); err != nil {
 		return nil, err
 	}
-	if strings.ContainsAny(there.Cache, ": \t\n") {
-		return nil, fmt.Errorf("CACHE=%s: kbuild cannot work in a folder with spaces or colons in its path", there.Cache)
+	if strings.ContainsAny(there.Cache, ": \t\r\n'\"`$&;()<>|*?[]{}#!\\%^") {
+		return nil, fmt.Errorf("CACHE=%s: kbuild cannot work in a folder with spaces or colons in its path, nor with what means something to make or a shell", there.Cache)
+	}
+	// The sandbox shows folders by their real names.
+	if real, err := filepath.EvalSymlinks(there.Cache); err == nil {
+		there.Cache = real
 	}
 	if b.Source == "" {
 		return &there, nil
@@ -474,7 +478,7 @@ func (j *job) build(ctx context.Context) (key string, err error) {
 // acquit builds the base in the folder that the patched source failed in. If it
 // builds, the patch broke the build.
 func (j *job) acquit(ctx context.Context, refused *BuildError) error {
-	fmt.Fprintln(j.log, "+ the base in the same folder, to see whether the patch is to blame")
+	j.note(j.spec.Name + " does not build, said twice; its base is built in the same folder, to see whether the patch is to blame")
 	_, err := j.make(ctx, j.tree.base, false)
 	var also *BuildError
 	switch {

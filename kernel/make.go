@@ -349,8 +349,8 @@ func (f *failureFinder) error(err error) error {
 		first := f.found[0]
 		first.all = f.found
 		return &first
-	case f.stopped && f.last != "":
-		return &hostError{what: "make failed without a compiler's or linker's message about the source, the last line before was: " + f.last}
+	case f.last != "":
+		return &hostError{what: "make failed without a compiler's or linker's message about the source; what was said last is: " + f.last}
 	}
 	return &hostError{what: fmt.Sprintf("make failed without a compiler's message (%v)", err)}
 }

@@ -252,7 +252,7 @@ func (b *Builder) borrow(ctx context.Context, t tree, spec Spec) (string, error)
 	if err := os.MkdirAll(filepath.Dir(alternates), 0o755); err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(alternates, []byte(objects+"\n"), 0o644); err != nil {
+	if err := os.WriteFile(alternates, []byte(quotePath(objects)+"\n"), 0o644); err != nil {
 		return "", err
 	}
 	cut, err := os.ReadFile(shallow)
@@ -285,7 +285,13 @@ func resolveLocal(ctx context.Context, spec Spec) (string, error) {
 // Dirty reports whether a local tree has changes that are not committed: they
 // are not in what is built, which a user should be told.
 func Dirty(ctx context.Context, dir string) bool {
-	out, err := localGit(ctx, dir, "status", "--porcelain", "--untracked-files=no")
+	// Its attributes and configuration could name filters to run.
+	var args []string
+	filters, _ := localGit(ctx, dir, "config", "--name-only", "--get-regexp", `^filter\..*\.(clean|smudge|process)$`)
+	for name := range strings.Lines(filters) {
+		args = append(args, "-c", strings.TrimSuffix(name, "\n")+"=")
+	}
+	out, err := localGit(ctx, dir, append(args, "status", "--porcelain", "--untracked-files=no")...)
 	return err == nil && out != ""
 }
 
