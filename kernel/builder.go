@@ -69,6 +69,23 @@ type Built struct {
 	Symbols *Symbols
 }
 
+// Lacks returns the first of the options, without CONFIG_, that is not built in.
+func (b *Built) Lacks(options []string) (string, error) {
+	if len(options) == 0 {
+		return "", nil
+	}
+	config, err := os.ReadFile(b.Config)
+	if err != nil {
+		return "", err
+	}
+	for _, option := range options {
+		if !strings.Contains(string(config), "\nCONFIG_"+option+"=y\n") {
+			return option, nil
+		}
+	}
+	return "", nil
+}
+
 // Build returns the kernel of a spec from the store, after building it if need
 // be. Equal source trees, resolved configs and compilers give the same key.
 //

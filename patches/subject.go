@@ -67,6 +67,9 @@ type Program struct {
 	// Command is the command's name below guest/cmd, Name when it is empty: one
 	// command may make several rows.
 	Command string `toml:"command"`
+	// Script is an executable or a script of the subject's that runs instead of a
+	// command, as with TEST=.
+	Script string `toml:"script"`
 	// CPUs and MemoryMiB are the guest's.
 	CPUs      int `toml:"cpus"`
 	MemoryMiB int `toml:"memory-mib"`
@@ -233,7 +236,11 @@ func decodeTOML(path string, data []byte, doc any) error {
 	meta, err := toml.NewDecoder(bytes.NewReader(data)).Decode(doc)
 	var syntax toml.ParseError
 	if errors.As(err, &syntax) {
-		return fmt.Errorf("%s:%d: %s", path, syntax.Position.Line, syntax.Message)
+		at := ""
+		if syntax.LastKey != "" {
+			at = " (at the key " + syntax.LastKey + ")"
+		}
+		return fmt.Errorf("%s:%d: %s%s", path, syntax.Position.Line, syntax.Message, at)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
@@ -283,6 +290,15 @@ func (s *Subject) validate() error {
 		}
 		if err := p.validate(); err != nil {
 			return fmt.Errorf("program %s: %w", p.Name, err)
+		}
+		if p.Script == "" {
+			continue
+		}
+		if err := s.has(p.Script); err != nil {
+			return fmt.Errorf("program %s: script: %w", p.Name, err)
+		}
+		if slices.Contains(s.Hardware, p.Name) {
+			return fmt.Errorf("hardware names %q, which is a script: a bundle has commands only", p.Name)
 		}
 	}
 	for _, g := range s.Bench.Groups {
@@ -387,6 +403,8 @@ func (p Program) validate() error {
 	switch {
 	case p.Command != "" && !plainName.MatchString(p.Command):
 		return fmt.Errorf("command is %q; want a command's name, and its arguments as args", p.Command)
+	case p.Command != "" && p.Script != "":
+		return errors.New("it has command and script; want one of them")
 	case p.CPUs < 1:
 		return fmt.Errorf("cpus is %d; want 1 or more", p.CPUs)
 	case p.MemoryMiB < 64:

@@ -8,7 +8,7 @@ import (
 	"patchproof/guest/event"
 )
 
-// Answer says in one sentence what the run found, such as "posted: 4 programs
+// Answer says in one sentence what the run found, such as "patched: 4 programs
 // passed as on base; 2 known issues; nothing unexpected."
 func Answer(r *Run) string {
 	if len(r.Cells) == 0 {

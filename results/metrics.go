@@ -31,8 +31,8 @@ type tolerance struct {
 // exactly.
 var tolerances = []tolerance{
 	{name: "insns-median", unit: "insns/op", never: "the median counts interrupts too; insns is compared"},
-	// Boots of one kernel agree under icount, most to the instruction; of the nine
-	// figures of cost on base and posted, one differed by 0.022 % in three boots.
+	// Boots of one kernel agree under icount, most to the instruction; of nine
+	// figures on two kernels, one differed by 0.022 % in three boots.
 	{unit: "insns/op", fraction: 0.0005, lowerIsBetter: true},
 	{unit: "s", never: "time under an emulator, or on a busy host, is no property of a kernel"},
 	{name: "interrupts", never: "how many come is up to the host"},
@@ -86,7 +86,7 @@ func figures(programs map[string][]Cell, never map[string]bool) map[string]figur
 }
 
 // metricID names a metric by all that tells it from others of its program, such as
-// "insns bench=Nop/batch=32".
+// "insns bench=Copy/batch=32".
 func metricID(m event.Metric) string {
 	id := m.Name
 	for _, label := range slices.Sorted(maps.Keys(m.Labels)) {

@@ -16,7 +16,7 @@ const replyWidth = 72
 // shortHash is how much of a hash people are shown.
 const shortHash = 12
 
-// Reply is what can be pasted into a reply to the mail that posted the patches: what
+// Reply is what can be pasted into a reply to the mail with the patches: what
 // was tested, as facts, and what came of it, in lines of 72 columns. bench is a run
 // with figures of the same kernels, nil if there is none, and may be r itself.
 // tester, a name with an address, gets a Tested-by where every kernel with patches

@@ -34,7 +34,7 @@ func Find(root, name string) (*Run, error) {
 }
 
 // FindSide reads what is compared: a run as Find does, or, after a colon, one of
-// its kernels: latest:posted, latest:posted/debug. Without a kernel, kernel is nil.
+// its kernels: latest:patched, latest:patched/debug. Without a kernel, kernel is nil.
 func FindSide(root, name string) (run *Run, kernel *Kernel, err error) {
 	run, err = Find(root, name)
 	cut := strings.LastIndex(name, ":")

@@ -27,7 +27,7 @@ type Point struct {
 }
 
 // Trend follows a metric through the runs stored below root (results/out). The metric
-// is given by its name ("cost"), by its name and labels ("insns bench=Nop/batch=32"),
+// is given by its name ("insns"), by its name and labels ("insns bench=Copy/batch=32"),
 // or is wall_s or boot_s, which every cell has. Series are sorted by program, metric
 // and kernel.
 func Trend(root, metric string) []Series {

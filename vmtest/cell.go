@@ -43,6 +43,10 @@ type CellSpec struct {
 	Counter string
 	// Watch, when set, is told how the cell goes, from several goroutines.
 	Watch func(Step)
+	// lacks is an option of the kernel's config that the program needs and that is not
+	// there, lacksErr why that is not known.
+	lacks    string
+	lacksErr error
 }
 
 // Step is a cell coming to a phase, or a check that it reported.
@@ -65,6 +69,7 @@ func (s CellSpec) step(phase qemu.Phase, check string) {
 // In is the cell on a kernel, with what the laboratory has for all guests.
 func (s CellSpec) In(l *lab.Lab, b *kernel.Built) CellSpec {
 	s.Image, s.Initramfs, s.Accel = b.Vmlinux, l.Initramfs, l.Accel
+	s.lacks, s.lacksErr = b.Lacks(s.Program.Config)
 	if s.Program.Counted {
 		s.Counter = l.Counter
 	}
@@ -80,6 +85,9 @@ const cellTries = 3
 // RunCell boots one VM and says what came of it. What the harness could not do
 // is the verdict error, with its reason, and never the kernel's fault.
 func RunCell(ctx context.Context, s CellSpec) results.Cell {
+	if s.lacks != "" || s.lacksErr != nil {
+		return s.notRun()
+	}
 	s.step(qemu.PhaseBooting, "")
 	defer s.step(qemu.PhaseEnded, "")
 	out, err := s.vm().Run(ctx)
@@ -125,6 +133,26 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 		if err := counter.Add(&cell, s.counts()); err != nil {
 			cell.Verdict, cell.Expected, cell.Reason = event.Error, false, err.Error()
 		}
+	}
+	return cell
+}
+
+// notRun is the cell of a program whose kernel lacks an option that it needs: a skip
+// where nobody declared what the kernel has, else an error, as the harness itself
+// made the config.
+func (s CellSpec) notRun() results.Cell {
+	cell := results.Cell{
+		Kernel: s.Kernel, Variant: s.Variant, Program: s.Program.Name, Iteration: s.Iteration,
+		Mode: string(s.Program.Mode), Verdict: event.Error,
+	}
+	switch {
+	case s.lacksErr != nil:
+		cell.Reason = s.lacksErr.Error()
+	case s.Features != nil:
+		cell.Reason = fmt.Sprintf("the kernel has no CONFIG_%s, which the program needs and the variant %s was to give it", s.lacks, s.Variant)
+	default:
+		cell.Verdict, cell.Expected = event.Skip, true
+		cell.Reason = fmt.Sprintf("the kernel has no CONFIG_%s, which the program needs", s.lacks)
 	}
 	return cell
 }

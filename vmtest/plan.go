@@ -12,9 +12,7 @@ import (
 	"patchproof/kernel"
 	"patchproof/patches"
 	"patchproof/results"
-	"patchproof/vmtest/initramfs"
 	"patchproof/vmtest/lab"
-	"patchproof/vmtest/userland"
 )
 
 // Plan is a run: its cells, and the kernels that they wait for, which are made
@@ -118,11 +116,7 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 	var furnishing sync.WaitGroup
 	furnishing.Go(func() {
 		counted := slices.ContainsFunc(p.Cells, func(s CellSpec) bool { return s.Program.Counted })
-		err := p.lab.Furnish(ctx, counted)
-		if err == nil && len(s.tests) > 0 {
-			p.lab.Initramfs, err = initramfs.With(sel.Cache, p.lab.Initramfs, func() ([]byte, error) { return userland.Archive(s.tests, sel.Limits.Timeout) })
-		}
-		if err != nil {
+		if err := furnish(ctx, p.lab, s.tests, sel.Limits.Timeout, counted); err != nil {
 			p.stop(err)
 		}
 	})

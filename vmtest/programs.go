@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"patchproof/guest/event"
 	"patchproof/kernel"
 	"patchproof/patches"
 	"patchproof/vmtest/qemu"
@@ -19,6 +20,8 @@ type Program struct {
 	// Command is the command's name below guest/cmd, Name when it is empty: one
 	// command may make several rows.
 	Command string
+	// Script is the path of a file that testCommand runs in the guest.
+	Script string
 	// CPUs and MemoryMiB are the guest's.
 	CPUs, MemoryMiB int
 	// Deadline is how long the program may take from its first event to its
@@ -59,11 +62,17 @@ func (p Program) runsOn(variant string) bool {
 func Programs(s *patches.Subject) []Program {
 	var all []Program
 	for _, p := range s.Programs {
-		all = append(all, Program{
+		program := Program{
 			Name: p.Name, Command: p.Command, CPUs: p.CPUs, MemoryMiB: p.MemoryMiB, Deadline: p.Deadline,
 			Devices: Devices(p.Devices), Append: p.Args, Seeded: p.Seeded, Mode: qemu.Mode(p.Mode),
 			Variants: p.Variants, Config: p.Config, Harm: p.Harm,
-		})
+		}
+		if p.Script != "" {
+			program.Script = s.Path(p.Script)
+			program.Command, program.Deadline = testCommand, p.Deadline+testSlack
+			program.Append = append(slices.Clip(p.Args), event.TestKey+"="+p.Name)
+		}
+		all = append(all, program)
 	}
 	return all
 }

@@ -147,7 +147,8 @@ type selected struct {
 	specs    []kernel.Spec
 	variant  kernel.Variant
 	programs []Program
-	// tests are the user's own, whose programs are among the others.
+	// tests are the user's own, and the scripts of a subject: what is behind some of
+	// the programs.
 	tests []userland.Test
 	// subject is the patch under test, nil where there is none.
 	subject *patches.Subject
@@ -181,13 +182,17 @@ func resolve(sel Selection) (s selected, err error) {
 			return s, err
 		}
 	}
+	declared, err := scripts(programs)
+	if err != nil {
+		return s, err
+	}
 	for _, p := range testPrograms(s.tests, sel.Limits) {
 		if slices.ContainsFunc(programs, func(o Program) bool { return o.Name == p.Name }) {
 			return s, fmt.Errorf("the test %s has the name of a program that PROGRAMS selects: call it otherwise", p.Name)
 		}
 		programs = append(programs, p)
 	}
-	s.programs = seeded(programs, sel.Seed)
+	s.programs, s.tests = seeded(programs, sel.Seed), append(s.tests, declared...)
 	return s, qemu.CheckAccel(sel.Accel)
 }
 

@@ -1,6 +1,7 @@
 package vmtest
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"patchproof/guest/event"
+	"patchproof/vmtest/initramfs"
+	"patchproof/vmtest/lab"
 	"patchproof/vmtest/qemu"
 	"patchproof/vmtest/userland"
 )
@@ -137,6 +140,43 @@ func testPrograms(tests []userland.Test, l Limits) []Program {
 		})
 	}
 	return programs
+}
+
+// scripts are the tests behind the programs that a subject has as scripts.
+func scripts(programs []Program) ([]userland.Test, error) {
+	var tests []userland.Test
+	for _, p := range programs {
+		if p.Script == "" {
+			continue
+		}
+		found, err := userland.Find(p.Script)
+		if err != nil {
+			return nil, fmt.Errorf("program %s: %w", p.Name, err)
+		}
+		for _, t := range found {
+			t.Name, t.Timeout = p.Name, p.Deadline-testSlack
+			tests = append(tests, t)
+		}
+	}
+	return tests, nil
+}
+
+// Furnish furnishes a laboratory for the programs of a subject.
+func Furnish(ctx context.Context, l *lab.Lab, programs []Program) error {
+	tests, err := scripts(programs)
+	if err != nil {
+		return err
+	}
+	return furnish(ctx, l, tests, testTimeout, slices.ContainsFunc(programs, func(p Program) bool { return p.Counted }))
+}
+
+// furnish furnishes a laboratory, and packs tests behind its initramfs.
+func furnish(ctx context.Context, l *lab.Lab, tests []userland.Test, timeout time.Duration, counted bool) error {
+	err := l.Furnish(ctx, counted)
+	if err == nil && len(tests) > 0 {
+		l.Initramfs, err = initramfs.With(l.Builder.Cache, l.Initramfs, func() ([]byte, error) { return userland.Archive(tests, timeout) })
+	}
+	return err
 }
 
 // keepFiles writes what a guest sent back into a folder beside the console log, and

@@ -25,7 +25,7 @@ type resultsReplyCmd struct {
 	runArg `embed:""`
 }
 
-// Run prints a reply to the mail that posted the patches.
+// Run prints a reply to the mail with the patches.
 func (c resultsReplyCmd) Run(t *terminal) error {
 	run, err := c.read()
 	if err != nil {

@@ -123,7 +123,7 @@ func (t *terminal) runs(items []results.Item) {
 
 type resultsCompareCmd struct {
 	outFlag `embed:""`
-	A       string `arg:"" default:"latest" help:"A run, or a kernel of one: latest, latest:base, 20261125-031836.382:posted/debug."`
+	A       string `arg:"" default:"latest" help:"A run, or a kernel of one: latest, latest:base, 20261125-031836.382:patched/debug."`
 	B       string `arg:"" optional:"" help:"What it is compared with; without it, A's kernels are compared with their base."`
 	JSON    bool   `name:"json" help:"Print JSON."`
 }
@@ -161,7 +161,7 @@ func (c resultsCompareCmd) compare() ([]results.Comparison, error) {
 	}
 	if c.B == "" {
 		if from != nil {
-			return nil, errors.New("a kernel is compared with another: give two, such as latest:base latest:posted")
+			return nil, errors.New("a kernel is compared with another: give two, such as latest:base latest:patched")
 		}
 		return results.CompareWithBase(a)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"patchproof/guest/machine"
+	"patchproof/guest/uring"
 )
 
 // Accounted checks that, with nothing in flight, every object of the slab is on a
@@ -14,7 +15,7 @@ import (
 // that are being torn down are an error too. The lists are taken as the counters show
 // them, so nothing may have been shrunk where nr_free is not counted down.
 func Accounted(ring, rings int) error {
-	if exiting := machine.ExitingRings(); len(exiting) > 0 {
+	if exiting := uring.ExitingRings(); len(exiting) > 0 {
 		return fmt.Errorf("a ring is still being torn down:\n%s", exiting[0])
 	}
 	rows, err := Read(ring)

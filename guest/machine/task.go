@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -62,13 +63,10 @@ func nameAndState(path string) (name, state string) {
 	return rest[:end], rest[end+2 : end+3]
 }
 
-// BlockedReaders lists the worker threads of rings that are in a read of a pipe.
-func BlockedReaders() []Task { return kernelTasksIn("io_wqe_worker", "pipe_read") }
-
-// kernelTasksIn lists the kernel's threads whose names start with the prefix and
+// KernelTasksIn lists the kernel's threads whose names start with the prefix and
 // that have the function on their stack, whatever their state. (Each is its own
 // process, so that the other threads of processes need not be looked at.)
-func kernelTasksIn(prefix, function string) []Task {
+func KernelTasksIn(prefix, function string) []Task {
 	var in []Task
 	for _, t := range tasks("/proc/[0-9]*/stat", prefix) {
 		if strings.Contains(t.Stack, " "+function+"+") {
@@ -76,16 +74,6 @@ func kernelTasksIn(prefix, function string) []Task {
 		}
 	}
 	return in
-}
-
-// ringExit is the kernel's function that tears a ring down, in a kworker
-// (fs/io_uring.c, queued by io_ring_ctx_wait_and_kill).
-const ringExit = "io_ring_exit_work"
-
-// ExitingRings lists the kernel's threads that are tearing down a ring. It looks
-// twice, as a thread that happens to run shows no stack.
-func ExitingRings() []Task {
-	return append(kernelTasksIn("kworker/", ringExit), kernelTasksIn("kworker/", ringExit)...)
 }
 
 // Await tries until there is no error or the deadline has passed, and returns
@@ -100,18 +88,25 @@ func Await(deadline time.Time, try func() error) error {
 	}
 }
 
+// suspects are words on a task's stack that make it one that a hang may be about,
+// although it sleeps interruptibly.
+var suspects = []string{"blk_"}
+
+// Suspect adds a word to the suspects: a package for a part of the kernel does so in
+// its init.
+func Suspect(word string) { suspects = append(suspects, word) }
+
 // StuckTasks describes the tasks that a hang may be about: those in
-// uninterruptible sleep and those inside io_uring or the block layer.
+// uninterruptible sleep and those with a suspect on their stack.
 func StuckTasks() string {
 	var b strings.Builder
 	for _, t := range Tasks() {
-		suspect := t.State == "D" || strings.Contains(t.Stack, " io_") || strings.Contains(t.Stack, "blk_")
-		if suspect {
+		if t.State == "D" || slices.ContainsFunc(suspects, func(word string) bool { return strings.Contains(t.Stack, word) }) {
 			b.WriteString(t.String())
 		}
 	}
 	if b.Len() == 0 {
-		return "no task is in uninterruptible sleep or inside io_uring"
+		return "no task is in uninterruptible sleep or has a suspect on its stack"
 	}
 	return b.String()
 }

@@ -75,7 +75,7 @@ func (l *trials) search(ctx context.Context, q Question, span *span) (*Record, e
 	if err != nil {
 		return nil, err
 	}
-	if err := l.lab.Furnish(ctx, false); err != nil {
+	if err := vmtest.Furnish(ctx, l.lab, []vmtest.Program{l.program}); err != nil {
 		return nil, err
 	}
 	unlock, err := l.open("bisect.json", p.identity(q, l.lab.Initramfs), span.variant, q)

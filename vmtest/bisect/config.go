@@ -122,7 +122,7 @@ func (l *trials) searchConfig(ctx context.Context, q Question, span *configSpan)
 		}
 		span.spec.Rev = commit
 	}
-	if err := l.lab.Furnish(ctx, false); err != nil {
+	if err := vmtest.Furnish(ctx, l.lab, []vmtest.Program{l.program}); err != nil {
 		return nil, err
 	}
 	unlock, err := l.open("bisect-config.json", span.identity(q, l.lab.Initramfs), span.bad, q)

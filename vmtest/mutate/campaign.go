@@ -61,9 +61,16 @@ func newCampaign(ctx context.Context, o Options) (c *campaign, err error) {
 	if o.Variant == "" {
 		c.variants = slices.DeleteFunc(lineup.Variants, func(v kernel.Variant) bool { return v.Role == kernel.RoleHardware })
 	}
+	var programs []vmtest.Program
 	for _, v := range c.variants {
-		if _, err := vmtest.SelectPrograms(o.Selection, v.Name); err != nil {
+		some, err := vmtest.SelectPrograms(o.Selection, v.Name)
+		if err != nil {
 			return nil, err
+		}
+		for _, p := range some {
+			if !slices.ContainsFunc(programs, func(o vmtest.Program) bool { return o.Name == p.Name }) {
+				programs = append(programs, p)
+			}
 		}
 	}
 	if err := vmtest.Check(o.Selection); err != nil {
@@ -78,7 +85,7 @@ func newCampaign(ctx context.Context, o Options) (c *campaign, err error) {
 			l.Close()
 		}
 	}()
-	if err := l.Furnish(ctx, false); err != nil {
+	if err := vmtest.Furnish(ctx, l, programs); err != nil {
 		return nil, err
 	}
 	control, err := l.Build(ctx, spec, c.variants[0])

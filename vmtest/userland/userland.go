@@ -30,6 +30,8 @@ import (
 type Test struct {
 	// Name is the row in the matrix, and unique.
 	Name string
+	// Timeout is how long it may run under KVM and with a plain kernel; 0 is Archive's.
+	Timeout time.Duration
 	// file is the executable on the host, args its arguments.
 	file string
 	args []string
@@ -327,7 +329,7 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 			}
 		}
 		text, err := json.Marshal(event.Test{
-			Argv: append([]string{filepath.Join(dir, filepath.Base(t.file))}, t.args...), Dir: dir, TimeoutS: timeout.Seconds(),
+			Argv: append([]string{filepath.Join(dir, filepath.Base(t.file))}, t.args...), Dir: dir, TimeoutS: cmp.Or(t.Timeout, timeout).Seconds(),
 		})
 		if err != nil {
 			return nil, err

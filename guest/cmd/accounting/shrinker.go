@@ -219,7 +219,7 @@ func (b *books) snapshot(t *report.T, what string, step int, at string) error {
 	if err != nil {
 		return err
 	}
-	t.Caches(what, step, at, s.rows)
+	alloccache.Report(t, what, step, at, s.rows)
 	t.Metric("slab", float64(s.objects), "objects", map[string]string{"during": what, "step": fmt.Sprint(step)})
 	return nil
 }

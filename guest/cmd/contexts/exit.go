@@ -232,7 +232,7 @@ func (s *suite) exit(way, path string) {
 	// The files go last: before that, the kworker may not even have started.
 	released := machine.Await(deadline, l.released)
 	gone := machine.Await(deadline, func() error {
-		for _, task := range machine.ExitingRings() {
+		for _, task := range uring.ExitingRings() {
 			return fmt.Errorf("%w: a ring is still being torn down:\n%s", machine.ErrLate, task)
 		}
 		return nil

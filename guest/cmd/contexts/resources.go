@@ -153,7 +153,7 @@ func with(flags uint8, sqe uring.SQE) uring.SQE {
 // pipe.
 func blockedReaders() []string {
 	var ids []string
-	for _, task := range machine.BlockedReaders() {
+	for _, task := range uring.BlockedReaders() {
 		ids = append(ids, task.TID)
 	}
 	return ids

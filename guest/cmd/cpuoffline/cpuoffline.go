@@ -324,7 +324,7 @@ func (m *hotplug) show(round, cpu, step int, at string) {
 	}
 	// That they can be read is what the checks are for.
 	if rows, err := m.rows(); err == nil {
-		m.t.Caches(fmt.Sprintf("CPU %d going and coming back, round %d", cpu, round), step, at, rows)
+		alloccache.Report(m.t, fmt.Sprintf("CPU %d going and coming back, round %d", cpu, round), step, at, rows)
 	}
 }
 

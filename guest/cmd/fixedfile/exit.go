@@ -105,7 +105,7 @@ func (s *suite) gone(name string, deadline time.Time) {
 	err := machine.Await(deadline, s.quiet)
 	s.reportGone(name+"ring-gone", err)
 	if err != nil {
-		s.stuck = machine.ExitingRings()
+		s.stuck = uring.ExitingRings()
 	}
 }
 
@@ -121,7 +121,7 @@ func (s *suite) reportGone(name string, err error) {
 // quiet returns nil when no kernel thread but the stuck ones is tearing down a
 // ring.
 func (s *suite) quiet() error {
-	for _, task := range machine.ExitingRings() {
+	for _, task := range uring.ExitingRings() {
 		if !slices.ContainsFunc(s.stuck, func(k machine.Task) bool { return k.TID == task.TID }) {
 			return fmt.Errorf("a ring is still being torn down:\n%s", task)
 		}

@@ -252,13 +252,13 @@ func holdBlocked(r *uring.Ring, _ string) error {
 		return err
 	}
 	// A worker that an earlier ring left there must not be taken for this one's.
-	before := machine.BlockedReaders()
+	before := uring.BlockedReaders()
 	*r.Next() = uring.SQE{Opcode: uring.OpRead, Flags: uring.SQEFixedFile | uring.SQEAsync, Addr: uring.Address(buf), Len: 4096}
 	if err := submitPending(r, 1); err != nil {
 		return err
 	}
 	return machine.Await(time.Now().Add(machine.Patience(exitLimit)), func() error {
-		fresh := slices.ContainsFunc(machine.BlockedReaders(), func(task machine.Task) bool {
+		fresh := slices.ContainsFunc(uring.BlockedReaders(), func(task machine.Task) bool {
 			return !slices.ContainsFunc(before, func(old machine.Task) bool { return old.TID == task.TID })
 		})
 		if !fresh {

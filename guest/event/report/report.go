@@ -162,10 +162,9 @@ func (t *T) trouble(err error) bool {
 // has not returned after limit (see machine.Patience) the check is a hang, with the kernel stacks of
 // the tasks that may be stuck, and f is left behind.
 //
-// The thread ends with f: v5.10 keeps a ring open for every thread that has
-// submitted to it, until that thread closes it last or ends
-// (io_uring_add_task_file, io_uring_flush), so a goroutine that moves between
-// threads would leave its ring behind.
+// The thread ends with f: the kernel may keep a file open for each thread that has used
+// it until that thread ends (v5.10 does so with rings), so a goroutine that moves
+// between threads would leave it behind.
 func (t *T) Within(limit time.Duration, name string, f func() error) bool {
 	limit = machine.Patience(limit)
 	done := make(chan error, 1)
