@@ -363,6 +363,11 @@ func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
 	if err != nil {
 		return nil, Variant{}, err
 	}
+	if subject != nil {
+		if variant, err = variant.needing(subject); err != nil {
+			return nil, Variant{}, err
+		}
+	}
 	var known []patches.KnownIssue
 	if pin.Known != "" {
 		root, err := Checkout()
@@ -401,6 +406,34 @@ func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
 		specs = append(specs, spec)
 	}
 	return specs, variant, nil
+}
+
+// needing returns the variant with the options that a subject's programs need and that
+// none of its fragments asks for.
+func (v Variant) needing(s *patches.Subject) (Variant, error) {
+	var asked strings.Builder
+	for _, name := range v.Fragments {
+		text, err := declared.ReadFile("configs/" + name)
+		if err != nil {
+			return v, err
+		}
+		asked.Write(text)
+	}
+	more := ""
+	for _, p := range s.Programs {
+		if len(p.Variants) > 0 && !slices.Contains(p.Variants, v.Name) {
+			continue
+		}
+		for _, option := range p.Config {
+			if line := "CONFIG_" + option + "=y"; !strings.Contains(asked.String()+more, line) {
+				more += line + "\n"
+			}
+		}
+	}
+	if more != "" {
+		v.Over = append(slices.Clip(v.Over), Fragment{Name: "config in patches/" + s.Name + "/subject.toml", Text: more})
+	}
+	return v, nil
 }
 
 // lineup returns the base and the kernels that there are for pin, restricted to

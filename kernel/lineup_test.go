@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"patchproof/patches"
 )
 
 func TestResolve(t *testing.T) {
@@ -103,6 +105,39 @@ fragments = ["plain.config"]
 	} {
 		if _, err := parseLineup(strings.Replace(good, old, test.new, 1)); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("with %q: %v; want an error with %q", test.new, err, test.want)
+		}
+	}
+}
+
+func TestVariantHasWhatProgramsNeed(t *testing.T) {
+	lineup, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := func(option string, variants ...string) patches.Program {
+		return patches.Program{Config: []string{"PROC_FS", option}, Variants: variants}
+	}
+	s := &patches.Subject{Name: "mine", Programs: []patches.Program{program("EXT4_FS"), program("EXT4_FS"), program("XFS_FS", "debug")}}
+	v, err := lineup.Variants[0].needing(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Fragment{{Name: "config in patches/mine/subject.toml", Text: "CONFIG_EXT4_FS=y\n"}}
+	if diff := cmp.Diff(want, v.Over); diff != "" {
+		t.Errorf("what is put over the variant (-want +got):\n%s", diff)
+	}
+}
+
+// The variants ask for all that the first subject's programs need, so that its kernels
+// share an output folder with all others.
+func TestNothingOverTheFirstSubjectsVariants(t *testing.T) {
+	lineup, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range lineup.Variants {
+		if _, v, err = lineup.Resolve(Selection{Variant: v.Name}); err != nil || len(v.Over) > 0 {
+			t.Errorf("variant %s: %v, %v; want no options more", v.Name, v.Over, err)
 		}
 	}
 }

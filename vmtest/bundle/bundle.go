@@ -123,7 +123,7 @@ func resolve(sel vmtest.Selection, config string) ([]kernel.Spec, kernel.Variant
 			return nil, kernel.Variant{}, fmt.Errorf("CONFIG: %w", err)
 		}
 		// A machine's own .config is for another version of the kernel, maybe.
-		variant.Over = []kernel.Fragment{{Name: config, Text: string(text)}}
+		variant.Over = append(variant.Over, kernel.Fragment{Name: config, Text: string(text)})
 		variant.Lenient = true
 	}
 	return specs, variant, nil
