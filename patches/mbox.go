@@ -18,6 +18,9 @@ var (
 	escapedFrom = regexp.MustCompile(`^>+From `)
 )
 
+// fromWord begins the line that opens a mail.
+var fromWord = []byte("From ")
+
 // letter is one mail of a mailbox.
 type letter struct {
 	raw []byte
@@ -54,8 +57,15 @@ func split(data []byte) []letter {
 func blankLine(line []byte) bool { return len(bytes.TrimSpace(line)) == 0 }
 
 // opens says whether a mail begins at line i with a mailbox's From line. In prose
-// such a line may stand, too, but no header after it.
+// such a line may stand, too, but no header after it. Some tools write no time into
+// it; then a whole mail's header must follow.
 func opens(lines [][]byte, i int) bool {
+	if !bytes.HasPrefix(lines[i], fromWord) {
+		return false
+	}
+	if h := headers(lines[i+1:]); h.get("From") != "" && h.get("Subject") != "" && h.get("Date") != "" {
+		return true
+	}
 	return mboxFrom.Match(lines[i]) && i+1 < len(lines) &&
 		(headerLine.Match(lines[i+1]) || bytes.HasPrefix(lines[i+1], []byte(">From ")))
 }
@@ -63,7 +73,7 @@ func opens(lines [][]byte, i int) bool {
 // letterEnd gives the index behind the last line of the mail that begins at from.
 func letterEnd(lines [][]byte, from int) int {
 	start := from
-	if mboxFrom.Match(lines[from]) {
+	if bytes.HasPrefix(lines[from], fromWord) {
 		start++
 	}
 	head := headers(lines[start:])

@@ -73,7 +73,7 @@ var errQuoted = fmt.Errorf("%w: it only quotes one with \">\", as an answer does
 func (l letter) read(path string, number int) []message {
 	m := message{patch: Patch{Path: path, Message: number}}
 	head, first := l.raw, l.line
-	if mboxFrom.Match(head) {
+	if bytes.HasPrefix(head, fromWord) {
 		_, head, _ = bytes.Cut(head, []byte("\n"))
 		first++
 	}

@@ -76,6 +76,8 @@ func TestRead(t *testing.T) {
 			[]summary{{Author: "A B", Email: "a@b.c", Date: date, Subject: "x: change it", Body: "Because.", Files: one}}},
 		{"mail", "m.mbox", letterText("Re: [PATCH RFC v2] x: twice", "Why.\n\n> From here\nFrom now on.\n---\nnot this\n\n"+plainDiff+"\n-- \nJens Axboe\n\n_____\nlist footer\n"),
 			[]summary{{Author: "Jens Axboe", Email: "axboe@kernel.dk", Date: date, Subject: "x: twice", Body: "Why.\n\n> From here\nFrom now on.", MessageID: "1@kernel.dk", Files: one}}},
+		{"From line without a time", "m.mbox", strings.Replace(letterText("[PATCH] x", "Why.\n---\n"+plainDiff), "From mail Thu May 14 10:00:00 2020", "From A", 1),
+			[]summary{{Author: "Jens Axboe", Email: "axboe@kernel.dk", Date: date, Subject: "x", Body: "Why.", MessageID: "1@kernel.dk", Files: one}}},
 		{"mistyped bracket", "m.mbox", letterText("[PATCH RFC} x: cache", plainDiff),
 			[]summary{{Author: "Jens Axboe", Email: "axboe@kernel.dk", Date: date, Subject: "[PATCH RFC} x: cache", MessageID: "1@kernel.dk", Files: one}}},
 		{"mail for someone else", "m.mbox", letterText("[PATCH] x", "From: Other Person <o@p.q>\nSubject: y: really\n\nWhy.\n\n"+plainDiff),
