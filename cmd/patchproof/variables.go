@@ -105,6 +105,8 @@ var table = []variable{
 		meaning: "the end of a search that passes: a patch's number, a commit, or a config"},
 	{name: "BAD", form: "END", standard: "the last patch", commands: searches,
 		meaning: "the end of a search that fails"},
+	{name: "FIND", form: "fix", standard: "break", commands: []string{"bisect"}, common: true,
+		meaning: "`fix`: the first commit that passes again; GOOD comes after BAD then"},
 	{name: "CONFIDENCE", form: "PERCENT", standard: "95 where it fails now and then", commands: []string{"bisect"}, common: true,
 		meaning: "how sure a search is to be; it then runs kernels again and again, see docs/blame.md"},
 	{name: "BUDGET", form: "N", standard: "300", commands: []string{"bisect"}, common: true,

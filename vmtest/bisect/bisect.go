@@ -111,6 +111,11 @@ func (s *search) answer(ctx context.Context) (*Answer, error) {
 	s.sig = sig
 	good.Mark, good.Why = sig.judge(good.Cells)
 	bad.Mark, bad.Why = sig.judge(bad.Cells)
+	if sig.onGood && s.fix {
+		a := &Answer{Outcome: GoodIsBad, Signature: &sig.Symptom, Text: fmt.Sprintf("it is not cured: %s on %s, as on %s.", sig.Symptom, good.Title, bad.Title)}
+		a.Shown, a.Evidence = sig.evidence(good.Cells)
+		return a, nil
+	}
 	if sig.onGood {
 		return s.suspectBase(ctx, good, bad)
 	}
@@ -118,7 +123,7 @@ func (s *search) answer(ctx context.Context) (*Answer, error) {
 		return &Answer{Outcome: Inconclusive, Text: fmt.Sprintf("%s cannot serve as the good end: %s.", good.Title, good.Why)}, nil
 	}
 	s.tell.Say("the bad end's signature: %s%s", sig.Symptom, where(sig.Blocked))
-	if failed := s.failed(bad.Cells); s.confidence == 0 && failed < len(bad.Cells) {
+	if failed := s.failed(bad.Cells); s.confidence == 0 && !s.fix && failed < len(bad.Cells) {
 		s.confidence = usualConfidence
 		s.tell.Say("the bad end fails in %d of %s, so each kernel is run until the answer is %g %% sure", failed, times(len(bad.Cells)), 100*s.confidence)
 	}
@@ -126,6 +131,9 @@ func (s *search) answer(ctx context.Context) (*Answer, error) {
 		if err := s.tryWithout(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if s.fix {
+		return s.between(ctx, s.path.bad, s.path.good)
 	}
 	return s.between(ctx, s.path.good, s.path.bad)
 }
@@ -170,7 +178,8 @@ func (s *search) tryWithout(ctx context.Context) error {
 	return err
 }
 
-// between searches the commits between two ends that are verified.
+// between searches the commits between two ends that are verified. Where the fix is
+// searched, these and the marks change places: git bisect's good is the old state.
 func (s *search) between(ctx context.Context, good, bad string) (*Answer, error) {
 	s.from = good
 	count, err := s.history.Count(ctx, good, bad)
@@ -190,6 +199,9 @@ func (s *search) between(ctx context.Context, good, bad string) (*Answer, error)
 		if err != nil {
 			return "", err
 		}
+		if s.fix {
+			return exchanged(t.Mark), nil
+		}
 		return t.Mark, nil
 	})
 	if log != "" {
@@ -200,6 +212,9 @@ func (s *search) between(ctx context.Context, good, bad string) (*Answer, error)
 	}
 	if found.First == "" {
 		return s.skipped(ctx, found.Candidates)
+	}
+	if s.fix {
+		return s.verifyFix(ctx, found.First, bad)
 	}
 	return s.verify(ctx, found.First, bad)
 }

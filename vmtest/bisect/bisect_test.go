@@ -504,6 +504,36 @@ func TestBuildBreak(t *testing.T) {
 	}
 }
 
+func TestFindFix(t *testing.T) {
+	changes := []change{{"breaks", leak}, {"a", ""}, {"b", ""}, {"fix breaks", ""}, {"c", ""}, {"d", ""}}
+	dir := fixture(t, changes...)
+	for _, test := range []struct {
+		bad, good string
+		want      Outcome
+		text      string
+	}{
+		{"HEAD~5", "HEAD", Found, "\"fix breaks\" is the first commit that passes again"},
+		{"HEAD~5", "HEAD~3", GoodIsBad, "it is not cured"},
+		{"HEAD~1", "HEAD", BadIsGood, "passes"},
+	} {
+		b := newBench(t, 1)
+		q := Question{Program: "fixedfile", Good: test.good, Bad: test.bad, Fix: true}
+		q.Tree = dir
+		s, err := q.resolve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.variant = kernel.Variant{Name: "plain", Image: "vmlinux", Scale: 1}
+		r := b.mustSearch(t, q, s)
+		if r.Answer.Outcome != test.want || !strings.Contains(r.Report(), test.text) {
+			t.Errorf("from BAD=%s to GOOD=%s: %s, %q; want %s, %q", test.bad, test.good, r.Answer.Outcome, r.Answer.Text, test.want, test.text)
+		}
+		if test.want == Found && !strings.Contains(r.Answer.Revert, "it fails again") {
+			t.Errorf("without the fix: %q; want that it fails again", r.Answer.Revert)
+		}
+	}
+}
+
 func TestRangesThatAreNone(t *testing.T) {
 	dir := fixture(t, harmless...)
 	git(t, dir, "branch", "side", "HEAD~2")

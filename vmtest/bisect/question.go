@@ -28,6 +28,8 @@ type Question struct {
 	// how many runs that may take.
 	Confidence float64
 	Budget     int
+	// Fix asks for the first commit that passes again: Good comes after Bad then.
+	Fix bool
 	// Fresh forgets what an earlier search of the same found.
 	Fresh bool
 }
@@ -43,7 +45,7 @@ func FromEnv(getenv func(string) string) (Question, error) {
 			return Question{}, fmt.Errorf("%s=%s: a search takes %s", name, sel.Set[name], instead)
 		}
 	}
-	for _, name := range []string{"PROGRAM", "CHECK", "GOOD", "BAD", "CONFIDENCE", "BUDGET", "FRESH"} {
+	for _, name := range []string{"PROGRAM", "CHECK", "GOOD", "BAD", "FIND", "CONFIDENCE", "BUDGET", "FRESH"} {
 		if value := getenv(name); value != "" {
 			sel.Set[name] = value
 		}
@@ -64,6 +66,16 @@ func FromEnv(getenv func(string) string) (Question, error) {
 		if q.Budget, err = strconv.Atoi(value); err != nil || q.Budget < 1 {
 			return Question{}, fmt.Errorf("BUDGET=%s: want how many runs a search by quorum may make, from 1", value)
 		}
+	}
+	switch sel.Set["FIND"] {
+	case "", "break":
+	case "fix":
+		q.Fix = true
+		if q.Confidence > 0 {
+			return Question{}, fmt.Errorf("FIND=fix and CONFIDENCE=%s exclude each other: a search by quorum is for what breaks", sel.Set["CONFIDENCE"])
+		}
+	default:
+		return Question{}, fmt.Errorf("FIND=%s: want break, or fix for the first commit that passes again", sel.Set["FIND"])
 	}
 	switch sel.Set["FRESH"] {
 	case "", "0":
@@ -121,8 +133,9 @@ type span struct {
 	patched *kernel.Spec
 	// top is put on top of every commit of a local tree.
 	top []patches.Series
-	// good and bad are the ends as asked for.
+	// good and bad are the ends as asked for; fix says that bad is the older one.
 	good, bad string
+	fix       bool
 }
 
 // resolve reads what the question names and checks it as far as that needs no
@@ -138,15 +151,20 @@ func (q Question) resolve() (*span, error) {
 			return nil, err
 		}
 	}
+	// The older end is asked for, the newer one is the tip.
+	oldName, old, newName, newer := "GOOD", q.Good, "BAD", q.Bad
+	if q.Fix {
+		oldName, old, newName, newer = newName, newer, oldName, old
+	}
 	overTree := q.Tree != "" && (q.Patch == "" || q.Good != "" || q.Bad != "")
 	if overTree {
-		if q.Good == "" {
-			return nil, errors.New("TREE needs GOOD=revision, where the search begins; or PATCH alone, to search that")
+		if old == "" {
+			return nil, fmt.Errorf("TREE needs %s=revision, where the search begins; or PATCH alone, to search that", oldName)
 		}
-		if q.Bad != "" && q.Rev != "" {
-			return nil, fmt.Errorf("BAD=%s and REV=%s exclude each other", q.Bad, q.Rev)
+		if newer != "" && q.Rev != "" {
+			return nil, fmt.Errorf("%s=%s and REV=%s exclude each other", newName, newer, q.Rev)
 		}
-		sel.Rev = cmp.Or(q.Bad, q.Rev, "HEAD")
+		sel.Rev = cmp.Or(newer, q.Rev, "HEAD")
 	}
 	sel.Kernels = []string{kernel.Base}
 	if sel.Patch != "" {
@@ -156,19 +174,22 @@ func (q Question) resolve() (*span, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &span{variant: variant, base: specs[0]}
+	s := &span{variant: variant, base: specs[0], fix: q.Fix}
 	if s.program, err = q.program(variant.Name); err != nil {
 		return nil, err
 	}
 	switch {
 	case overTree:
-		s.good, s.bad = q.Good, sel.Rev
+		s.good, s.bad = old, sel.Rev
 		if len(specs) > 1 {
 			s.top = specs[1].Series
 		}
 	default:
 		s.patched = &specs[1]
-		s.good, s.bad = cmp.Or(q.Good, "0"), cmp.Or(q.Bad, strconv.Itoa(len(s.patched.Patches())))
+		s.good, s.bad = cmp.Or(old, "0"), cmp.Or(newer, strconv.Itoa(len(s.patched.Patches())))
+	}
+	if s.fix {
+		s.good, s.bad = s.bad, s.good
 	}
 	return s, nil
 }
@@ -214,10 +235,18 @@ func (s *span) open(ctx context.Context, b *kernel.Builder, dir string) (*path, 
 			return nil, err
 		}
 	} else {
-		if p.good, err = kernel.LocalCommit(ctx, s.base.Tree, s.good); err != nil {
-			return nil, fmt.Errorf("GOOD: %w", err)
+		name, old := "GOOD", s.good
+		if s.fix {
+			name, old = "BAD", s.bad
 		}
-		p.bad = p.history.Tip
+		commit, err := kernel.LocalCommit(ctx, s.base.Tree, old)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		p.good, p.bad = commit, p.history.Tip
+		if s.fix {
+			p.good, p.bad = p.bad, p.good
+		}
 	}
 	return p, p.checkEnds(ctx)
 }
@@ -244,12 +273,19 @@ func (p *path) checkEnds(ctx context.Context) error {
 	if p.good == p.bad {
 		return fmt.Errorf("GOOD=%s and BAD=%s are the same commit, %.12s", p.span.good, p.span.bad, p.good)
 	}
+	if p.fix {
+		ok, err := p.history.IsAncestor(ctx, p.bad, p.good)
+		if err != nil || ok {
+			return err
+		}
+		return fmt.Errorf("FIND=fix: BAD=%s is not an ancestor of GOOD=%s, so no commit between them is the first that passes again", p.span.bad, p.span.good)
+	}
 	ok, err := p.history.IsAncestor(ctx, p.good, p.bad)
 	if err != nil || ok {
 		return err
 	}
 	if reverse, err := p.history.IsAncestor(ctx, p.bad, p.good); err != nil || reverse {
-		return errors.Join(err, fmt.Errorf("GOOD=%s comes after BAD=%s; a search for what cured it is one with the words exchanged, which this is not", p.span.good, p.span.bad))
+		return errors.Join(err, fmt.Errorf("GOOD=%s comes after BAD=%s; FIND=fix searches for what cured it", p.span.good, p.span.bad))
 	}
 	where := "they have no commit in common"
 	if base := p.history.MergeBase(ctx, p.good, p.bad); base != "" {
@@ -316,6 +352,9 @@ func (p *path) without(s subject) subject {
 // identity is all that the answer depends on.
 func (p *path) identity(q Question, initramfs string) string {
 	parts := []string{"bisect", p.program.Name, q.Check, p.variant.Name, q.Accel, filepath.Base(initramfs), p.good, p.bad}
+	if p.fix {
+		parts = append(parts, "fix")
+	}
 	for _, series := range p.top {
 		for _, patch := range series.Patches {
 			parts = append(parts, patch.ID())
