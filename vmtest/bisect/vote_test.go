@@ -88,6 +88,9 @@ func TestFlakyFailureIsFoundByQuorum(t *testing.T) {
 // Commits that change no code are never to blame, however the runs come out.
 func TestWhatChangesNoCodeIsNeverNamed(t *testing.T) {
 	searches := 8
+	if testing.Short() {
+		searches = 2
+	}
 	if n, err := strconv.Atoi(os.Getenv("SEARCHES")); err == nil {
 		searches = n
 	}
