@@ -14,16 +14,26 @@ import (
 // off is the value of an option that a .config does not set.
 const off = "n"
 
-// option is a request of a fragment.
+// option is a line of a .config.
 type option struct {
 	name  string // without CONFIG_
 	value string // y, n, m, a number, or a quoted string
-	from  string // fragment
+}
+
+// request is what a fragment wants of a config.
+type request struct {
+	// options are alternatives, for trees that call the same thing differently. All
+	// of them are asked for, and one must land.
+	options []option
+	// optional is the reason why a tree may do without, if it may. It still must land
+	// in a tree that lets people set it.
+	optional string
+	from     string // fragment
 }
 
 // readFragments returns a variant's requests: one per option, a later fragment's
 // over an earlier one's.
-func readFragments(v Variant) ([]option, error) {
+func readFragments(v Variant) ([]request, error) {
 	var fragments []Fragment
 	for _, name := range v.Fragments {
 		text, err := declared.ReadFile("configs/" + name)
@@ -32,42 +42,112 @@ func readFragments(v Variant) ([]option, error) {
 		}
 		fragments = append(fragments, Fragment{name, string(text)})
 	}
-	var all []option
+	var all []request
 	for _, f := range append(fragments, v.Over...) {
-		options, err := parseConfig(f.Text)
+		requests, err := parseFragment(f.Text)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
-		for _, o := range options {
-			o.from = f.Name
-			all = slices.DeleteFunc(all, func(old option) bool { return old.name == o.name })
-			all = append(all, o)
+		for _, r := range requests {
+			r.from = f.Name
+			all = append(without(all, r.options), r)
 		}
 	}
 	return all, nil
+}
+
+// without takes options out of requests.
+func without(requests []request, options []option) []request {
+	var kept []request
+	for _, r := range requests {
+		r.options = slices.DeleteFunc(slices.Clone(r.options), func(old option) bool {
+			return slices.ContainsFunc(options, func(o option) bool { return o.name == old.name })
+		})
+		if len(r.options) > 0 {
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}
+
+// optionalMark begins a comment that makes the next line's request optional and says why.
+const optionalMark = "# optional: "
+
+// parseFragment reads a fragment: .config syntax, alternatives joined by " | ",
+// and comments that begin with optionalMark. What it says twice must agree.
+func parseFragment(text string) ([]request, error) {
+	var requests []request
+	lines := map[string]int{}
+	values := map[string]string{}
+	optional := ""
+	for i, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		if why, ok := strings.CutPrefix(line, optionalMark); ok {
+			optional = why
+			continue
+		}
+		r := request{optional: optional}
+		for _, part := range alternatives(line) {
+			o, ok, err := parseOption(part)
+			if err != nil {
+				return nil, fmt.Errorf("line %d: %w", i+1, err)
+			}
+			if !ok {
+				continue
+			}
+			if old, ok := values[o.name]; ok && old != o.value {
+				return nil, fmt.Errorf("line %d wants %s, and line %d %s: it contradicts itself", i+1, o, lines[o.name], option{o.name, old})
+			}
+			lines[o.name], values[o.name] = i+1, o.value
+			r.options = append(r.options, o)
+		}
+		if len(r.options) > 0 {
+			requests = append(without(requests, r.options), r)
+			optional = ""
+		}
+	}
+	return requests, nil
+}
+
+// alternatives splits a fragment's line, unless it is prose or has a string, which
+// may hold anything.
+func alternatives(line string) []string {
+	if strings.Contains(line, `"`) || strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "# CONFIG_") {
+		return []string{line}
+	}
+	return strings.Split(line, " | ")
 }
 
 // parseConfig reads .config syntax: CONFIG_X=value, "# CONFIG_X is not set", comments.
 func parseConfig(text string) ([]option, error) {
 	var options []option
 	for i, line := range strings.Split(text, "\n") {
-		line = strings.TrimSpace(line)
-		if name, ok := strings.CutSuffix(line, " is not set"); ok {
-			if name, ok = strings.CutPrefix(name, "# CONFIG_"); ok {
-				options = append(options, option{name: name, value: off})
-				continue
-			}
+		o, ok, err := parseOption(strings.TrimSpace(line))
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", i+1, err)
 		}
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
+		if ok {
+			options = append(options, o)
 		}
-		name, value, ok := strings.Cut(strings.TrimPrefix(line, "CONFIG_"), "=")
-		if !ok || value == "" || !strings.HasPrefix(line, "CONFIG_") {
-			return nil, fmt.Errorf("line %d: %q is not an option", i+1, line)
-		}
-		options = append(options, option{name: name, value: value})
 	}
 	return options, nil
+}
+
+// parseOption reads a line of a .config; not every line has an option.
+func parseOption(line string) (o option, ok bool, err error) {
+	if name, ok := strings.CutSuffix(line, " is not set"); ok {
+		if name, ok = strings.CutPrefix(name, "# CONFIG_"); ok {
+			return option{name, off}, true, nil
+		}
+	}
+	if line == "" || strings.HasPrefix(line, "#") {
+		return option{}, false, nil
+	}
+	name, value, ok := strings.Cut(strings.TrimPrefix(line, "CONFIG_"), "=")
+	if !ok || name == "" || value == "" || !strings.HasPrefix(line, "CONFIG_") {
+		return option{}, false, fmt.Errorf("%q is not an option", line)
+	}
+	return option{name, value}, true, nil
 }
 
 func (o option) String() string {
@@ -87,6 +167,8 @@ type ConfigError struct {
 type Missing struct {
 	// Name is the option without CONFIG_, Fragment the file that asks for it.
 	Name, Fragment string
+	// Or are lines that would have served as well, in trees that have them.
+	Or []string
 	// Want and Got are its values; "n" is also an option that is absent.
 	Want, Got string
 	// Declared says whether the tree has the option at all.
@@ -103,7 +185,8 @@ func (e *ConfigError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "variant %s: %d requested options did not land:", e.Variant, len(e.Missing))
 	for _, m := range e.Missing {
-		fmt.Fprintf(&b, "\n  %s (%s): came out as %s", option{name: m.Name, value: m.Want}, m.Fragment, m.Got)
+		lines := append([]string{option{m.Name, m.Want}.String()}, m.Or...)
+		fmt.Fprintf(&b, "\n  %s (%s): came out as %s", strings.Join(lines, ", or "), m.Fragment, m.Got)
 		if !m.Declared {
 			b.WriteString("; this tree has no such option")
 			continue
@@ -123,7 +206,7 @@ func (e *ConfigError) Error() string {
 
 // checkLanded compares requests with the resolved config, and explains from the
 // Kconfig files of src what is missing.
-func checkLanded(v Variant, requests []option, config, src string) error {
+func checkLanded(v Variant, requests []request, config, src string) error {
 	resolved, err := parseConfig(config)
 	if err != nil {
 		return err
@@ -132,34 +215,47 @@ func checkLanded(v Variant, requests []option, config, src string) error {
 	for _, o := range resolved {
 		values[o.name] = o.value
 	}
-	var missing []Missing
-	for _, o := range requests {
-		got := values[o.name]
-		if got == "" {
-			got = off
-		}
-		if got != o.value {
-			missing = append(missing, Missing{Name: o.name, Fragment: o.from, Want: o.value, Got: got})
-		}
-	}
-	if len(missing) == 0 {
+	landed := func(o option) bool { return cmp.Or(values[o.name], off) == o.value }
+	open := slices.DeleteFunc(slices.Clone(requests), func(r request) bool { return slices.ContainsFunc(r.options, landed) })
+	if len(open) == 0 {
 		return nil
 	}
 	symbols, err := readKconfig(src)
 	if err != nil {
 		return err
 	}
-	for i := range missing {
-		s, ok := symbols[missing[i].Name]
-		missing[i].Declared, missing[i].Prompt = ok, s.prompt
-		missing[i].Depends = slices.Compact(slices.Sorted(slices.Values(s.depends)))
-		for _, used := range s.uses() {
-			if _, isSymbol := symbols[used]; isSymbol && (values[used] == "" || values[used] == off) {
-				missing[i].Off = append(missing[i].Off, used)
-			}
+	var missing []Missing
+	for _, r := range open {
+		if r.optional != "" && !slices.ContainsFunc(r.options, func(o option) bool { return symbols[o.name].prompt }) {
+			continue
 		}
+		missing = append(missing, explain(r, values, symbols))
+	}
+	if len(missing) == 0 {
+		return nil
 	}
 	return &ConfigError{Variant: v.Name, Missing: missing}
+}
+
+// explain says why a request did not land, by that of its options which the tree knows.
+func explain(r request, values map[string]string, symbols map[string]symbol) Missing {
+	known := slices.IndexFunc(r.options, func(o option) bool { _, ok := symbols[o.name]; return ok })
+	o := r.options[max(known, 0)]
+	m := Missing{Name: o.name, Fragment: r.from, Want: o.value, Got: cmp.Or(values[o.name], off)}
+	for _, other := range r.options {
+		if other != o {
+			m.Or = append(m.Or, other.String())
+		}
+	}
+	s, ok := symbols[o.name]
+	m.Declared, m.Prompt = ok, s.prompt
+	m.Depends = slices.Compact(slices.Sorted(slices.Values(s.depends)))
+	for _, used := range s.uses() {
+		if _, isSymbol := symbols[used]; isSymbol && cmp.Or(values[used], off) == off {
+			m.Off = append(m.Off, used)
+		}
+	}
+	return m
 }
 
 // configuredFile in an output folder says what its .config was resolved from: a
@@ -217,7 +313,7 @@ func (j *job) sameOptions(ctx context.Context, from, to string) bool {
 // configure resolves the requests in the output folder: tinyconfig, the
 // fragments, olddefconfig. A .config that comes out as it was gets its time stamp
 // back, by which make decides whether to go through all options again.
-func (m *makeRun) configure(ctx context.Context, requests []option) (string, error) {
+func (m *makeRun) configure(ctx context.Context, requests []request) (string, error) {
 	path := filepath.Join(m.out, ".config")
 	before, beforeErr := os.ReadFile(path)
 	info, statErr := os.Stat(path)
@@ -246,10 +342,12 @@ func (m *makeRun) configure(ctx context.Context, requests []option) (string, err
 }
 
 // fragmentText is a .config of the requests alone, without the fragments' comments.
-func fragmentText(requests []option) string {
+func fragmentText(requests []request) string {
 	var b strings.Builder
-	for _, o := range requests {
-		fmt.Fprintln(&b, o)
+	for _, r := range requests {
+		for _, o := range r.options {
+			fmt.Fprintln(&b, o)
+		}
 	}
 	return b.String()
 }
@@ -295,7 +393,7 @@ func Differences(good, bad string) ([]Difference, error) {
 }
 
 // GoodLine is the option as the good config has it.
-func (d Difference) GoodLine() string { return option{name: d.Name, value: d.Good}.String() }
+func (d Difference) GoodLine() string { return option{d.Name, d.Good}.String() }
 
 // BadLine is the option as the bad config has it.
-func (d Difference) BadLine() string { return option{name: d.Name, value: d.Bad}.String() }
+func (d Difference) BadLine() string { return option{d.Name, d.Bad}.String() }

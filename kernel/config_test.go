@@ -45,13 +45,18 @@ config TUNED
 	bool "Tuned" if EXPERT
 	default y
 `)
-	requests := []option{
-		{name: "PCI", value: "y", from: "a.config"},
-		{name: "NVME", value: "y", from: "a.config"},
-		{name: "HIDDEN", value: "y", from: "b.config"},
-		{name: "TUNED", value: "n", from: "b.config"},
-		{name: "NEWER", value: "y", from: "b.config"},
-		{name: "ABSENT", value: "n", from: "b.config"},
+	requests := []request{
+		{options: []option{{"PCI", "y"}}, from: "a.config"},
+		{options: []option{{"NVME", "y"}}, from: "a.config"},
+		{options: []option{{"HIDDEN", "y"}}, from: "b.config"},
+		{options: []option{{"TUNED", "n"}}, from: "b.config"},
+		{options: []option{{"NEWER", "y"}, {"NEWEST", "y"}}, from: "b.config"},
+		{options: []option{{"ABSENT", "n"}}, from: "b.config"},
+		{options: []option{{"RENAMED", "y"}, {"EXPERT", "y"}}, from: "b.config"},
+		{options: []option{{"PCI", "y"}, {"OLD_PCI", "y"}}, from: "b.config"},
+		{options: []option{{"GONE", "y"}}, optional: "some trees have none", from: "b.config"},
+		{options: []option{{"HIDDEN", "y"}}, optional: "some trees choose for themselves", from: "b.config"},
+		{options: []option{{"TESTING", "y"}}, optional: "not where it can be set", from: "b.config"},
 	}
 	err := checkLanded(plain, requests, "CONFIG_HAS_IOMEM=y\nCONFIG_PCI=y\nCONFIG_TUNED=y\n# CONFIG_EXPERT is not set\n", src)
 	var missing *ConfigError
@@ -66,12 +71,14 @@ config TUNED
 			Depends: []string{iomem + " && PCI && EXPERT"}, Off: []string{"EXPERT", "TESTING"}},
 		{Name: "TUNED", Want: "n", Fragment: "b.config", Got: "y", Declared: true, Prompt: true,
 			Depends: []string{iomem + " && EXPERT"}, Off: []string{"EXPERT", "TESTING"}},
-		{Name: "NEWER", Want: "y", Fragment: "b.config", Got: "n"},
+		{Name: "NEWER", Want: "y", Fragment: "b.config", Got: "n", Or: []string{"CONFIG_NEWEST=y"}},
+		{Name: "EXPERT", Want: "y", Fragment: "b.config", Got: "n", Or: []string{"CONFIG_RENAMED=y"}, Declared: true, Prompt: true},
+		{Name: "TESTING", Want: "y", Fragment: "b.config", Got: "n", Declared: true, Prompt: true},
 	}
 	if diff := cmp.Diff(want, missing.Missing); diff != "" {
 		t.Errorf("missing (-want +got):\n%s", diff)
 	}
-	for _, want := range []string{"CONFIG_NVME=y (a.config)", "PCI_MSI", "this tree has no such option", "only selected by another"} {
+	for _, want := range []string{"CONFIG_NVME=y (a.config)", "CONFIG_NEWER=y, or CONFIG_NEWEST=y (b.config)", "PCI_MSI", "this tree has no such option", "only selected by another"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error = %v; want one with %q", err, want)
 		}
@@ -79,7 +86,11 @@ config TUNED
 }
 
 func TestOptionsThatLanded(t *testing.T) {
-	requests := []option{{name: "SMP", value: "y"}, {name: "NR_CPUS", value: "8"}, {name: "VT", value: "n"}, {name: "HID", value: "n"}}
+	requests := []request{
+		{options: []option{{"SMP", "y"}}}, {options: []option{{"NR_CPUS", "8"}}},
+		{options: []option{{"VT", "n"}}}, {options: []option{{"HID", "n"}}},
+		{options: []option{{"EXPERT", "y"}, {"SMP", "y"}}}, {options: []option{{"SLUB", "y"}}, optional: "no other allocator"},
+	}
 	if err := checkLanded(plain, requests, "CONFIG_SMP=y\nCONFIG_NR_CPUS=8\n# CONFIG_VT is not set\n", t.TempDir()); err != nil {
 		t.Errorf("checkLanded = %v; want nil", err)
 	}
@@ -87,7 +98,7 @@ func TestOptionsThatLanded(t *testing.T) {
 
 func TestParseConfig(t *testing.T) {
 	got, err := parseConfig("# A reason.\n\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"x=y\"\n")
-	want := []option{{name: "A", value: "y"}, {name: "B", value: "n"}, {name: "C", value: `"x=y"`}}
+	want := []option{{"A", "y"}, {"B", "n"}, {"C", `"x=y"`}}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(option{})); diff != "" || err != nil {
 		t.Errorf("parseConfig: %v (-want +got):\n%s", err, diff)
 	}
@@ -95,5 +106,51 @@ func TestParseConfig(t *testing.T) {
 		if _, err := parseConfig(bad); err == nil {
 			t.Errorf("parseConfig(%q) = nil error; want one", bad)
 		}
+	}
+}
+
+func TestParseFragment(t *testing.T) {
+	got, err := parseFragment(`# Menus that hide | or open others.
+CONFIG_EXPERT=y | CONFIG_EMBEDDED=y
+# optional: it cannot be left out since v6.6.
+
+# CONFIG_MICROCODE is not set
+CONFIG_CMDLINE="a | b"
+CONFIG_SMP=y
+CONFIG_SMP=y
+`)
+	want := []request{
+		{options: []option{{"EXPERT", "y"}, {"EMBEDDED", "y"}}},
+		{options: []option{{"MICROCODE", "n"}}, optional: "it cannot be left out since v6.6."},
+		{options: []option{{"CMDLINE", `"a | b"`}}},
+		{options: []option{{"SMP", "y"}}},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(request{}, option{})); diff != "" || err != nil {
+		t.Errorf("parseFragment: %v (-want +got):\n%s", err, diff)
+	}
+	for bad, want := range map[string]string{
+		"CONFIG_A=y\n\n# CONFIG_A is not set\n": "line 3 wants # CONFIG_A is not set, and line 1 CONFIG_A=y: it contradicts itself",
+		"CONFIG_A=y | B=y":                      `line 1: "B=y" is not an option`,
+	} {
+		if _, err := parseFragment(bad); err == nil || err.Error() != want {
+			t.Errorf("parseFragment(%q) = %v; want %s", bad, err, want)
+		}
+	}
+}
+
+// A later fragment has its way with an option, and leaves the other alternatives.
+func TestLaterFragmentsWin(t *testing.T) {
+	v := Variant{Over: []Fragment{
+		{"a", "CONFIG_EXPERT=y | CONFIG_EMBEDDED=y\nCONFIG_SMP=y\n"},
+		{"b", "# CONFIG_EMBEDDED is not set\n# CONFIG_SMP is not set\n"},
+	}}
+	got, err := readFragments(v)
+	want := []request{
+		{options: []option{{"EXPERT", "y"}}, from: "a"},
+		{options: []option{{"EMBEDDED", "n"}}, from: "b"},
+		{options: []option{{"SMP", "n"}}, from: "b"},
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(request{}, option{})); diff != "" || err != nil {
+		t.Errorf("readFragments: %v (-want +got):\n%s", err, diff)
 	}
 }

@@ -274,11 +274,11 @@ func (s *configSearch) verify(ctx context.Context, found []kernel.Difference) (*
 	}
 	with := s.record.trial(keyOf(found))
 	a.Shown, a.Evidence = s.sig.evidence(with.Cells)
-	text := s.badConfig
+	var changes string
 	for _, d := range found {
-		text += d.GoodLine() + "\n"
+		changes += d.GoodLine() + "\n"
 	}
-	t, err := s.tryMix(ctx, "without "+keyOf(found), "the bad config without them", text, nil, roleRevert)
+	t, err := s.tryMix(ctx, "without "+keyOf(found), "the bad config without them", s.badConfig, changes, nil, roleRevert)
 	if err != nil {
 		return nil, err
 	}
@@ -317,23 +317,23 @@ func keyOf(from []kernel.Difference) string {
 
 // tryWith tries the good config with some options of the bad one.
 func (s *configSearch) tryWith(ctx context.Context, from []kernel.Difference, role string) (*Trial, error) {
-	text := s.goodConfig
+	var changes string
 	var options []string
 	for _, d := range from {
-		text += d.BadLine() + "\n"
+		changes += d.BadLine() + "\n"
 		options = append(options, d.BadLine())
 	}
 	title := fmt.Sprintf("the good config with %d options of the bad one", len(from))
 	if len(from) == 1 {
 		title = "the good config with " + options[0]
 	}
-	return s.tryMix(ctx, keyOf(from), title, text, options, role)
+	return s.tryMix(ctx, keyOf(from), title, s.goodConfig, changes, options, role)
 }
 
-// tryMix tries a config that lies between the ends.
-func (s *configSearch) tryMix(ctx context.Context, key, title, config string, options []string, role string) (*Trial, error) {
+// tryMix tries a config that lies between the ends: one of theirs with changes.
+func (s *configSearch) tryMix(ctx context.Context, key, title, end, changes string, options []string, role string) (*Trial, error) {
 	v := s.mix
-	v.Over = []kernel.Fragment{{Name: "the search's config", Text: config}}
+	v.Over = []kernel.Fragment{{Name: "the end's config", Text: end}, {Name: "the search's changes", Text: changes}}
 	return s.try(ctx, subject{key: key, title: title, options: options, spec: s.named("config"), variant: v},
 		s.sig.question(role))
 }
