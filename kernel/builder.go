@@ -194,6 +194,9 @@ func (b *Builder) build(ctx context.Context, spec Spec, v Variant) (*Built, erro
 		if built, ok = b.known(request, spec, v); ok {
 			return nil
 		}
+		if err := checkKernel(ctx, t, spec, t.base); err != nil {
+			return err
+		}
 		commit, err := b.apply(ctx, t, spec)
 		if err != nil {
 			return err

@@ -27,9 +27,12 @@ const (
 
 // gitEnv keeps the user's and the machine's git configuration (autocrlf, hooks,
 // signing, attributes, ...) away from trees that must come out the same everywhere.
+// Whose a tree is does not matter: a cache may be another user's, as when CI unpacks
+// it, and in a tree of the user's nothing is run that its configuration names.
 func gitEnv() []string {
 	return cleanEnv(
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_ATTR_NOSYSTEM=1",
+		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
 		"GIT_HTTP_LOW_SPEED_LIMIT=1", fmt.Sprintf("GIT_HTTP_LOW_SPEED_TIME=%.0f", stallAfter.Seconds()),
 		"GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0", "GIT_EDITOR=:",
 		"GIT_AUTHOR_NAME="+identityName, "GIT_AUTHOR_EMAIL="+identityEmail,

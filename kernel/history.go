@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -74,12 +73,6 @@ func (h *History) borrow(ctx context.Context, gitDir string) error {
 		// So that hunks are told by functions and not by labels.
 		"info/attributes": "*.c diff=cpp\n*.h diff=cpp\n",
 	}
-	cut, err := os.ReadFile(filepath.Join(gitDir, "shallow"))
-	if err == nil {
-		files["shallow"] = string(cut)
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	for name, text := range files {
 		path := filepath.Join(h.dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -89,7 +82,7 @@ func (h *History) borrow(ctx context.Context, gitDir string) error {
 			return err
 		}
 	}
-	return nil
+	return copyShallow(filepath.Join(h.dir, "shallow"), filepath.Join(gitDir, "shallow"))
 }
 
 // LocalCommit returns the commit that a revision is in a local tree.

@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"patchproof/patches"
@@ -224,7 +226,7 @@ func (a Accept) compare(ctx context.Context, t tree, commit string) error {
 // localGit runs git on a repository of the user's, which it must not change in
 // any way: no lock, no refreshed index, no hook, no helper of its configuration.
 func localGit(ctx context.Context, dir string, args ...string) (string, error) {
-	return git(ctx, dir, append([]string{"--no-optional-locks", "-c", "safe.directory=*", "-c", "core.fsmonitor=false"}, args...)...)
+	return git(ctx, dir, append([]string{"--no-optional-locks", "-c", "core.fsmonitor=false"}, args...)...)
 }
 
 // borrow makes a repository of our own that sees the objects of the local tree,
@@ -255,14 +257,52 @@ func (b *Builder) borrow(ctx context.Context, t tree, spec Spec) (string, error)
 	if err := os.WriteFile(alternates, []byte(quotePath(objects)+"\n"), 0o644); err != nil {
 		return "", err
 	}
-	cut, err := os.ReadFile(shallow)
-	if errors.Is(err, fs.ErrNotExist) {
-		return commit, nil
-	}
-	if err != nil {
+	if err := copyShallow(filepath.Join(gitDir, "shallow"), shallow); err != nil {
 		return "", err
 	}
-	return commit, os.WriteFile(filepath.Join(gitDir, "shallow"), cut, 0o644)
+	return commit, nil
+}
+
+// copyShallow makes a repository's history end where another's does, which may be
+// further back than it was, or nowhere since git fetch --unshallow.
+func copyShallow(to, from string) error {
+	cut, err := os.ReadFile(from)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.RemoveAll(to)
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, cut, 0o644)
+}
+
+var (
+	makefileVersion    = regexp.MustCompile(`(?m)^VERSION = (\d+)$`)
+	makefilePatchlevel = regexp.MustCompile(`(?m)^PATCHLEVEL = (\d+)$`)
+)
+
+// oldest is the first major version with CONFIG_PVH, by which kernels are booted.
+const oldest = 5
+
+// checkKernel fails for a local tree's commit that is no kernel source, or is too old a one.
+func checkKernel(ctx context.Context, t tree, spec Spec, commit string) error {
+	if spec.Tree == "" {
+		return nil
+	}
+	makefile, err := git(ctx, t.src(), "cat-file", "blob", commit+":Makefile")
+	if err != nil {
+		return fmt.Errorf("TREE=%s %s (%.12s) is no kernel source: it has no Makefile at its top", spec.Tree, spec.Rev, commit)
+	}
+	version := makefileVersion.FindStringSubmatch(makefile)
+	level := makefilePatchlevel.FindStringSubmatch(makefile)
+	if version == nil || level == nil {
+		return nil
+	}
+	if major, err := strconv.Atoi(version[1]); err == nil && major < oldest {
+		return fmt.Errorf("TREE=%s %s (%.12s) is Linux %s.%s; 5.4 to 7.x are served, and no kernel before %d.0 boots here",
+			spec.Tree, spec.Rev, commit, version[1], level[1], oldest)
+	}
+	return nil
 }
 
 // resolveLocal returns the commit that a spec's Rev is in its local tree.

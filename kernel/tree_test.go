@@ -145,6 +145,71 @@ func TestBadTrees(t *testing.T) {
 	}
 }
 
+func TestTreesThatAreNoKernel(t *testing.T) {
+	repo := t.TempDir()
+	userGit(t, repo, "init", "-q")
+	writeFile(t, filepath.Join(repo, "README"), "prose\n")
+	userGit(t, repo, "add", "README")
+	userGit(t, repo, "commit", "-qm", "prose")
+	userGit(t, repo, "tag", "prose")
+	writeFile(t, filepath.Join(repo, "Makefile"), "VERSION = 2\nPATCHLEVEL = 6\nSUBLEVEL = 32\n")
+	userGit(t, repo, "add", "Makefile")
+	userGit(t, repo, "commit", "-qm", "Linux 2.6.32")
+	b := &Builder{Cache: t.TempDir()}
+	for rev, want := range map[string]string{
+		"prose": "is no kernel source: it has no Makefile at its top",
+		"HEAD":  "is Linux 2.6; 5.4 to 7.x are served",
+	} {
+		_, err := b.Build(t.Context(), Spec{Name: "base", Pin: Pin{Name: treePin}, Tree: repo, Rev: rev}, plain)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error = %v; want one with %q", rev, err, want)
+		}
+	}
+}
+
+func TestHistoryThatGrows(t *testing.T) {
+	origin := fixtureRepo(t)
+	userGit(t, origin, "commit", "-q", "--allow-empty", "-m", "second")
+	dir := filepath.Join(t.TempDir(), "tree")
+	userGit(t, origin, "clone", "-q", "--depth=1", "file://"+origin, dir)
+	b := &Builder{Cache: t.TempDir()}
+	spec := Spec{Name: "base", Pin: Pin{Name: treePin}, Tree: dir, Rev: "HEAD"}
+	commits := func() string {
+		t.Helper()
+		if _, err := b.Apply(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+		return userGit(t, filepath.Join(b.treeDir(spec), "src"), "rev-list", "--count", userGit(t, dir, "rev-parse", "HEAD"))
+	}
+	if got := commits(); got != "1" {
+		t.Fatalf("%s commits in a clone of depth 1; want 1", got)
+	}
+	userGit(t, dir, "fetch", "-q", "--unshallow")
+	if got := commits(); got != "2" {
+		t.Errorf("%s commits after git fetch --unshallow; want 2", got)
+	}
+}
+
+// A cache that was another user's, and a tree that is another's.
+func TestOtherOwner(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	const nobody = 65534
+	dir, cache := fixtureRepo(t), t.TempDir()
+	b := &Builder{Cache: cache}
+	mustBuild(t, b, localSpec(dir, "base"))
+	for _, top := range []string{dir, cache} {
+		err := filepath.WalkDir(top, func(path string, _ fs.DirEntry, err error) error {
+			return errors.Join(err, os.Lchown(path, nobody, nobody))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustBuild(t, b, localSpec(dir, "patched", readPatch(t, goodPatch)))
+}
+
 func TestPatchThatDoesNotApply(t *testing.T) {
 	dir := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}
