@@ -37,6 +37,7 @@ const (
 	sourcesDir  = "sources"
 	treesDir    = "trees"
 	logsDir     = "logs"
+	branchesDir = "branches"
 	tmpSuffix   = ".tmp"
 )
 
@@ -304,7 +305,7 @@ func (s Store) sweep() {
 
 // Item is something in the store that can be removed; all of it can be made again.
 type Item struct {
-	Kind string // kernel, tree, source, initramfs, ccache, request, log, leftover
+	Kind string // kernel, tree, source, initramfs, ccache, request, branch, log, leftover
 	Name string
 	Path string
 	Size int64 // bytes
@@ -314,7 +315,7 @@ type Item struct {
 // itemKinds are the folders of the store in the order that List shows them.
 var itemKinds = []struct{ dir, kind string }{
 	{kernelsDir, "kernel"}, {treesDir, "tree"}, {sourcesDir, "source"}, {"initramfs", "initramfs"},
-	{"ccache", "ccache"}, {requestsDir, "request"}, {logsDir, "log"},
+	{"ccache", "ccache"}, {requestsDir, "request"}, {branchesDir, "branch"}, {logsDir, "log"},
 }
 
 // List returns what is in the store.

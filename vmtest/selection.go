@@ -1,6 +1,7 @@
 package vmtest
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -37,6 +38,8 @@ type Selection struct {
 	Seed int
 	// Cache is the store's folder.
 	Cache string
+	// Notes tell what is not in a patch that was made of TREE.
+	Notes []string
 	// Source is a local tarball or directory to take the pin from.
 	Source string
 	// Set holds the variables that were not empty, by name.
@@ -109,8 +112,11 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 		return Selection{}, err
 	}
 	if s.Cache == "" {
-		s.Cache, err = kernel.DefaultCache()
+		if s.Cache, err = kernel.DefaultCache(); err != nil {
+			return Selection{}, err
+		}
 	}
+	s.Selection, s.Notes, err = kernel.TakeBranch(context.Background(), s.Selection, s.Cache)
 	return s, err
 }
 

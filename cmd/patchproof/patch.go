@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"patchproof/patches"
@@ -46,7 +47,7 @@ func sayPatch(t *terminal, sel vmtest.Selection) error {
 	if err != nil {
 		return err
 	}
-	for _, line := range series.Notes {
+	for _, line := range slices.Concat(sel.Notes, series.Notes) {
 		t.printf("patch: %s\n", line)
 	}
 	for _, line := range series.Left {

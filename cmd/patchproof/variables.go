@@ -66,7 +66,7 @@ var table = []variable{
 	{name: "PIN", form: "NAME", standard: "the subject's", commands: campaigns,
 		meaning: "kernel source, fixed by its hash"},
 	{name: "PATCH", form: "FILE", commands: campaigns,
-		meaning: "your patch (mail, thread, diff, folder, `-`; see docs/patches.md): the line-up becomes `base` and `patched`"},
+		meaning: "your patch (mail, thread, diff, folder, `-`; see docs/patches.md), or with TREE commits (`v6.12..HEAD`), `worktree` or `index` (docs/trees.md): the line-up becomes `base` and `patched`"},
 	{name: "V", form: "N", standard: "the latest that is complete", commands: campaigns, common: true,
 		meaning: "with PATCH, the version of a mailed series to take"},
 	{name: "TREE", form: "FOLDER", commands: campaigns,

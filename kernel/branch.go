@@ -1,0 +1,128 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// What PATCH can be besides a file, with TREE: a range of commits, or one of these.
+const (
+	worktreePatch = "worktree" // the uncommitted changes of tracked files
+	indexPatch    = "index"    // what is staged
+)
+
+// namesCommits reports whether a PATCH means something of TREE: a file of that name
+// comes first.
+func namesCommits(patch string) bool {
+	isRange := strings.Contains(patch, "..") && !strings.Contains(patch, "../") && !strings.Contains(patch, "/..")
+	if patch != worktreePatch && patch != indexPatch && !isRange {
+		return false
+	}
+	_, err := os.Stat(patch)
+	return err != nil
+}
+
+// TakeBranch makes a patch file, in the cache, of a PATCH that means commits or
+// changes of TREE, and returns the selection with it: Rev is the commit that they
+// begin at. Notes tell what is not in it. Any other selection comes back as it was.
+func TakeBranch(ctx context.Context, sel Selection, cache string) (there Selection, notes []string, err error) {
+	if !namesCommits(sel.Patch) {
+		return sel, nil, nil
+	}
+	if sel.Tree == "" {
+		return sel, nil, fmt.Errorf("PATCH=%s is no file; as commits it needs TREE=folder", sel.Patch)
+	}
+	if sel.Rev != "" {
+		return sel, nil, fmt.Errorf("REV=%s: PATCH=%s says itself which commit of TREE it begins at; leave REV out", sel.Rev, sel.Patch)
+	}
+	var text string
+	if sel.Patch == worktreePatch || sel.Patch == indexPatch {
+		sel.Rev, text, notes, err = changes(ctx, sel)
+	} else {
+		sel.Rev, text, err = commits(ctx, sel)
+	}
+	if err != nil {
+		return sel, nil, err
+	}
+	name := strings.NewReplacer("/", "-", " ", "-").Replace(sel.Patch) + ".patch"
+	file := filepath.Join(cache, branchesDir, hashOf(sel.Rev, text)[:12], name)
+	sel.Patch = file
+	return sel, notes, writeAtomic(file, text)
+}
+
+// commits returns where a range begins and its commits as mails.
+func commits(ctx context.Context, sel Selection) (base, text string, err error) {
+	from, to, _ := strings.Cut(sel.Patch, "..")
+	if from == "" || strings.HasPrefix(to, ".") {
+		return "", "", fmt.Errorf("PATCH=%s: want FROM..TO, or FROM.. up to HEAD", sel.Patch)
+	}
+	if to == "" {
+		to = "HEAD"
+	}
+	if base, err = resolveLocal(ctx, Spec{Tree: sel.Tree, Rev: from}); err != nil {
+		return "", "", fmt.Errorf("PATCH=%s: %w", sel.Patch, err)
+	}
+	tip, err := resolveLocal(ctx, Spec{Tree: sel.Tree, Rev: to})
+	if err != nil {
+		return "", "", fmt.Errorf("PATCH=%s: %w", sel.Patch, err)
+	}
+	if _, err := localGit(ctx, sel.Tree, "merge-base", "--is-ancestor", base, tip); err != nil {
+		fork, forkErr := localGit(ctx, sel.Tree, "merge-base", base, tip)
+		if forkErr != nil {
+			return "", "", fmt.Errorf("PATCH=%s: %s (%.12s) is not an ancestor of %s (%.12s), and they have no commit in common", sel.Patch, from, base, to, tip)
+		}
+		return "", "", fmt.Errorf("PATCH=%s: %s (%.12s) is not an ancestor of %s (%.12s); they part at %.12s: PATCH=%.12s..%s is what %s has since",
+			sel.Patch, from, base, to, tip, fork, fork, to, to)
+	}
+	merges, err := localGit(ctx, sel.Tree, "rev-list", "--merges", base+".."+tip)
+	if err != nil {
+		return "", "", err
+	}
+	if merges != "" {
+		first, _, _ := strings.Cut(merges, "\n")
+		return "", "", fmt.Errorf("PATCH=%s has the merge %.12s in it, which no patch can be made of; name a range without one", sel.Patch, first)
+	}
+	text, err = localGit(ctx, sel.Tree, "format-patch", "--stdout", "--no-cover-letter", "--no-signature", "--no-attach", "--no-thread",
+		"--no-notes", "--no-base", "--numbered", "--subject-prefix=PATCH", "--no-ext-diff", "--no-textconv", "--no-renames",
+		"--full-index", "--binary", "--src-prefix=a/", "--dst-prefix=b/", base+".."+tip)
+	if err != nil {
+		return "", "", err
+	}
+	if text == "" {
+		return "", "", fmt.Errorf("PATCH=%s is empty: %s has no change since %s", sel.Patch, to, from)
+	}
+	return base, text + "\n", nil
+}
+
+// changes returns HEAD and what is changed since, and the untracked files, which
+// are not in it.
+func changes(ctx context.Context, sel Selection) (head, text string, notes []string, err error) {
+	if head, err = resolveLocal(ctx, Spec{Tree: sel.Tree, Rev: "HEAD"}); err != nil {
+		return "", "", nil, err
+	}
+	if bare, err := localGit(ctx, sel.Tree, "rev-parse", "--is-bare-repository"); err != nil || bare == "true" {
+		return "", "", nil, errors.Join(err, fmt.Errorf("PATCH=%s: TREE=%s is a bare repository, which has no uncommitted changes", sel.Patch, sel.Tree))
+	}
+	args := []string{"diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--full-index", "--binary", "--src-prefix=a/", "--dst-prefix=b/"}
+	if sel.Patch == indexPatch {
+		args = append(args, "--cached")
+	}
+	if text, err = localGit(ctx, sel.Tree, append(args, head, "--")...); err != nil {
+		return "", "", nil, err
+	}
+	if text == "" {
+		return "", "", nil, fmt.Errorf("PATCH=%s is empty: TREE=%s has no such change since HEAD (%.12s)", sel.Patch, sel.Tree, head)
+	}
+	untracked, err := localGit(ctx, sel.Tree, "ls-files", "--others", "--exclude-standard")
+	if err != nil {
+		return "", "", nil, err
+	}
+	if untracked != "" {
+		notes = append(notes, "not in it, as git does not track them: "+strings.Join(strings.Split(untracked, "\n"), ", "))
+	}
+	return head, text + "\n", notes, nil
+}

@@ -1,0 +1,160 @@
+package kernel
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"patchproof/patches"
+)
+
+// branchRepo is the fixture with two commits on top, a merge above them, and a branch aside.
+func branchRepo(t *testing.T) string {
+	t.Helper()
+	dir := fixtureRepo(t)
+	userGit(t, dir, "tag", "start")
+	writeFile(t, filepath.Join(dir, "main.c"), "int start(void) { return 1; }\n")
+	userGit(t, dir, "commit", "-qam", "main: one\n\nBecause.")
+	writeFile(t, filepath.Join(dir, "fs/io_uring.c"), "int cached;\n")
+	userGit(t, dir, "commit", "-qam", "[RFC] io_uring: two")
+	userGit(t, dir, "tag", "topic")
+	userGit(t, dir, "checkout", "-q", "-b", "aside", "start")
+	writeFile(t, filepath.Join(dir, "aside.c"), "int aside;\n")
+	userGit(t, dir, "add", "aside.c")
+	userGit(t, dir, "commit", "-qm", "aside")
+	userGit(t, dir, "checkout", "-q", "--detach", "topic")
+	return dir
+}
+
+func TestCommitsAsAPatch(t *testing.T) {
+	dir := branchRepo(t)
+	for patch, want := range map[string][]string{
+		"start..HEAD":    {"main: one", "io_uring: two"},
+		"HEAD~2..":       {"main: one", "io_uring: two"},
+		"HEAD~1..HEAD":   {"io_uring: two"},
+		"start..topic~1": {"main: one"},
+	} {
+		t.Run(patch, func(t *testing.T) {
+			b := &Builder{Cache: t.TempDir()}
+			before := snapshot(t, dir)
+			sel, notes, err := TakeBranch(t.Context(), Selection{Tree: dir, Patch: patch}, b.Cache)
+			if err != nil || notes != nil {
+				t.Fatalf("TakeBranch = %q, %v; want no notes and no error", notes, err)
+			}
+			if diff := cmp.Diff(before, snapshot(t, dir)); diff != "" {
+				t.Errorf("the tree changed (-before +after):\n%s", diff)
+			}
+			series, err := patches.Read(sel.Patch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, p := range series.Patches {
+				got = append(got, p.Subject)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("subjects (-want +got):\n%s", diff)
+			}
+			commit, err := b.Apply(t.Context(), Spec{Name: "patched", Pin: Pin{Name: treePin}, Tree: dir, Rev: sel.Rev, Series: []patches.Series{series}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			tip := strings.TrimPrefix(patch[strings.Index(patch, ".."):], "..")
+			if tip == "" {
+				tip = "HEAD"
+			}
+			src := tree{dir: b.treeDir(Spec{Tree: dir})}.src()
+			if got, want := userGit(t, src, "rev-parse", commit+"^{tree}"), userGit(t, dir, "rev-parse", tip+"^{tree}"); got != want {
+				t.Errorf("the patches make tree %s; want that of %s, %s", got, tip, want)
+			}
+		})
+	}
+}
+
+func TestChangesAsAPatch(t *testing.T) {
+	dir := branchRepo(t)
+	writeFile(t, filepath.Join(dir, "main.c"), "int staged;\n")
+	userGit(t, dir, "add", "main.c")
+	writeFile(t, filepath.Join(dir, "fs/io_uring.c"), "int changed;\n")
+	writeFile(t, filepath.Join(dir, "new.c"), "int untracked;\n")
+	for patch, want := range map[string][]string{
+		worktreePatch: {"fs/io_uring.c", "main.c"},
+		indexPatch:    {"main.c"},
+	} {
+		before := snapshot(t, dir)
+		sel, notes, err := TakeBranch(t.Context(), Selection{Tree: dir, Patch: patch}, t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sel.Rev != userGit(t, dir, "rev-parse", "HEAD") {
+			t.Errorf("%s lies on %s; want HEAD", patch, sel.Rev)
+		}
+		series, err := patches.Read(sel.Patch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, f := range series.Patches[0].Files {
+			got = append(got, f.Name())
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("files of %s (-want +got):\n%s", patch, diff)
+		}
+		if len(notes) != 1 || !strings.Contains(notes[0], "new.c") {
+			t.Errorf("%s: notes = %q; want one about new.c", patch, notes)
+		}
+		if diff := cmp.Diff(before, snapshot(t, dir)); diff != "" {
+			t.Errorf("the tree changed (-before +after):\n%s", diff)
+		}
+	}
+}
+
+func TestPatchesThatTreesDoNotHave(t *testing.T) {
+	dir := branchRepo(t)
+	merged := branchRepo(t)
+	userGit(t, merged, "merge", "-q", "--no-edit", "aside")
+	bare := filepath.Join(t.TempDir(), "bare")
+	userGit(t, dir, "clone", "-q", "--bare", dir, bare)
+	for _, test := range []struct{ tree, rev, patch, want string }{
+		{dir, "", "topic..topic", "is empty"},
+		{dir, "", "topic..start", "is not an ancestor of start"},
+		{dir, "", "aside..topic", "they part at"},
+		{dir, "", "v9..topic", `no commit "v9"`},
+		{dir, "", "start..v9", `no commit "v9"`},
+		{dir, "", "start...topic", "want FROM..TO"},
+		{dir, "", "..topic", "want FROM..TO"},
+		{dir, "topic", "start..topic", "leave REV out"},
+		{dir, "", "worktree", "is empty"},
+		{dir, "", "index", "is empty"},
+		{merged, "", "start..HEAD", "has the merge"},
+		{bare, "", "worktree", "bare repository"},
+		{"", "", "start..topic", "needs TREE=folder"},
+		{"", "", "worktree", "needs TREE=folder"},
+	} {
+		cache := t.TempDir()
+		_, _, err := TakeBranch(t.Context(), Selection{Tree: test.tree, Rev: test.rev, Patch: test.patch}, cache)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("PATCH=%s REV=%s: error = %v; want one with %q", test.patch, test.rev, err, test.want)
+		}
+		if left := list(t, cache); len(left) > 0 {
+			t.Errorf("PATCH=%s left behind: %v", test.patch, left)
+		}
+	}
+}
+
+// A file comes first, and a path that is not there stays one.
+func TestPatchesThatAreFiles(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("a..b", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, patch := range []string{"", "-", "fix.patch", "../missing.patch", "a..b", "/tmp/../none"} {
+		sel := Selection{Patch: patch}
+		if got, _, err := TakeBranch(t.Context(), sel, t.TempDir()); err != nil || got.Patch != patch {
+			t.Errorf("PATCH=%s: TakeBranch = %q, %v; want it as it was", patch, got.Patch, err)
+		}
+	}
+}
