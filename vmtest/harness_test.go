@@ -351,11 +351,11 @@ func TestDebugKernelComplains(t *testing.T) {
 		{words: "splat=circle", want: []string{"WARNING: possible circular locking dependency detected: splat_a in splat_circle"}},
 		{words: "splat=freed,list,atomic,percpu,warn", want: []string{
 			"BUG: KASAN: use-after-free in splat_freed",
-			"list_add double add: new=ADDR, prev=ADDR, next=ADDR. in splat_list",
+			"list_add double add in splat_list",
 			"BUG: sleeping function called from invalid context at mm/slab.h in splat_atomic",
 			"BUG: using smp_processor_id() in preemptible code: splat_init",
-			"WARNING: at fs/io_uring.c splat_warn",
-			"WARNING: at fs/io_uring.c splat_warn",
+			"WARNING at fs/io_uring.c in splat_warn",
+			"WARNING at fs/io_uring.c in splat_warn",
 		}},
 		{words: "splat=leak kmemleak=on", want: []string{"unreferenced object of splat_init"}},
 	}

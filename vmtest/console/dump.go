@@ -44,11 +44,10 @@ func digest(dump string) (text, places string) {
 	}
 	for line := range strings.Lines(dump) {
 		line = strings.TrimSuffix(line, "\n")
-		m := kernelLine.FindStringSubmatch(line)
-		if m == nil {
+		_, _, text, ok := stamped(line)
+		if !ok {
 			continue
 		}
-		text := m[1]
 		statistics = statistics && !strings.HasPrefix(text, "Showing busy workqueues") || strings.HasPrefix(text, "Sched Debug Version")
 		head, call := taskHead.FindStringSubmatch(text), frame.FindStringSubmatch(text)
 		switch {

@@ -16,9 +16,12 @@ import (
 var update = flag.Bool("update", false, "write the golden files in testdata anew")
 
 // The corpus in testdata/corpus is what kernels of ours printed that were
-// broken on purpose, the debug*.log by testdata/splats.patch. Next to each log stands what the watch must find in it.
+// broken on purpose, the debug*.log by ../testdata/splats.patch; in kinds are small
+// consoles of other kernels, one for each kind of mistake that was made here. Next to each log stands what the watch must find in it.
 func TestWatchFindsSplats(t *testing.T) {
 	logs, err := filepath.Glob("testdata/corpus/*.log")
+	kinds, _ := filepath.Glob("testdata/corpus/kinds/*.log")
+	logs = append(logs, kinds...)
 	if err != nil || len(logs) == 0 {
 		t.Fatalf("no corpus: %v", err)
 	}
@@ -91,7 +94,7 @@ func TestWatchHearsOfStoppedCPUs(t *testing.T) {
 	for _, s := range watched(after) {
 		titles = append(titles, s.Title)
 	}
-	want := []string{"WARNING: at kernel/sched/core.c set_task_cpu", "sched: Unexpected reschedule of offline CPU! in native_smp_send_reschedule"}
+	want := []string{"WARNING at kernel/sched/core.c in set_task_cpu", "sched: Unexpected reschedule of offline CPU in native_smp_send_reschedule"}
 	if diff := cmp.Diff(want, titles); diff != "" {
 		t.Errorf("complaints without a power-off (-want +got):\n%s", diff)
 	}
@@ -116,7 +119,7 @@ func TestWatchTellsComplaintsApart(t *testing.T) {
 			"RIP: 0010:io_free_req+0x12/0x34", "Call Trace:", " io_submit+0x1/0x2", "---[ end trace 0 ]---",
 		}
 	}
-	const warned = "WARNING: at fs/io_uring.c io_free_req"
+	const warned = "WARNING at fs/io_uring.c in io_free_req"
 	tests := []struct {
 		name  string
 		lines []string

@@ -14,10 +14,10 @@ var number = regexp.MustCompile(`\d+`)
 
 // Comparable is a line of the console without what differs from run to run.
 func Comparable(line string) string {
-	if m := kernelLine.FindStringSubmatch(line); m != nil {
-		line = m[1]
+	if _, _, text, ok := stamped(line); ok {
+		line = text
 	}
-	return number.ReplaceAllString(title(line), "N")
+	return number.ReplaceAllString(steady(line), "N")
 }
 
 var (
@@ -46,11 +46,10 @@ func Where(dump string) []string {
 		stack, onStack = nil, false
 	}
 	for line := range strings.Lines(dump) {
-		m := kernelLine.FindStringSubmatch(strings.TrimSuffix(line, "\n"))
-		if m == nil {
+		_, _, text, ok := stamped(strings.TrimSuffix(line, "\n"))
+		if !ok {
 			continue
 		}
-		text := m[1]
 		if rip := stoppedIn.FindStringSubmatch(text); rip != nil {
 			// What is above it is how the answer came about.
 			stack, onStack = []string{rip[1]}, true

@@ -1,0 +1,68 @@
+package console
+
+import "strings"
+
+// stamped finds the first line in line that printk wrote: its timestamp, the
+// caller's id where the kernel prints one (CONFIG_PRINTK_CALLER), and the text. What a
+// program prints has no timestamp and is never a complaint, whatever it says; it may
+// come before the kernel's text on one line. start is where the timestamp begins.
+func stamped(line string) (start int, caller, text string, ok bool) {
+	from := strings.IndexByte(line, '[')
+	for ; from >= 0 && from < len(line); from++ {
+		if line[from] != '[' {
+			continue
+		}
+		start = from
+		at := from + 1
+		if at < len(line) && line[at] != ' ' && (line[at] < '0' || line[at] > '9') {
+			continue
+		}
+		for at < len(line) && line[at] == ' ' {
+			at++
+		}
+		whole := digits(line[at:])
+		at += whole
+		if whole == 0 || !strings.HasPrefix(line[at:], ".") || digits(line[at+1:]) != 6 {
+			continue
+		}
+		at += 7
+		if !strings.HasPrefix(line[at:], "]") {
+			continue
+		}
+		at++
+		if who, n := callerID(line[at:]); n > 0 {
+			caller = who
+			at += n
+		}
+		if at == len(line) {
+			return start, caller, "", true
+		}
+		if line[at] != ' ' {
+			caller = ""
+			continue
+		}
+		return start, caller, line[at+1:], true
+	}
+	return 0, "", "", false
+}
+
+// callerID reads "[ T12]" or "[ C0]".
+func callerID(s string) (id string, length int) {
+	end := strings.IndexByte(s, ']')
+	if end < 3 || s[0] != '[' {
+		return "", 0
+	}
+	id = strings.TrimLeft(s[1:end], " ")
+	if len(id) < 2 || id[0] != 'T' && id[0] != 'C' || digits(id[1:]) != len(id)-1 {
+		return "", 0
+	}
+	return id, end + 1
+}
+
+func digits(s string) int {
+	n := 0
+	for n < len(s) && s[n] >= '0' && s[n] <= '9' {
+		n++
+	}
+	return n
+}

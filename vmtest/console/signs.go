@@ -1,0 +1,223 @@
+package console
+
+import (
+	"regexp"
+	"strings"
+
+	"patchproof/guest/event"
+)
+
+// blame says where a complaint tells which function is at fault.
+type blame int
+
+const (
+	// byFault: the first line or the registers name it, or, when that is
+	// machinery, its callers on the stack do.
+	byFault blame = iota
+	// byCaller: the stack is that of the check, so its first function that is no
+	// machinery is meant.
+	byCaller
+	// byStuck: the registers of the processor that is stuck, then what is on its
+	// stack below the interrupt that found it.
+	byStuck
+	// byNobody: the stack is of whoever happened to notice.
+	byNobody
+)
+
+// role says how a sign goes together with others of one fault.
+type role int
+
+const (
+	plain role = iota
+	// says: the text of a WARN() or in front of a BUG().
+	says
+	// warns is the line of WARN() itself, bugs that of BUG().
+	warns
+	bugs
+	// faults is what a fault handler says, dies the line of die() after it.
+	faults
+	dies
+	panics
+	// perhaps: a complaint only when a stack follows; anybody writes "WARNING: ".
+	perhaps
+)
+
+// sign is the beginning of a complaint, matched against a kernel line without
+// its timestamp.
+type sign struct {
+	verdict event.Verdict
+	// literal is in every line that pattern matches, at its start if anchored: what
+	// looks for it is cheap, as it runs while the guest does, on the same processors.
+	literal string
+	pattern *regexp.Regexp
+	// title may use the pattern's groups; empty, it is the line itself. The group f
+	// is a function.
+	title string
+	blame blame
+	role  role
+}
+
+func crash(literal, pattern, title string, by blame, r role) sign {
+	return sign{event.Crash, literal, regexp.MustCompile(pattern), title, by, r}
+}
+
+func hang(literal, pattern, title string, by blame) sign {
+	return sign{event.Hang, literal, regexp.MustCompile(pattern), title, by, plain}
+}
+
+// address is how an instruction is named, or the bare number of one in no function.
+const address = `(?P<f>[A-Za-z_][\w.]*|0x[0-9a-f]+)(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?`
+
+// signs are the beginnings of the kernel's complaints. The first that matches decides.
+var signs = []sign{
+	// kernel/hung_task.c; 7.1 tells waits for a disk apart. A name may have blanks.
+	hang("blocked ", `^(?:INFO: task )?(?P<t>.*):\d+ blocked (?:in I/O wait )?for more than \d+ seconds`, "INFO: task hung: $t", byCaller),
+	hang("can't die for more", `^INFO: task (?P<t>.*):\d+ can't die for more than`, "INFO: task can't die: $t", byCaller),
+	// kernel/watchdog.c, watchdog_perf.c, watchdog_buddy.c
+	hang("soft lockup - CPU#", `(?:BUG: )?soft lockup - CPU#`, "BUG: soft lockup", byStuck),
+	hang("hard LOCKUP on cpu", `hard LOCKUP on cpu`, "hard LOCKUP", byStuck),
+	// kernel/rcu/tree_stall.h, tree_exp.h, tasks.h. Which CPU notices a stall first is
+	// chance, so that self-detected ones are no others.
+	hang("expedited stalls", `^(?:rcu: )?INFO: (\S+) detected expedited stalls`, "rcu: expedited stall of $1", byStuck),
+	hang(" detected stalls on tasks", `^(?:rcu: )?INFO: (\S+) detected stalls on tasks`, "INFO: $1 detected stalls on tasks", byStuck),
+	hang("stall", `^(?:rcu: )?INFO: (\S+) (?:self-)?detected stalls? on`, "rcu: stall of $1", byStuck),
+	hang("BUG: workqueue lockup", `^BUG: workqueue lockup`, "BUG: workqueue lockup", byNobody),
+	hang("BUG: spinlock lockup", `^BUG: spinlock lockup suspected`, "BUG: spinlock lockup suspected", byCaller),
+	// kernel/smp.c
+	hang("non-responsive CSD lock", `csd: \w+ non-responsive CSD lock`, "csd: non-responsive CSD lock", byStuck),
+
+	// Faults of the processor: arch/x86/mm/fault.c, arch/x86/kernel/traps.c and
+	// dumpstack.c; since 6.10 with "Oops: " in front. arch/arm64/mm/fault.c and
+	// kernel/traps.c.
+	crash("BUG: kernel NULL", `^BUG: kernel NULL pointer dereference`, "BUG: kernel NULL pointer dereference", byFault, faults),
+	crash("BUG: unable to handle ", `^BUG: unable to handle kernel NULL pointer`, "BUG: kernel NULL pointer dereference", byFault, faults),
+	crash("BUG: unable to handle ", `^BUG: unable to handle (?:page fault for|kernel paging request at)`, "BUG: unable to handle page fault", byFault, faults),
+	crash("BUG: unable to handle ", `^BUG: unable to handle `, "", byFault, faults),
+	crash("stack guard page was hit", `^BUG: (?:TASK )?((?:\S+ )?stack guard page was hit)`, "BUG: $1", byFault, faults),
+	crash("Unable to handle kernel", `^Unable to handle kernel (.*?)(?: at virtual address.*| with .*)?$`, "Unable to handle kernel $1", byFault, faults),
+	crash("Insufficient stack space", `^Insufficient stack space to handle exception`, "kernel stack overflow", byFault, faults),
+	crash("PANIC: double fault", `^(?:traps: )?PANIC: double fault`, "double fault", byFault, faults),
+	crash("traps: PANIC", `^traps: PANIC`, "", byFault, faults),
+	crash("Missing ENDBR", `^(?:traps: )?Missing ENDBR: `+address, "Missing ENDBR", byFault, says),
+	crash("CFI failure", `^CFI failure (?:at `+address+`)?`, "CFI failure", byFault, says),
+	crash("kernel BUG at ", `^kernel BUG at (?:\.\.?/)*([\w./-]+?):\d+`, "kernel BUG at $1", byFault, bugs),
+	crash("general protection", `^(?:Oops: )?(segment-related )?general protection fault`, "${1}general protection fault", byFault, dies),
+	crash("stack segment: ", `^(?:Oops: )?stack segment: [0-9a-f]+ \[#\d+\]`, "stack segment fault", byFault, dies),
+	crash("divide", `^(?:Oops: )?divide[_ ]error: [0-9a-f]+ \[#\d+\]`, "divide error", byFault, dies),
+	crash(" [#", `^Internal error: (?:Oops - )?(.*?)(?:: [0-9a-f]+)? \[#\d+\]`, "Internal error: $1", byFault, dies),
+	crash(" [#", `^Oops(?:: [0-9a-f]+| -.*?)? \[#\d+\]`, "Oops", byFault, dies),
+	crash(" [#", `^(?:Oops: )?([A-Za-z#][^:\[]{1,60}?(?: \([^)]*\))?): [0-9a-f]{4,16} \[#\d+\]`, "$1", byFault, dies),
+
+	// Sanitizers: mm/kasan, mm/kmsan, kernel/kcsan, mm/kfence, lib/ubsan.c
+	crash("SAN: ", `^BUG: (K[A-Z]*SAN: .*?)(?: in `+address+`.*)?$`, "BUG: $1", byFault, plain),
+	crash("KFENCE: ", `^BUG: (KFENCE: .*?)(?: in `+address+`.*)?$`, "BUG: $1", byFault, plain),
+	crash("UBSAN: ", `^UBSAN: (.*?) in (?:\.\.?/)*([\w./-]+?):\d+`, "UBSAN: $1 in $2", byCaller, plain),
+	crash("UBSAN: ", `^UBSAN: `, "", byCaller, plain),
+
+	// Checks of data: mm/slub.c and slab_common.c, lib/list_debug.c, refcount.c,
+	// debugobjects.c (not its self-test, nor its want of memory), mm/usercopy.c,
+	// lib/string_helpers.c.
+	crash("BUG ", `^BUG (\S+) \([^)]*\): (.*)$`, "BUG $1: $2", byNobody, plain),
+	crash("list_", `^(list_(?:add|del) (?:corruption|double add))`, "$1", byFault, says),
+	crash("refcount_t: ", `^(refcount_t: .*)$`, "$1", byFault, says),
+	crash("ODEBUG: ", `^ODEBUG: (\w+ (?:active|not available|destroyed|initialized|not initialized)).* object type: (\S+)`, "ODEBUG: $1 $2", byFault, says),
+	crash("ODEBUG: object ", `^ODEBUG: object .*(is (?:NOT )?on stack)`, "ODEBUG: object $1", byFault, says),
+	crash("kernel memory ", `^(usercopy: [Kk]ernel memory .*? attempt detected)`, "$1", byFault, says),
+	crash("Kernel memory ", `^(usercopy: [Kk]ernel memory .*? attempt detected)`, "$1", byFault, says),
+	crash("detected buffer overflow", `(detected buffer overflow)(?: in (\w+))?`, "$1", byFault, says),
+	crash("kmem_cache_destroy ", `^kmem_cache_destroy (\S+): (.*?)(?: when called from `+address+`)?$`, "kmem_cache_destroy $1: $2", byFault, says),
+	crash("kmemleak: ", `^kmemleak: \d+ new suspected memory leaks`, "kmemleak: new suspected memory leaks", byNobody, plain),
+	crash("VFS: Busy inodes", `^VFS: Busy inodes after unmount`, "VFS: Busy inodes after unmount", byFault, says),
+	// A name that is given twice is the caller's mistake, and the kernel prints a stack for it.
+	crash("sysfs: cannot create", `^sysfs: cannot create duplicate filename`, "sysfs: cannot create duplicate filename", byCaller, plain),
+	crash("tried to init an init", `^kobject.*: tried to init an initialized object`, "kobject: tried to init an initialized object", byCaller, plain),
+	// Memory: mm/page_alloc.c, vmalloc.c, oom_kill.c
+	crash("page allocation failure", `page allocation failure: (order:\d+)`, "page allocation failure: $1", byCaller, plain),
+	crash("vmalloc", `: (vmalloc(?: error)?: .*?), (?:failed|mode:0x)`, "$1", byCaller, plain),
+	crash("ut of memory: ", `^((?:Memory cgroup o|O)ut of memory: Killed process)`, "$1", byNobody, plain),
+	crash("BUG: Bad ", `^BUG: (Bad (?:page state|page map|page cache|rss-counter state))`, "BUG: $1", byCaller, plain),
+	// kernel/irq/spurious.c: an interrupt that its drivers do not know is switched
+	// off, and what hangs on it stops.
+	crash(": nobody cared", `^irq \d+: nobody cared`, "irq: nobody cared", byNobody, plain),
+	crash("unregister_netdevice", `^unregister_netdevice: waiting for`, "unregister_netdevice: waiting for a device to become free", byNobody, plain),
+
+	// Contexts: kernel/sched/core.c, lib/smp_processor_id.c, kernel/workqueue.c,
+	// kernel/locking/spinlock_debug.c
+	crash("BUG: sleeping function", `^(BUG: sleeping function called from invalid context at) (?:\.\.?/)*([\w./-]+?):\d+`, "$1 $2", byCaller, plain),
+	crash("BUG: scheduling while", `^BUG: scheduling while atomic`, "BUG: scheduling while atomic", byCaller, plain),
+	crash("BUG: using ", `^BUG: using (\w+)\(?\)? in preemptible`, "BUG: using $1() in preemptible code:", byCaller, plain),
+	crash("BUG: workqueue leaked", `^BUG: workqueue leaked`, "BUG: workqueue leaked atomic, lock or RCU", byNobody, plain),
+	crash("BUG: ", `^BUG: ((?:spin|rw)lock (?:[\w ]+?)) on CPU#`, "BUG: $1", byCaller, plain),
+
+	// kernel/locking/lockdep.c, kernel/rcu/update.c
+	crash("INFO: trying to", `^INFO: trying to register non-static key`, "INFO: trying to register non-static key", byCaller, plain),
+	crash("INFO: ", `^(INFO: (?:possible |inconsistent |suspicious ).*)$`, "", byCaller, plain),
+	crash("DEBUG_LOCKS_WARN_ON", `^DEBUG_LOCKS_WARN_ON`, "", byFault, says),
+	crash("still has locks", `^WARNING: .* still has locks held!`, "WARNING: still has locks held", byFault, plain),
+	crash("WARNING: ", `^(?:\[ )?WARNING: (possible (?:circular|recursive|irq lock|unsafe).*|inconsistent lock state|\w+-safe -> \w+-unsafe.*|bad (?:unlock balance|contention) detected|held lock freed|lock held when returning.*|[Nn]ested lock was not taken|suspicious RCU usage|kernel stack .*|stack recursion .*|[Ii]nvalid wait context)!?\.?(?: \])?$`, "WARNING: $1", byCaller, plain),
+
+	// kernel/panic.c: __warn, in its form since 6.18 and before, and what else is in use.
+	crash("WARNING: ", `^WARNING: (?:CPU: \d+ PID: \d+ )?at (?:\.\.?/)*(?P<file>[\w./-]+\.[chSr]s?):\d+(?: `+address+`)?`, "WARNING at $file", byFault, warns),
+	crash("WARNING: ", `^WARNING: (?:\.\.?/)*(?P<file>[\w./-]+\.[chSr]s?):\d+ at `+address, "WARNING at $file", byFault, warns),
+	crash("WARNING: ", `^WARNING: (?:CPU: \d+ PID: \d+ )?at `+address, "WARNING", byFault, warns),
+	crash("WARNING: ", `^(?:\[ )?WARNING: `, "", byCaller, perhaps),
+	crash("BUG: ", `^(?:\[ )?BUG: `, "", byCaller, plain),
+	// The panics that a watchdog is told to make of a hang.
+	{event.Hang, "Kernel panic", hangPanic, "", byNobody, panics},
+	crash("Kernel panic", `^Kernel panic - not syncing: `, "", byNobody, panics),
+}
+
+// hangPanic is a panic that a stall is told to end in, and afterOops one that only
+// ends what was complained about before.
+var (
+	hangPanic = regexp.MustCompile(`^Kernel panic - not syncing: (?:RCU Stall|Hard LOCKUP|softlockup: hung tasks|hung_task: blocked tasks|workqueue: .*stall|CSD)`)
+	afterOops = regexp.MustCompile(`^Kernel panic - not syncing: (?:.*Fatal exception|Oops - |(?:\w+: )?panic_on_\w+ set|scheduling while atomic|Aiee, killing interrupt|Attempted to kill (?:init! exitcode=0x0000000[9b]|the idle task))`)
+)
+
+// begins finds the sign in a line, with what its pattern matched.
+func begins(text string) (*sign, []int) {
+	for i := range signs {
+		if s := &signs[i]; strings.Contains(text, s.literal) {
+			if m := s.pattern.FindStringSubmatchIndex(text); m != nil {
+				return s, m
+			}
+		}
+	}
+	return nil, nil
+}
+
+// any of these words is in every line that a sign matches; most lines have none.
+func mayBegin(text string) bool {
+	for i := 0; i < len(text); i++ {
+		if hints[text[i]] && (i == 0 || !letter(text[i-1])) {
+			rest := text[i:]
+			for _, word := range hintWords[text[i]] {
+				if strings.HasPrefix(rest, word) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func letter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+
+var hints, hintWords = hintTable()
+
+// hintTable holds, by their first letters, the words that signs' literals begin with.
+func hintTable() (first [256]bool, words [256][]string) {
+	for _, s := range signs {
+		word := strings.TrimLeft(s.literal, ": ")
+		if word == "ut of memory: " {
+			word = "of memory: "
+		}
+		first[word[0]] = true
+		words[word[0]] = append(words[word[0]], word)
+	}
+	for _, word := range []string{"KASAN: ", "KMSAN: ", "KCSAN: ", "UBSAN: ", "stalls", "stall on", "list_"} {
+		first[word[0]] = true
+		words[word[0]] = append(words[word[0]], word)
+	}
+	return first, words
+}

@@ -1,0 +1,280 @@
+package console
+
+import (
+	"regexp"
+	"strings"
+
+	"patchproof/guest/event"
+)
+
+// subjects are lines that say what a complaint is about: the lock of lockdep's
+// reports (print_lock), the line of RCU's, the work of a worker, the handler of an
+// interrupt. The group f is a function.
+var subjects = []struct {
+	// of begins the titles of the complaints that have such a line.
+	of      string
+	pattern *regexp.Regexp
+}{
+	{"WARNING: suspicious RCU", regexp.MustCompile(`^(?:\.\.?/)*(?P<s>\S+\.[chS]:\d+ .+?)!*$`)},
+	{"WARNING: bad ", regexp.MustCompile(`is trying to \w+ (?:lock )?\((?P<s>.+)\) at:`)},
+	{"WARNING: still has locks", heldLock},
+	{"WARNING: lock held when", heldLock},
+	{"WARNING: ", regexp.MustCompile(`^[0-9a-f]{16} \((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?P<f>[\w.]+)`)},
+	{"[ BUG: ", regexp.MustCompile(`^[0-9a-f]{16} \((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?P<f>[\w.]+)`)},
+	{"BUG: workqueue leaked", regexp.MustCompile(`(?:workfn=|last function: )(?P<s>[\w.]+)`)},
+	{"irq: nobody cared", regexp.MustCompile(`^\[<[0-9a-f]+>\] (?P<s>[\w.]+)`)},
+	{"BUG: using ", regexp.MustCompile(`^caller is (?P<f>[\w.]+)`)},
+	{"WARNING: bad ", regexp.MustCompile(`^\[<[0-9a-f]+>\] (?P<f>[\w.]+)`)},
+}
+
+var heldLock = regexp.MustCompile(`^ #0: [0-9a-f]{16} \((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?P<f>[\w.]+)`)
+
+// undefined tells the kind of what UBSAN called "Undefined behaviour" before 5.9.
+var undefined = []struct{ says, kind string }{
+	{"shift exponent", "shift-out-of-bounds"}, {"left shift of", "shift-out-of-bounds"},
+	{"index ", "array-index-out-of-bounds"}, {"signed integer overflow", "signed-integer-overflow"},
+	{"unsigned integer overflow", "unsigned-integer-overflow"}, {"division by zero", "division-overflow"},
+	{"load of value", "invalid-load"}, {"member access", "object-size-mismatch"},
+}
+
+var registers64 = regexp.MustCompile(`^(?:RIP: 0010:|pc : |epc : |PC is at )(?:\[<[0-9a-f]+>\] )?` + address)
+
+// read learns from a line after the first what the title still lacks.
+func (c *complaint) read(text string) {
+	if c.sign.blame == byStuck && c.at == "" {
+		// RCU shows its own thread before the processor that it waits for.
+		if strings.Contains(text, "kthread stack dump") {
+			c.waiter = true
+		} else if c.waiter && (strings.HasPrefix(text, "NMI backtrace") || strings.HasPrefix(text, "CPU: ") || strings.HasPrefix(text, "Sending NMI")) {
+			c.waiter, c.stack, c.traced, c.done = false, nil, false, false
+		}
+	}
+	if c.done || c.waiter {
+		return
+	}
+	if c.sign.role == warns && !c.worded && !c.traced {
+		// WARN() prints its text second where it is no exception (warn_slowpath_fmt).
+		c.worded = true
+		if text != "" && !strings.HasPrefix(text, "Modules linked in") && !strings.HasPrefix(text, "CPU: ") && !inTrace.MatchString(text) {
+			c.title = steady(text)
+		}
+	}
+	if m := registers64.FindStringSubmatch(text); m != nil {
+		switch {
+		case c.traced && c.Verdict != event.Hang && (c.named() || c.fromText && c.at != m[1]):
+			// The registers of what an interrupt or a system call left. Before a panic's
+			// own stack has come to the fault, they are the fault's.
+			c.done = true
+		case m[1] == c.repeated:
+			c.repeated = ""
+		case c.at == "" || c.sign.blame == byStuck || strings.HasPrefix(c.at, "0x"):
+			c.at = m[1]
+		}
+		return
+	}
+	if !c.traced && strings.HasPrefix(c.title, "UBSAN: Undefined behaviour") {
+		for _, u := range undefined {
+			if strings.HasPrefix(text, u.says) {
+				c.title = strings.Replace(c.title, "Undefined behaviour", u.kind, 1)
+			}
+		}
+	}
+	if c.subject == "" || !c.fromText && c.at == "" && c.sign.blame != byFault {
+		c.readSubject(text)
+	}
+	switch {
+	case strings.HasPrefix(text, "Call Trace:") || strings.HasPrefix(text, "Call trace:"):
+		// A second stack is somebody else's.
+		c.done = c.traced && len(c.stack) > 0
+		c.traced = true
+	case !c.traced && !headless.MatchString(c.title):
+	case text == " </IRQ>" || text == " </NMI>":
+		// What an interrupt found is not the fault of what it interrupted, unless that
+		// is stuck.
+		if c.sign.blame == byStuck {
+			c.stack = nil
+		} else if c.named() {
+			c.done = true
+		}
+	case strings.HasPrefix(text, " "):
+		if f := frameOf(text); f != "" && len(c.stack) < splatLines {
+			if c.sign.blame == byStuck && interrupted.MatchString(f) {
+				c.stack = nil
+				return
+			}
+			c.stack = append(c.stack, f)
+			c.traced = true
+		}
+	case len(c.stack) > 0 && (text == "" || endsStack.MatchString(text)):
+		c.done = true
+	}
+}
+
+var (
+	// headless are the reports whose stacks have no heading.
+	headless = regexp.MustCompile(`^BUG: (?:KFENCE|KMSAN|KCSAN): `)
+	// interrupted are the entries of an interrupt: arm64 marks no end of it.
+	interrupted = regexp.MustCompile(`^(?:el1h?_(?:64_)?irq|el1_interrupt|apic_timer_interrupt|asm_sysvec_\w+)$`)
+	endsStack   = regexp.MustCompile(`^(?:RIP: 0033|---\[|Allocated by|Freed by|Uninit was|Showing |NMI backtrace|Sending NMI|task:|Last potentially|The buggy|page (?:last|_owner)|page_owner)`)
+	inlined     = regexp.MustCompile(`^ ([A-Za-z_][\w.]*) [\w./-]+:\d+ \[inline\]`)
+)
+
+// readSubject takes from the line what the complaint is about.
+func (c *complaint) readSubject(text string) {
+	for _, s := range subjects {
+		if !strings.HasPrefix(c.title, s.of) {
+			continue
+		}
+		m := s.pattern.FindStringSubmatch(text)
+		if m == nil {
+			continue
+		}
+		if i := s.pattern.SubexpIndex("s"); i > 0 && c.subject == "" {
+			c.subject = steady(m[i])
+		}
+		if i := s.pattern.SubexpIndex("f"); i > 0 && c.at == "" {
+			c.at = m[i]
+		}
+		return
+	}
+}
+
+// frameOf is the function of a line of a stack that was certainly called: one with a
+// question mark in front may be a left-over.
+func frameOf(text string) string {
+	name := strings.TrimLeft(text, " ")
+	if len(text)-len(name) > 2 {
+		return ""
+	}
+	if strings.HasPrefix(name, "[<") {
+		_, name, _ = strings.Cut(name, ">] ")
+	}
+	end := strings.Index(name, "+0x")
+	if end <= 0 {
+		if m := inlined.FindStringSubmatch(text); m != nil {
+			return m[1]
+		}
+		return ""
+	}
+	for i := range end {
+		if b := name[i]; !letter(b) && b != '_' && b != '.' && (b < '0' || b > '9') {
+			return ""
+		}
+	}
+	return name[:end]
+}
+
+// named says whether the stack so far has a function to blame.
+func (c *complaint) named() bool {
+	for _, f := range c.stack {
+		if !machinery.MatchString(plainName(f)) {
+			return true
+		}
+	}
+	return false
+}
+
+// function is the one that a maintainer would blame, empty where nothing tells.
+func (c *complaint) function() string {
+	if c.sign.blame == byNobody {
+		return ""
+	}
+	candidates := c.stack
+	if c.at != "" {
+		candidates = append([]string{c.at}, c.stack...)
+	}
+	for _, f := range candidates {
+		if f = plainName(f); !machinery.MatchString(f) {
+			return f
+		}
+	}
+	// A helper is better than nothing, the check itself is not.
+	if f := plainName(c.at); f != "" && !strings.HasPrefix(f, "0x") {
+		return f
+	}
+	return ""
+}
+
+// whole is the title with its subject and the function.
+func (c *complaint) whole(function string) string {
+	title := strings.TrimRight(c.title, " .:!")
+	if c.subject != "" {
+		title += ": " + c.subject
+	}
+	switch {
+	case function == "":
+	case strings.HasSuffix(c.title, ":"):
+		title += ": " + function
+	default:
+		title += " in " + function
+	}
+	return title
+}
+
+// firstTitle makes a title of the line that a complaint begins with.
+func firstTitle(s *sign, m []int, text string) string {
+	if s.title == "" {
+		return steady(text)
+	}
+	title := string(s.pattern.ExpandString(nil, s.title, text, m))
+	if i := s.pattern.SubexpIndex("t"); i > 0 {
+		return strings.ReplaceAll(title, text[m[2*i]:m[2*i+1]], taskName(text[m[2*i]:m[2*i+1]]))
+	}
+	for _, v := range renamed {
+		title = v.pattern.ReplaceAllString(title, v.with)
+	}
+	return strings.TrimSpace(title)
+}
+
+// group is what the pattern's group matched.
+func group(s *sign, m []int, text, name string) string {
+	if i := s.pattern.SubexpIndex(name); i > 0 && m[2*i] >= 0 {
+		return text[m[2*i]:m[2*i+1]]
+	}
+	return ""
+}
+
+// taskName is a task's name without what is counted: kworker/0:1, iou-wrk-512.
+func taskName(name string) string {
+	if strings.HasPrefix(name, "kworker/") {
+		return "kworker"
+	}
+	return numbered.ReplaceAllString(name, "")
+}
+
+var numbered = regexp.MustCompile(`(?:[-./:]\d+)+$`)
+
+type replacement struct {
+	pattern *regexp.Regexp
+	with    string
+}
+
+// renamed are words that differ from boot to boot, or with the version of the source.
+var renamed = []replacement{
+	{regexp.MustCompile(`\bkmalloc-rnd-\d+-`), "kmalloc-"},
+	{regexp.MustCompile(`double-free or invalid-free`), "double-free"},
+	{regexp.MustCompile(`\b(?:0x[0-9a-f]+|[0-9a-f]{8,16})\b`), "ADDR"},
+}
+
+// volatile are the parts of a text that differ between two runs of the same fault.
+var volatile = []replacement{
+	{regexp.MustCompile(`/\d+/0x[0-9a-f]+`), ""},
+	{regexp.MustCompile(`(?:\.\.?/)*([\w./-]+\.[chS]):\d+(?::\d+)?`), "$1"},
+	{regexp.MustCompile(`CPU#\d+`), "CPU"},
+	{regexp.MustCompile(`\bcpu \d+`), "cpu"},
+	{regexp.MustCompile(`\+0x[0-9a-f]+/0x[0-9a-f]+`), ""},
+	{regexp.MustCompile(`\[[\w./-]+(?:/u?\d+:\d+\S*?)?:\d+\]|\b[A-Za-z][\w.-]*(?:/u?\d+:\d+\S*?)?/\d+(?:\s|$)`), "task "},
+	{regexp.MustCompile(`(\w)=(?:0x)?[0-9a-f]*\d[0-9a-f]*\b`), "$1"},
+	{regexp.MustCompile(`\b(?:0x[0-9a-f]+|[0-9a-f]{8,16})\b`), "ADDR"},
+	{regexp.MustCompile(`by task \S+`), "by task"},
+	{regexp.MustCompile(`(^|[\s(\[,])-?\d+(?:s|ms|us)?(\b)`), "${1}N$2"},
+	{regexp.MustCompile(`\s+`), " "},
+}
+
+// steady makes a text comparable between runs.
+func steady(text string) string {
+	for _, v := range volatile {
+		text = v.pattern.ReplaceAllString(text, v.with)
+	}
+	return strings.TrimSpace(text)
+}
