@@ -5,9 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"unicode/utf8"
-
-	"github.com/google/go-cmp/cmp"
 
 	"patchproof/guest/event"
 )
@@ -142,7 +139,7 @@ func Compare(a, b Side) Comparison {
 	c.missing(a, b, from, to)
 	maps.DeleteFunc(from, func(program string, _ []Cell) bool { return to[program] == nil })
 	maps.DeleteFunc(to, func(program string, _ []Cell) bool { return from[program] == nil })
-	walk(outcomes(from), outcomes(to), cmp.Comparer(outcome.equal), &c.Compared, func(what string, was, is *outcome) {
+	walk(outcomes(from), outcomes(to), outcome.equal, &c.Compared, func(what string, was, is *outcome) {
 		change := changeOf(what, was, is)
 		program, _, _ := strings.Cut(what, "/")
 		if is == nil && change.Effect == Worse && cutShortAsDeclared(to[program]) {
@@ -150,7 +147,7 @@ func Compare(a, b Side) Comparison {
 		}
 		c.add(change)
 	})
-	walk(features(a.Kernel), features(b.Kernel), nil, &c.Compared, func(what string, from, to *string) {
+	walk(features(a.Kernel), features(b.Kernel), func(a, b string) bool { return a == b }, &c.Compared, func(what string, from, to *string) {
 		change := Change{Kind: KindFeature, What: "feature " + what, From: Absent, To: Absent, Effect: Changed}
 		if from != nil {
 			change.From = *from
@@ -168,32 +165,6 @@ func Compare(a, b Side) Comparison {
 		return strings.Compare(a.What, b.What)
 	})
 	return c
-}
-
-// Count returns how many changes have the effect.
-func (c Comparison) Count(e Effect) int {
-	n := 0
-	for _, change := range c.Changes {
-		if change.Effect == e {
-			n++
-		}
-	}
-	return n
-}
-
-// ComparisonsExit is 1 when something became worse, else 2 when something that
-// passed was not judged, else 0.
-func ComparisonsExit(all []Comparison) int {
-	code := 0
-	for _, c := range all {
-		if c.Count(Worse) > 0 {
-			return 1
-		}
-		if c.Count(Unjudged) > 0 {
-			code = 2
-		}
-	}
-	return code
 }
 
 func (c *Comparison) add(change Change) { c.Changes = append(c.Changes, change) }
@@ -327,183 +298,6 @@ func (s Side) judged() map[string][]Cell {
 	return cells
 }
 
-// outcome is what a program or a check came out as in all iterations; nothing is
-// seen of a check that only the harness's trouble had a part in.
-type outcome struct {
-	kind       Kind
-	seen       map[event.Verdict]bool
-	unexpected bool
-}
-
-func (o outcome) equal(other outcome) bool {
-	return maps.Equal(o.seen, other.seen) && o.unexpected == other.unexpected
-}
-
-func (o outcome) String() string {
-	if len(o.seen) == 0 {
-		return string(event.Error)
-	}
-	var names []string
-	for v := range o.seen {
-		names = append(names, string(v))
-	}
-	slices.Sort(names)
-	return strings.Join(names, "/")
-}
-
-// worst is the gravest verdict.
-func (o outcome) worst() event.Verdict { return event.Worst(slices.Collect(maps.Keys(o.seen))...) }
-
-// bad says whether the kernel failed at least once.
-func (o outcome) bad() bool { w := o.worst(); return w != event.Pass && w != event.Skip }
-
-func (o *outcome) take(v event.Verdict, expected bool) {
-	if o.seen == nil {
-		o.seen = map[event.Verdict]bool{}
-	}
-	if v == event.Error {
-		return
-	}
-	o.seen[v] = true
-	o.unexpected = o.unexpected || !expected
-}
-
-func programOutcome(cells []Cell) outcome {
-	o := outcome{kind: KindProgram}
-	for _, c := range cells {
-		o.take(c.Verdict, c.Expected)
-	}
-	return o
-}
-
-// outcomes are those of the programs and of their checks, by name.
-func outcomes(programs map[string][]Cell) map[string]outcome {
-	all := map[string]outcome{}
-	for program, cells := range programs {
-		all[program] = programOutcome(cells)
-		for _, c := range cells {
-			for _, check := range c.Checks {
-				what := program + "/" + check.title()
-				o := all[what]
-				o.kind = KindCheck
-				o.take(check.Verdict, check.Expected)
-				all[what] = o
-			}
-		}
-	}
-	return all
-}
-
-// consoleCheck begins the names of the checks for what the kernel complains of, and
-// deadlineCheck is that of a guest which had to be killed.
-const (
-	consoleCheck  = "console"
-	deadlineCheck = "deadline"
-)
-
-// title is the check's name, and what a complaint of the kernel says, without
-// which two crashes by different causes would be alike.
-func (c Check) title() string {
-	if c.Name != consoleCheck && !strings.HasPrefix(c.Name, consoleCheck+" ") {
-		return c.Name
-	}
-	first, _, _ := strings.Cut(c.Detail, "\n")
-	return consoleCheck + ": " + first
-}
-
-// changeOf is the change from one outcome to another; nil is that there is none.
-func changeOf(what string, from, to *outcome) Change {
-	change := Change{What: what, From: Absent, To: Absent, Effect: effect(from, to)}
-	for _, side := range []struct {
-		o    *outcome
-		text *string
-	}{{from, &change.From}, {to, &change.To}} {
-		if side.o != nil {
-			change.Kind, *side.text = side.o.kind, side.o.String()
-		}
-	}
-	if change.From == change.To {
-		change.From += expectation(*from)
-		change.To += expectation(*to)
-	}
-	return change
-}
-
-func expectation(o outcome) string {
-	switch {
-	case o.unexpected:
-		return ", unexpected"
-	case o.bad():
-		return ", as declared"
-	}
-	return ""
-}
-
-// effect judges a change of verdicts. A pass that is gone is as bad as a failure
-// that came, unless it went with a declared one: what was shown once and is not
-// shown any more must not look good.
-func effect(from, to *outcome) Effect {
-	switch {
-	case to == nil:
-		if from.seen[event.Pass] {
-			return Worse
-		}
-		return Changed
-	case len(to.seen) == 0:
-		if from != nil && from.seen[event.Pass] {
-			return Unjudged
-		}
-		return Changed
-	case from == nil || len(from.seen) == 0:
-		return newEffect(*to)
-	}
-	lost := from.seen[event.Pass] && !to.seen[event.Pass]
-	if !to.bad() {
-		switch {
-		case lost:
-			return Worse
-		case from.bad() && to.worst() == event.Pass:
-			return Better
-		}
-		return Changed
-	}
-	graver := from.worst() != to.worst() && event.Worst(from.worst(), to.worst()) == to.worst()
-	surprising := to.unexpected && !from.unexpected
-	switch {
-	case (graver || lost) && !to.unexpected:
-		return Declared
-	case graver || lost || surprising:
-		return Worse
-	case from.worst() != to.worst() || to.seen[event.Pass] && !from.seen[event.Pass]:
-		return Better
-	}
-	return Changed
-}
-
-// cutShortAsDeclared says that a known issue, and nothing else, kept a program from
-// coming to all of its checks.
-func cutShortAsDeclared(cells []Cell) bool {
-	short := false
-	for _, c := range cells {
-		if !c.Expected {
-			return false
-		}
-		short = short || c.Verdict == event.Crash || slices.ContainsFunc(c.Checks, func(check Check) bool { return check.Name == deadlineCheck })
-	}
-	return short
-}
-
-// newEffect judges what only the second side has.
-func newEffect(to outcome) Effect {
-	switch {
-	case to.bad() && to.unexpected:
-		return Worse
-	case to.bad():
-		return Declared
-	}
-	return Changed
-}
-
 func features(k Kernel) map[string]string {
 	all := map[string]string{}
 	for _, f := range k.Features {
@@ -512,96 +306,20 @@ func features(k Kernel) map[string]string {
 	return all
 }
 
-// walk compares two maps by opt and calls differs for each key whose values do,
-// in the order of the keys; a nil value is missing. It adds to compared what both have.
-func walk[V any](from, to map[string]V, opt cmp.Option, compared *int, differs func(key string, from, to *V)) {
-	w := &walker[V]{from: from, to: to, compared: compared, differs: differs}
-	options := cmp.Options{cmp.Reporter(w)}
-	if opt != nil {
-		options = append(options, opt)
-	}
-	cmp.Equal(from, to, options)
-}
-
-// walker is the cmp.Reporter of walk; cmp visits map keys sorted.
-type walker[V any] struct {
-	path     cmp.Path
-	from, to map[string]V
-	compared *int
-	differs  func(key string, from, to *V)
-}
-
-func (w *walker[V]) PushStep(s cmp.PathStep) { w.path = append(w.path, s) }
-func (w *walker[V]) PopStep()                { w.path = w.path[:len(w.path)-1] }
-
-func (w *walker[V]) Report(result cmp.Result) {
-	step, ok := w.path.Last().(cmp.MapIndex)
-	if !ok {
-		return
-	}
-	*w.compared++
-	if result.Equal() {
-		return
-	}
-	key := step.Key().String()
-	var from, to *V
-	if v, ok := w.from[key]; ok {
-		from = &v
-	}
-	if v, ok := w.to[key]; ok {
-		to = &v
-	}
-	w.differs(key, from, to)
-}
-
-const (
-	// textChanges is how many changes that are neither worse nor better are said.
-	textChanges = 20
-	// textWidth bounds the column of the names.
-	textWidth = 60
-)
-
-// Text says a comparison to people.
-func (c Comparison) Text() string {
-	var out strings.Builder
-	fmt.Fprintf(&out, "%s against %s: %s\n", c.To, c.From, c.summary())
-	wide := 0
-	for _, change := range c.Changes {
-		wide = max(wide, min(textWidth, utf8.RuneCountInString(Line(change.What))))
-	}
-	for n, change := range c.Changes {
-		if change.Effect == Changed && n >= textChanges {
-			fmt.Fprintf(&out, "  and %d more that are neither worse nor better (--json has all)\n", len(c.Changes)-n)
-			break
+// walk calls differs for each key whose values are not equal, in the order of the keys;
+// a nil value is missing. It adds to compared how many keys there are.
+func walk[V any](from, to map[string]V, equal func(a, b V) bool, compared *int, differs func(key string, from, to *V)) {
+	for _, key := range both(from, to) {
+		*compared++
+		var was, is *V
+		if v, ok := from[key]; ok {
+			was = &v
 		}
-		mark := string(change.Effect)
-		if change.Effect == Worse {
-			mark = "WORSE"
+		if v, ok := to[key]; ok {
+			is = &v
 		}
-		fmt.Fprintf(&out, "  %-8s  %-*s  %s -> %s", mark, wide, Line(change.What), Line(change.From), Line(change.To))
-		if change.Unit != "" {
-			fmt.Fprintf(&out, " %s", Line(change.Unit))
-		}
-		if change.Effect != Changed && change.Delta != 0 {
-			fmt.Fprintf(&out, " (%+.2f %%)", 100*change.Delta)
-		}
-		out.WriteString("\n")
-	}
-	for _, note := range c.Notes {
-		fmt.Fprintf(&out, "  note: %s\n", Line(note))
-	}
-	return out.String()
-}
-
-func (c Comparison) summary() string {
-	if len(c.Changes) == 0 {
-		return fmt.Sprintf("the same in %d verdicts and features and %d metrics", c.Compared, c.Figures)
-	}
-	var parts []string
-	for _, e := range effects {
-		if n := c.Count(e); n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, e))
+		if was == nil || is == nil || !equal(*was, *is) {
+			differs(key, was, is)
 		}
 	}
-	return fmt.Sprintf("%s, of %d verdicts and features and %d metrics", strings.Join(parts, ", "), c.Compared, c.Figures)
 }

@@ -153,7 +153,7 @@ func JUnit(w io.Writer, r *Run) error {
 			{"accel", r.Accel.Name}, {"qemu", r.QEMU}, {"mode", s.cell.Mode}, {"console", s.cell.Console}, {"command", s.cell.Command},
 		} {
 			if p.value != "" {
-				suite.AddProperty(p.name, strings.Map(printable, p.value))
+				suite.AddProperty(p.name, event.Printable(p.value))
 			}
 		}
 		for _, c := range s.cases {
@@ -187,13 +187,7 @@ func (c testCase) junit(class string) junit.Testcase {
 // text is lines that a guest wrote, fit for a terminal and for XML 1.0, which has no
 // place for control characters.
 func text(s string) string {
-	clipped := s[:min(len(s), detailLimit)]
-	clipped = strings.Map(func(r rune) rune {
-		if r == '\n' {
-			return r
-		}
-		return printable(r)
-	}, clipped)
+	clipped := event.PrintableLines(s[:min(len(s), detailLimit)])
 	if len(s) > detailLimit {
 		clipped += "\n(more is in run.json)"
 	}

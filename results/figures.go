@@ -113,20 +113,18 @@ func (r *Run) HasFigures() bool {
 	return len(rows) > 0
 }
 
-// SameKernels says whether other measured the same sources in the same config:
-// every kernel of r that other has too, and at least one with patches, is the same.
+// SameKernels says whether other has every kernel of r: of the same source, config
+// and compiler.
 func (r *Run) SameKernels(other *Run) bool {
-	same := 0
 	for _, k := range r.Kernels {
-		for _, o := range other.Kernels {
-			if o.Name != k.Name {
-				continue
-			}
-			if o.Tree != k.Tree || o.ConfigHash != k.ConfigHash || o.Compiler != k.Compiler {
-				return false
-			}
-			same++
+		if !slices.ContainsFunc(other.Kernels, k.same) {
+			return false
 		}
 	}
-	return same > 0 && same == len(r.Kernels)
+	return len(r.Kernels) > 0
+}
+
+// same says whether two kernels of a name were built from the same.
+func (k Kernel) same(o Kernel) bool {
+	return o.Name == k.Name && o.Variant == k.Variant && o.Tree == k.Tree && o.ConfigHash == k.ConfigHash && o.Compiler == k.Compiler
 }

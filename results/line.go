@@ -2,7 +2,8 @@ package results
 
 import (
 	"strings"
-	"unicode"
+
+	"patchproof/guest/event"
 )
 
 // lineLimit is how many characters of a guest's line people are shown. The
@@ -11,33 +12,20 @@ const lineLimit = 200
 
 // Line returns the first line of s that says something, fit to print: what a
 // guest wrote may hold terminal escapes, text-direction overrides, NULs, broken
-// UTF-8 or a megabyte without a newline. Each character that is not printable
-// becomes U+FFFD, and a long line ends in an ellipsis.
+// UTF-8 or a megabyte without a newline. A long line ends in an ellipsis.
 func Line(s string) string { return line(s, lineLimit) }
 
 // line is Line with another limit.
 func line(s string, limit int) string {
 	first, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
-	var out strings.Builder
+	first = strings.TrimSpace(first)
 	n := 0
-	for _, r := range strings.TrimSpace(first) {
+	for i := range first {
 		if n == limit {
-			out.WriteRune('…')
+			first = first[:i] + "…"
 			break
 		}
 		n++
-		out.WriteRune(printable(r))
 	}
-	return out.String()
-}
-
-// printable has the shape that strings.Map wants.
-func printable(r rune) rune {
-	if r == '\t' {
-		return ' '
-	}
-	if unicode.IsPrint(r) {
-		return r
-	}
-	return unicode.ReplacementChar
+	return strings.ReplaceAll(event.Printable(first), "\t", " ")
 }

@@ -92,10 +92,10 @@ func (p *printer) block(kernel string, t tally) {
 	}
 	p.checks(append(tally{head}, t...))
 	if head.Console != "" {
-		fmt.Fprintf(&p.out, "    console: %s\n", strings.Map(printable, filepath.Join(p.run.Dir, head.Console)))
+		fmt.Fprintf(&p.out, "    console: %s\n", event.Printable(filepath.Join(p.run.Dir, head.Console)))
 	}
 	if head.Command != "" {
-		fmt.Fprintf(&p.out, "    again:   %s\n", strings.Map(printable, head.Command))
+		fmt.Fprintf(&p.out, "    again:   %s\n", event.Printable(head.Command))
 	}
 	p.out.WriteString("\n")
 }

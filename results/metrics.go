@@ -8,9 +8,6 @@ import (
 	"slices"
 	"strconv"
 
-	gocmp "github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
-
 	"patchproof/guest/event"
 )
 
@@ -95,6 +92,14 @@ func metricID(m event.Metric) string {
 	return id
 }
 
+// equal says whether two figures are the same within the tolerance, which is a part
+// of the smaller one.
+func (f figure) equal(other figure) bool {
+	x, y := f.value(), other.value()
+	fraction := toleranceOf(f.name, f.unit).fraction
+	return f.unit == other.unit && math.Abs(x-y) <= fraction*min(math.Abs(x), math.Abs(y))
+}
+
 // metrics compares the figures of the programs that both sides have, if they come
 // from machines that are alike.
 func (c *Comparison) metrics(a, b Side, from, to map[string][]Cell) {
@@ -115,11 +120,7 @@ func (c *Comparison) metrics(a, b Side, from, to map[string][]Cell) {
 	c.unmatched(c.From, x, y)
 	c.unmatched(c.To, y, x)
 	c.Notes = append(c.Notes, slices.Sorted(maps.Keys(never))...)
-	equal := gocmp.Comparer(func(x, y figure) bool {
-		t := toleranceOf(x.name, x.unit)
-		return x.unit == y.unit && gocmp.Equal(x.value(), y.value(), cmpopts.EquateApprox(t.fraction, 0))
-	})
-	walk(x, y, equal, &c.Figures, func(what string, from, to *figure) {
+	walk(x, y, figure.equal, &c.Figures, func(what string, from, to *figure) {
 		change := Change{Kind: KindMetric, What: what, From: number(from.value()), To: number(to.value()), Unit: from.unit, Effect: Changed}
 		if from.unit != to.unit {
 			change.From, change.To, change.Unit = change.From+" "+from.unit, change.To+" "+to.unit, ""

@@ -150,7 +150,7 @@ func (s *summary) again(c Cell) {
 	s.code(lines)
 	if c.Command != "" {
 		// A command is longer than what is shown of a guest's line.
-		s.printf("<pre>%s</pre>\n\n", pre(strings.Map(printable, c.Command)))
+		s.printf("<pre>%s</pre>\n\n", pre(event.Printable(c.Command)))
 	}
 }
 

@@ -103,7 +103,7 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 		out.QEMUErr = errors.New("a guest that speaks without KVM printed nothing through it: KVM does not work as it did when it was tried; ACCEL=tcg does without")
 	}
 	f := judge(out, err, s)
-	f.reason = console.Printable(f.reason)
+	f.reason = event.Printable(f.reason)
 	if s.Symbols != nil {
 		f.symbolise(ctx, s)
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/hugelgupf/vmtest/qemu/qevent"
 
 	"patchproof/guest/event"
-	"patchproof/vmtest/console"
 	"patchproof/vmtest/qemu"
 )
 
@@ -76,7 +75,7 @@ func FuzzReport(f *testing.F) {
 				safe(t, name+value)
 			}
 		}
-		safe(t, console.Printable(finding.reason))
+		safe(t, event.Printable(finding.reason))
 	})
 }
 

@@ -77,10 +77,10 @@ func JudgeIron(c *results.Cell, log []string, known []patches.KnownIssue) error 
 	}
 	f.consoleChecks(&qemu.Outcome{Splats: w.Splats()})
 	for i := range f.checks {
-		f.checks[i].Detail = console.PrintableLines(f.checks[i].Detail)
+		f.checks[i].Detail = event.PrintableLines(f.checks[i].Detail)
 		verdicts = append(verdicts, f.checks[i].Verdict)
 	}
-	f.verdict, f.reason = event.Worst(verdicts...), console.Printable(f.reason)
+	f.verdict, f.reason = event.Worst(verdicts...), event.Printable(f.reason)
 	issues := append([]patches.KnownIssue{}, known...)
 	for i := range issues {
 		issues[i].MayFail = true

@@ -1,6 +1,7 @@
 package vmtest
 
 import (
+	"patchproof/guest/event"
 	"patchproof/results"
 	"patchproof/vmtest/console"
 	"patchproof/vmtest/qemu"
@@ -23,7 +24,7 @@ func stoppedAt(out *qemu.Outcome) *results.Stopped {
 	case out.Report.Started != nil:
 		s.Phase, s.Last = results.StoppedProgram, "its start"
 		if n := len(out.Report.Checks); n > 0 {
-			s.Last = console.Printable(out.Report.Checks[n-1].Name)
+			s.Last = event.Printable(out.Report.Checks[n-1].Name)
 		}
 	case out.InitBegan:
 		s.Phase = results.StoppedInit

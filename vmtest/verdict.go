@@ -7,7 +7,6 @@ import (
 	"patchproof/guest/event"
 	"patchproof/patches"
 	"patchproof/results"
-	"patchproof/vmtest/console"
 	"patchproof/vmtest/qemu"
 )
 
@@ -25,7 +24,7 @@ func judge(out *qemu.Outcome, err error, s CellSpec) finding {
 	}
 	f := finding{}
 	for _, c := range out.Report.Checks {
-		c.Name, c.Detail = console.Printable(c.Name), console.PrintableLines(c.Detail)
+		c.Name, c.Detail = event.Printable(c.Name), event.PrintableLines(c.Detail)
 		f.checks = append(f.checks, results.Check{Check: c})
 	}
 	if out.Ending == qemu.Cancelled {
@@ -145,11 +144,11 @@ func lastWords(out *qemu.Outcome) string {
 // printableMetrics makes what a guest calls its figures safe to show.
 func printableMetrics(metrics []event.Metric) []event.Metric {
 	for i, m := range metrics {
-		m.Name, m.Unit = console.Printable(m.Name), console.Printable(m.Unit)
+		m.Name, m.Unit = event.Printable(m.Name), event.Printable(m.Unit)
 		if m.Labels != nil {
 			labels := make(map[string]string, len(m.Labels))
 			for name, value := range m.Labels {
-				labels[console.Printable(name)] = console.Printable(value)
+				labels[event.Printable(name)] = event.Printable(value)
 			}
 			m.Labels = labels
 		}

@@ -149,7 +149,7 @@ func benches(run *results.Run, metric, prefix string) (names []string, values me
 		return names, values, ""
 	}
 	for other := range siblings(run) {
-		if names, values = read(other, metric, prefix); len(names) > 0 && sameKernels(run, other) {
+		if names, values = read(other, metric, prefix); len(names) > 0 && run.SameKernels(other) {
 			return names, values, " Measured in run " + other.ID + ", on the same kernels."
 		}
 	}
@@ -226,16 +226,6 @@ func siblings(run *results.Run) iter.Seq[*results.Run] {
 			}
 		}
 	}
-}
-
-// sameKernels says whether the other run has every kernel of this one.
-func sameKernels(run, other *results.Run) bool {
-	for _, k := range run.Kernels {
-		if !slices.ContainsFunc(other.Kernels, func(o results.Kernel) bool { return o.Name == k.Name && o.Key == k.Key }) {
-			return false
-		}
-	}
-	return true
 }
 
 // snapshots draws counters through what the programs had the kernel do, one picture

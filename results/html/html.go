@@ -21,8 +21,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/google/renameio/v2"
 
@@ -59,31 +57,10 @@ func Write(run *results.Run, asked []patches.Figure) (path string, err error) {
 		return "", fmt.Errorf("writing the report: %w", err)
 	}
 	path = filepath.Join(run.Dir, File)
-	if err := renameio.WriteFile(path, harmless(out.Bytes()), 0o644); err != nil {
+	if err := renameio.WriteFile(path, []byte(event.PrintableLines(out.String())), 0o644); err != nil {
 		return "", fmt.Errorf("writing the report: %w", err)
 	}
 	return path, nil
-}
-
-// harmless spells out what a page should not hold: control characters, invalid
-// UTF-8, and the code points that hide or reorder text.
-func harmless(page []byte) []byte {
-	out := make([]byte, 0, len(page))
-	for len(page) > 0 {
-		r, size := utf8.DecodeRune(page)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			out = fmt.Appendf(out, `\x%02x`, page[0])
-		case r == '\n' || r == '\t' || unicode.IsPrint(r):
-			out = append(out, page[:size]...)
-		case r < utf8.RuneSelf:
-			out = fmt.Appendf(out, `\x%02x`, r)
-		default:
-			out = fmt.Appendf(out, `\u%04x`, r)
-		}
-		page = page[size:]
-	}
-	return out
 }
 
 // view is what the template shows.

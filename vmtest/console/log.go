@@ -6,8 +6,8 @@ import (
 	"io"
 	"os"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"patchproof/guest/event"
 )
 
 const (
@@ -73,7 +73,7 @@ func (c *Log) Write(p []byte) (int, error) {
 
 // flush ends the line.
 func (c *Log) flush() {
-	line := Printable(strings.TrimRight(string(c.line), "\r"))
+	line := event.Printable(strings.TrimRight(string(c.line), "\r"))
 	c.line = c.line[:0]
 	c.watch(line)
 	c.keep(line + "\n")
@@ -113,45 +113,4 @@ func (c *Log) Close() error {
 		return fmt.Errorf("the console log is incomplete: %w", c.err)
 	}
 	return nil
-}
-
-// PrintableLines makes each line of s printable.
-func PrintableLines(s string) string {
-	lines := strings.Split(s, "\n")
-	for i, line := range lines {
-		lines[i] = Printable(line)
-	}
-	return strings.Join(lines, "\n")
-}
-
-// Printable escapes what a guest could use to confuse a terminal or a reader
-// of JSON: control characters, invalid UTF-8, and the code points that
-// reorder text.
-func Printable(s string) string {
-	clean := true
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\t' && (s[i] < ' ' || s[i] > '~') {
-			clean = false
-			break
-		}
-	}
-	if clean {
-		return s
-	}
-	var b strings.Builder
-	for len(s) > 0 {
-		r, size := utf8.DecodeRuneInString(s)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[0])
-		case r == '\t' || unicode.IsPrint(r):
-			b.WriteRune(r)
-		case r < 0x80:
-			fmt.Fprintf(&b, `\x%02x`, r)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-		s = s[size:]
-	}
-	return b.String()
 }

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"patchproof/vmtest/console"
+	"patchproof/guest/event"
 )
 
 // guest is a running VM as the harness sees it.
@@ -196,5 +196,5 @@ func (c *clipped) Close() error { return nil }
 func (c *clipped) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return console.PrintableLines(strings.TrimSpace(string(c.text)))
+	return event.PrintableLines(strings.TrimSpace(string(c.text)))
 }
