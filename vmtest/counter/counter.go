@@ -25,9 +25,16 @@ import (
 //go:embed plugin/counter.c
 var counterSource []byte
 
-// lastPlugins is the last QEMU, by major version, with the plugin interface that
-// the counter is written for.
-const lastPlugins = 8
+// api is the version of QEMU's plugin interface that the counter is compiled for:
+// 9.0 took the functions of version 1 away. What came later it learns from QEMU.
+func api(qemu string) int {
+	var major int
+	fmt.Sscanf(qemu, "%d.", &major)
+	if major < 9 {
+		return 1
+	}
+	return 2
+}
 
 // Build returns the path of the QEMU plugin that counts instructions, in
 // the cache folder, after compiling it if need be.
@@ -36,10 +43,8 @@ func Build(ctx context.Context, cache string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if major, _, _ := strings.Cut(version, "."); len(major) > 1 || major > strconv.Itoa(lastPlugins) {
-		return "", fmt.Errorf("instructions are counted by a plugin for QEMU up to %d.2, and this is %s", lastPlugins, version)
-	}
-	hash := sha256.Sum256(counterSource)
+	define := fmt.Sprintf("-DAPI=%d", api(version))
+	hash := sha256.Sum256(append([]byte(define), counterSource...))
 	dir := filepath.Join(cache, "counter")
 	name := fmt.Sprintf("%x", hash[:16])
 	if file := kernel.Kept(dir, name, ".so"); file != "" {
@@ -54,7 +59,7 @@ func Build(ctx context.Context, cache string) (string, error) {
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, "counter.so")
-	cmd := exec.CommandContext(ctx, "gcc", "-O2", "-Wall", "-shared", "-fPIC", "-pthread", "-fvisibility=hidden", "-x", "c", "-o", out, "-")
+	cmd := exec.CommandContext(ctx, "gcc", "-O2", "-Wall", "-shared", "-fPIC", "-pthread", "-fvisibility=hidden", define, "-x", "c", "-o", out, "-")
 	cmd.Stdin = strings.NewReader(string(counterSource))
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return "", errors.Join(ctx.Err(), fmt.Errorf("the instruction counter does not compile: %w\n%s", err, text))

@@ -11,7 +11,9 @@
 // counts whole.
 //
 // QEMU's header is in no package of Debian's: these are the declarations of its
-// plugin interface, version 1 (QEMU 4.2 to 8.2), that are used here.
+// plugin interface that are used here, by the macro API of version 1 (QEMU 4.2 to
+// 8.2), or of version 2 (QEMU 9.0) and later, whose number QEMU reports: from version
+// 3 on an instruction's bytes are copied.
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -49,16 +51,37 @@ struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
 size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
+#if API == 1
 void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *insn, int op, void *ptr, uint64_t imm);
+#else
+struct qemu_plugin_scoreboard;
+typedef struct {
+	struct qemu_plugin_scoreboard *score;
+	size_t offset;
+} qemu_plugin_u64;
+struct qemu_plugin_scoreboard *qemu_plugin_scoreboard_new(size_t element_size);
+void *qemu_plugin_scoreboard_find(struct qemu_plugin_scoreboard *score, unsigned int vcpu_index);
+void qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(struct qemu_plugin_insn *insn, int op, qemu_plugin_u64 entry, uint64_t imm);
+#endif
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn, void (*cb)(unsigned int, void *), int flags, void *data);
 
-__attribute__((visibility("default"))) int qemu_plugin_version = 1;
+__attribute__((visibility("default"))) int qemu_plugin_version = API;
+
+// reported is the version of QEMU's plugin interface.
+static int reported;
+
+// insn_data is where an instruction's bytes are, and from version 3 on copies them.
+static union {
+	const void *(*where)(const struct qemu_plugin_insn *insn);
+	size_t (*copy)(const struct qemu_plugin_insn *insn, void *dest, size_t len);
+} insn_data = { qemu_plugin_insn_data };
 
 // CONFIG_NR_CPUS of the kernels
 #define CPUS 8
 
 struct site {
 	uint64_t addr;
+	size_t number;
 	uint64_t inside;	// in the windows of this workload
 	struct {
 		uint64_t count;	// always
@@ -117,6 +140,52 @@ static void grow(void)
 		*slot(nth(i)->addr) = nth(i);
 }
 
+#if API == 1
+// QEMU adds where it is told to.
+static void board(size_t block) {}
+static void collect(void) {}
+
+static void inlined(struct qemu_plugin_insn *insn, struct site *site, int kernel)
+{
+	qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64, &site->cpu[0].count, 1);
+	qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64, &cpus[0].total[kernel], 1);
+}
+#else
+// QEMU adds on boards of its own, one for each block of sites and one for the totals.
+static struct qemu_plugin_scoreboard **boards, *totals;
+
+static void board(size_t block)
+{
+	boards = must(realloc(boards, (block + 1) * sizeof(*boards)));
+	boards[block] = qemu_plugin_scoreboard_new(BLOCK * sizeof(uint64_t));
+	if (!totals)
+		totals = qemu_plugin_scoreboard_new(sizeof(cpus[0].total));
+}
+
+// collect takes what is on the boards of the only CPU.
+static void collect(void)
+{
+	uint64_t *counts = NULL;
+
+	for (size_t i = 0; i < nr_sites; i++) {
+		if (i % BLOCK == 0)
+			counts = qemu_plugin_scoreboard_find(boards[i / BLOCK], 0);
+		nth(i)->cpu[0].count = counts[i % BLOCK];
+	}
+	if (totals)
+		memcpy(cpus[0].total, qemu_plugin_scoreboard_find(totals, 0), sizeof(cpus[0].total));
+}
+
+static void inlined(struct qemu_plugin_insn *insn, struct site *site, int kernel)
+{
+	qemu_plugin_u64 here = { boards[site->number / BLOCK], site->number % BLOCK * sizeof(uint64_t) };
+	qemu_plugin_u64 total = { totals, kernel * sizeof(uint64_t) };
+
+	qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, QEMU_PLUGIN_INLINE_ADD_U64, here, 1);
+	qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, QEMU_PLUGIN_INLINE_ADD_U64, total, 1);
+}
+#endif
+
 static struct site *site(uint64_t addr)
 {
 	struct site **s = slot(addr);
@@ -126,8 +195,10 @@ static struct site *site(uint64_t addr)
 	if (nr_sites % BLOCK == 0) {
 		blocks = must(realloc(blocks, (nr_sites / BLOCK + 1) * sizeof(*blocks)));
 		blocks[nr_sites / BLOCK] = must(calloc(BLOCK, sizeof(struct site)));
+		board(nr_sites / BLOCK);
 	}
-	*s = nth(nr_sites++);
+	*s = nth(nr_sites);
+	(*s)->number = nr_sites++;
 	(*s)->addr = addr;
 	if (nr_sites * 2 > table_size) {
 		grow();
@@ -148,6 +219,11 @@ static void settle(struct cpu *cpu, unsigned int vcpu)
 {
 	uint64_t more[2];
 
+	if (nr_cpus == 1) {
+		pthread_mutex_lock(&lock);
+		collect();
+		pthread_mutex_unlock(&lock);
+	}
 	for (int k = 0; k < 2; k++) {
 		more[k] = cpu->total[k] - cpu->before[k];
 		cpu->before[k] = cpu->total[k];
@@ -207,9 +283,15 @@ static void (*const marks[])(unsigned int, void *) = { NULL, start, stop, next, 
 static int marked(const struct qemu_plugin_insn *insn)
 {
 	static const unsigned char head[] = { 0x0f, 0x1f, 0x80 }, tail[] = { 0x70, 0x70, 0x70 };
-	const unsigned char *bytes = qemu_plugin_insn_data(insn);
+	unsigned char bytes[7];
 
-	if (qemu_plugin_insn_size(insn) != 7 || memcmp(bytes, head, 3) || memcmp(bytes + 4, tail, 3))
+	if (qemu_plugin_insn_size(insn) != sizeof(bytes))
+		return 0;
+	if (reported >= 3)
+		insn_data.copy(insn, bytes, sizeof(bytes));
+	else
+		memcpy(bytes, insn_data.where(insn), sizeof(bytes));
+	if (memcmp(bytes, head, 3) || memcmp(bytes + 4, tail, 3))
 		return 0;
 	return bytes[3] >= 1 && bytes[3] <= 4 ? bytes[3] : 0;
 }
@@ -247,8 +329,7 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 		if (nr_cpus > 1)
 			continue;
 		addr = qemu_plugin_insn_vaddr(insn);
-		qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64, &site(addr)->cpu[0].count, 1);
-		qemu_plugin_register_vcpu_insn_exec_inline(insn, QEMU_PLUGIN_INLINE_ADD_U64, &cpus[0].total[kernel(addr)], 1);
+		inlined(insn, site(addr), kernel(addr));
 	}
 	if (nr_cpus > 1) {
 		// For as long as QEMU lives, like the code that points at it.
@@ -294,6 +375,7 @@ __attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t 
 		fprintf(stderr, "counter: want out=file\n");
 		return 1;
 	}
+	reported = info->version.cur;
 	nr_cpus = info->system.smp_vcpus;
 	if (nr_cpus > CPUS) {
 		fprintf(stderr, "counter: at most %d CPUs\n", CPUS);
