@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -164,5 +165,5 @@ func (c shellCmd) Run(ctx context.Context, t *terminal) error {
 		return errors.Join(err, plan.End(ctx))
 	}
 	t.endLive()
-	return errors.Join(plan.Shell(ctx), plan.End(ctx))
+	return errors.Join(plan.Shell(ctx, os.Stdin, os.Stdout), plan.End(ctx))
 }
