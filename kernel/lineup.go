@@ -484,13 +484,24 @@ func Subject(sel Selection) (*patches.Subject, error) {
 	return NamedSubject(sel.Subject)
 }
 
-// NamedSubject reads a subject below patches/, the default one for no name.
-func NamedSubject(name string) (*patches.Subject, error) {
+// Subjects reads all subjects below patches/, and the programs for any kernel.
+func Subjects() ([]*patches.Subject, []patches.Program, error) {
 	root, err := Checkout()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	all, err := patches.Subjects(filepath.Join(root, "patches"))
+	dir := filepath.Join(root, "patches")
+	all, err := patches.Subjects(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	programs, err := patches.AnyKernel(dir)
+	return all, programs, err
+}
+
+// NamedSubject reads a subject below patches/, the default one for no name.
+func NamedSubject(name string) (*patches.Subject, error) {
+	all, _, err := Subjects()
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -30,6 +31,9 @@ type Subject struct {
 	Default bool `toml:"default"`
 	// Pin is what it is built on where nobody names a pin.
 	Pin string `toml:"pin"`
+	// Touches are the files and, with a slash at their end, folders of the kernel whose
+	// patches its programs are for, whoever wrote them. A name may have a "*".
+	Touches []string `toml:"touches"`
 	// Kernels are what it adds to the line-up.
 	Kernels []SubjectKernel `toml:"kernel"`
 	// Programs are in the order in which they start: the slowest first, so that
@@ -231,6 +235,52 @@ func ReadSubject(dir string) (*Subject, error) {
 	return s, nil
 }
 
+// Concerns says whether the subject's programs are for a patch to that file.
+func (s *Subject) Concerns(file string) bool {
+	return slices.ContainsFunc(s.Touches, func(t string) bool {
+		if strings.HasSuffix(t, "/") {
+			return strings.HasPrefix(file, t)
+		}
+		ok, _ := path.Match(t, file)
+		return ok
+	})
+}
+
+// programsFile has the programs for any kernel.
+const programsFile = "programs.toml"
+
+// AnyKernel reads the programs that are for any kernel, whatever is patched, from the
+// folder of the subjects; there may be none.
+func AnyKernel(dir string) ([]Program, error) {
+	file := filepath.Join(dir, programsFile)
+	data, err := readFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Programs []Program `toml:"program"`
+	}
+	if err := decodeTOML(file, data, &doc); err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, p := range doc.Programs {
+		if err := newName(p.Name, &names); err != nil {
+			return nil, fmt.Errorf("%s: program: %w", file, err)
+		}
+		if err := p.validate(); err != nil {
+			return nil, fmt.Errorf("%s: program %s: %w", file, p.Name, err)
+		}
+		if p.Script != "" {
+			return nil, fmt.Errorf("%s: program %s: a script belongs to a subject", file, p.Name)
+		}
+	}
+	return doc.Programs, nil
+}
+
 // decodeTOML reads TOML into doc and refuses keys that doc does not have.
 func decodeTOML(path string, data []byte, doc any) error {
 	meta, err := toml.NewDecoder(bytes.NewReader(data)).Decode(doc)
@@ -264,6 +314,11 @@ func (s *Subject) validate() error {
 		return errors.New("kernel: at least one is needed")
 	case len(s.Programs) == 0:
 		return errors.New("program: at least one is needed")
+	}
+	for _, t := range s.Touches {
+		if _, err := path.Match(t, ""); err != nil || t == "" || t[0] == '/' {
+			return fmt.Errorf("touches has %q; want a path in a kernel's tree", t)
+		}
 	}
 	var kernels, programs, groups []string
 	for _, k := range s.Kernels {

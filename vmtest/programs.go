@@ -59,22 +59,58 @@ func (p Program) runsOn(variant string) bool {
 }
 
 // Programs returns the programs of a subject, in the order in which they start.
-func Programs(s *patches.Subject) []Program {
+func Programs(s *patches.Subject) []Program { return programs(s.Programs, s.Path) }
+
+// programs are those declared, whose scripts lie where path says.
+func programs(declared []patches.Program, path func(string) string) []Program {
 	var all []Program
-	for _, p := range s.Programs {
+	for _, p := range declared {
 		program := Program{
 			Name: p.Name, Command: p.Command, CPUs: p.CPUs, MemoryMiB: p.MemoryMiB, Deadline: p.Deadline,
 			Devices: Devices(p.Devices), Append: p.Args, Seeded: p.Seeded, Mode: qemu.Mode(p.Mode),
 			Variants: p.Variants, Config: p.Config, Harm: p.Harm,
 		}
 		if p.Script != "" {
-			program.Script = s.Path(p.Script)
+			program.Script = path(p.Script)
 			program.Command, program.Deadline = testCommand, p.Deadline+testSlack
 			program.Append = append(slices.Clip(p.Args), event.TestKey+"="+p.Name)
 		}
 		all = append(all, program)
 	}
 	return all
+}
+
+// ownPrograms are the programs for a patch or a tree of the user's: those for any kernel,
+// and those of the subjects that the patches touch.
+func ownPrograms(specs []kernel.Spec, variant string) ([]Program, error) {
+	subjects, any, err := kernel.Subjects()
+	if err != nil {
+		return nil, err
+	}
+	all := anyKernel(any)
+	for _, s := range subjects {
+		if slices.ContainsFunc(specs, func(spec kernel.Spec) bool { return concerns(s, spec) }) {
+			all = append(all, Programs(s)...)
+		}
+	}
+	return slices.DeleteFunc(all, func(p Program) bool { return !p.runsOn(variant) }), nil
+}
+
+// anyKernel are the programs for any kernel, which have no scripts: they belong to no
+// subject's folder.
+func anyKernel(declared []patches.Program) []Program {
+	return programs(declared, func(script string) string { return script })
+}
+
+func concerns(s *patches.Subject, spec kernel.Spec) bool {
+	for _, p := range spec.Patches() {
+		for _, f := range p.Files {
+			if s.Concerns(f.New) || s.Concerns(f.Old) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Devices are a subject's as QEMU is given them.
@@ -132,7 +168,7 @@ func (s CellSpec) accel() string {
 
 // SelectPrograms returns the programs that a selection names, when it names none all
 // that run on the variant. They are those of its subject, and those of the default one
-// where it has none: there are no others. The word quick stands for the subject's quick
+// where it has none; by name, also those for any kernel. The word quick stands for the subject's quick
 // ones.
 func SelectPrograms(sel Selection, variant string) ([]Program, error) {
 	subject, err := kernel.NamedSubject(sel.Subject)
@@ -143,6 +179,11 @@ func SelectPrograms(sel Selection, variant string) ([]Program, error) {
 	if len(sel.Programs) == 0 {
 		return slices.DeleteFunc(all, func(p Program) bool { return !p.runsOn(variant) }), nil
 	}
+	_, any, err := kernel.Subjects()
+	if err != nil {
+		return nil, err
+	}
+	all = append(anyKernel(any), all...)
 	var known, wanted []string
 	for _, p := range all {
 		known = append(known, p.Name)

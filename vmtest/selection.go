@@ -184,7 +184,12 @@ func resolve(sel Selection) (s selected, err error) {
 	}
 	programs := sel.Run
 	if programs == nil && (s.tests == nil || len(sel.Programs) > 0) {
-		if programs, err = SelectPrograms(sel, s.variant.Name); err != nil {
+		if len(sel.Programs) == 0 && s.subject == nil {
+			programs, err = ownPrograms(s.specs, s.variant.Name)
+		} else {
+			programs, err = SelectPrograms(sel, s.variant.Name)
+		}
+		if err != nil {
 			return s, err
 		}
 	}

@@ -21,6 +21,18 @@ import (
 // the harness has no other, and elsewhere the collector names it.
 var NVMe = cmp.Or(os.Getenv(event.DiskEnv), "/dev/nvme0n1")
 
+// Disks returns the paths of the machine's disks: NVMe's and virtio's.
+func Disks() []string {
+	var disks []string
+	for _, pattern := range []string{"/sys/block/nvme*", "/sys/block/vd*"} {
+		found, _ := filepath.Glob(pattern)
+		for _, dir := range found {
+			disks = append(disks, "/dev/"+filepath.Base(dir))
+		}
+	}
+	return disks
+}
+
 // Sector is the alignment and smallest size of O_DIRECT requests in bytes.
 const Sector = 512
 

@@ -34,6 +34,13 @@ func BootOption(key string) (value string, ok bool) {
 // ScaleKey is the boot option of Patience, which all VMs of the harness have.
 const ScaleKey = "patchproof.scale"
 
+// The boot options that tell what the machine has: CPUs, MiB of memory and scratch disks.
+const (
+	CPUsKey   = "patchproof.cpus"
+	MemoryKey = "patchproof.memory"
+	DisksKey  = "patchproof.disks"
+)
+
 // Patience is a limit scaled to the machine: the host says by how much
 // everything takes longer than under KVM and with a plain kernel.
 func Patience(limit time.Duration) time.Duration {
