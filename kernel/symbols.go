@@ -69,6 +69,10 @@ func (b *Builder) symbols(spec Spec, dir, commit string) *Symbols {
 	return s
 }
 
+// ImageSymbols are those of a vmlinux that was built elsewhere. Nothing is known of its
+// patches.
+func ImageSymbols(vmlinux string) *Symbols { return &Symbols{vmlinux: vmlinux} }
+
 // Frames returns the place of function+offset, where the function has size
 // bytes, and after it, when the code there was inlined, the places that it was
 // inlined into. called says that the address is one to return to, as those of a

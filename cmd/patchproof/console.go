@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"patchproof/guest/event"
+	"patchproof/kernel"
+	"patchproof/results"
+	"patchproof/vmtest/console"
+)
+
+type consoleCmd struct {
+	Files   []string `arg:"" help:"Logs of kernels, from a serial console, dmesg or a journal; - is standard input."`
+	Vmlinux string   `name:"vmlinux" env:"VMLINUX" placeholder:"FILE" help:"The kernel with debug info, whose source the places are looked up in."`
+	JSON    bool     `name:"json" help:"Print it for programs."`
+}
+
+// complaint is what a log says that should not be there.
+type complaint struct {
+	Verdict event.Verdict   `json:"verdict"`
+	Title   string          `json:"title"`
+	Times   int             `json:"times"`
+	Where   []results.Frame `json:"where,omitempty"`
+	Text    string          `json:"text"`
+	places  string
+}
+
+// readLog is a log and what it holds.
+type readLog struct {
+	File string `json:"file"`
+	// Verdict is the worst of the complaints, pass where there is none.
+	Verdict    event.Verdict `json:"verdict"`
+	Complaints []complaint   `json:"complaints"`
+}
+
+// Run says what kernels complain of in their logs. It ends with 1 where one does.
+func (c consoleCmd) Run(ctx context.Context, t *terminal) error {
+	var symbols *kernel.Symbols
+	if c.Vmlinux != "" {
+		if _, err := os.Stat(c.Vmlinux); err != nil {
+			return fmt.Errorf("VMLINUX: %w", err)
+		}
+		symbols = kernel.ImageSymbols(c.Vmlinux)
+	}
+	var all []readLog
+	for _, file := range c.Files {
+		log, err := readConsole(ctx, file, symbols)
+		if err != nil {
+			return err
+		}
+		all = append(all, log)
+	}
+	if c.JSON {
+		text, err := json.MarshalIndent(all, "", "  ")
+		if err != nil {
+			return err
+		}
+		t.printf("%s\n", text)
+	}
+	complains := false
+	for _, log := range all {
+		complains = complains || len(log.Complaints) > 0
+		if c.JSON {
+			continue
+		}
+		if len(c.Files) > 1 {
+			t.printf("%s\n", event.Printable(log.File))
+		}
+		if len(log.Complaints) == 0 {
+			t.printf("no complaint of the kernel\n")
+		}
+		for _, said := range log.Complaints {
+			times := ""
+			if said.Times > 1 {
+				times = fmt.Sprintf(" (%d times)", said.Times)
+			}
+			t.printf("%s: %s%s\n", said.Verdict, event.Printable(said.Title), times)
+			if said.places != "" {
+				t.printf("%s\n", event.PrintableLines(said.places))
+			}
+		}
+	}
+	if complains {
+		return errUnexpected
+	}
+	return nil
+}
+
+func readConsole(ctx context.Context, file string, symbols *kernel.Symbols) (readLog, error) {
+	in := io.Reader(os.Stdin)
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return readLog{}, err
+		}
+		defer f.Close()
+		in = f
+	}
+	w, err := console.Read(in)
+	if err != nil {
+		return readLog{}, fmt.Errorf("%s: %w", file, err)
+	}
+	log := readLog{File: file, Verdict: event.Pass, Complaints: []complaint{}}
+	for _, s := range w.Splats() {
+		said := complaint{Verdict: s.Verdict, Title: s.Title, Times: s.Times, Text: s.Text}
+		if symbols != nil {
+			if said.Where, said.places, err = console.Places(ctx, symbols, nil, s.Text); err != nil {
+				return readLog{}, errors.Join(fmt.Errorf("VMLINUX: the places in %s cannot be looked up", file), err)
+			}
+		}
+		log.Verdict = event.Worst(log.Verdict, s.Verdict)
+		log.Complaints = append(log.Complaints, said)
+	}
+	return log, nil
+}
