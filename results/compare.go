@@ -139,7 +139,13 @@ func Compare(a, b Side) Comparison {
 	c.missing(a, b, from, to)
 	maps.DeleteFunc(from, func(program string, _ []Cell) bool { return to[program] == nil })
 	maps.DeleteFunc(to, func(program string, _ []Cell) bool { return from[program] == nil })
-	walk(outcomes(from), outcomes(to), outcome.equal, &c.Compared, func(what string, was, is *outcome) {
+	// The same complaint has another title by other rules.
+	name := Check.title
+	if a.Run.Titles != b.Run.Titles {
+		name = func(c Check) string { return c.Name }
+		c.note("their complaints are titled by other rules, so it is not compared what the kernels said")
+	}
+	walk(outcomes(from, name), outcomes(to, name), outcome.equal, &c.Compared, func(what string, was, is *outcome) {
 		change := changeOf(what, was, is)
 		program, _, _ := strings.Cut(what, "/")
 		if is == nil && change.Effect == Worse && cutShortAsDeclared(to[program]) {

@@ -2,6 +2,7 @@ package results
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -227,5 +228,36 @@ func TestComparisonJSON(t *testing.T) {
 	const want = `{"from":"base","to":"posted","compared":3,"figures":1,"changes":[{"kind":"metric","what":"nop/cost","from":"500","to":"501","unit":"insns/op","delta":0.002,"effect":"worse"}],"notes":[]}`
 	if string(got) != want {
 		t.Errorf("Marshal() = %s; want %s", got, want)
+	}
+}
+
+// TestTitlesOfOtherRules checks that the same complaint, titled by other rules, is no
+// difference, and that this is said.
+func TestTitlesOfOtherRules(t *testing.T) {
+	run := func(id string, titles int, title string) *Run {
+		return &Run{ID: id, Status: Finished, Titles: titles, Kernels: []Kernel{{Name: "base", Variant: "plain"}}, Cells: []Cell{{
+			Kernel: "base", Variant: "plain", Program: "p", Verdict: event.Crash,
+			Checks: []Check{{Check: event.Check{Name: "console", Verdict: event.Crash, Detail: title}}},
+		}}}
+	}
+	for _, test := range []struct {
+		name          string
+		titles        int
+		changes, note bool
+	}{
+		{"the same rules", TitleRules, true, false},
+		{"rules without a number", 0, false, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a, b := run("a", test.titles, "WARNING: at F f"), run("b", TitleRules, "WARNING at F in f")
+			got := Compare(Side{a, a.Kernels[0]}, Side{b, b.Kernels[0]})
+			if changes := len(got.Changes) > 0; changes != test.changes {
+				t.Errorf("changes: %v; want any: %v", got.Changes, test.changes)
+			}
+			said := slices.ContainsFunc(got.Notes, func(n string) bool { return strings.Contains(n, "titled by other rules") })
+			if said != test.note {
+				t.Errorf("notes: %q; want the rules named: %v", got.Notes, test.note)
+			}
+		})
 	}
 }

@@ -151,7 +151,7 @@ func (w *importWriter) build(judge func(*Cell, []string, json.RawMessage) error)
 	first, last := w.boots[0], w.boots[len(w.boots)-1]
 	w.logs = map[string]string{}
 	w.run = Run{
-		Schema: Schema, Status: Finished, Started: first.Started.UTC(), Finished: last.Started.UTC(),
+		Schema: Schema, Titles: TitleRules, Status: Finished, Started: first.Started.UTC(), Finished: last.Started.UTC(),
 		Host:    Host{OS: Line(first.Facts.Product), Kernel: Line(first.Facts.Release), CPU: Line(first.Facts.CPU), CPUs: first.Facts.CPUs},
 		Accel:   Accel{Name: Hardware, Reason: "collected on the machine itself"},
 		Kernels: []Kernel{}, Cells: []Cell{},

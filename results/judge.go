@@ -57,14 +57,14 @@ func programOutcome(cells []Cell) outcome {
 	return o
 }
 
-// outcomes are those of the programs and of their checks, by name.
-func outcomes(programs map[string][]Cell) map[string]outcome {
+// outcomes are those of the programs and of their checks, which name names.
+func outcomes(programs map[string][]Cell, name func(Check) string) map[string]outcome {
 	all := map[string]outcome{}
 	for program, cells := range programs {
 		all[program] = programOutcome(cells)
 		for _, c := range cells {
 			for _, check := range c.Checks {
-				what := program + "/" + check.title()
+				what := program + "/" + name(check)
 				o := all[what]
 				o.kind = KindCheck
 				o.take(check.Verdict, check.Expected)

@@ -27,6 +27,10 @@ import (
 // whose meaning changes or that goes away raises it and adds an upgrade.
 const Schema = 1
 
+// TitleRules is the number of the rules by which complaints of the kernel get their titles
+// (vmtest/console): a change of the rules raises it, because a title is a key.
+const TitleRules = 2
+
 // Status says how far a run came.
 type Status string
 
@@ -56,6 +60,9 @@ type Run struct {
 	// QEMU is the version that QEMU prints.
 	QEMU    string   `json:"qemu"`
 	Kernels []Kernel `json:"kernels"`
+	// Titles are the TitleRules that the run was made with; 0 is what runs from before
+	// they had a number have.
+	Titles int `json:"titles,omitempty"`
 	// Cells come in the order in which they finished.
 	Cells []Cell `json:"cells"`
 	// Against is the comparison of a patch with its base, where the run made it.

@@ -40,7 +40,7 @@ func Create(root string, run Run) (*Writer, error) {
 		run.Started = time.Now()
 	}
 	run.Started = run.Started.UTC()
-	run.Schema, run.Status, run.Finished = Schema, Running, time.Time{}
+	run.Schema, run.Titles, run.Status, run.Finished = Schema, TitleRules, Running, time.Time{}
 	id, err := NewFolder(root, run.Started)
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for the results: %w", err)

@@ -197,6 +197,8 @@ func find(pattern, question string) (*Record, error) {
 // questionOf hashes what a question is made of.
 func questionOf(parts ...string) string {
 	sum := sha256.New()
+	// What a signature is called is part of the question.
+	fmt.Fprintf(sum, "titles %d\n", results.TitleRules)
 	for _, part := range parts {
 		fmt.Fprintf(sum, "%d:%s\n", len(part), part)
 	}

@@ -9,10 +9,6 @@ import (
 	"patchproof/guest/event"
 )
 
-// TitleVersion numbers the rules that titles are made by. Titles of other rules are
-// not to be held against each other. 1 is what a run without a number has.
-const TitleVersion = 2
-
 // Splat is one complaint of the kernel on its console.
 type Splat struct {
 	// Verdict is event.Crash or event.Hang.
