@@ -1,6 +1,8 @@
 package qemu
 
 import (
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -47,5 +49,20 @@ func TestCPUTimes(t *testing.T) {
 	}
 	if got, err := cpuTimes(stat, "cpu1"); err == nil {
 		t.Errorf("cpuTimes(cpu1) = %+v; want an error", got)
+	}
+}
+
+// TestCommandLineIsForAShell checks that a path with what a shell takes for its own comes
+// out of the printed command as it went in.
+func TestCommandLineIsForAShell(t *testing.T) {
+	for _, kernel := range []string{"/a/`id`/\\#[x]~!/vmlinux", "/a b/$HOME/it's/vmlinux"} {
+		line := VM{Machine: Machine{Accel: TCG, CPUs: 1, MemoryMiB: 128}, Boot: Boot{Kernel: kernel}}.Command(false)
+		out, err := exec.Command("bash", "-c", "set -- "+line+"; printf '%s\n' \"$@\"").Output()
+		if err != nil {
+			t.Fatalf("a shell does not read %s: %v", line, err)
+		}
+		if !slices.Contains(strings.Split(string(out), "\n"), kernel) {
+			t.Errorf("the shell got\n%s\nwant %s as a word of it", out, kernel)
+		}
 	}
 }

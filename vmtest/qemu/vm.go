@@ -16,6 +16,7 @@ import (
 
 	"github.com/hugelgupf/vmtest/qemu"
 	"github.com/hugelgupf/vmtest/qemu/qevent"
+	"mvdan.cc/sh/v3/syntax"
 
 	"golang.org/x/sys/unix"
 
@@ -354,10 +355,11 @@ func (v VM) Command(report bool) string {
 		return ""
 	}
 	for _, arg := range args {
-		if strings.ContainsAny(arg, " \t'\"$&;()<>|*?") {
-			arg = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		quoted, err := syntax.Quote(arg, syntax.LangBash)
+		if err != nil {
+			return "" // a zero byte, which no command line can have
 		}
-		line = append(line, arg)
+		line = append(line, quoted)
 	}
 	return strings.Join(line, " ")
 }
