@@ -566,6 +566,7 @@ func (j *job) make(ctx context.Context, commit string, keep bool) (key string, e
 	if now, err := os.ReadFile(filepath.Join(out, ".config")); err != nil || string(now) != config {
 		return "", &hostError{what: "the .config in the build folder is not what it was resolved to before the build"}
 	}
+	j.folder.built(commit, hashOf(config))
 	// kbuild names the whole of a kernel last, so a linker that was cut off left none.
 	image := filepath.Join(out, j.variant.Image)
 	if j.variant.Image == "bzImage" {

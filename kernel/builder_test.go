@@ -48,6 +48,12 @@ func TestBuildGoesThroughTheStore(t *testing.T) {
 			t.Errorf("%s: %v; want a file", file, err)
 		}
 	}
+	// What the first patch changed is built already, and a second one on top changes
+	// another file.
+	more := mustBuild(t, b, localSpec(dir, "more", readPatch(t, goodPatch), readPatch(t, mainPatch)))
+	if more.Reused || more.Objects != 1 {
+		t.Errorf("a second patch on top: reused %v, %d objects; want a new build of 1", more.Reused, more.Objects)
+	}
 	again := mustBuild(t, b, localSpec(dir, "base"))
 	if !again.Reused || again.Key != base.Key || again.Objects != base.Objects {
 		t.Errorf("base again: reused %v, key %s; want the first build, %s", again.Reused, again.Key, base.Key)

@@ -69,6 +69,13 @@ const (
 +	return missing;
  }
 `
+	// mainPatch changes the other object.
+	mainPatch = `--- a/main.c
++++ b/main.c
+@@ -1 +1 @@
+-int start(void) { return 0; }
++int start(void) { return 1; }
+`
 	otherPatch = `--- a/fs/io_uring.c
 +++ b/fs/io_uring.c
 @@ -2,5 +2,5 @@

@@ -37,7 +37,8 @@ const (
 // differs in the source from that must be newer.
 type folder struct {
 	dir string
-	// commits are those that an object in it may have been compiled from.
+	// commits are those that an object in it may have been compiled from, each with the
+	// hash of its config behind a colon once its build came to its end.
 	commits []string
 	// kept is where the folder's content waits while something that is not trusted
 	// works on a copy.
@@ -211,7 +212,8 @@ func fileSum(name string) (string, error) {
 // newer than everything in the folder, whatever the clock did in between.
 func (f *folder) date(ctx context.Context, src, commit string) error {
 	var changed []string
-	for _, old := range f.commits {
+	for _, built := range f.commits {
+		old, _, _ := strings.Cut(built, ":")
 		names, err := changedFiles(ctx, src, old, commit)
 		if err != nil {
 			// It is gone, as after a rebase of the user's tree.
@@ -246,6 +248,15 @@ func (f *folder) date(ctx context.Context, src, commit string) error {
 		}
 	}
 	return nil
+}
+
+// built records that all of a config was built from commit: what was built of that config
+// before is not in the folder any more. Objects that only other configs have stay.
+func (f *folder) built(commit, configHash string) {
+	f.commits = slices.DeleteFunc(f.commits, func(built string) bool {
+		return built == commit || strings.HasSuffix(built, ":"+configHash)
+	})
+	f.commits = append(f.commits, commit+":"+configHash)
 }
 
 // renew empties the folder before a build of commit.
