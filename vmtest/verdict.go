@@ -37,7 +37,7 @@ func judge(out *qemu.Outcome, err error, s CellSpec) finding {
 	}
 	f.consoleChecks(out)
 	f.deadlineCheck(out, s)
-	if s.Program.brought() && out.Ending == qemu.Exited && out.PoweredOff && out.Report.Started != nil && out.Report.Ended == nil {
+	if s.Program.brought() && out.Ending == qemu.Exited && out.PoweredOff && !out.TestEnded && out.Report.Started != nil && out.Report.Ended == nil {
 		// The program that runs a test powers off behind its last event.
 		f.checks = append(f.checks, results.Check{Check: event.Check{Name: "exit", Verdict: event.Fail,
 			Detail: "the machine was powered off while the test ran, before it had ended"}})

@@ -11,6 +11,10 @@ const (
 // specification is TestDir/NAME.json.
 const TestKey = "patchproof.test"
 
+// TestEnded is what the program exec prints on the console when a test has ended, before
+// its files are sent: a power-off after that is not the test's.
+const TestEnded = "exec: the test has ended"
+
 // OutputFile is the name of the file that a test's output comes back in.
 const OutputFile = "output.txt"
 

@@ -105,6 +105,8 @@ type Watcher struct {
 	// PoweredOff when the guest switched itself off, and DroppedLines when printk
 	// could not print all.
 	InitExited, Died, PoweredOff, DroppedLines bool
+	// TestEnded is set when a user's test came to its end (event.TestEnded).
+	TestEnded bool
 	// InitBegan is set when the kernel said that it runs init.
 	InitBegan bool
 	// Last is the last line before Ask, and before a panic, with something in it.
@@ -122,6 +124,7 @@ type Watcher struct {
 
 // Line takes the next line of the console.
 func (w *Watcher) Line(line string) {
+	w.TestEnded = w.TestEnded || strings.Contains(line, event.TestEnded)
 	if w.asked.Load() {
 		w.closeAll()
 		if w.answer.Len() < maxDump {

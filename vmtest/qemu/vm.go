@@ -115,6 +115,8 @@ type Outcome struct {
 	InitExited bool
 	// PoweredOff says that the guest switched itself off.
 	PoweredOff bool
+	// TestEnded says that a user's test came to its end before that.
+	TestEnded bool
 	// Printed says that the guest printed at least one byte.
 	Printed bool
 	// QEMUErr is a failure of QEMU itself, with what it printed.
@@ -251,7 +253,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	out.Splats, out.LastLine, out.InitExited, out.Died = w.Splats(), w.Last, w.InitExited, w.Died
 	out.InitBegan = w.InitBegan
 	out.Dump, out.Places = w.Dump()
-	out.PoweredOff = w.PoweredOff
+	out.PoweredOff, out.TestEnded = w.PoweredOff, w.TestEnded
 	out.Reset = out.Ending == Exited && out.Printed && !w.PoweredOff && !w.InitExited && !w.Died
 	if w.DroppedLines && out.LogErr == nil {
 		out.LogErr = errors.New("the kernel could not print everything (printk messages dropped)")

@@ -39,6 +39,7 @@ func run(t *report.T) {
 	tap := ktap.NewReader(func(r ktap.Result) { t.Verdict(r.Name, r.Verdict, r.Detail) })
 	out.line = tap.Line
 	state, late, err := execute(test, out)
+	fmt.Println(event.TestEnded)
 	out.close()
 	tap.End()
 	if err != nil {
