@@ -66,7 +66,7 @@ func limits(set map[string]string) (Limits, error) {
 			return l, fmt.Errorf("TIMEOUT=%s: want seconds, or a time such as 90s or 5m, up to %v", set["TIMEOUT"], maxTimeout)
 		}
 	}
-	if l.CPUs, err = within("CPUS", set["CPUS"], l.CPUs, 1, maxCPUs); err != nil {
+	if l.CPUs, err = number("CPUS", set["CPUS"], l.CPUs, maxCPUs); err != nil {
 		return l, err
 	}
 	if value := set["MEMORY"]; value != "" {
@@ -91,17 +91,6 @@ func limits(set map[string]string) (Limits, error) {
 	}
 	l.Append = strings.Fields(set["APPEND"])
 	return l, nil
-}
-
-func within(name, value string, without, least, most int) (int, error) {
-	if value == "" {
-		return without, nil
-	}
-	n, err := strconv.Atoi(value)
-	if err != nil || n < least || n > most {
-		return 0, fmt.Errorf("%s=%s: want a number from %d to %d", name, value, least, most)
-	}
-	return n, nil
 }
 
 // mebibytes reads a size as QEMU does: a number of MiB, or one with M or G.
