@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"unicode"
+
+	"patchproof/guest/event"
 )
 
 // width is the terminal that the text is made for, in columns.
@@ -19,7 +20,7 @@ func (p Patch) name() string {
 	if p.Message > 1 {
 		base = fmt.Sprintf("%s, message %d", base, p.Message)
 	}
-	return fmt.Sprintf("%s (%s)", printable(p.Subject), base)
+	return fmt.Sprintf("%s (%s)", event.Printable(p.Subject), base)
 }
 
 // Format is the text of all mismatches, for a terminal of 80 columns; each
@@ -50,13 +51,13 @@ func Format(all []Mismatch) string {
 func (m Mismatch) String() string {
 	var b strings.Builder
 	if m.Hunk == 0 {
-		b.WriteString(fold(printable(m.File)+" "+printable(m.Why)+".", "  ") + "\n")
+		b.WriteString(fold(event.Printable(m.File)+" "+event.Printable(m.Why)+".", "  ") + "\n")
 		return b.String()
 	}
-	b.WriteString(fold(fmt.Sprintf("%s, hunk %d of %d %s.", printable(m.File), m.Hunk, m.Hunks, m.Why), "  ") + "\n")
-	header := "  " + printable(m.Header)
+	b.WriteString(fold(fmt.Sprintf("%s, hunk %d of %d %s.", event.Printable(m.File), m.Hunk, m.Hunks, m.Why), "  ") + "\n")
+	header := "  " + event.Printable(m.Header)
 	if m.Line > 0 {
-		header = fmt.Sprintf("  line %d: %s", m.Line, printable(m.Header))
+		header = fmt.Sprintf("  line %d: %s", m.Line, event.Printable(m.Header))
 	}
 	b.WriteString(cut(header, width) + "\n")
 	if len(m.Rows) == 0 {
@@ -107,7 +108,7 @@ func (m Mismatch) table(b *strings.Builder) {
 		if r.Line > 0 {
 			number = fmt.Sprint(r.Line)
 		}
-		text := printable(expand(strings.TrimSuffix(r.Text, "\n")))
+		text := event.Printable(expand(strings.TrimSuffix(r.Text, "\n")))
 		if !strings.HasSuffix(r.Text, "\n") {
 			text += " (no line end)"
 		}
@@ -158,16 +159,6 @@ func expand(s string) string {
 		column++
 	}
 	return b.String()
-}
-
-// printable replaces what could steer a terminal: a patch comes from outside.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
 }
 
 func cut(s string, columns int) string {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"patchproof/guest/event"
 )
 
 // Stat counts the lines that the patch adds to and takes from a file.
@@ -34,7 +36,7 @@ func (s Series) Describe() string {
 		if p.Author != "" {
 			who = fmt.Sprintf("%s <%s>", p.Author, p.Email)
 		}
-		fmt.Fprintf(&b, "%d. %s\n   %s, %s\n", i+1, printable(p.Subject), printable(who), date)
+		fmt.Fprintf(&b, "%d. %s\n   %s, %s\n", i+1, event.Printable(p.Subject), event.Printable(who), date)
 		for _, f := range p.Files {
 			fmt.Fprintf(&b, "   %s\n", f.describe())
 		}
@@ -44,7 +46,7 @@ func (s Series) Describe() string {
 		lines []string
 	}{{"taken", s.Notes}, {"left", s.Left}, {"given", s.Trailers}} {
 		for _, line := range part.lines {
-			fmt.Fprintf(&b, "%s: %s\n", part.name, printable(line))
+			fmt.Fprintf(&b, "%s: %s\n", part.name, event.Printable(line))
 		}
 	}
 	if s.Base != "" {
@@ -58,16 +60,16 @@ func (s Series) Describe() string {
 
 func (f File) describe() string {
 	added, deleted := f.Stat()
-	text := fmt.Sprintf("%s +%d -%d", printable(f.Name()), added, deleted)
+	text := fmt.Sprintf("%s +%d -%d", event.Printable(f.Name()), added, deleted)
 	switch {
 	case f.IsNew:
 		text += " (new)"
 	case f.IsDelete:
 		text += " (deleted)"
 	case f.IsRename:
-		text += fmt.Sprintf(" (renamed from %s)", printable(f.Old))
+		text += fmt.Sprintf(" (renamed from %s)", event.Printable(f.Old))
 	case f.IsCopy:
-		text += fmt.Sprintf(" (copied from %s)", printable(f.Old))
+		text += fmt.Sprintf(" (copied from %s)", event.Printable(f.Old))
 	}
 	if f.Binary {
 		text += " (binary)"

@@ -3,6 +3,7 @@ package results
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -177,11 +178,13 @@ func TestTrendGolden(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(root, "20260399-no-run"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "trend", TrendTable(Trend(root, "insns bench=Nop/batch=32"))+TrendTable(Trend(root, "wall_s"))[:400])
-	if n := len(Trend(root, benchMetric)); n != 6 {
+	runs := slices.Collect(Newest(root))
+	slices.Reverse(runs)
+	golden(t, "trend", TrendTable(Trend(runs, "insns bench=Nop/batch=32"))+TrendTable(Trend(runs, "wall_s"))[:400])
+	if n := len(Trend(runs, benchMetric)); n != 6 {
 		t.Errorf("Trend by name has %d series; want 3 workloads of 2 kernels", n)
 	}
-	if all := Trend(root, "nothing"); len(all) != 0 {
+	if all := Trend(runs, "nothing"); len(all) != 0 {
 		t.Errorf("Trend of an unknown metric = %+v", all)
 	}
 }

@@ -26,14 +26,12 @@ type Point struct {
 	Value float64
 }
 
-// Trend follows a metric through the runs stored below root (results/out). The metric
+// Trend follows a metric through runs, which are in the order of time. The metric
 // is given by its name ("insns"), by its name and labels ("insns bench=Copy/batch=32"),
 // or is wall_s or boot_s, which every cell has. Series are sorted by program, metric
 // and kernel.
-func Trend(root, metric string) []Series {
+func Trend(runs []*Run, metric string) []Series {
 	var all []Series
-	runs := slices.Collect(Newest(root))
-	slices.Reverse(runs)
 	for _, r := range runs {
 		for _, c := range r.Cells {
 			add := func(id, unit string, value float64) {
@@ -41,12 +39,7 @@ func Trend(root, metric string) []Series {
 				if c.Mode != "" || unit == unitInsns {
 					key.Accel = "tcg"
 				}
-				i := slices.IndexFunc(all, func(s Series) bool { return slices.Equal(s.key(), key.key()) })
-				if i < 0 {
-					all = append(all, key)
-					i = len(all) - 1
-				}
-				all[i].add(Point{Run: r.ID, Started: r.Started, Tree: r.kernel(column{c.Kernel, c.Variant}).Tree, Value: value})
+				key.addTo(&all, Point{Run: r.ID, Started: r.Started, Tree: r.kernel(column{c.Kernel, c.Variant}).Tree, Value: value})
 			}
 			for _, m := range c.Metrics {
 				if id := metricID(m); m.Name == metric || id == metric {
@@ -63,6 +56,41 @@ func Trend(root, metric string) []Series {
 	}
 	slices.SortFunc(all, func(a, b Series) int { return slices.Compare(a.key(), b.key()) })
 	return all
+}
+
+// BootTrend follows the median of the seconds that a kernel's cells took to boot
+// through runs, which are in the order of time. A stepped cell's boot is none of them.
+func BootTrend(runs []*Run) []Series {
+	var all []Series
+	for _, r := range runs {
+		boots := map[column][]float64{}
+		for _, c := range r.Cells {
+			if c.Mode == "" && c.BootS > 0 {
+				col := column{c.Kernel, c.Variant}
+				boots[col] = append(boots[col], c.BootS)
+			}
+		}
+		for _, k := range r.Kernels {
+			seconds := boots[column{k.Name, k.Variant}]
+			if len(seconds) == 0 {
+				continue
+			}
+			slices.Sort(seconds)
+			key := Series{Metric: "boot_s", Unit: "s", Kernel: Line(k.Name), Variant: Line(k.Variant), Accel: Line(r.Accel.Name)}
+			key.addTo(&all, Point{Run: r.ID, Started: r.Started, Tree: k.Tree, Value: seconds[len(seconds)/2]})
+		}
+	}
+	return all
+}
+
+// addTo adds a point to the series of that key, a new one where there is none.
+func (s Series) addTo(all *[]Series, p Point) {
+	i := slices.IndexFunc(*all, func(other Series) bool { return slices.Equal(other.key(), s.key()) })
+	if i < 0 {
+		*all = append(*all, s)
+		i = len(*all) - 1
+	}
+	(*all)[i].add(p)
 }
 
 // key orders series, and tells them apart.

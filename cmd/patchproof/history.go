@@ -99,7 +99,9 @@ type resultsTrendCmd struct {
 
 // Run prints a metric's figures, run by run.
 func (c resultsTrendCmd) Run(t *terminal) error {
-	series := results.Trend(c.Out, c.Metric)
+	runs := slices.Collect(results.Newest(c.Out))
+	slices.Reverse(runs)
+	series := results.Trend(runs, c.Metric)
 	if len(series) == 0 {
 		return fmt.Errorf("no run in %s has the metric %s", c.Out, c.Metric)
 	}

@@ -1,7 +1,10 @@
 package html
 
 import (
+	"cmp"
+	"maps"
 	"slices"
+	"time"
 
 	"patchproof/patches"
 	"patchproof/results"
@@ -31,65 +34,54 @@ func benchTrend(run *results.Run, asked patches.Figure, id string) []figure {
 	if asked.Caption != "" {
 		caption = asked.Caption + " " + caption
 	}
-	return trend(before(run), id, asked.Title, caption, func(r *results.Run, k results.Kernel) (float64, bool) {
-		_, values := read(r, asked.Metric, asked.Workload)
-		value, ok := values[k.Name][""]
-		return value, ok
-	})
+	return trend(run, id, asked.Title, caption, results.Trend(before(run), asked.Metric+" bench="+asked.Workload))
 }
 
 // bootTrend draws how long a boot took in the stored runs.
 func bootTrend(run *results.Run) []figure {
-	return trend(before(run), "trend-boot", "Trend: seconds to boot",
+	return trend(run, "trend-boot", "Trend: seconds to boot",
 		"The median over a run's cells of the time from QEMU's start to the program's first event, on the host's clock: what else ran on the host is in it.",
-		func(r *results.Run, k results.Kernel) (float64, bool) {
-			var boots []float64
-			for _, c := range r.Cells {
-				if c.Kernel == k.Name && c.Variant == k.Variant && c.Mode == "" && c.BootS > 0 {
-					boots = append(boots, c.BootS)
-				}
-			}
-			if len(boots) == 0 {
-				return 0, false
-			}
-			slices.Sort(boots)
-			return boots[len(boots)/2], true
-		})
+		results.BootTrend(before(run)))
 }
 
-// trend draws one figure per kernel over the runs that have it.
-func trend(runs []*results.Run, id, title, caption string, value func(*results.Run, results.Kernel) (float64, bool)) []figure {
+// trend draws the series of the run's kernels over the runs that have one of them.
+func trend(run *results.Run, id, title, caption string, all []results.Series) []figure {
 	p := plot{figure: figure{Title: title, Caption: caption}, chart: chart{xName: "stored runs"}}
-	newest := runs[len(runs)-1]
-	has := func(r *results.Run) bool {
-		return slices.ContainsFunc(newest.Kernels, func(k results.Kernel) bool { _, ok := value(r, k); return ok })
+	all = slices.DeleteFunc(all, func(s results.Series) bool {
+		return !slices.ContainsFunc(run.Kernels, func(k results.Kernel) bool {
+			return s.Kernel == results.Line(k.Name) && s.Variant == results.Line(k.Variant)
+		})
+	})
+	started := map[string]time.Time{}
+	for _, s := range all {
+		for _, point := range s.Points {
+			started[point.Run] = point.Started
+		}
 	}
-	runs = slices.DeleteFunc(slices.Clone(runs), func(r *results.Run) bool { return !has(r) })
+	runs := slices.SortedFunc(maps.Keys(started), func(a, b string) int {
+		return cmp.Or(started[a].Compare(started[b]), cmp.Compare(a, b))
+	})
 	if len(runs) < trendLeast {
 		return nil
 	}
 	var columns []map[float64]float64
-	for _, k := range newest.Kernels {
+	for _, s := range all {
 		values := map[float64]float64{}
-		for i, r := range runs {
-			if v, ok := value(r, k); ok {
-				values[float64(i)] = v
-			}
+		for _, point := range s.Points {
+			values[float64(slices.Index(runs, point.Run))] = point.Value
 		}
-		if len(values) > 0 {
-			x, y := points(values)
-			p.add(k.Name+" "+k.Variant, x, y, true)
-			columns = append(columns, values)
-		}
+		x, y := points(values)
+		p.add(s.Kernel+" "+s.Variant, x, y, true)
+		columns = append(columns, values)
 	}
 	every := (len(runs) + 5) / 6
 	for i, r := range runs {
 		label := ""
 		if i%every == 0 {
-			label = r.Started.Format("2 Jan 15:04")
+			label = started[r].Format("2 Jan 15:04")
 		}
 		p.chart.xTicks = append(p.chart.xTicks, tick(float64(i), label))
 	}
-	p.table("run", func(x float64) string { return runs[int(x)].ID }, columns)
+	p.table("run", func(x float64) string { return runs[int(x)] }, columns)
 	return []figure{p.finish(id, 0)}
 }

@@ -1,6 +1,7 @@
 package html
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -174,7 +175,15 @@ func TestTrend(t *testing.T) {
 	}
 	root := filepath.Dir(run.Dir)
 	for _, name := range []string{"20261125-041420.001", "20261125-041420.002"} {
-		if err := os.CopyFS(filepath.Join(root, name), os.DirFS("testdata/20261125-041420.758")); err != nil {
+		record, err := os.ReadFile("testdata/20261125-041420.758/run.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(filepath.Join(root, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		record = bytes.ReplaceAll(record, []byte("20261125-041420.758"), []byte(name))
+		if err := os.WriteFile(filepath.Join(root, name, "run.json"), record, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
