@@ -268,17 +268,19 @@ func (f *folder) renew(commit string) error {
 	return f.begin()
 }
 
-// predate makes what lies below dir older than a time.
+// predate makes what lies below dir older than a time, and nothing in it older than what
+// it was newer than.
 func predate(dir string, than time.Time) error {
+	latest := than.Add(-time.Millisecond)
 	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		info, err := d.Info()
-		if err != nil || info.ModTime().Before(than) {
+		if err != nil || !info.ModTime().After(latest) {
 			return err
 		}
-		return setTime(name, than.Add(-time.Millisecond))
+		return setTime(name, latest)
 	})
 }
 
