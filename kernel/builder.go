@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"patchproof/kernel/arch"
 )
 
 // The steps of a build, in order, as Progress names them.
@@ -570,7 +572,7 @@ func (j *job) make(ctx context.Context, commit string, keep bool) (key string, e
 	// kbuild names the whole of a kernel last, so a linker that was cut off left none.
 	image := filepath.Join(out, j.variant.Image)
 	if j.variant.Image == "bzImage" {
-		image = filepath.Join(out, "arch/x86/boot/bzImage")
+		image = filepath.Join(out, arch.Target.BzImage)
 	}
 	for _, file := range []string{image, filepath.Join(out, "vmlinux")} {
 		if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() || info.Size() == 0 {

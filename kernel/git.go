@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"patchproof/kernel/arch"
 )
 
 // identity commits everything, so that ids are the same on every machine.
@@ -122,7 +124,7 @@ func checkoutCommit(ctx context.Context, dir, commit string) error {
 		return err
 	}
 	defer root.Close()
-	for _, result := range []string{".config", "include/config", "include/generated", "arch/x86/include/generated"} {
+	for _, result := range []string{".config", "include/config", "include/generated", arch.Target.Generated} {
 		// A link on the way there leads somewhere else, maybe out of the tree.
 		if !inside(dir, result) {
 			continue

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"patchproof/kernel/arch"
 )
 
 // symbol is what Kconfig files say about an option, all its declarations together.
@@ -52,7 +54,7 @@ type block struct {
 }
 
 var (
-	kconfigVar = strings.NewReplacer("$(SRCARCH)", "x86", "$SRCARCH", "x86", "$(HEADER_ARCH)", "x86")
+	kconfigVar = strings.NewReplacer("$(SRCARCH)", arch.Target.Src, "$SRCARCH", arch.Target.Src, "$(HEADER_ARCH)", arch.Target.Src)
 	// The second group is the condition under which the option can be set at all.
 	promptKeyword = regexp.MustCompile(`^(?:bool|tristate|string|int|hex|prompt)\s+"[^"]*"(?:\s+if\s+(.*))?`)
 )

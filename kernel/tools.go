@@ -4,6 +4,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"patchproof/kernel/arch"
 )
 
 // Tool is something of the host that building and booting kernels needs.
@@ -33,7 +35,7 @@ var tools = []Tool{
 	{Name: "bc", Package: "bc", Why: "computes kernel/time's constants"},
 	{Name: "gelf.h", Package: "libelf-dev", Why: "objtool, for exact stack traces"},
 	{Name: "bwrap", Package: "bubblewrap", Why: "keeps what a patch's makefiles run in a box"},
-	{Name: "qemu-system-x86_64", Package: "qemu-system-x86", Why: "boots the kernels"},
+	{Name: arch.Target.QEMU, Package: arch.Target.QEMUPackage, Why: "boots the kernels"},
 	{Name: "chromium", Package: "chromium", Why: "shows the report to its tests", Test: true},
 	{Name: "xmllint", Package: "libxml2-utils", Why: "validates junit.xml in a test", Test: true},
 	{Name: "python3", Package: "python3", Why: "runs the kernel's KTAP parser in a test", Test: true},

@@ -12,6 +12,7 @@ import (
 	edlib "github.com/hbollon/go-edlib"
 
 	"patchproof/kernel"
+	"patchproof/kernel/arch"
 	"patchproof/vmtest"
 )
 
@@ -176,7 +177,7 @@ var tooling = []string{"GO", "CGO_", "CCACHE", "MAKE", "SHELL", "TERM", "NO_COLO
 // kbuild are the variables by which a kernel's own build, unlike this one, takes
 // another architecture, compiler or flags, with the values that change nothing here.
 var kbuild = map[string][]string{
-	"ARCH": {"x86", "x86_64", "amd64"}, "CROSS_COMPILE": nil, "LLVM": nil, "KCFLAGS": nil, "KBUILD_OUTPUT": nil,
+	"ARCH": arch.Target.Make, "CROSS_COMPILE": nil, "LLVM": nil, "KCFLAGS": nil, "KBUILD_OUTPUT": nil,
 }
 
 // refuse finds a variable that was set and that the command would not heed.
@@ -238,7 +239,7 @@ func refusal(command, name, value string) error {
 	case isOurs:
 		text += "; it is for " + strings.Join(v.commands, ", ")
 	case isKbuild || name == "CC":
-		text += ": kernels are built for x86-64 with gcc; unset it, or leave it out"
+		text += ": kernels are built for " + arch.Target.Name + " with gcc; unset it, or leave it out"
 	}
 	return fmt.Errorf("%s (docs/variables.md has the table)", text)
 }

@@ -33,6 +33,7 @@ import (
 	"github.com/u-root/uio/ulog"
 
 	"patchproof/kernel"
+	"patchproof/kernel/arch"
 )
 
 // module is the import path of this repository's module.
@@ -235,7 +236,7 @@ func write(ctx context.Context, root, dir, key string, commands []string) (file 
 	}
 	out := filepath.Join(tmp, "initramfs.cpio")
 	err = uimage.Create(llog.New(slog.LevelError, llog.WritePrintf(io.Discard)),
-		uimage.WithEnv(golang.DisableCGO(), golang.WithGOARCH("amd64"), golang.WithGOOS("linux"), golang.WithWorkingDir(root), golang.WithBuildTag(buildTag)),
+		uimage.WithEnv(golang.DisableCGO(), golang.WithGOARCH(arch.Target.GOARCH), golang.WithGOOS("linux"), golang.WithWorkingDir(root), golang.WithBuildTag(buildTag)),
 		uimage.WithTempDir(tmp),
 		uimage.WithBaseArchive(base),
 		uimage.WithCommands(nil, &busybox{ctx: ctx, root: root}, packages...),
@@ -283,7 +284,7 @@ func (b *busybox) Build(_ *llog.Logger, files *initramfs.Files, opts builder.Opt
 	binary := filepath.Join(opts.TempDir, "bb")
 	cmd := exec.CommandContext(b.ctx, "go", "build", "-tags="+buildTag, "-trimpath", "-ldflags=-s -w -buildid=", "-o", binary, ".")
 	cmd.Dir = filepath.Join(src, "src", "bb.u-root.com", "bb")
-	cmd.Env = append(os.Environ(), "GO111MODULE=off", "GOPATH="+src, "GOFLAGS=", "GOEXPERIMENT=", "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOWORK=off")
+	cmd.Env = append(os.Environ(), "GO111MODULE=off", "GOPATH="+src, "GOFLAGS=", "GOEXPERIMENT=", "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch.Target.GOARCH, "GOAMD64="+arch.Target.GOAMD64, "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return errors.Join(b.ctx.Err(), fmt.Errorf("go build: %w\n%s", err, out))
 	}

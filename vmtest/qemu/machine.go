@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/hugelgupf/vmtest/qemu"
+
+	"patchproof/kernel/arch"
 )
 
 // process starts QEMU so that it dies with the harness, even when the harness
@@ -88,13 +90,10 @@ func (m Machine) options() qemu.Fn {
 	return func(_ *qemu.IDAllocator, o *qemu.Options) error {
 		if m.Accel == TCG {
 			o.AppendKernel(m.knownClock()...)
-			// On a busy host the timer's first interrupts come too late for the boot's
-			// check of them (check_timer, arch/x86/kernel/apic/io_apic.c), which
-			// panics. KVM guests leave the check out by themselves.
-			o.AppendKernel("no_timer_check")
+			o.AppendKernel(arch.Target.Emulated...)
 		}
 		o.AppendQEMU("-nodefaults", "-no-user-config", "-display", "none",
-			"-machine", "q35,vmport=off,sata=off,smbus=off,usb=off",
+			"-machine", arch.Target.Board,
 			"-accel", m.accel(),
 			"-smp", fmt.Sprint(m.CPUs),
 			"-m", fmt.Sprint(m.MemoryMiB))
@@ -167,7 +166,7 @@ func (b Boot) options() qemu.Fn {
 		qemu.WithKernel(b.Kernel),
 		qemu.WithInitramfs(b.Initramfs),
 		qemu.WithAppendKernel(
-			"console=ttyS0",
+			"console="+arch.Target.Console,
 			// 256 ptys of the old kind cost a fifth of a second under TCG
 			// (drivers/tty/pty.c, legacy_pty_init).
 			"pty.legacy_count=0",
@@ -183,5 +182,5 @@ func (b Boot) options() qemu.Fn {
 // gives back. So is an NMI that nobody claims, which is how a guest that
 // answers to nothing is asked for its stack.
 func endOnPanic() qemu.Fn {
-	return qemu.All(qemu.HaltOnKernelPanic(), qemu.WithAppendKernel("oops=panic", "unknown_nmi_panic"))
+	return qemu.All(qemu.HaltOnKernelPanic(), qemu.WithAppendKernel("oops=panic", arch.Target.PanicOnNMI))
 }

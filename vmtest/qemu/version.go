@@ -12,10 +12,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"patchproof/kernel/arch"
 )
 
 // Binary is the QEMU that boots the kernels.
-const Binary = "qemu-system-x86_64"
+var Binary = arch.Target.QEMU
 
 // oldest is the first QEMU that can do what the harness asks of it: 4.0
 // boots an ELF vmlinux through its PVH note, and 4.2 turns parts of the q35
@@ -27,7 +29,7 @@ var oldest = [2]int{4, 2}
 func Find(ctx context.Context) (version string, err error) {
 	out, err := exec.CommandContext(ctx, Binary, "--version").Output()
 	if errors.Is(err, exec.ErrNotFound) {
-		return "", fmt.Errorf("%s is not installed (Debian and Ubuntu: apt-get install qemu-system-x86)", Binary)
+		return "", fmt.Errorf("%s is not installed (Debian and Ubuntu: apt-get install %s)", Binary, arch.Target.QEMUPackage)
 	}
 	if err != nil {
 		return "", fmt.Errorf("%s --version: %w", Binary, err)
@@ -45,7 +47,7 @@ func parseVersion(out string) (string, error) {
 	major, _ := strconv.Atoi(m[2])
 	minor, _ := strconv.Atoi(m[3])
 	if major < oldest[0] || major == oldest[0] && minor < oldest[1] {
-		return "", fmt.Errorf("QEMU %s is too old, %d.%d or later is needed (Debian and Ubuntu: apt-get install qemu-system-x86)", m[1], oldest[0], oldest[1])
+		return "", fmt.Errorf("QEMU %s is too old, %d.%d or later is needed (Debian and Ubuntu: apt-get install %s)", m[1], oldest[0], oldest[1], arch.Target.QEMUPackage)
 	}
 	return m[1], nil
 }

@@ -24,6 +24,7 @@ import (
 	"mvdan.cc/sh/v3/shell"
 
 	"patchproof/guest/event"
+	"patchproof/kernel/arch"
 )
 
 // Test is a test that a user brought.
@@ -169,9 +170,6 @@ func runnable(file string) error {
 	return err
 }
 
-// guestMachine is the machine that tests must be for.
-const guestMachine = elf.EM_X86_64
-
 // needs returns the files that a file needs to run: its interpreter or its loader, and
 // its libraries.
 func needs(file string) ([]string, error) {
@@ -199,9 +197,9 @@ func programNeeds(file string) ([]string, error) {
 		return nil, fmt.Errorf("%s is a damaged program: %w", file, err)
 	}
 	defer program.Close()
-	if program.Machine != guestMachine {
+	if program.Machine != arch.Target.Machine {
 		return nil, fmt.Errorf("%s is a program for %s, the guest is %s", file,
-			strings.TrimPrefix(program.Machine.String(), "EM_"), strings.TrimPrefix(guestMachine.String(), "EM_"))
+			strings.TrimPrefix(program.Machine.String(), "EM_"), arch.Target.Name)
 	}
 	if program.Type != elf.ET_EXEC && program.Type != elf.ET_DYN {
 		return nil, fmt.Errorf("%s is an object file, not a program", file)

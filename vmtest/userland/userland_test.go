@@ -75,7 +75,7 @@ func TestFindRefuses(t *testing.T) {
 		{"crlf.sh", "#!/bin/sh\r\nexit 0\r\n", "CRLF line ends"},
 		{"names-nothing", "#!\n", "names no interpreter"},
 		{"perl", "#!/usr/bin/perl -w\n", "is a script for perl, whose modules are not packed"},
-		{"arm64", string(arm), "is a program for AARCH64, the guest is X86_64"},
+		{"arm64", string(arm), "is a program for AARCH64, the guest is x86-64"},
 		{"damaged", "\x7fELF\x02\x01\x01", "is a damaged program"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
