@@ -65,7 +65,8 @@ endif
 ifeq (,$(findstring n,$(firstword -$(MAKEFLAGS))))
 VERDICT := .verdict.$(shell echo $$PPID).mk
 ifndef MAKE_RESTARTS
-$(shell rm -f $(VERDICT))
+# One whose make was killed stays behind.
+$(shell for f in .verdict.*.mk; do p=$${f#.verdict.}; [ -e "/proc/$${p%.mk}" ] || rm -f "$$f"; done; rm -f $(VERDICT))
 $(VERDICT):
 	@code=2; $(BUILD) && { $(PATCHPROOF) $(CAMPAIGN); code=$$?; }; \
 	if [ $$code = 1 ]; then echo 'MAKEFLAGS += --question'; else echo "CODE := $$code"; fi >$@

@@ -89,10 +89,14 @@ func (d Difference) String() string {
 }
 
 // decide judges a check by what it did so far; last says that there will be no more runs.
+// That base fails, too, counts once it does so every time in three runs, or has gone on
+// to do so as often as the patched kernel: one unlucky run must not hide a regression.
 func decide(base, patched Rate, last bool) DifferentKind {
 	n := min(base.Runs, patched.Runs)
+	always := base.Failed == base.Runs && base.Runs >= looks[0]
+	asOften := base.Failed > 0 && patched.Failed*base.Runs <= base.Failed*patched.Runs
 	switch {
-	case base.Failed > 0 && patched.Failed*base.Runs <= base.Failed*patched.Runs:
+	case always || asOften && (last || n >= looks[1]):
 		return OnBase
 	case n >= looks[0] && base.Failed == 0 && patched.Failed == patched.Runs:
 		return Regression
@@ -128,6 +132,8 @@ func fisher(base, patched Rate) float64 {
 type pairs struct {
 	program       string
 	base, patched []Cell
+	// anyBase are the runs of all programs on base.
+	anyBase []Cell
 	// tried counts the runs on each, whatever came of them, wallS what one took.
 	tried int
 	wallS float64
@@ -157,6 +163,13 @@ func byProgram(cells []Cell, base, patched string) []*pairs {
 			p.patched = append(p.patched, c)
 		}
 	}
+	var anyBase []Cell
+	for _, p := range all {
+		anyBase = append(anyBase, p.base...)
+	}
+	for _, p := range all {
+		p.anyBase = anyBase
+	}
 	slices.SortFunc(all, func(a, b *pairs) int { return strings.Compare(a.program, b.program) })
 	return all
 }
@@ -173,8 +186,11 @@ func (p *pairs) limit() int {
 // byWatch says that a check is made by the harness only when there is something
 // wrong, so that its absence is a pass.
 func byWatch(check string) bool {
-	return strings.HasPrefix(check, consoleCheck+": ") || check == deadlineCheck || check == resetCheck || check == ReportCheck
+	return strings.HasPrefix(check, consolePrefix) || check == deadlineCheck || check == resetCheck || check == ReportCheck
 }
+
+// consolePrefix begins the name of a complaint of the kernel, which its title ends.
+const consolePrefix = consoleCheck + ": "
 
 // resetCheck is that of a guest which reset itself.
 const resetCheck = "reset"
@@ -284,6 +300,11 @@ func (p *pairs) differences() []Difference {
 			continue
 		}
 		d.Kind = decide(d.Base, d.Patched, last)
+		// What a tree complains of under every program needs no run of each to be its own.
+		if ofTree := rateOf(p.anyBase, check); d.Kind == undecided && strings.HasPrefix(check, consolePrefix) &&
+			ofTree.Failed == ofTree.Runs && ofTree.Runs >= looks[0] {
+			d.Kind = OnBase
+		}
 		whole = whole || d.Kind == Regression
 		all = append(all, d)
 	}

@@ -117,6 +117,18 @@ func TestHoldAgainstBase(t *testing.T) {
 		{"skipped where base passes", only("patched", skipped), 1, "1 regression: nop, pass"},
 		{"skipped on both", only("both", skipped), 2, "no difference from base in 0 checks"},
 		{"half of the time", every(2, "patched", warning), 1, "1 regression: nop/console: WARNING: at mm/x.c in f, pass on base 12 of 12, fails with the patch 6 of 12"},
+		{"base failed once by bad luck", func(k string, run int) Cell {
+			if k == "base" && run > 1 {
+				return fine()
+			}
+			return warning
+		}, 1, "1 regression: nop/console: WARNING: at mm/x.c in f fails in 1 of 6 on base, 6 of 6 with the patch"},
+		{"base passed once by luck", func(k string, run int) Cell {
+			if k == "base" && run == 1 {
+				return fine()
+			}
+			return warning
+		}, 0, "1 flaky check: nop/console: WARNING: at mm/x.c in f fails in 19 of 20 on base, 20 of 20 with the patch"},
 		{"rarely on both", every(5, "base patched", warning), 0, "1 fails on base, too: nop/console: WARNING: at mm/x.c in f"},
 		{"once", func(k string, run int) Cell {
 			if k == "patched" && run == 1 {
@@ -154,6 +166,15 @@ func TestHoldAgainstBase(t *testing.T) {
 	}
 }
 
+// What a tree complains of at every boot is not repeated for each program.
+func TestComplaintOfTheTreeIsNotRepeated(t *testing.T) {
+	warning := func(string, int) Cell { return withBad("console", event.Crash, "WARNING: at mm/x.c in f") }
+	r := hold(t, map[string]guests{"a": warning, "b": warning, "c": warning}, false)
+	if len(r.Cells) != 6 || r.ExitCode() != 0 {
+		t.Errorf("%d runs, exit code %d; want one of each program on both, and 0", len(r.Cells), r.ExitCode())
+	}
+}
+
 // A patch that changes nothing must not be blamed for what comes and goes by itself,
 // and one that breaks something is found.
 func TestHoldOnRates(t *testing.T) {
@@ -164,6 +185,7 @@ func TestHoldOnRates(t *testing.T) {
 	}{
 		{0.05, 0.05, 0, 0.01}, {0.2, 0.2, 0, 0.02}, {0.5, 0.5, 0, 0.03}, {0.8, 0.8, 0, 0.03}, {1, 1, 0, 0},
 		{0, 1, 1, 1}, {0, 0.9, 0.89, 1}, {0, 0.5, 0.45, 0.55}, {0.9, 0.05, 0, 0},
+		{0.05, 1, 0.99, 1}, {0.1, 1, 0.98, 1}, {0.2, 1, 0.95, 1}, {0.1, 0.9, 0.89, 1},
 	} {
 		random := rand.New(rand.NewPCG(1, 2))
 		blamed := 0
