@@ -1,6 +1,9 @@
 package console
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // stamped finds the first line in line that printk wrote: its timestamp, the
 // caller's id where the kernel prints one (CONFIG_PRINTK_CALLER), and the text. What a
@@ -65,4 +68,16 @@ func digits(s string) int {
 		n++
 	}
 	return n
+}
+
+// seconds is the time of a line's first timestamp.
+func seconds(line string) float64 {
+	start, _, _, ok := stamped(line)
+	if !ok {
+		return 0
+	}
+	at := strings.TrimLeft(line[start+1:], " ")
+	end := strings.IndexByte(at, ']')
+	s, _ := strconv.ParseFloat(at[:end], 64)
+	return s
 }

@@ -71,7 +71,7 @@ const address = `(?P<f>[A-Za-z_][\w.]*|0x[0-9a-f]+)(?:\+0x[0-9a-f]+/0x[0-9a-f]+)
 // signs are the beginnings of the kernel's complaints. The first that matches decides.
 var signs = []sign{
 	// kernel/hung_task.c; 7.1 tells waits for a disk apart. A name may have blanks.
-	hang("blocked ", `^(?:INFO: task )?(?P<t>.*):\d+ blocked (?:in I/O wait )?for more than \d+ seconds`, "INFO: task hung: $t", byCaller),
+	hang("blocked ", `^(?:INFO: task )?(?P<t>.*):(?P<pid>\d+) blocked (?:in I/O wait )?for more than \d+ seconds`, "INFO: task hung: $t", byCaller),
 	hang("can't die for more", `^INFO: task (?P<t>.*):\d+ can't die for more than`, "INFO: task can't die: $t", byCaller),
 	// kernel/watchdog.c, watchdog_perf.c, watchdog_buddy.c
 	hang("soft lockup - CPU#", `(?:BUG: )?soft lockup - CPU#`, "BUG: soft lockup", byStuck),
@@ -161,16 +161,20 @@ var signs = []sign{
 	crash("WARNING: ", `^WARNING: (?:\.\.?/)*(?P<file>[\w./-]+\.[chSr]s?):\d+ at `+address, "WARNING at $file", byFault, warns),
 	crash("WARNING: ", `^WARNING: (?:CPU: \d+ PID: \d+ )?at `+address, "WARNING", byFault, warns),
 	crash("WARNING: ", `^(?:\[ )?WARNING: `, "", byCaller, perhaps),
-	crash("BUG: ", `^(?:\[ )?BUG: `, "", byCaller, plain),
+	// fs/dcache.c
+	crash("BUG: Dentry ", `^BUG: Dentry .*still in use .*\[unmount of (\S+)`, "BUG: Dentry still in use [unmount of $1]", byFault, says),
+	// What is printed in front of a WARN_ON() is its text.
+	crash("BUG: ", `^(?:\[ )?BUG: `, "", byCaller, says),
 	// The panics that a watchdog is told to make of a hang.
 	{event.Hang, "Kernel panic", hangPanic, "", byNobody, panics},
 	crash("Kernel panic", `^Kernel panic - not syncing: `, "", byNobody, panics),
 }
 
-// hangPanic is a panic that a stall is told to end in, and afterOops one that only
-// ends what was complained about before.
+// hangPanic is a panic that a stall is told to end in, corrupted one that finds a stack
+// overwritten, and afterOops one that only ends what was complained about before.
 var (
 	hangPanic = regexp.MustCompile(`^Kernel panic - not syncing: (?:RCU Stall|Hard LOCKUP|softlockup: hung tasks|hung_task: blocked tasks|workqueue: .*stall|CSD)`)
+	corrupted = regexp.MustCompile(`^Kernel panic - not syncing: (?:corrupted stack end|stack-protector: )`)
 	afterOops = regexp.MustCompile(`^Kernel panic - not syncing: (?:.*Fatal exception|Oops - |(?:\w+: )?panic_on_\w+ set|scheduling while atomic|Aiee, killing interrupt|Attempted to kill (?:init! exitcode=0x0000000[9b]|the idle task))`)
 )
 

@@ -74,9 +74,19 @@ type complaint struct {
 	at       string
 	fromText bool
 	// stack are the functions of the first stack, the innermost first, up to the end of
-	// the interrupt that found it; traced says that it has begun, done that it has ended.
+	// the interrupt that found it, each as printed: f+0x12/0x34. traced says that it has
+	// begun, done that it has ended.
 	stack        []string
 	traced, done bool
+	// caller is whose lines it is made of, and since is when it began, in seconds. Those
+	// that began earlier have a smaller order.
+	caller string
+	since  float64
+	order  int
+	// within is the complaint that the same caller was telling when this one began.
+	within *complaint
+	// pid is that of a hung task, holder that of the task whose lock it waits for.
+	pid, holder string
 	// waiter is set in the stack of RCU's own thread, worded once WARN()'s text is known.
 	waiter, worded bool
 	// unended is the function of the complaint in whose end this one began, and
@@ -94,6 +104,8 @@ type reader struct {
 	// is, and said the text of the first one: WARN() prints its message there.
 	preface []string
 	said    string
+	// within was being told when the preface began.
+	within *complaint
 }
 
 // Watcher reads a console line by line and keeps the kernel's complaints.
@@ -113,6 +125,8 @@ type Watcher struct {
 	Last string
 
 	found []*complaint
+	begun int
+	hung  hungTasks
 	// readers are those that have something open, the latest at the end.
 	readers []*reader
 	work    int
@@ -188,14 +202,16 @@ func (w *Watcher) record(caller, text, line string) {
 	}
 	if text == cutHere {
 		r = w.open(caller)
-		if r.now != nil && r.now.sign.role == says && !r.now.traced {
+		if r.now != nil && r.now.sign.role == says && !r.now.traced && len(r.now.lines) == 1 {
 			r.now.add(line)
 			return
 		}
+		r.within = r.now
 		w.closeNow(r)
 		r.preface, r.said = []string{line}, ""
 		return
 	}
+	w.hung.read(text)
 	if mayBegin(text) {
 		w.work += firstLine
 		if s, m := begins(text); s != nil {
@@ -258,7 +274,7 @@ func (w *Watcher) lend(caller, text, line string) {
 // begin takes a line with a sign, which is a part or a consequence of the complaint
 // before it or begins another one.
 func (w *Watcher) begin(caller string, s *sign, m []int, text, line string) {
-	if s.role == panics && (afterOops.MatchString(text) || s.verdict == event.Hang) && w.ended(s, text, line) {
+	if s.role == panics && w.ended(s, text, line) {
 		return
 	}
 	r := w.open(caller)
@@ -278,19 +294,24 @@ func (w *Watcher) begin(caller string, s *sign, m []int, text, line string) {
 		now.add(line)
 		return
 	}
-	said, lines, unended := r.said, append(r.preface, line), ""
-	r.preface, r.said = nil, ""
+	said, lines, unended, within := r.said, append(r.preface, line), "", r.within
+	r.preface, r.said, r.within = nil, "", nil
+	if r.now != nil {
+		within = r.now
+	}
 	if r.now != nil && r.now.traced {
 		unended = r.now.function()
 	}
 	w.closeNow(r)
-	c := &complaint{sign: s, unended: unended, poweredOff: w.PoweredOff}
+	c := &complaint{sign: s, unended: unended, poweredOff: w.PoweredOff, caller: caller, since: seconds(line), order: w.begun, within: within}
+	w.begun++
 	c.Verdict, c.Times, c.place = s.verdict, 1, sourceLine.FindString(text)
 	c.title = firstTitle(s, m, text)
 	if s.role == warns && said != "" {
 		c.title, c.worded = steady(said), true
 	}
 	c.at = group(s, m, text, "f")
+	c.pid = group(s, m, text, "pid")
 	c.fromText = c.at != ""
 	for _, l := range lines {
 		c.add(l)
@@ -305,8 +326,21 @@ func (w *Watcher) ended(s *sign, text, line string) bool {
 			return false
 		}
 		c.add(line)
-		c.done = true
+		// Before 6.2 panic_on_warn comes before the warning's registers and stack.
+		c.done = c.traced
 		return true
+	}
+	if corrupted.MatchString(text) {
+		// Who corrupts memory is just being told.
+		for _, r := range w.readers {
+			if r.now != nil && strings.HasPrefix(r.now.title, "BUG: KASAN: ") {
+				return last(r.now)
+			}
+		}
+		return false
+	}
+	if s.verdict != event.Hang && !afterOops.MatchString(text) {
+		return false
 	}
 	for _, r := range slices.Backward(w.readers) {
 		if last(r.now) {
@@ -391,9 +425,9 @@ func (w *Watcher) close(r *reader) {
 }
 
 // closeNow ends the complaint that is being read, which is left out when the
-// power-off brings it about. One that is there already is only counted, and so is
-// one of which nothing but its kind was printed when a kernel that had complained
-// of that before went down.
+// power-off brings it about or it is a part of another. One that is there already is only
+// counted, and so is one of which nothing but its kind was printed when the kernel had
+// complained of that before.
 func (w *Watcher) closeNow(r *reader) {
 	c := r.now
 	r.now = nil
@@ -406,10 +440,19 @@ func (w *Watcher) closeNow(r *reader) {
 	if c.sign.role == perhaps && !c.traced || c.poweredOff && stoppedCPU.MatchString(c.Title) {
 		return
 	}
+	if c.pid != "" {
+		w.hung.add(c)
+	}
+	if old := w.partOf(c, function); old != nil {
+		for _, line := range c.lines {
+			old.add(line)
+		}
+		return
+	}
 	cut := function == "" && !c.traced && c.subject == ""
 	for _, old := range w.found {
 		same := old.Title == c.Title && old.place == c.place
-		if same || cut && w.Died && strings.HasPrefix(old.Title, c.Title+" in ") {
+		if same || cut && strings.HasPrefix(old.Title, c.Title+" in ") {
 			old.Times++
 			return
 		}
@@ -422,8 +465,9 @@ func (w *Watcher) closeNow(r *reader) {
 // Splats returns the complaints in their order. The console must have ended.
 func (w *Watcher) Splats() []Splat {
 	w.closeAll()
+	slices.SortStableFunc(w.found, func(a, b *complaint) int { return a.order - b.order })
 	var all []Splat
-	for _, c := range w.found {
+	for _, c := range w.hung.withoutVictims(w.found) {
 		c.Text = strings.Join(c.lines, "\n")
 		all = append(all, c.Splat)
 	}

@@ -98,7 +98,7 @@ func (c *complaint) read(text string) {
 		}
 	case strings.HasPrefix(text, " "):
 		if f := frameOf(text); f != "" && len(c.stack) < splatLines {
-			if c.sign.blame == byStuck && interrupted.MatchString(f) {
+			if c.sign.blame == byStuck && interrupted.MatchString(nameOf(f)) {
 				c.stack = nil
 				return
 			}
@@ -139,8 +139,8 @@ func (c *complaint) readSubject(text string) {
 	}
 }
 
-// frameOf is the function of a line of a stack that was certainly called: one with a
-// question mark in front may be a left-over.
+// frameOf is the function and the place in it of a line of a stack that was certainly
+// called: one with a question mark in front may be a left-over.
 func frameOf(text string) string {
 	name := strings.TrimLeft(text, " ")
 	if len(text)-len(name) > 2 {
@@ -161,13 +161,20 @@ func frameOf(text string) string {
 			return ""
 		}
 	}
-	return name[:end]
+	site, _, _ := strings.Cut(name, " ")
+	return site
+}
+
+// nameOf is the function of f+0x12/0x34, by its name in the source.
+func nameOf(site string) string {
+	name, _, _ := strings.Cut(site, "+0x")
+	return plainName(name)
 }
 
 // named says whether the stack so far has a function to blame.
 func (c *complaint) named() bool {
 	for _, f := range c.stack {
-		if !machinery.MatchString(plainName(f)) {
+		if !machinery.MatchString(nameOf(f)) {
 			return true
 		}
 	}
@@ -184,7 +191,7 @@ func (c *complaint) function() string {
 		candidates = append([]string{c.at}, c.stack...)
 	}
 	for _, f := range candidates {
-		if f = plainName(f); !machinery.MatchString(f) {
+		if f = nameOf(f); !machinery.MatchString(f) {
 			return f
 		}
 	}

@@ -1,0 +1,166 @@
+package console
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"patchproof/guest/event"
+)
+
+var (
+	// reporters print a report, or look for what it has to say: a fault on top of one is
+	// the report's own trouble.
+	reporters = regexp.MustCompile(`^(?:kasan_report\w*|kmsan_report|kmsan_print_\w+|kcsan_report\w*|kfence_report\w*|print_report|print_\w*(?:bug|stall)\w*|print_lock\w*|lockdep_print_\w+|lockdep_rcu_suspicious|debug_show_\w+|rcu_dump_cpu_stacks|rcu_check_gp\w*|rcu_stall_\w+|check_cpu_stall|check_hung_\w+|watchdog_timer_fn|show_state_filter|sched_show_task)$`)
+	// noObject are KASAN's words for an address that the access itself faults at, too.
+	noObject = regexp.MustCompile(`^BUG: KASAN: (?:null-ptr-deref|wild-memory-access|user-memory-access|probably user-memory-access)`)
+	// locking are the functions in which a task waits for a lock.
+	locking = regexp.MustCompile(`^_*(?:rt_|ww_)?(?:mutex_\w*lock\w*|rwsem_down_\w+|rwbase_\w+lock\w*|rtlock_\w+|down(?:_\w+)?|percpu_(?:down|rwsem)_\w+)$`)
+
+	heldBy    = regexp.MustCompile(`^\d+ locks? held by .*/(\d+):$`)
+	heldHere  = regexp.MustCompile(`^ #\d+: ([0-9a-f]{8,16}) \(`)
+	blockedOn = regexp.MustCompile(`^INFO: task .*:(\d+) (?:is )?blocked on an? .* by task .*:(\d+)`)
+)
+
+const (
+	// reportTakes bounds how long the printing of one report takes, in seconds, on a slow console.
+	reportTakes = 2
+	// mostTasks and mostLocks bound the tasks whose locks are kept, and the locks of one.
+	mostTasks, mostLocks = 1000, 64
+	// sameCalls is how many callers must be the same for two complaints to be of one call.
+	sameCalls = 3
+)
+
+// partOf is the complaint that has been told already and of the same fault as c.
+func (w *Watcher) partOf(c *complaint, function string) *complaint {
+	if c.Verdict != event.Crash || len(w.found) == 0 {
+		return nil
+	}
+	breaks := c.sign.role == faults || c.sign.role == dies || c.sign.role == bugs || c.sign.role == warns
+	if up := c.within; up != nil && c.caller != "" && breaks && slices.Contains(w.found, up) && c.since-up.since < reportTakes {
+		// The report that was being printed has no stack yet, or is on the stack.
+		if !up.traced && up.sign.role == plain && up.sign.blame != byNobody || slices.ContainsFunc(c.stack, func(f string) bool { return reporters.MatchString(nameOf(f)) }) {
+			up.learn(c)
+			return up
+		}
+	}
+	last := w.found[len(w.found)-1]
+	if last.caller != c.caller || c.since-last.since >= reportTakes || function == "" || function != last.function() {
+		return nil
+	}
+	if (c.sign.role == faults || c.sign.role == dies) && noObject.MatchString(last.title) {
+		return last
+	}
+	if calls := c.calls(); len(calls) > 0 && slices.Equal(calls, last.calls()) {
+		return last
+	}
+	return nil
+}
+
+// learn takes from what broke the report what the report could not tell any more.
+func (c *complaint) learn(broke *complaint) {
+	if c.function() != "" {
+		return
+	}
+	for _, line := range broke.lines {
+		if _, _, text, ok := stamped(line); ok {
+			c.read(text)
+		}
+	}
+	c.Title = c.whole(c.function())
+}
+
+// calls are the places of the calls that led to the machinery which complains, from the
+// function to blame outwards; none when that function itself is at fault.
+func (c *complaint) calls() []string {
+	if at := nameOf(c.at); at != "" && !machinery.MatchString(at) {
+		return nil
+	}
+	from := slices.IndexFunc(c.stack, func(f string) bool { return !machinery.MatchString(nameOf(f)) })
+	if from < 0 || !strings.Contains(c.stack[from], "+0x") {
+		return nil
+	}
+	return c.stack[from:min(from+sameCalls, len(c.stack))]
+}
+
+// hungTasks knows which of the hung tasks wait for a lock that another of them has.
+type hungTasks struct {
+	tasks []hungTask
+	// locks are those that a task has or waits for, by its pid, with the last one it asked
+	// for at the end. They are being told of the task with the pid of.
+	locks map[string][]string
+	of    string
+	// holders are who has the lock that a task waits for, pids both.
+	holders map[string]string
+}
+
+// hungTask is a task that was complained of.
+type hungTask struct {
+	pid, title string
+	// locked says that it waits for a lock.
+	locked bool
+}
+
+func (h *hungTasks) add(c *complaint) {
+	if len(h.tasks) < mostTasks {
+		locked := slices.ContainsFunc(c.stack, func(f string) bool { return locking.MatchString(nameOf(f)) })
+		h.tasks = append(h.tasks, hungTask{c.pid, c.Title, locked})
+	}
+}
+
+// read takes a line that may tell who has which lock.
+func (h *hungTasks) read(text string) {
+	switch {
+	case len(h.tasks) == 0:
+	case strings.HasPrefix(text, " #"):
+		if m := heldHere.FindStringSubmatch(text); m != nil && h.of != "" && len(h.locks[h.of]) < mostLocks {
+			h.locks[h.of] = append(h.locks[h.of], m[1])
+		}
+	case strings.Contains(text, " held by "):
+		if m := heldBy.FindStringSubmatch(text); m != nil && len(h.locks) < mostTasks {
+			if h.locks == nil {
+				h.locks = map[string][]string{}
+			}
+			h.of = m[1]
+			delete(h.locks, h.of)
+		}
+	case strings.HasPrefix(text, "INFO: task "):
+		if m := blockedOn.FindStringSubmatch(text); m != nil && len(h.holders) < mostTasks {
+			if h.holders == nil {
+				h.holders = map[string]string{}
+			}
+			h.holders[m[1]] = m[2]
+		}
+	}
+}
+
+// victim says that the task waits for a lock that another hung task has.
+func (h *hungTasks) victim(t hungTask) bool {
+	wanted := ""
+	if own := h.locks[t.pid]; len(own) > 0 {
+		wanted = own[len(own)-1]
+	}
+	return t.locked && slices.ContainsFunc(h.tasks, func(other hungTask) bool {
+		if other.pid == t.pid {
+			return false
+		}
+		has := h.locks[other.pid]
+		i := slices.Index(has, wanted)
+		return h.holders[t.pid] == other.pid || wanted != "" && i >= 0 && (i < len(has)-1 || !other.locked)
+	})
+}
+
+// withoutVictims leaves out the complaints of which all tasks are victims. When all wait for
+// each other, the first remains.
+func (h *hungTasks) withoutVictims(found []*complaint) []*complaint {
+	guilty := map[string]bool{}
+	for _, t := range h.tasks {
+		if !h.victim(t) {
+			guilty[t.title] = true
+		}
+	}
+	if len(guilty) == 0 && len(h.tasks) > 0 {
+		guilty[h.tasks[0].title] = true
+	}
+	return slices.DeleteFunc(slices.Clone(found), func(c *complaint) bool { return c.pid != "" && !guilty[c.Title] })
+}
