@@ -103,11 +103,31 @@ func (h *History) Commit(ctx context.Context, rev string) (Commit, error) {
 	return Commit{ID: parts[0], Parents: strings.Fields(parts[1]), Author: parts[2], Subject: parts[3]}, nil
 }
 
-// Between returns the ids of the commits after old up to tip along first
-// parents, the oldest first.
+// Between returns the ids of the commits after old up to tip, the oldest first, each
+// with old in its history: along first parents, as far as these have it.
 func (h *History) Between(ctx context.Context, old, tip string) ([]string, error) {
-	out, err := git(ctx, h.dir, "rev-list", "--reverse", "--first-parent", old+".."+tip)
-	return strings.Fields(out), err
+	out, err := git(ctx, h.dir, "rev-list", "--ancestry-path", "--parents", old+".."+tip)
+	if err != nil {
+		return nil, err
+	}
+	parents := map[string][]string{}
+	for line := range strings.Lines(out) {
+		if names := strings.Fields(line); len(names) > 0 {
+			parents[names[0]] = names[1:]
+		}
+	}
+	var all []string
+	for id := tip; parents[id] != nil; {
+		all = append(all, id)
+		of := parents[id]
+		i := slices.IndexFunc(of, func(parent string) bool { return parent == old || parents[parent] != nil })
+		if i < 0 {
+			break
+		}
+		id = of[i]
+	}
+	slices.Reverse(all)
+	return all, nil
 }
 
 // Count returns how many commits are in tip's history and not in old's.
@@ -219,11 +239,29 @@ var (
 	maybeBad = regexp.MustCompile(`(?m)^# possible first bad commit: \[([0-9a-f]+)\]`)
 )
 
+// judge says what is known of a commit. An error ends the search.
+type judge func(ctx context.Context, commit string) (Mark, error)
+
 // Bisect lets git bisect choose the commits between good, an ancestor, and bad
-// that judge is asked about. An error of judge ends the search. The log is that
-// of git bisect, also when there is an error.
-func (h *History) Bisect(ctx context.Context, good, bad string, judge func(ctx context.Context, commit string) (Mark, error)) (found Bisected, log string, err error) {
-	_, err = git(ctx, h.dir, "bisect", "start", "--no-checkout", bad, good)
+// that judge is asked about: first those along first parents, which were tested as
+// they are, and inside a merged branch only when its merge is the first bad one of
+// these. The log is that of git bisect, also when there is an error.
+func (h *History) Bisect(ctx context.Context, good, bad string, judge judge) (found Bisected, log string, err error) {
+	found, log, err = h.halve(ctx, good, bad, judge, "--first-parent")
+	if err != nil || found.First == "" {
+		return found, log, err
+	}
+	merge, err := h.Commit(ctx, found.First)
+	if err != nil || len(merge.Parents) < 2 {
+		return found, log, err
+	}
+	inside, more, err := h.halve(ctx, merge.Parents[0], merge.ID, judge)
+	return inside, log + "\n" + more, err
+}
+
+// halve is a search by git bisect, with its options.
+func (h *History) halve(ctx context.Context, good, bad string, judge judge, options ...string) (found Bisected, log string, err error) {
+	_, err = git(ctx, h.dir, slices.Concat([]string{"bisect", "start", "--no-checkout"}, options, []string{bad, good})...)
 	for {
 		var logErr error
 		if log, logErr = git(ctx, h.dir, "bisect", "log"); logErr != nil {
@@ -275,9 +313,9 @@ var (
 	aggregate  = regexp.MustCompile(`\b(?:struct|union|enum) (\w+)`)
 )
 
-// Touched lists what a commit changes against its first parent.
+// Touched lists what a commit changes. What a merge brings is other commits' doing.
 func (h *History) Touched(ctx context.Context, commit Commit) ([]Touched, error) {
-	if len(commit.Parents) == 0 {
+	if len(commit.Parents) != 1 {
 		return nil, nil
 	}
 	out, err := git(ctx, h.dir, "diff", "--no-color", "--no-ext-diff", "--no-prefix", "--unified=0", commit.Parents[0], commit.ID)

@@ -109,7 +109,7 @@ var table = []variable{
 	{name: "FIND", form: "fix", standard: "break", commands: []string{"bisect"}, common: true,
 		meaning: "`fix`: the first commit that passes again; GOOD comes after BAD then"},
 	{name: "CONFIDENCE", form: "PERCENT", standard: "95 where it fails now and then", commands: []string{"bisect"}, common: true,
-		meaning: "how sure a search is to be; it then runs kernels again and again, see docs/blame.md"},
+		meaning: "how sure a search is to be; it then runs kernels again and again, see docs/bisect.md"},
 	{name: "BUDGET", form: "N", standard: "300", commands: []string{"bisect"}, common: true,
 		meaning: "how many runs such a search may make"},
 	{name: "FRESH", form: "1", commands: slices.Concat([]string{"mutants"}, searches),

@@ -56,12 +56,16 @@ type Answer struct {
 	// Before and With are the verdicts on both sides of the culprit.
 	Before *Side `json:"before,omitempty"`
 	With   *Side `json:"with,omitempty"`
+	// Merge says that the culprit is a merge, and what it brings in is good by itself.
+	Merge bool `json:"merge,omitempty"`
 	// Touched is what the culprit changes.
 	Touched []kernel.Touched `json:"touched,omitempty"`
 	// SameCode says that the culprit's kernel is its parent's.
 	SameCode bool `json:"same_code"`
 	// Revert says what became of the bad end without the culprit.
 	Revert string `json:"revert,omitempty"`
+	// Kept says what the commit does since which the culprit does not revert.
+	Kept string `json:"kept,omitempty"`
 	// Rate is how often a bad kernel fails, and Confidence how sure the answer is,
 	// both estimates between 0 and 1: see odds.
 	Rate       float64 `json:"rate,omitempty"`
@@ -217,8 +221,14 @@ func (r *Record) Report() string {
 			fmt.Fprintf(&b, "    %s\n", t)
 		}
 	}
+	if a.Merge {
+		b.WriteString("\n  it is a merge, and each side of it passes: what is wrong is that the two meet\n")
+	}
 	if a.Revert != "" {
 		fmt.Fprintf(&b, "\n  %s\n", results.Line(a.Revert))
+	}
+	if a.Kept != "" {
+		fmt.Fprintf(&b, "  %s\n", results.Line(a.Kept))
 	}
 	for _, t := range r.Trials {
 		if t.Role == roleWithout {

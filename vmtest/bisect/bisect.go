@@ -267,9 +267,14 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 			return a.end(s), nil
 		}
 	}
-	err = s.cure(ctx, a, culprit, bad)
-	if errors.Is(err, kernel.ErrNothingLeft) || errors.Is(err, kernel.ErrRewritten) {
-		return s.afterwards(ctx, a, bad, err)
+	if len(culprit.commit.Parents) > 1 {
+		if err := s.tryBranches(ctx, a, culprit); err != nil || a.Outcome != Found {
+			return a.end(s), err
+		}
+	}
+	err = s.cure(ctx, a, culprit, bad, true)
+	if errors.Is(err, kernel.ErrNothingLeft) || errors.Is(err, kernel.ErrNoRevert) {
+		return s.afterwards(ctx, a, culprit, bad, err)
 	}
 	if err != nil {
 		return nil, err
@@ -277,43 +282,86 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 	return a.end(s), nil
 }
 
-// afterwards goes on when the bad end has nothing of a culprit any more: behind the
-// commit that undid it, if that cured it. Gone is how the attempt to revert ended.
-func (s *search) afterwards(ctx context.Context, a *Answer, bad string, gone error) (*Answer, error) {
+// tryBranches tries what a merge brings in, which must be good by itself.
+func (s *search) tryBranches(ctx context.Context, a *Answer, merge subject) error {
+	for _, id := range merge.commit.Parents[1:] {
+		point, err := s.at(ctx, id)
+		if err != nil {
+			return err
+		}
+		t, err := s.try(ctx, point, s.sig.question(roleParent))
+		if err != nil {
+			return err
+		}
+		if t.Mark == kernel.Bad {
+			a.Outcome = NotProven
+			a.Doubt = fmt.Sprintf("it merges %s, which shows the same; so does all of that branch that was tried. Try GOOD=%s BAD=%s", point.title, s.name(merge.commit.Parents[0]), s.name(id))
+			return nil
+		}
+	}
+	a.Merge = true
+	return nil
+}
+
+// lookOn is how many commits behind the one since which a culprit cannot be reverted
+// are tried, where that one cannot be judged.
+const lookOn = 3
+
+// afterwards goes on when a culprit cannot be taken out of the bad end: later commits
+// changed the same lines, or undid it. The proof is made where it still reverts, and
+// with the commit since which it does not: if that passes, what is wrong with the bad
+// end came later, and is searched there. Gone is how the attempt to revert ended.
+func (s *search) afterwards(ctx context.Context, a *Answer, culprit subject, bad string, gone error) (*Answer, error) {
 	after, err := s.history.Between(ctx, a.Culprit.ID, bad)
 	if err != nil {
 		return nil, err
 	}
 	n := sort.Search(len(after), func(i int) bool {
 		_, revertErr := s.history.Revert(ctx, *a.Culprit, after[i])
-		return errors.Is(revertErr, kernel.ErrNothingLeft) || errors.Is(revertErr, kernel.ErrRewritten)
+		return errors.Is(revertErr, kernel.ErrNothingLeft) || errors.Is(revertErr, kernel.ErrNoRevert)
 	})
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	const doubt = "nothing of it is left on the bad end, which fails nevertheless"
-	if n >= len(after)-1 {
+	conflict := errors.Is(gone, kernel.ErrNoRevert) && !errors.Is(gone, kernel.ErrRewritten)
+	doubt := "nothing of it is left on the bad end, which fails nevertheless"
+	if conflict {
+		doubt = "later commits changed the same lines, so that the bad end cannot be tried without it"
+	} else if n >= len(after)-1 {
 		a.Outcome, a.Doubt = NotProven, doubt+"; a larger COUNT tells chance from cause"
 		return a.end(s), nil
 	}
-	point, err := s.at(ctx, after[n])
-	if err != nil {
-		return nil, err
+	if n > 0 && n < len(after) {
+		err := s.cure(ctx, a, culprit, after[n-1], false)
+		if err != nil && !errors.Is(err, kernel.ErrNoRevert) && !errors.Is(err, kernel.ErrNothingLeft) {
+			return nil, err
+		}
+		if a.Outcome != Found {
+			return a.end(s), nil
+		}
 	}
-	t, err := s.try(ctx, point, s.sig.question(roleUndone))
-	if err != nil {
-		return nil, err
+	var point subject
+	var t *Trial
+	for i := n; i < min(n+lookOn, len(after)) && (t == nil || t.Mark == kernel.Skip); i++ {
+		if point, err = s.at(ctx, after[i]); err != nil {
+			return nil, err
+		}
+		if t, err = s.try(ctx, point, s.sig.question(roleUndone)); err != nil {
+			return nil, err
+		}
 	}
 	switch {
+	case t == nil:
+		a.Outcome, a.Doubt = NotProven, doubt
 	case t.Mark == kernel.Good:
-		s.tell.Say("%s shows it, but nothing of it is left on the bad end: %s undid it. The search goes on behind that.", a.Title, point.title)
-		return s.between(ctx, after[n], bad)
-	case t.Mark == kernel.Bad && errors.Is(gone, kernel.ErrRewritten):
-		// What rewrote it has kept what it does.
-		a.Revert = fmt.Sprintf("%s on the bad end, so the cure could not be tried; with %s, which changed the last of its lines, it shows still", gone, point.title)
+		s.tell.Say("%s shows it, but %s passes: what is wrong with the bad end came later. The search goes on behind that.", a.Title, point.title)
+		return s.between(ctx, point.commit.ID, bad)
+	case t.Mark == kernel.Bad && errors.Is(gone, kernel.ErrNoRevert):
+		// What changed its lines has kept what it does.
+		a.Kept = fmt.Sprintf("with %s it does not revert any more, and shows still", point.title)
 	default:
 		a.Outcome = NotProven
-		a.Doubt = doubt + fmt.Sprintf("; %s undid it and is %s. Try GOOD=%s, a later commit that passes, or a larger COUNT", point.title, t.Mark, s.name(after[n]))
+		a.Doubt = doubt + fmt.Sprintf("; with %s, since which it cannot be taken out, it is %s. Try GOOD=%s, a later commit that passes, or a larger COUNT", point.title, t.Mark, s.name(point.commit.ID))
 	}
 	return a.end(s), nil
 }
@@ -383,9 +431,9 @@ func (s *search) sameLevelled(ctx context.Context, culprit, parent subject) (boo
 	return same, err
 }
 
-// cure takes the culprit out of the bad end and tries that.
-func (s *search) cure(ctx context.Context, a *Answer, culprit subject, bad string) error {
-	end, err := s.at(ctx, bad)
+// cure takes the culprit out of an end, the bad one or one in its history, and tries that.
+func (s *search) cure(ctx context.Context, a *Answer, culprit subject, of string, isBadEnd bool) error {
+	end, err := s.at(ctx, of)
 	if err != nil {
 		return err
 	}
@@ -399,16 +447,16 @@ func (s *search) cure(ctx context.Context, a *Answer, culprit subject, bad strin
 		return err
 	}
 	patch, err := s.history.Revert(ctx, *culprit.commit, onto)
-	if errors.Is(err, kernel.ErrNoRevert) && !errors.Is(err, kernel.ErrRewritten) {
-		a.Revert = err.Error() + " on the bad end, so the cure could not be tried"
-		return nil
-	}
 	if err != nil {
 		return err
 	}
+	where, key := "the bad end", "revert "+culprit.key
+	if !isBadEnd {
+		where, key = end.title, key+" on "+of
+	}
 	revert := end
-	revert.key = "revert " + culprit.key
-	revert.title = "the bad end without it"
+	revert.key = key
+	revert.title = where + " without it"
 	revert.commit = nil
 	revert.spec.Name = "reverted"
 	revert.spec.Series = append(slices.Clone(end.spec.Series), patches.Series{Name: "revert", Patches: []patches.Patch{patch}})
@@ -418,12 +466,12 @@ func (s *search) cure(ctx context.Context, a *Answer, culprit subject, bad strin
 	}
 	switch t.Mark {
 	case kernel.Good:
-		a.Revert = "reverted on the bad end, it is cured"
+		a.Revert = fmt.Sprintf("reverted on %s, it is cured", where)
 	case kernel.Bad:
-		a.Revert = "reverted on the bad end, the same shows still"
-		a.Outcome, a.Doubt = NotBelieved, "the bad end shows the same without it"
+		a.Revert = fmt.Sprintf("reverted on %s, the same shows still", where)
+		a.Outcome, a.Doubt = NotBelieved, where+" shows the same without it"
 	default:
-		a.Revert = "reverted on the bad end, nothing can be said: " + t.Why
+		a.Revert = fmt.Sprintf("reverted on %s, nothing can be said: %s", where, t.Why)
 	}
 	return nil
 }

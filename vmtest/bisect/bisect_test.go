@@ -434,7 +434,9 @@ func TestCulpritThatWasUndoneIsNotFound(t *testing.T) {
 		text    string
 	}{
 		{"a later one breaks it again", append(slices.Clone(undone), change{"g", ""}, change{"again", strings.ReplaceAll(leak, "leaks", "more")}), Found, "again"},
-		{"its line is rewritten and does the same", []change{{"first", leak}, {"b", ""}, {"redo first", strings.ReplaceAll(leak, "leaks", "more")}, {"d", ""}}, Found, "it shows still"},
+		{"its line is rewritten and does the same", []change{{"first", leak}, {"b", ""}, {"redo first", strings.ReplaceAll(leak, "leaks", "more")}, {"d", ""}}, Found, "and shows still"},
+		{"a later commit changes the same lines", []change{{"first", "/* one */\n" + leak + "/* two */\n"}, {"b", ""}, {"redo first", "/* one */\n" + strings.ReplaceAll(leak, "leaks", "more") + "/* two */\n"}, {"d", ""}}, Found, "and shows still"},
+		{"a later commit changes the same lines and cures it", []change{{"first", "int one;\n" + leak + "int two;\n"}, {"b", ""}, {"redo first", "int one;\nint three;\nint two;\n"}, {"d", ""}, {"again", leak}, {"f", ""}}, Found, "\"again\" is the first bad commit"},
 		{"the undoing breaks it otherwise", append(slices.Clone(undone[:5]), change{"fix first", strings.ReplaceAll(leak, "leaks", "more")}, change{"h", ""}, change{"i", ""}), NotProven, "Try GOOD="},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -443,6 +445,83 @@ func TestCulpritThatWasUndoneIsNotFound(t *testing.T) {
 			r := b.mustSearch(t, q, s)
 			if a := r.Answer; a.Outcome != test.want || !strings.Contains(r.Report(), test.text) {
 				t.Errorf("answer = %s, %q; want %s with %q", a.Outcome, a.Text, test.want, test.text)
+			}
+		})
+	}
+}
+
+// A merged branch is searched only when its merge is the first bad commit of the main
+// line, and a merge is to blame only when all that it joins is good.
+func TestMerges(t *testing.T) {
+	// commit changes a file of its own, which is part of main.c by #include.
+	commit := func(dir, name, text string) {
+		write(t, filepath.Join(dir, name+".h"), text)
+		git(t, dir, "add", "-A")
+		git(t, dir, "commit", "-qm", name)
+	}
+	const needs = "#if __has_include(\"m2.h\") && __has_include(\"s2.h\")\nconst char *leaks = \"LEAK\";\n#endif\n"
+	for _, test := range []struct {
+		name           string
+		culprit, text  string
+		want           Outcome
+		named          string
+		most           int
+		curedElsewhere bool
+	}{
+		{name: "on the main line", culprit: "m2", text: leak, want: Found, named: "m2", most: 4},
+		{name: "in the branch", culprit: "s3", text: leak, want: Found, named: "s3", most: 7},
+		{name: "behind the merge", culprit: "m5", text: leak, want: Found, named: "m5", most: 4},
+		{name: "the merge itself", culprit: "start", text: needs, want: Found, named: "merge", most: 7},
+		{name: "the branch began bad", culprit: "old", text: leak, want: NotBelieved, named: "s1", most: 8, curedElsewhere: true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "Makefile"), strings.ReplaceAll(makefile, "$(CURDIR)/main.c", "-I $(CURDIR) $(addprefix -include ,$(filter-out $(CURDIR)/start.h,$(wildcard $(CURDIR)/*.h))) $(if $(wildcard $(CURDIR)/start.h),-include $(CURDIR)/start.h) $(CURDIR)/main.c"))
+			write(t, filepath.Join(dir, "main.c"), start)
+			git(t, dir, "init", "-q", "-b", "main")
+			part := func(name string) {
+				text := fmt.Sprintf("int %s;\n", name)
+				if name == test.culprit {
+					text += test.text
+				}
+				commit(dir, name, text)
+			}
+			part("old")
+			git(t, dir, "branch", "side")
+			if test.curedElsewhere {
+				commit(dir, "old", "int old;\n")
+			}
+			part("start")
+			for _, name := range []string{"m1", "m2", "m3", "m4"} {
+				part(name)
+			}
+			git(t, dir, "switch", "-q", "side")
+			for _, name := range []string{"s1", "s2", "s3", "s4", "s5", "s6"} {
+				part(name)
+			}
+			git(t, dir, "switch", "-q", "main")
+			git(t, dir, "merge", "-q", "--no-ff", "-m", "merge", "side")
+			if test.curedElsewhere {
+				git(t, dir, "checkout", "-q", "side", "--", "old.h")
+				git(t, dir, "commit", "-q", "--amend", "-m", "merge")
+			}
+			for _, name := range []string{"m5", "m6", "m7"} {
+				part(name)
+			}
+			b := newBench(t, 1)
+			q, s := b.question(t, dir, "HEAD~7")
+			r := b.mustSearch(t, q, s)
+			if a := r.Answer; a.Outcome != test.want || a.Culprit.Subject != test.named {
+				t.Errorf("answer = %s, %+v; want %s, %s", a.Outcome, a.Culprit, test.want, test.named)
+			}
+			steps := 0
+			for _, trial := range r.Trials {
+				if trial.Role == roleStep {
+					steps++
+				}
+			}
+			if steps > test.most {
+				t.Errorf("%d steps; want at most %d", steps, test.most)
 			}
 		})
 	}
