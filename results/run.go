@@ -29,7 +29,7 @@ const Schema = 1
 
 // TitleRules is the number of the rules by which complaints of the kernel get their titles
 // (vmtest/console): a change of the rules raises it, because a title is a key.
-const TitleRules = 2
+const TitleRules = 3
 
 // Status says how far a run came.
 type Status string

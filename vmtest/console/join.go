@@ -59,7 +59,7 @@ func (w *Watcher) partOf(c *complaint, function string) *complaint {
 
 // learn takes from what broke the report what the report could not tell any more.
 func (c *complaint) learn(broke *complaint) {
-	if c.function() != "" {
+	if blamed(c.function()) && c.function() != "" {
 		return
 	}
 	for _, line := range broke.lines {
@@ -73,10 +73,10 @@ func (c *complaint) learn(broke *complaint) {
 // calls are the places of the calls that led to the machinery which complains, from the
 // function to blame outwards; none when that function itself is at fault.
 func (c *complaint) calls() []string {
-	if at := nameOf(c.at); at != "" && !machinery.MatchString(at) {
+	if at := nameOf(c.at); at != "" && blamed(at) {
 		return nil
 	}
-	from := slices.IndexFunc(c.stack, func(f string) bool { return !machinery.MatchString(nameOf(f)) })
+	from := slices.IndexFunc(c.stack, blamed)
 	if from < 0 || !strings.Contains(c.stack[from], "+0x") {
 		return nil
 	}

@@ -1,44 +1,152 @@
 package console
 
-import "regexp"
+import (
+	"regexp"
+	"strings"
+)
 
 // machinery are functions that a complaint names and nobody would blame: they find
 // the fault, print it, or do to their caller's data what the caller asked for. The
-// first function on the stack that is none of them is meant. Each line has its reason.
-var machinery = regexp.MustCompile(`^(?:` +
-	// print and check for the fault: lib/dump_stack.c, kernel/panic.c, lib/bug.c
-	`(?:__)?dump_stack\w*|show_stack\w*|show_regs|dump_backtrace\w*|unwind_\w+|arch_stack_walk\w*|__warn\w*|warn_\w+|report_bug|report_\w*bug\w*|handle_bug|panic|vpanic|nmi_panic|check_panic_on_warn|oops_\w+|__die\w*|die\w*|print_\w*(?:report|bug|trailer|address_description)\w*|printk\w*|_printk|vprintk\w*|end_report|` +
-	// sanitizers and what the compiler calls for them
-	`\w*kasan\w*|\w*kmsan\w*|\w*kcsan\w*|\w*kfence\w*|__asan_\w+|__tsan_\w+|__msan_\w+|__hwasan\w*|hwasan\w*|__sanitizer_\w+|\w*ubsan\w*|check_memory_region\w*|val_to_string|object_err|slab_err|slab_fix|slab_bug|check_object|check_slab|check_bytes_and_report|on_freelist|free_debug_processing|alloc_debug_processing|slab_pad_check|` +
-	// string, bit and copying helpers work on their caller's memory
-	`_*mem(?:cpy|set|move|cmp|chr|scan|dup)\w*|str(?:n?len|n?cmp|n?cpy|l?cpy|scpy|n?cat|r?chr|n?str|n?dup|sep|spn)\w*|sized_strscpy|__?copy_\w*user\w*|copy_\w*user\w*|raw_copy_\w+|rep_movs\w*|__arch_copy_\w+|_*(?:get|put)_user\w*|clear_user\w*|__clear_user|usercopy_\w+|__check_\w*object\w*|check_heap_object|_*copy_(?:to|from)_iter\w*|copy_(?:page|folio)_(?:to|from)_iter\w*|fortify_panic|__fortify_\w+|(?:_?find_(?:first|next)_\w*bit\w*)|(?:test|set|clear|change)_bit\w*|(?:raw_)?(?:atomic|arch_atomic)\w*|instrument_\w+|read_word_at_a_time|` +
-	// list, tree and count helpers: the caller gave them a bad entry
-	`_*list_(?:add|del|move|splice|replace|empty|first|next|entry)\w*|_*hlist\w*|refcount_\w+|__refcount_\w+|kref_\w+|rb_(?:erase|insert|next|first)\w*|__rb_\w+|skb_(?:over_|under_)?panic|skb_put|skb_push|__skb_\w*put|skb_pull|assfail|assertfail|btrfs_assertfail|ida_destroy|` +
-	// objects' debugging: the one who frees or starts the object is meant
-	`debug_(?:print|check|object)_\w+|debug_check_no_obj_freed|__debug_\w+|debug_object\w*|\w+_debug_hint|` +
-	// allocation and freeing of memory
-	`_*k[mzvc]?v?alloc\w*|k?v?[mzc]alloc\w*|kvfree\w*|kfree\w*|__kfree\w*|krealloc\w*|k(?:mem)?dup\w*|kmem_cache_\w+|_*slab_\w+|___slab_alloc|new_slab|allocate_slab|get_partial\w*|__slab_\w+|do_slab_free|free_to_partial_list|_*alloc_(?:pages?|frozen_pages|contig)\w*|__alloc_\w*pages?\w*|get_page_from_freelist|post_alloc_hook|prep_new_page|free_(?:unref|the)_\w+|__?free_(?:one_)?pages?\w*|free_pcp\w*|free_pages?\w*|free_(?:tail_)?page\w*|__folio_put\w*|folio_put\w*|put_page|bad_page|check_(?:new|free)_page\w*|vmalloc\w*|__vmalloc\w*|vzalloc\w*|should_fail\w*|__should_failslab|fail_dump|warn_alloc|qlist_\w+|kmemleak_\w+|` +
-	// locks: what is wrong is the lock that the caller takes
-	`lock_(?:acquire|release|is_held|downgrade|contended|acquired)\w*|_*lock_(?:acquire|release)|register_lock_class|assign_lock_key|mark_lock\w*|mark_held_locks|mark_usage|validate_chain|check_(?:prev|prevs|noncircular|irq_usage|deadlock|wait_context|flags|prev_add|prevs_add)\w*|lockdep_\w+|debug_lockdep\w*|trace_hardirqs\w*|rcu_lockdep\w*|look_up_lock_class|print_(?:usage|circular|deadlock|unlock|irq)\w*|_*(?:raw_)?(?:spin|read|write)_(?:lock|unlock|trylock|lock_\w+|unlock_\w+|trylock\w*)|_*raw_(?:spin|read|write)_\w+|do_raw_\w+|(?:spin|rwlock)_(?:bug|dump)\w*|queued_\w*lock\w*|native_queued_\w+|pv_queued\w*|__pv_queued\w+|__raw_callee_save\w*|_*(?:rt_)?mutex_\w+|__ww_mutex\w*|ww_mutex\w*|rwsem_\w+|_*(?:down|up)(?:_(?:read|write|killable|interruptible|trylock|timeout)\w*)?|percpu_(?:down|up)_\w+|__percpu_(?:down|up)_\w+|osq_\w+|rt_spin_\w+|mutex_\w+|might_lock\w*|seqprop_\w+|do_write_seqcount\w*|arch_spin\w*|_atomic_dec_and_\w*lock\w*|ww_\w+|local_lock\w*|queued_fetch\w*|virt_spin\w*|` +
-	// checks of the context: what called them is in the wrong one
-	`_*might_(?:sleep|fault|resched|alloc)\w*|__cant_\w+|check_preemption_disabled|debug_smp_processor_id|__this_cpu_preempt_check|preempt_count_\w+|` +
-	// the scheduler, and waits that serve anybody
-	`_*schedule\w*|schedule_\w+|preempt_schedule\w*|__sched_\w+|_*cond_resched\w*|context_switch|__switch_to\w*|msleep\w*|usleep_range\w*|io_schedule\w*|_*wait_for_co\w*|__?wait_for_common\w*|do_wait_for_common|bit_wait\w*|_*wait_on_bit\w*|out_of_line_wait_\w+|_*folio_wait_\w+|wait_on_page_\w+|folio_wait_bit\w*|__folio_lock\w*|_*lock_page\w*|synchronize_\w+|_*synchronize_(?:rcu|srcu)\w*|wait_rcu_gp\w*|__wait_rcu_gp|rcu_barrier\w*|_*flush_(?:work|workqueue|delayed_work)\w*|drain_workqueue|_*cancel_(?:delayed_)?work\w*|kthread_stop|_*wake_up\w*|try_to_wake_up|do_wait_intr\w*|_*delay\w*|__const_udelay|__udelay|__ndelay|delay_\w+|cpu_relax|rep_nop|` +
-	// RCU, timers, interrupts and tracing as they find a stall
-	`rcu_\w+|__rcu_\w+|call_rcu\w*|__call_rcu\w*|srcu_\w+|__srcu_\w+|\w*nmi_\w*backtrace\w*|nmi_\w+|\w*_nmi|trigger_\w*backtrace\w*|watchdog_\w+|\w*hrtimer\w*|tick_\w+|update_process_times|\w*apic_timer\w*|\w*sysvec_\w+|do_IRQ|common_interrupt|asm_\w+|exc_\w+|irq_(?:enter|exit)\w*|__irq_exit\w*|irqentry_\w+|invoke_softirq|do_softirq\w*|_*do_softirq\w*|handle_softirqs|run_ksoftirqd|smpboot_thread_fn|call_timer_fn|expire_timers|__run_timers?|run_timer_\w+|_*run_timer\w*|__local_bh_\w+|_*local_bh_\w+|handle_irq\w*|__handle_irq\w*|generic_handle_\w+|trace_\w+|__traceiter\w+|perf_trace\w*|ftrace_\w+|` +
-	`__report_bad_irq|note_interrupt|` +
-	// structures and sums that work on what they are given: lib/, crypto/
-	`hex_\w+|crc\w+|xas_\w+|radix_tree_\w+|rhashtable_\w+|rht_\w+|aes_\w+|timer_is_static_object|work_is_static_object|lock_timer_base|ref_tracker\w*|__phys_addr\w*|__virt_to_phys\w*|virt_to_\w+|__raw_(?:read|write)\w|stack_trace_\w+|stack_depot_\w+|hlock_class|__printk_safe\w*|write_comp_data|complete\w*|__folio_unlock|folio_unlock|unlock_page|klist_\w+|__reset_page_owner|__set_page_owner|deactivate_slab|put_cpu_partial|free_large_kmalloc|task_blocks_on_rt_mutex|rt_mutex\w*|kthread_should_stop|panic_bad_stack|` +
-	// smp calls
-	`smp_call_function\w*|csd_lock\w*|on_each_cpu\w*|generic_exec_single|__flush_smp\w*|flush_smp_\w+|generic_smp_call\w*|` +
-	// entries of a fault or a system call, and the ends of stacks
-	`(?:asm_)?exc_\w+|(?:do_)?(?:page_fault|error_trap|invalid_op|general_protection|trap|int3|divide_error)|do_error_trap|do_trap\w*|do_user_addr_fault|do_kern_addr_fault|handle_page_fault|bad_area\w*|__bad_area\w*|no_context|kernelmode_fixup\w*|page_fault_oops|show_fault_oops|fixup_\w+|error_entry|invalid_op|page_fault|general_protection|async_page_fault|ret_from_\w+|do_syscall\w*|do_fast_syscall\w*|__do_fast\w*|entry_\w+|ret_\w*syscall|syscall_(?:enter|exit|return)\w*|invoke_syscall|el[01]\w*|do_el0_svc\w*|el0_svc\w*|do_mem_abort|do_sea|do_translation_fault|do_(?:alignment|bad|tag)_\w*fault|do_page_fault|__do_kernel_fault|bug_handler|brk_handler|do_debug_exception|call_break_hook|do_undefinstr|call_on_\w*stack|do_interrupt_handler|gic_\w+|kthread|worker_thread|process_one_work|process_scheduled_works|secondary_startup\w*|start_secondary|cpu_startup_entry|do_idle|default_idle\w*|arch_cpu_idle|native_safe_halt|acpi_\w*idle\w*|cpuidle_\w+|` +
-	// sysfs and kobject register what their caller asks for: fs/sysfs, lib/kobject.c
-	`add_uevent_var|sysfs_\w+|kobject_\w+|device_add\w*|device_register|kset_\w+|` +
-	// do_exit finds the locks, and no more than that
-	`(?:make_)?task_dead|do_task_dead|rewind_stack\w*|debug_check_no_locks_held|` +
-	`0x[0-9a-f]+` +
-	`)$`)
+// first function on the stack that is none of them is meant. Each row has its reason.
+// Names are without the underscores in front; * is any part of a name.
+var machinery = functions([]row{
+	{"find a fault and print it: lib/dump_stack.c, lib/bug.c, kernel/panic.c",
+		`dump_stack* show_stack* show_regs dump_backtrace* walk_stackframe unwind_next_frame unwind_get_* arch_stack_walk* stack_trace_* stack_depot_*
+		warn warn_* report_bug report_*bug* handle_bug fixup_bug panic vpanic *_panic panic_bad_stack handle_bad_stack bad_stack
+		check_panic_on_warn oops_* die die_* print_*report* print_*bug* print_trailer print_address_description* printk* vprintk*
+		printk_safe* end_report report_bad_irq note_interrupt assfail assertfail *_assertfail print_unlock* print_usage* print_circular*
+		print_deadlock* print_irq* schedule_bug get_taint print_tainted*`},
+	{"sanitizers, and what a compiler calls for them",
+		`*kasan* *kmsan* *kcsan* *kfence* *ubsan* asan_* tsan_* msan_* hwasan* sanitizer_* check_memory_region* val_to_string
+		write_comp_data read_word_at_a_time read_once_word_nocheck instrument_* fortify_* qlist_* qlink_* quarantine_*`},
+	{"checks of SLUB, of the page allocator and of kmemleak, which look at what somebody else has broken",
+		`object_err slab_err slab_fix slab_bug check_object check_slab check_bytes_and_report on_freelist free_debug_processing
+		alloc_debug_processing slab_pad_check bad_page check_new_page* check_free_page* check_*object* usercopy_* kmemleak_*
+		debug_print_* debug_check_* debug_object* debug_obj_* *_debug_hint timer_is_static_object work_is_static_object ref_tracker*`},
+	{"strings, memory and bits belong to the caller",
+		`memcpy* memset* memmove* memcmp* memchr* memscan* memdup* strlen* strnlen* strcmp* strncmp* strcpy* strncpy* strlcpy* strscpy*
+		strcat* strncat* strlcat* strchr* strnchr* strrchr* strstr* strnstr* strdup* strndup* strsep* strspn* sized_strscpy copy_*user*
+		raw_copy_* rep_movs* arch_copy_* get_user* put_user* clear_user* copyin* copyout* copy_to_iter* copy_from_iter* copy_page_*iter*
+		copy_folio_*iter* simple_copy_to_iter* find_first_*bit* find_next_*bit* test_bit* set_bit* clear_bit* change_bit* test_and_*_bit*
+		atomic_inc* atomic_dec* atomic_add* atomic_sub* atomic_read* atomic_set* atomic_xchg* atomic_cmpxchg* atomic_fetch*
+		atomic_try* atomic_or* atomic_and* atomic_long_* atomic64_* raw_atomic* arch_atomic* hex_* crc* jhash* siphash* aes_*`},
+	{"printing takes what the caller hands over: lib/vsprintf.c",
+		`pointer string string_nocheck hex_string *snprintf *scnprintf *sprintf *asprintf* va_format* print_hex_dump* dev_printk*
+		dev_vprintk* dev_info* dev_warn* dev_err* dev_notice*`},
+	{"lists, trees and counts: the caller gave them a bad entry",
+		`list_add* list_del* list_move* list_splice* list_replace* list_empty* list_first* list_next* list_entry* hlist* klist_* llist_* plist_*
+		refcount_* kref_* rb_erase* rb_insert* rb_next* rb_prev* rb_first* rb_last* xas_* xa_* radix_tree_* idr_* ida_destroy rhashtable_*
+		rht_* lockref_* skb_put skb_push skb_pull skb_*put`},
+	{"the last reference to a thing is dropped, or one to a dead thing taken, by whoever had it",
+		`iput iput_final ihold dput fast_dput fput put_device get_device kfree_skb* consume_skb* drop_nlink inc_nlink set_nlink clear_nlink`},
+	{"the page cache and buffers work on the mapping that they are given",
+		`find_lock_entries find_get_entries filemap_get_folio* filemap_alloc_folio* find_or_create_page pagecache_get_page
+		truncate_inode_pages* read_cache_page* read_cache_folio* do_read_cache_* mark_buffer_dirty* extract_*_to_sg`},
+	{"memory is allocated and freed for the caller",
+		`kalloc* kmalloc* kzalloc* kcalloc* kvmalloc* kvzalloc* kvcalloc* kvalloc* malloc* zalloc* calloc* kfree* kvfree* kzfree krealloc* kvrealloc*
+		do_kmalloc* kmemdup* kstrdup* kdup* kmem_cache_* do_kmem_cache_* slab_* new_slab allocate_slab get_partial* do_slab_free free_to_partial_list
+		deactivate_slab put_cpu_partial free_large_kmalloc alloc_page* alloc_frozen_pages* alloc_contig* alloc_*pages* get_page_from_freelist
+		post_alloc_hook prep_new_page free_unref_* free_the_page free_one_page free_page* free_pcp* free_tail_page* free_frozen_page*
+		free_pages* folio_put* folios_put* put_page vmalloc* vzalloc* vfree* vunmap* should_fail* fail_dump warn_alloc reset_page_owner
+		set_page_owner folio_alloc* vma_alloc_folio* pcpu_alloc* alloc_percpu* mempool_*`},
+	{"what is wrong is the lock that the caller takes",
+		`lock_acquire* lock_release* lock_is_held* lock_downgrade* lock_contended* lock_acquired* register_lock_class assign_lock_key mark_lock*
+		mark_held_locks mark_usage reacquire_held_locks validate_chain check_prev* check_noncircular check_irq_usage check_deadlock
+		check_wait_context check_flags lockdep_* debug_lockdep* trace_hardirqs* trace_softirqs* look_up_lock_class hlock_class
+		spin_lock* spin_unlock* spin_trylock* read_lock* read_unlock* read_trylock* write_lock* write_unlock* write_trylock*
+		raw_spin_* raw_read_lock* raw_read_unlock* raw_write_lock* raw_write_unlock* do_raw_* spin_bug spin_dump rwlock_bug rwlock_dump
+		queued_*lock* queued_fetch* native_queued_* pv_queued* raw_callee_save* virt_spin* arch_spin* mutex_* rt_mutex* ww_* rwsem_*
+		down down_read* down_write* down_killable* down_interruptible* down_trylock* down_timeout* down_common up up_read* up_write*
+		percpu_down_* percpu_up_* ldsem_* osq_* owner_on_cpu rt_spin_* rt_read_* rt_write_* might_lock* seqprop_* seqcount_* do_write_seqcount*
+		local_lock* task_blocks_on_rt_mutex lock_sock* release_sock *_read_lock *_write_lock folio_lock* lock_page* folio_unlock unlock_page`},
+	{"checks of the context: what called them is in the wrong one",
+		`might_sleep* might_fault* might_resched* might_alloc* cant_* check_preemption_disabled debug_smp_processor_id
+		this_cpu_preempt_check preempt_count_*`},
+	{"the scheduler, and waits that serve anybody",
+		`schedule schedule_* preempt_schedule* cond_resched* context_switch switch_to* finish_task_switch* msleep* usleep_range* io_schedule*
+		wait_for_co* do_wait_for_common bit_wait* wait_on_bit* out_of_line_wait_* folio_wait_* wait_on_page_* finish_wait prepare_to_wait*
+		synchronize_* wait_rcu_gp* flush_work* flush_workqueue* flush_delayed_work drain_workqueue destroy_workqueue cancel_work* cancel_delayed_work*
+		try_to_grab_pending queue_work* queue_delayed_work* insert_work kthread_stop* kthread_should_stop wake_up* try_to_wake_up
+		do_wait_intr* complete complete_* delay* const_udelay udelay ndelay cpu_relax rep_nop`},
+	{"RCU, timers, interrupts and tracing carry out what somebody asked for, or find that it takes too long",
+		`rcu_* call_rcu* srcu_* cleanup_srcu_struct *nmi_*backtrace* nmi_* *_nmi trigger_*backtrace* arch_trigger_*backtrace* watchdog_*
+		*hrtimer* tick_* update_process_times *apic_timer* *sysvec_* do_IRQ common_interrupt irq_enter* irq_exit* irqentry_* invoke_softirq
+		do_softirq* handle_softirqs stext run_ksoftirqd smpboot_thread_fn call_timer_fn expire_timers run_timer* local_bh_* handle_irq* handle_*_irq
+		generic_handle_* trace_* traceiter* perf_trace* ftrace_* del_timer* timer_delete* timer_shutdown* try_to_del_timer* mod_timer*
+		add_timer* lock_timer_base sk_stop_timer* sk_reset_timer *notifier_call_chain*`},
+	{"another processor is asked to do something",
+		`smp_call_function* csd_lock* on_each_cpu* generic_exec_single flush_smp_* generic_smp_call*`},
+	{"addresses and ports are the caller's",
+		`phys_addr* virt_to_* raw_readb raw_readw raw_readl raw_readq raw_writeb raw_writew raw_writel raw_writeq readb readw readl
+		readq writeb writew writel writeq logic_in* logic_out*`},
+	{"the driver core, sysfs and procfs register and remove what their caller asks for",
+		`add_uevent_var sysfs_* kobject_* kset_* device_add* device_register device_del device_unregister device_destroy device_create*
+		device_release* device_remove_file* devres_release_all get_device_parent proc_register proc_create* proc_mkdir* remove_proc_*`},
+	{"USB requests are what the driver makes of them",
+		`usb_submit_urb usb_hcd_submit_urb usb_start_wait_urb usb_bulk_msg usb_control_msg* usb_interrupt_msg usb_kill_urb
+		usb_kill_anchored_urbs`},
+	{"handlers of a fault, below which it happened",
+		`bad_area* no_context kernelmode_fixup* page_fault_oops show_fault_oops fixup_* do_kernel_fault bug_handler brk_handler
+		call_break_hook`},
+	{"a task that ends finds what it still holds, and no more than that",
+		`make_task_dead task_dead do_task_dead rewind_stack* debug_check_no_locks_held`},
+}, bottomOfStack)
+
+// bottom are the ends of all stacks: they called whoever is to blame.
+var bottom = functions(bottomOfStack)
+
+var bottomOfStack = []row{
+	{"entries of a fault",
+		`asm_* exc_* do_page_fault do_error_trap do_invalid_op do_general_protection do_trap* do_int3 do_divide_error page_fault
+		error_trap error_entry invalid_op general_protection trap int3 divide_error async_page_fault do_user_addr_fault do_kern_addr_fault
+		handle_page_fault do_mem_abort do_sea do_translation_fault do_alignment_*fault do_bad_*fault do_tag_*fault do_debug_exception do_undefinstr`},
+	{"entries of a system call and of an interrupt",
+		`do_syscall* do_fast* entry_* ret_* syscall_enter* syscall_exit* syscall_return* invoke_syscall el0* el1* do_el0_svc* call_on_*stack
+		do_interrupt_handler gic_*`},
+	{"loops of threads and of idle processors",
+		`kthread worker_thread process_one_work process_scheduled_works secondary_startup* start_secondary cpu_startup_entry do_idle
+		default_idle* arch_cpu_idle native_safe_halt acpi_*idle* cpuidle_*`},
+}
+
+// carriers work on data that may not be initialised, which is no fault of theirs.
+var carriers = functions([]row{{"ciphers and hashes", `*_encrypt *_decrypt crypto_*`}})
+
+// doors call somebody's function through a pointer. The work of which a stall is part is what
+// was called there, whatever it was doing when it was looked at.
+var doors = functions([]row{
+	{"system calls", `do_syscall* do_fast* invoke_syscall entry_* el0* ret_fast_syscall tracesys*`},
+	{"file operations",
+		`vfs_read vfs_write vfs_readv vfs_writev vfs_iter_read vfs_iter_write vfs_ioctl new_sync_read new_sync_write do_iter_read do_iter_write
+		do_iter_readv_writev call_read_iter call_write_iter compat_*ioctl blkdev_ioctl blkdev_driver_ioctl call_mmap mmap_region do_mmap
+		do_dentry_open vfs_open fput full_proxy_* task_work_run exit_to_user*`},
+	{"protocols",
+		`sock_sendmsg* sock_recvmsg* sock_release sock_ioctl sock_do_ioctl compat_sock_ioctl sock_mmap sock_common_setsockopt do_sock_setsockopt
+		kernel_setsockopt kernel_listen kernel_accept sk_common_release nfnetlink_rcv_msg rtnetlink_rcv_msg genl_rcv_msg genl_family_rcv_msg*
+		netlink_dump netif_receive_skb* napi_poll*`},
+	{"work, threads and what runs at boot",
+		`process_one_work process_scheduled_works worker_thread kthread ret_from_fork* smpboot_thread_fn run_ksoftirqd do_one_initcall
+		start_secondary cpu_startup_entry do_idle`},
+	{"softirqs, timers and interrupts",
+		`do_softirq* handle_softirqs call_timer_fn expire_timers run_timers run_timer_* hrtimer_run* tasklet_action* tasklet_hi_action*
+		rcu_do_batch rcu_core* handle_irq_event*`},
+	{"fault handlers of a mapping", `do_fault page_fault do_page_fault`},
+})
+
+// row is a group of functions with the reason why they are in a table.
+type row struct{ reason, names string }
+
+// functions makes one pattern of the tables' rows.
+func functions(tables ...[]row) *regexp.Regexp {
+	var all []string
+	for _, rows := range tables {
+		for _, r := range rows {
+			for name := range strings.FieldsSeq(r.names) {
+				all = append(all, strings.ReplaceAll(name, "*", `\w*`))
+			}
+		}
+	}
+	return regexp.MustCompile(`^_*(?:0x[0-9a-f]+|` + strings.Join(all, "|") + `)$`)
+}
 
 var (
 	// suffixes are what compilers append to the functions they split or clone.

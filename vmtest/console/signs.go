@@ -20,6 +20,8 @@ const (
 	// byStuck: the registers of the processor that is stuck, then what is on its
 	// stack below the interrupt that found it.
 	byStuck
+	// byRecursion: the function that called itself until the stack was full.
+	byRecursion
 	// byNobody: the stack is of whoever happened to notice.
 	byNobody
 )
@@ -93,9 +95,9 @@ var signs = []sign{
 	crash("BUG: unable to handle ", `^BUG: unable to handle kernel NULL pointer`, "BUG: kernel NULL pointer dereference", byFault, faults),
 	crash("BUG: unable to handle ", `^BUG: unable to handle (?:page fault for|kernel paging request at)`, "BUG: unable to handle page fault", byFault, faults),
 	crash("BUG: unable to handle ", `^BUG: unable to handle `, "", byFault, faults),
-	crash("stack guard page was hit", `^BUG: (?:TASK )?((?:\S+ )?stack guard page was hit)`, "BUG: $1", byFault, faults),
+	crash("stack guard page was hit", `^BUG: (?:TASK )?((?:\S+ )?stack guard page was hit)`, "BUG: $1", byRecursion, faults),
 	crash("Unable to handle kernel", `^Unable to handle kernel (.*?)(?: at virtual address.*| with .*)?$`, "Unable to handle kernel $1", byFault, faults),
-	crash("Insufficient stack space", `^Insufficient stack space to handle exception`, "kernel stack overflow", byFault, faults),
+	crash("Insufficient stack space", `^Insufficient stack space to handle exception`, "kernel stack overflow", byRecursion, faults),
 	crash("PANIC: double fault", `^(?:traps: )?PANIC: double fault`, "double fault", byFault, faults),
 	crash("traps: PANIC", `^traps: PANIC`, "", byFault, faults),
 	crash("Missing ENDBR", `^(?:traps: )?Missing ENDBR: `+address, "Missing ENDBR", byFault, says),

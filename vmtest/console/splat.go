@@ -30,6 +30,9 @@ const (
 	// splatLines and splatBytes bound the text of one complaint, maxSplats their
 	// number: a kernel that complains without end complains enough.
 	splatLines, splatBytes = 300, 64 << 10
+	// maxStack bounds the functions of a stack that are known, maxRecursion the lines of
+	// one that ran over.
+	maxStack, maxRecursion = 1000, 3000
 	maxSplats              = 20
 	// maxPreface bounds the lines between "cut here" and what it is about.
 	maxPreface = 5
@@ -66,6 +69,8 @@ type complaint struct {
 	sign  *sign
 	lines []string
 	bytes int
+	// told counts the lines, kept or not.
+	told int
 	// title is the splat's so far, which may lack a subject and a function. named says
 	// that a function is in the subject.
 	title, subject string
@@ -388,12 +393,21 @@ func (w *Watcher) read(r *reader, text, line string) {
 		c.place = sourceLine.FindString(text)
 	}
 	c.read(text)
-	if strings.HasPrefix(text, "---[ end ") && !c.ends() || len(c.lines) >= splatLines || c.bytes >= splatBytes {
+	if strings.HasPrefix(text, "---[ end ") && !c.ends() || c.told >= c.most() {
 		w.close(r)
 	}
 }
 
+// most is how many lines a complaint may have.
+func (c *complaint) most() int {
+	if c.sign.blame == byRecursion {
+		return maxRecursion
+	}
+	return splatLines
+}
+
 func (c *complaint) add(line string) {
+	c.told++
 	if len(c.lines) < splatLines && c.bytes < splatBytes {
 		c.lines = append(c.lines, line)
 		c.bytes += len(line)

@@ -2,6 +2,7 @@ package console
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"patchproof/guest/event"
@@ -19,15 +20,15 @@ var subjects = []struct {
 	{"WARNING: bad ", regexp.MustCompile(`is trying to \w+ (?:lock )?\((?P<s>.+)\) at:`)},
 	{"WARNING: still has locks", heldLock},
 	{"WARNING: lock held when", heldLock},
-	{"WARNING: ", regexp.MustCompile(`^[0-9a-f]{16} \((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?P<f>[\w.]+)`)},
-	{"[ BUG: ", regexp.MustCompile(`^[0-9a-f]{16} \((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?P<f>[\w.]+)`)},
+	{"WARNING: ", regexp.MustCompile(`^[0-9a-f]{8,16} \((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?P<f>[\w.]+)`)},
+	{"[ BUG: ", regexp.MustCompile(`^[0-9a-f]{8,16} \((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?P<f>[\w.]+)`)},
 	{"BUG: workqueue leaked", regexp.MustCompile(`(?:workfn=|last function: )(?P<s>[\w.]+)`)},
 	{"irq: nobody cared", regexp.MustCompile(`^\[<[0-9a-f]+>\] (?P<s>[\w.]+)`)},
 	{"BUG: using ", regexp.MustCompile(`^caller is (?P<f>[\w.]+)`)},
 	{"WARNING: bad ", regexp.MustCompile(`^\[<[0-9a-f]+>\] (?P<f>[\w.]+)`)},
 }
 
-var heldLock = regexp.MustCompile(`^ #0: [0-9a-f]{16} \((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?P<f>[\w.]+)`)
+var heldLock = regexp.MustCompile(`^ #0: [0-9a-f]{8,16} \((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?P<f>[\w.]+)`)
 
 // undefined tells the kind of what UBSAN called "Undefined behaviour" before 5.9.
 var undefined = []struct{ says, kind string }{
@@ -61,13 +62,14 @@ func (c *complaint) read(text string) {
 	}
 	if m := registers64.FindStringSubmatch(text); m != nil {
 		switch {
+		case c.sign.blame == byRecursion && c.traced:
 		case c.traced && c.Verdict != event.Hang && (c.named() || c.fromText && c.at != m[1]):
 			// The registers of what an interrupt or a system call left. Before a panic's
 			// own stack has come to the fault, they are the fault's.
 			c.done = true
 		case m[1] == c.repeated:
 			c.repeated = ""
-		case c.at == "" || c.sign.blame == byStuck || strings.HasPrefix(c.at, "0x"):
+		case c.at == "" || strings.HasPrefix(c.at, "0x"):
 			c.at = m[1]
 		}
 		return
@@ -83,7 +85,7 @@ func (c *complaint) read(text string) {
 		c.readSubject(text)
 	}
 	switch {
-	case strings.HasPrefix(text, "Call Trace:") || strings.HasPrefix(text, "Call trace:"):
+	case strings.HasPrefix(text, "Call Trace:") || strings.HasPrefix(text, "Call trace:") || strings.HasPrefix(text, "Backtrace:"):
 		// A second stack is somebody else's.
 		c.done = c.traced && len(c.stack) > 0
 		c.traced = true
@@ -91,19 +93,26 @@ func (c *complaint) read(text string) {
 	case text == " </IRQ>" || text == " </NMI>":
 		// What an interrupt found is not the fault of what it interrupted, unless that
 		// is stuck.
-		if c.sign.blame == byStuck {
+		switch {
+		case c.sign.blame == byNobody:
+		case c.sign.blame != byStuck:
+			c.done = len(c.stack) > 0
+		case text == " </NMI>":
 			c.stack = nil
-		} else if c.named() {
-			c.done = true
+		case c.finding():
+			c.stack, c.at = nil, ""
 		}
-	case strings.HasPrefix(text, " "):
-		if f := frameOf(text); f != "" && len(c.stack) < splatLines {
-			if c.sign.blame == byStuck && interrupted.MatchString(nameOf(f)) {
-				c.stack = nil
-				return
+	case strings.HasPrefix(text, " ") || strings.HasPrefix(text, "[<"):
+		if f := frameOf(text); f != "" && len(c.stack) < maxStack {
+			c.traced = true
+			if interrupt.MatchString(nameOf(f)) {
+				if c.sign.blame == byStuck && c.finding() {
+					c.stack, c.at = nil, ""
+					return
+				}
+				c.done = c.sign.blame != byStuck && c.sign.blame != byRecursion && c.Verdict != event.Hang && len(c.stack) > 0
 			}
 			c.stack = append(c.stack, f)
-			c.traced = true
 		}
 	case len(c.stack) > 0 && (text == "" || endsStack.MatchString(text)):
 		c.done = true
@@ -113,10 +122,12 @@ func (c *complaint) read(text string) {
 var (
 	// headless are the reports whose stacks have no heading.
 	headless = regexp.MustCompile(`^BUG: (?:KFENCE|KMSAN|KCSAN): `)
-	// interrupted are the entries of an interrupt: arm64 marks no end of it.
-	interrupted = regexp.MustCompile(`^(?:el1h?_(?:64_)?irq|el1_interrupt|apic_timer_interrupt|asm_sysvec_\w+)$`)
-	endsStack   = regexp.MustCompile(`^(?:RIP: 0033|---\[|Allocated by|Freed by|Uninit was|Showing |NMI backtrace|Sending NMI|task:|Last potentially|The buggy|page (?:last|_owner)|page_owner)`)
-	inlined     = regexp.MustCompile(`^ ([A-Za-z_][\w.]*) [\w./-]+:\d+ \[inline\]`)
+	// interrupt are the entries of an interrupt: arm64 marks no end of it.
+	interrupt = regexp.MustCompile(`^(?:el1h?_(?:64_)?irq|el1_interrupt|apic_timer_interrupt|asm_sysvec_\w+|asm_common_interrupt|common_interrupt|__irq_svc)$`)
+	// finders look at what the processor does, in an interrupt.
+	finders   = regexp.MustCompile(`^(?:nmi_cpu_backtrace|nmi_trigger_\w+|rcu_sched_clock_irq|update_process_times|tick_\w+|sched_tick|scheduler_tick|watchdog_timer_fn|hrtimer_interrupt)$`)
+	endsStack = regexp.MustCompile(`^(?:RIP: 0033|---\[|Allocated by|Freed by|Uninit was|Showing |NMI backtrace|Sending NMI|task:|Last potentially|The buggy|page (?:last|_owner)|page_owner)`)
+	inlined   = regexp.MustCompile(`^ ([A-Za-z_][\w.]*) [\w./-]+:\d+ \[inline\]`)
 )
 
 // readSubject takes from the line what the complaint is about.
@@ -148,6 +159,10 @@ func frameOf(text string) string {
 	}
 	if strings.HasPrefix(name, "[<") {
 		_, name, _ = strings.Cut(name, ">] ")
+		// On 32-bit Arm: [<80de0078>] (dump_backtrace) from [<80de0574>] (show_stack+0x28/0x2c)
+		if in, _, ok := strings.Cut(name, ") from "); ok {
+			return strings.TrimPrefix(in, "(")
+		}
 	}
 	end := strings.Index(name, "+0x")
 	if end <= 0 {
@@ -172,32 +187,84 @@ func nameOf(site string) string {
 }
 
 // named says whether the stack so far has a function to blame.
-func (c *complaint) named() bool {
-	for _, f := range c.stack {
-		if !machinery.MatchString(nameOf(f)) {
-			return true
-		}
-	}
-	return false
+func (c *complaint) named() bool { return slices.ContainsFunc(c.stack, blamed) }
+
+// blamed says that the function is none of the machinery.
+func blamed(site string) bool { return !machinery.MatchString(nameOf(site)) }
+
+// finding says that the stack so far is that of the interrupt that finds a stall.
+func (c *complaint) finding() bool {
+	return slices.ContainsFunc(c.stack, func(f string) bool { return finders.MatchString(nameOf(f)) })
 }
 
 // function is the one that a maintainer would blame, empty where nothing tells.
 func (c *complaint) function() string {
-	if c.sign.blame == byNobody {
-		return ""
-	}
 	candidates := c.stack
 	if c.at != "" {
 		candidates = append([]string{c.at}, c.stack...)
 	}
-	for _, f := range candidates {
-		if f = nameOf(f); !machinery.MatchString(f) {
+	switch c.sign.blame {
+	case byNobody:
+		return ""
+	case byStuck:
+		if f := stuckIn(candidates); f != "" {
+			return f
+		}
+	case byRecursion:
+		if f := recursion(candidates); f != "" {
 			return f
 		}
 	}
-	// A helper is better than nothing, the check itself is not.
-	if f := plainName(c.at); f != "" && !strings.HasPrefix(f, "0x") {
-		return f
+	carried := strings.HasPrefix(c.title, "BUG: KMSAN: ")
+	for _, f := range candidates {
+		if f = nameOf(f); !machinery.MatchString(f) && !(carried && carriers.MatchString(f)) {
+			return f
+		}
+	}
+	// A helper is better than nothing: of a check its outermost caller, not the check itself.
+	at := nameOf(c.at)
+	if c.sign.blame == byCaller {
+		for _, f := range slices.Backward(c.stack) {
+			if f = nameOf(f); f == at || !bottom.MatchString(f) {
+				return f
+			}
+		}
+	}
+	if !strings.HasPrefix(at, "0x") {
+		return at
+	}
+	return ""
+}
+
+// stuckIn is the function that somebody's work began with, of which the innermost functions
+// are a part by chance: the last one before a door. A processor that waits for others is stuck in that.
+func stuckIn(stack []string) string {
+	last := ""
+	for _, f := range stack {
+		f = nameOf(f)
+		switch {
+		case strings.HasPrefix(f, "smp_call_function"):
+			return "smp_call_function"
+		case doors.MatchString(f) || strings.HasPrefix(f, "sys_") || strings.HasPrefix(f, "ksys_"):
+			return last
+		case !machinery.MatchString(f):
+			last = f
+		}
+	}
+	// Without a door it is not known where the work began.
+	return ""
+}
+
+// recursion is the outermost function that the stack has again and again.
+func recursion(stack []string) string {
+	times := map[string]int{}
+	for _, f := range stack {
+		times[nameOf(f)]++
+	}
+	for _, f := range slices.Backward(stack) {
+		if f = nameOf(f); times[f] > 2 && !machinery.MatchString(f) {
+			return f
+		}
 	}
 	return ""
 }
