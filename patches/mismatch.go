@@ -57,7 +57,15 @@ const (
 // answers fs.ErrNotExist for a file that the tree does not have. No mismatch means
 // that the patch applies.
 func (p Patch) Mismatches(read func(path string) ([]byte, error)) []Mismatch {
-	t := tree{read: read, files: map[string]*image{}}
+	return tree{read: read, files: map[string]*image{}}.patch(p)
+}
+
+func (t tree) patch(p Patch) []Mismatch {
+	for _, img := range t.files {
+		if img != nil {
+			clear(img.used)
+		}
+	}
 	var all []Mismatch
 	for _, f := range p.Files {
 		for _, m := range t.apply(f) {

@@ -73,6 +73,7 @@ type commands struct {
 	Console      consoleCmd      `cmd:"" help:"Read logs of kernels and say what they complain of."`
 	Patch        struct {
 		Show patchShowCmd `cmd:"" help:"Say what is taken of a patch's file, thread or folder, and what is left."`
+		Base patchBaseCmd `cmd:"" help:"Say which commit a patch was made for, and what differs elsewhere."`
 	} `cmd:"" help:"Look at patches before they are tested."`
 	Cache struct {
 		Ls cacheLsCmd `cmd:"" help:"List what is in the cache."`

@@ -25,7 +25,7 @@ func (f flags) prepare(ctx context.Context, t *terminal) (*vmtest.Plan, error) {
 	if err := vmtest.Check(sel); err != nil {
 		return nil, err
 	}
-	if err := sayPatch(t, sel); err != nil {
+	if err := sayPatch(ctx, t, sel); err != nil {
 		return nil, err
 	}
 	if err := ensureTools(ctx, t); err != nil {
