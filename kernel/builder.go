@@ -275,7 +275,7 @@ func (b *Builder) request(ctx context.Context, spec Spec, v Variant, compiler st
 	source := spec.Pin.Tree
 	switch {
 	case spec.Tree != "":
-		commit, err := resolveLocal(ctx, spec)
+		commit, err := localSource(ctx, spec)
 		if err != nil {
 			return "", err
 		}
@@ -516,8 +516,14 @@ func (j *job) acquit(ctx context.Context, refused *BuildError) error {
 	if err := j.folder.renew(j.tree.base); err != nil {
 		return err
 	}
-	if _, err = j.make(ctx, j.tree.base, false); err != nil {
-		return errors.Join(err, refused)
+	_, err = j.make(ctx, j.tree.base, false)
+	if errors.As(err, &also) {
+		// What the patched source's compiler said comes first: it may be another error.
+		also.Kernel = "base of " + j.spec.Name
+		return errors.Join(refused, err)
+	}
+	if err != nil {
+		return err
 	}
 	_, err = j.make(ctx, j.commit, true)
 	if errors.As(err, &also) {

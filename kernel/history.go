@@ -82,7 +82,12 @@ func (h *History) borrow(ctx context.Context, gitDir string) error {
 			return err
 		}
 	}
-	return copyShallow(filepath.Join(h.dir, "shallow"), filepath.Join(gitDir, "shallow"))
+	for _, name := range []string{"shallow", "info/grafts"} {
+		if err := copyCut(filepath.Join(h.dir, name), filepath.Join(gitDir, name)); err != nil {
+			return err
+		}
+	}
+	return copyReplaced(ctx, h.dir, gitDir)
 }
 
 // LocalCommit returns the commit that a revision is in a local tree.

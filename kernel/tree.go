@@ -232,7 +232,7 @@ func localGit(ctx context.Context, dir string, args ...string) (string, error) {
 // borrow makes a repository of our own that sees the objects of the local tree,
 // and returns the commit that Rev is there.
 func (b *Builder) borrow(ctx context.Context, t tree, spec Spec) (string, error) {
-	commit, err := resolveLocal(ctx, spec)
+	commit, err := localSource(ctx, spec)
 	if err != nil {
 		return "", err
 	}
@@ -257,20 +257,100 @@ func (b *Builder) borrow(ctx context.Context, t tree, spec Spec) (string, error)
 	if err := os.WriteFile(alternates, []byte(quotePath(objects)+"\n"), 0o644); err != nil {
 		return "", err
 	}
-	if err := copyShallow(filepath.Join(gitDir, "shallow"), shallow); err != nil {
+	if err := copyCut(filepath.Join(gitDir, "shallow"), shallow); err != nil {
 		return "", err
+	}
+	grafts := filepath.Join("info", "grafts")
+	if err := copyCut(filepath.Join(gitDir, grafts), filepath.Join(filepath.Dir(shallow), grafts)); err != nil {
+		return "", err
+	}
+	if err := copyReplaced(ctx, t.src(), spec.Tree); err != nil {
+		return "", err
+	}
+	return commit, checkWhole(ctx, t, spec, commit)
+}
+
+// localSource returns the commit that is built for a spec's Rev: what git replace has
+// put in its place, if anything.
+func localSource(ctx context.Context, spec Spec) (string, error) {
+	commit, err := resolveLocal(ctx, spec)
+	if err != nil {
+		return "", err
+	}
+	// git follows as many (object.c, do_lookup_replace_object).
+	for range 5 {
+		other, err := localGit(ctx, spec.Tree, "rev-parse", "--verify", "--quiet", replaceRefs+commit)
+		if err != nil {
+			break
+		}
+		commit = other
 	}
 	return commit, nil
 }
 
-// copyShallow makes a repository's history end where another's does, which may be
-// further back than it was, or nowhere since git fetch --unshallow.
-func copyShallow(to, from string) error {
+// replaceRefs are those of git replace.
+const replaceRefs = "refs/replace/"
+
+// copyReplaced makes a repository see the commits as another does that borrows from it
+// or is borrowed from: with what git replace has put in the place of some.
+func copyReplaced(ctx context.Context, to, from string) error {
+	list := func(dir string) (string, error) {
+		return localGit(ctx, dir, "for-each-ref", "--format=%(refname) %(objectname)", replaceRefs)
+	}
+	theirs, err := list(from)
+	if err != nil {
+		return err
+	}
+	ours, err := list(to)
+	if err != nil || ours == theirs {
+		return err
+	}
+	var changes strings.Builder
+	for line := range strings.Lines(ours) {
+		ref, _, _ := strings.Cut(line, " ")
+		if !strings.Contains(theirs, ref+" ") {
+			fmt.Fprintf(&changes, "delete %s\n", ref)
+		}
+	}
+	for line := range strings.Lines(theirs) {
+		fmt.Fprintf(&changes, "update %s\n", strings.TrimSuffix(line, "\n"))
+	}
+	cmd := gitCommand(to, "update-ref", "--stdin")
+	cmd.Stdin = strings.NewReader(changes.String())
+	_, err = output(ctx, cmd)
+	return err
+}
+
+// checkWhole fails for a commit of a partial clone of which files were not fetched yet.
+// To fetch them is for the user's own git: that has the keys, and what its
+// configuration names is not run here.
+func checkWhole(ctx context.Context, t tree, spec Spec, commit string) error {
+	if promisor, err := localGit(ctx, spec.Tree, "config", "--get-regexp", `^(remote\..*\.promisor|extensions\.partialclone)$`); err != nil || promisor == "" {
+		return nil
+	}
+	objects, err := git(ctx, t.src(), "rev-list", "--objects", "--missing=print", "--max-count=1", commit)
+	if err != nil {
+		return err
+	}
+	missing := strings.Count("\n"+objects, "\n?")
+	if missing == 0 {
+		return nil
+	}
+	return fmt.Errorf("TREE=%s is a partial clone in which %d objects of commit %.12s are missing. Fetch them: git -C %[1]s diff --numstat "+
+		"$(git -C %[1]s hash-object -t tree /dev/null) %.12[3]s >/dev/null; or those of all commits: git -C %[1]s fetch --refetch --no-filter", spec.Tree, missing, commit)
+}
+
+// copyCut makes a repository's history end, or go on, where another's does: its file
+// shallow or grafts, which may have changed or gone, as after git fetch --unshallow.
+func copyCut(to, from string) error {
 	cut, err := os.ReadFile(from)
 	if errors.Is(err, fs.ErrNotExist) {
 		return os.RemoveAll(to)
 	}
 	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
 	return os.WriteFile(to, cut, 0o644)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -187,6 +188,87 @@ func TestHistoryThatGrows(t *testing.T) {
 	userGit(t, dir, "fetch", "-q", "--unshallow")
 	if got := commits(); got != "2" {
 		t.Errorf("%s commits after git fetch --unshallow; want 2", got)
+	}
+}
+
+// What git replace and grafts make of a history is what its user sees, and what is
+// built and searched.
+func TestHistoryAsItsUserSeesIt(t *testing.T) {
+	dir := fixtureRepo(t)
+	first := userGit(t, dir, "rev-parse", "HEAD")
+	writeFile(t, filepath.Join(dir, "Makefile"), fixtureFiles["Makefile"]+"# second\n")
+	userGit(t, dir, "commit", "-qam", "second")
+	cut := userGit(t, dir, "commit-tree", "-m", "cut", "HEAD^{tree}")
+	tip := userGit(t, dir, "commit-tree", "-p", cut, "-m", "tip", "HEAD^{tree}")
+	b := &Builder{Cache: t.TempDir()}
+	spec := Spec{Name: "base", Pin: Pin{Name: treePin}, Tree: dir, Rev: tip}
+	reached := func(want bool, when string) {
+		t.Helper()
+		h := mustHistory(t, b, spec)
+		if got, err := h.IsAncestor(t.Context(), first, h.Tip); got != want || err != nil {
+			t.Errorf("%s: the first commit is in the history: %v, %v; want %v", when, got, err, want)
+		}
+	}
+	reached(false, "as committed")
+	userGit(t, dir, "replace", "--graft", cut, first)
+	reached(true, "with a commit replaced")
+	userGit(t, dir, "replace", "-d", cut)
+	reached(false, "and put back")
+	writeFile(t, filepath.Join(dir, ".git", "info", "grafts"), cut+" "+first+"\n")
+	reached(true, "with a graft")
+	if err := os.Remove(filepath.Join(dir, ".git", "info", "grafts")); err != nil {
+		t.Fatal(err)
+	}
+	reached(false, "and without it")
+
+	before, err := b.Apply(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	userGit(t, dir, "replace", tip, first)
+	after, err := b.Apply(t.Context(), spec)
+	if err != nil || after == before || after != first {
+		t.Errorf("with the commit itself replaced, %s is built, %v; before %s, want %s", after, err, before, first)
+	}
+}
+
+func TestPartialClone(t *testing.T) {
+	origin := fixtureRepo(t)
+	userGit(t, origin, "config", "uploadpack.allowFilter", "true")
+	userGit(t, origin, "config", "uploadpack.allowAnySHA1InWant", "true")
+	for _, filter := range []string{"blob:none", "tree:0"} {
+		dir := filepath.Join(t.TempDir(), "tree")
+		userGit(t, origin, "clone", "-q", "--no-checkout", "--filter="+filter, "file://"+origin, dir)
+		b := &Builder{Cache: t.TempDir()}
+		spec := Spec{Name: "base", Pin: Pin{Name: treePin}, Tree: dir, Rev: "HEAD"}
+		before := snapshot(t, dir)
+		_, err := b.Apply(t.Context(), spec)
+		if err == nil || !strings.Contains(err.Error(), "is a partial clone in which") {
+			t.Fatalf("%s: error = %v; want what is missing", filter, err)
+		}
+		if diff := cmp.Diff(before, snapshot(t, dir)); diff != "" {
+			t.Errorf("%s: the user's repository changed (-before +after):\n%s", filter, diff)
+		}
+		_, advice, _ := strings.Cut(err.Error(), "Fetch them: ")
+		advice, _, _ = strings.Cut(advice, ";")
+		if out, err := exec.Command("sh", "-c", advice).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", advice, err, out)
+		}
+		if _, err := b.Apply(t.Context(), spec); err != nil {
+			t.Errorf("%s: after what is advised: %v", filter, err)
+		}
+	}
+}
+
+// A tree whose objects are another repository's, which borrows them in turn.
+func TestAlternates(t *testing.T) {
+	origin := fixtureRepo(t)
+	first, second := filepath.Join(t.TempDir(), "first"), filepath.Join(t.TempDir(), "second")
+	userGit(t, origin, "clone", "-q", "-s", origin, first)
+	userGit(t, origin, "clone", "-q", "-s", first, second)
+	b := &Builder{Cache: t.TempDir()}
+	if _, err := b.Apply(t.Context(), Spec{Name: "base", Pin: Pin{Name: treePin}, Tree: second, Rev: "HEAD"}); err != nil {
+		t.Error(err)
 	}
 }
 

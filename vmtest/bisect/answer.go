@@ -2,6 +2,7 @@ package bisect
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"patchproof/kernel"
@@ -29,6 +30,8 @@ const (
 	AllSkipped Outcome = "all skipped"
 	// NotBelieved: there is a result that a check of it contradicts.
 	NotBelieved Outcome = "not believed"
+	// FirstOfSeveral: the first bad commit is found, and later ones do the same.
+	FirstOfSeveral Outcome = "first of several"
 	// NotProven: there is a result that could not be put to the proof, and cannot
 	// be the whole truth.
 	NotProven Outcome = "not proven"
@@ -176,6 +179,11 @@ func (a *Answer) end(s *search) *Answer {
 	switch a.Outcome {
 	case Found:
 		a.Text = fmt.Sprintf("%s is the first bad commit.", a.Title)
+	case FirstOfSeveral:
+		a.Text = fmt.Sprintf("%s is the first bad commit, but not the only one: the bad end shows the same without it.", a.Title)
+		if s.base.Tree != "" && len(s.top) == 0 {
+			a.Text += fmt.Sprintf(" PATCH=%s with GOOD=%s searches for the next.", filepath.Join(s.record.dir(), revertFile), s.name(a.Culprit.ID))
+		}
 	case NotProven:
 		a.Text = fmt.Sprintf("git bisect ends at %s, but that is not proven: %s.", a.Title, a.Doubt)
 		a.Confidence = 0

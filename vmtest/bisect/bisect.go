@@ -276,10 +276,39 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 	if errors.Is(err, kernel.ErrNothingLeft) || errors.Is(err, kernel.ErrNoRevert) {
 		return s.afterwards(ctx, a, culprit, bad, err)
 	}
+	if err == nil && a.Outcome == NotBelieved {
+		err = s.isFirst(ctx, a, culprit, point)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return a.end(s), nil
+}
+
+// firstRuns is how often a commit must fail, and its parent pass, to be the first of
+// several bad ones: by Fisher's exact test that is chance once in 252 times.
+const firstRuns = 5
+
+// isFirst tells a commit without which the bad end is not cured, as others there do the
+// same, from one that is named by chance: it fails each time, and its parent never.
+func (s *search) isFirst(ctx context.Context, a *Answer, culprit, parent subject) error {
+	patient := *s.trials
+	patient.count = max(s.count, firstRuns)
+	q := s.sig.question(roleStep)
+	q.enough = func(results.Cell) bool { return false }
+	with, err := patient.try(ctx, culprit, q)
+	if err != nil {
+		return err
+	}
+	before, err := patient.try(ctx, parent, q)
+	if err != nil {
+		return err
+	}
+	a.Before, a.With = sideOf(before), sideOf(with)
+	if before.Mark == kernel.Good && with.Mark == kernel.Bad && s.failed(with.Cells) == len(with.Cells) {
+		a.Outcome = FirstOfSeveral
+	}
+	return nil
 }
 
 // tryBranches tries what a merge brings in, which must be good by itself.
@@ -431,6 +460,9 @@ func (s *search) sameLevelled(ctx context.Context, culprit, parent subject) (boo
 	return same, err
 }
 
+// revertFile is where a search leaves the patch that takes its culprit out.
+const revertFile = "revert.patch"
+
 // cure takes the culprit out of an end, the bad one or one in its history, and tries that.
 func (s *search) cure(ctx context.Context, a *Answer, culprit subject, of string, isBadEnd bool) error {
 	end, err := s.at(ctx, of)
@@ -453,6 +485,9 @@ func (s *search) cure(ctx context.Context, a *Answer, culprit subject, of string
 	where, key := "the bad end", "revert "+culprit.key
 	if !isBadEnd {
 		where, key = end.title, key+" on "+of
+	}
+	if err := os.WriteFile(filepath.Join(s.record.dir(), revertFile), patch.Diff, 0o644); err != nil {
+		return err
 	}
 	revert := end
 	revert.key = key

@@ -692,16 +692,50 @@ func TestCulpritThatIsNotCuredIsNotBelieved(t *testing.T) {
 	dir := fixture(t, change{"a", ""}, change{"real", leak}, change{"named", ""}, change{"b", ""})
 	b := newBench(t, 1)
 	lucky := git(t, dir, "rev-parse", "HEAD~2")[:12]
-	run := b.cell
+	run, runs := b.cell, 0
 	b.cell = func(ctx context.Context, c vmtest.CellSpec) results.Cell {
 		if c.Kernel == lucky {
-			return made("")
+			if runs++; runs == 1 {
+				return made("")
+			}
 		}
 		return run(ctx, c)
 	}
 	q, s := b.question(t, dir, "HEAD~4")
 	if a := b.mustSearch(t, q, s).Answer; a.Outcome != NotBelieved || !strings.Contains(a.Text, "shows the same without it") {
 		t.Errorf("answer = %s, %q; want that the culprit is not believed", a.Outcome, a.Text)
+	}
+}
+
+// Where two commits break the same, the first is named, and the way to the other.
+func TestFirstOfSeveral(t *testing.T) {
+	for _, text := range []string{leak, wrong} {
+		dir := fixture(t, change{"a", ""}, change{"first", text}, change{"b", ""}, change{"second", strings.NewReplacer("leaks", "more", "this", "that").Replace(text)}, change{"c", ""})
+		b := newBench(t, 1)
+		q, s := b.question(t, dir, "HEAD~5")
+		a := b.mustSearch(t, q, s).Answer
+		if text == wrong {
+			// The compiler has another first error without it.
+			if a.Outcome != Found || a.Culprit.Subject != "first" {
+				t.Errorf("answer = %s, %q; want the first", a.Outcome, a.Text)
+			}
+			continue
+		}
+		if a.Outcome != FirstOfSeveral || a.Culprit.Subject != "first" {
+			t.Errorf("answer = %s, %q; want the first of several", a.Outcome, a.Text)
+		}
+		patch, good, _ := strings.Cut(a.Text, " with GOOD=")
+		_, q.Patch, _ = strings.Cut(patch, "PATCH=")
+		q.Good, _, _ = strings.Cut(good, " ")
+		next, err := q.resolve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		next.variant = s.variant
+		b.reset()
+		if a := b.mustSearch(t, q, next).Answer; a.Outcome != Found || a.Culprit.Subject != "second" {
+			t.Errorf("with the first reverted: %s, %q; want the second", a.Outcome, a.Text)
+		}
 	}
 }
 
