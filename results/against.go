@@ -376,12 +376,14 @@ func Hold(cells []Cell, base, patched string, strict bool) *Against {
 			}
 		}
 	}
-	order := []DifferentKind{Regression, Flaky, OnBase}
 	slices.SortStableFunc(a.Differences, func(x, y Difference) int {
-		return slices.Index(order, x.Kind) - slices.Index(order, y.Kind)
+		return slices.Index(differenceOrder, x.Kind) - slices.Index(differenceOrder, y.Kind)
 	})
 	return a
 }
+
+// differenceOrder is what is told first.
+var differenceOrder = []DifferentKind{Regression, Flaky, OnBase}
 
 // expect makes what a cell is expected to do that which the comparison allows.
 func (p *pairs) expect(c *Cell, all []Difference, patched, strict bool) {

@@ -11,6 +11,9 @@ import (
 // Answer says in one sentence what the run found, such as "patched: 4 programs
 // passed as on base; 2 known issues; nothing unexpected."
 func Answer(r *Run) string {
+	if len(r.Cells) == 0 && r.Shard != nil {
+		return fmt.Sprintf("Only %s, in which no program ran.", r.Shard)
+	}
 	if len(r.Cells) == 0 {
 		return "No program ran, so nothing is known about any kernel."
 	}
@@ -25,6 +28,9 @@ func Answer(r *Run) string {
 		parts = append(parts, surprises(t)...)
 	}
 	answer := strings.Join(parts, "; ") + "."
+	if r.Shard != nil {
+		answer = fmt.Sprintf("Only %s: %s", r.Shard, answer)
+	}
 	if r.Status != Finished {
 		return fmt.Sprintf("Not finished, so far %s: %s", count(len(r.Cells), "cell"), answer)
 	}

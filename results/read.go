@@ -78,6 +78,11 @@ func (r *Run) validate() error {
 	default:
 		return fmt.Errorf("unknown status %q", r.Status)
 	}
+	if r.Shard != nil {
+		if err := r.Shard.validate(); err != nil {
+			return err
+		}
+	}
 	for i, c := range r.Cells {
 		if c.Kernel == "" || c.Program == "" {
 			return fmt.Errorf("cell %d names no kernel or no program", i)

@@ -19,8 +19,8 @@ import (
 )
 
 // Reference is what the kernels of a pin and a variant are known to do: small enough
-// to be read, and kept in git as <pin>-<variant>.toml. It has no
-// times and nothing of a machine; what may come out either way is left out.
+// to be read, and kept in git as <pin>-<variant>.toml. It has nothing of a machine but
+// rough times; what may come out either way is left out.
 type Reference struct {
 	Pin     string `toml:"pin"`
 	Variant string `toml:"variant"`
@@ -40,7 +40,13 @@ type ReferenceKernel struct {
 	Checks map[string]string `toml:"checks,omitempty"`
 	// Figures holds what was counted, by "program/metric".
 	Figures map[string]float64 `toml:"figures,omitempty"`
+	// Seconds is about how long each program took, see roughly. It serves to cut a plan
+	// into shards, and nothing is held against it.
+	Seconds map[string]int `toml:"seconds,omitempty"`
 }
+
+// ReferenceFolder is where a subject has its references.
+const ReferenceFolder = "reference"
 
 // drift is by how much a figure may differ from its reference, as a part of it.
 // Boots of one kernel differ by far less (tolerances); the rest is for another
@@ -91,6 +97,7 @@ func (r *Run) reference(k Kernel) (ReferenceKernel, error) {
 		maps.Copy(told.Programs, first.Programs)
 		maps.Copy(told.Checks, first.Checks)
 		maps.Copy(told.Figures, first.Figures)
+		maps.Copy(told.Seconds, first.Seconds)
 	}
 	if told == nil {
 		return ReferenceKernel{}, fmt.Errorf("nothing ran on %s", Line(k.Name))
@@ -100,7 +107,7 @@ func (r *Run) reference(k Kernel) (ReferenceKernel, error) {
 
 // referenceOf is the part of a reference that one cell gives.
 func referenceOf(k Kernel, program string, c Cell) ReferenceKernel {
-	told := ReferenceKernel{Patches: append([]string{}, k.PatchIDs...), Programs: map[string]string{}, Checks: map[string]string{}, Figures: map[string]float64{}}
+	told := ReferenceKernel{Patches: append([]string{}, k.PatchIDs...), Programs: map[string]string{}, Checks: map[string]string{}, Figures: map[string]float64{}, Seconds: map[string]int{Line(program): roughly(c.WallS)}}
 	var verdicts []event.Verdict
 	for _, check := range c.Checks {
 		if check.MayFail || check.furtherComplaint() {
@@ -126,6 +133,56 @@ func referenceOf(k Kernel, program string, c Cell) ReferenceKernel {
 		}
 	}
 	return told
+}
+
+// roughly rounds seconds to steps of half as much again, so that the lines of a reference
+// stay as they are from one machine to the next where that is about as fast.
+func roughly(seconds float64) int {
+	const step = 1.5
+	return int(math.Round(math.Pow(step, math.Round(math.Log(max(1, seconds))/math.Log(step)))))
+}
+
+// ReferenceSeconds tells about how long a cell takes, by the references below dir: that of its
+// pin and variant, or else what another kernel, variant or pin takes for the same
+// program. It is 0 where none has it.
+func ReferenceSeconds(dir string) (func(pin, variant, kernel, program string) float64, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.toml"))
+	if err != nil {
+		return nil, err
+	}
+	var refs []*Reference
+	for _, file := range files {
+		ref, err := readReference(file)
+		if err != nil {
+			return nil, err
+		}
+		refs = append(refs, ref)
+	}
+	return func(pin, variant, kernel, program string) float64 {
+		near := func(ref *Reference, name string) (n int) {
+			for i, same := range []bool{name == kernel, ref.Variant == variant, ref.Pin == pin} {
+				if same {
+					n |= 1 << i
+				}
+			}
+			return n
+		}
+		best, seconds := -1, 0
+		for _, ref := range refs {
+			for name, k := range ref.Kernels {
+				// Of two that are as near the longer counts, whatever the order of the map.
+				took, known := k.Seconds[program]
+				switch n := near(ref, name); {
+				case !known, n < best:
+				case n > best:
+					best, seconds = n, took
+				default:
+					seconds = max(seconds, took)
+				}
+			}
+		}
+		return float64(seconds)
+	}, nil
 }
 
 // furtherComplaint says that the check is what the kernel still said, as declared,

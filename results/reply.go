@@ -390,6 +390,9 @@ func (r *Run) notClean() string {
 	if r.Status != Finished {
 		return "the run did not finish"
 	}
+	if r.Shard != nil {
+		return fmt.Sprintf("the run is %s only (results merge puts them together)", r.Shard)
+	}
 	for _, k := range patched {
 		if k.BuildError != "" {
 			return k.Name + " does not build"

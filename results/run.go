@@ -60,6 +60,10 @@ type Run struct {
 	// QEMU is the version that QEMU prints.
 	QEMU    string   `json:"qemu"`
 	Kernels []Kernel `json:"kernels"`
+	// Harness is a hash of the checkout of patchproof that made the run.
+	Harness string `json:"harness,omitempty"`
+	// Shard says which part of a plan this is, where it is not all of it.
+	Shard *Shard `json:"shard,omitempty"`
 	// Titles are the TitleRules that the run was made with; 0 is what runs from before
 	// they had a number have.
 	Titles int `json:"titles,omitempty"`
@@ -216,7 +220,9 @@ func (c Cell) blamesKernel() bool {
 // found nothing to compare or did not finish; else 0.
 func (r *Run) ExitCode() int {
 	code := 0
-	if r.Status != Finished || len(r.Cells) == 0 || r.Against != nil && r.Against.Compared == 0 {
+	// Where there are more shards than cells, some have none to run.
+	none := len(r.Cells) == 0 && (r.Shard == nil || len(r.Shard.share()) > 0)
+	if r.Status != Finished || none || r.Against != nil && r.Against.Compared == 0 {
 		code = 2
 	}
 	for _, k := range r.Kernels {

@@ -69,6 +69,37 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 	if progress == nil {
 		progress = func(kernel.Progress) {}
 	}
+	p, shard, err := plan(sel, s)
+	if err != nil {
+		return nil, err
+	}
+	if shard != nil {
+		progress(kernel.Progress{Step: "note: " + shard.Describe()})
+	}
+	options := sel.Lab(progress)
+	options.Places = p.Places
+	if p.lab, err = lab.Open(ctx, options); err != nil {
+		return nil, err
+	}
+	p.lab.Shard = shard
+	ctx, p.stop = context.WithCancelCause(ctx)
+	go func() {
+		defer close(p.made)
+		err := p.make(ctx, sel, s)
+		if ctx.Err() != nil {
+			// What stopped it first, not what failed because of that.
+			err = context.Cause(ctx)
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.madeErr = errors.Join(p.madeErr, err)
+		p.dispatch()
+	}()
+	return p, nil
+}
+
+// plan is what a selection comes down to, with its cells in order, and of these its share.
+func plan(sel Selection, s selected) (*Plan, *results.Shard, error) {
 	p := &Plan{
 		Places: cmp.Or(sel.Jobs, runtime.NumCPU()), made: make(chan struct{}), enough: 1, variables: sel.Set, subject: s.subject, strict: sel.Strict,
 		against: len(s.specs) == 2 && s.specs[0].Series == nil && s.specs[1].Name == kernel.Patched && sel.Run == nil,
@@ -86,25 +117,11 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 			})
 		}
 	}
-	options := sel.Lab(progress)
-	options.Places = p.Places
-	if p.lab, err = lab.Open(ctx, options); err != nil {
-		return nil, err
+	if sel.Shard.Of == 0 {
+		return p, nil, nil
 	}
-	ctx, p.stop = context.WithCancelCause(ctx)
-	go func() {
-		defer close(p.made)
-		err := p.make(ctx, sel, s)
-		if ctx.Err() != nil {
-			// What stopped it first, not what failed because of that.
-			err = context.Cause(ctx)
-		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.madeErr = errors.Join(p.madeErr, err)
-		p.dispatch()
-	}()
-	return p, nil
+	shard, err := p.take(sel, s)
+	return p, shard, err
 }
 
 // make makes what guests boot into and the kernels, one after the other. The cells of

@@ -195,7 +195,7 @@ func (p *Plan) Run(ctx context.Context, onCell func(results.Cell)) (dir string, 
 	}
 	wait.Wait()
 	_, madeErr := p.Kernels()
-	if p.against && err == nil && madeErr == nil && ctx.Err() == nil {
+	if p.against && len(p.Cells) > 0 && err == nil && madeErr == nil && ctx.Err() == nil {
 		err = p.hold(ctx, onCell)
 	}
 	return p.Dir(), errors.Join(err, madeErr, p.End(ctx))

@@ -31,6 +31,8 @@ type Selection struct {
 	// Jobs is how many cells run at once, and make's -j; 0 means one cell per CPU
 	// and make's default. Count is how often each cell is run, once by default.
 	Jobs, Count int
+	// Shard is the part of the plan that is run.
+	Shard Share
 	// Strict makes a check that fails a little more often with a patch than without
 	// one count as worse.
 	Strict bool
@@ -99,6 +101,9 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 		return Selection{}, err
 	}
 	if s.Count, err = number("COUNT", get("COUNT"), 1, mostCount); err != nil {
+		return Selection{}, err
+	}
+	if s.Shard, err = parseShare(get("SHARD")); err != nil {
 		return Selection{}, err
 	}
 	if s.Seed, err = number("SEED", get("SEED"), 0, mostSeed); err != nil {

@@ -115,22 +115,12 @@ func (c benchCmd) measure(ctx context.Context, t *terminal, sel vmtest.Selection
 		}
 	}
 	t.printf("\n")
-	if err := figures(t.out, run); err != nil {
-		return err
+	// Figures need all that is compared.
+	if run.Shard == nil {
+		if err := figures(t.out, run); err != nil {
+			return err
+		}
 	}
 	t.printf("%s\n", filepath.Join(run.Dir, "run.json"))
-	err = writePage(t, run)
-	if err != nil && run.ExitCode() != exitUnexpected {
-		return err
-	}
-	if err != nil {
-		t.errorf("%v\n", err)
-	}
-	switch run.ExitCode() {
-	case exitUnexpected:
-		return errUnexpected
-	case exitTrouble:
-		return errReported
-	}
-	return nil
+	return outcome(t, run, writePage(t, run))
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // referenceDir is where the reference results of a subject are.
-func referenceDir(s *patches.Subject) string { return s.Path("reference") }
+func referenceDir(s *patches.Subject) string { return s.Path(results.ReferenceFolder) }
 
 type resultsReferenceCmd struct {
 	runArg `embed:""`

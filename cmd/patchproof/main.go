@@ -85,6 +85,7 @@ type commands struct {
 		Compare   resultsCompareCmd   `cmd:"" help:"Say what changed between two runs or two kernels."`
 		Report    resultsReportCmd    `cmd:"" help:"Write a run's report.html and print its path."`
 		Import    resultsImportCmd    `cmd:"" help:"Make a run of what a bundle's collector wrote on a real machine."`
+		Merge     resultsMergeCmd     `cmd:"" help:"Make one run of the runs of all shards (SHARD)."`
 		Gc        resultsGcCmd        `cmd:"" help:"Remove old runs."`
 		Reply     resultsReplyCmd     `cmd:"" help:"Print a run as a reply to a mailing list."`
 		Summary   resultsSummaryCmd   `cmd:"" help:"Print a run as Markdown, for a CI job's summary."`

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"patchproof/kernel"
+	"patchproof/results"
 	"patchproof/vmtest/mutate"
 )
 
@@ -44,9 +45,14 @@ func (c mutantsCmd) Run(ctx context.Context, t *terminal) error {
 	if err := ensureTools(ctx, t); err != nil {
 		return err
 	}
+	var part *results.Shard
+	if sel.Shard.Of > 0 {
+		mutants, part = mutate.Take(mutants, sel.Shard)
+		t.printf("%s\n", part.Describe())
+	}
 	n := 0
 	dir, verdicts, err := mutate.Run(ctx, mutants, mutate.Options{
-		Selection: sel, Fresh: fresh == "1", Progress: t.progress, Watch: t.watch,
+		Selection: sel, Fresh: fresh == "1", Part: part, Progress: t.progress, Watch: t.watch,
 		Say: func(format string, args ...any) { t.printf(format+"\n", args...) },
 		Done: func(v mutate.Verdict) {
 			n++

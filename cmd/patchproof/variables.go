@@ -80,6 +80,8 @@ var table = []variable{
 		meaning: "cells at once, and make's `-j`"},
 	{name: "COUNT", form: "N", standard: "1; bench 2, or 6 for time", commands: slices.Concat(suite, []string{"bench"}, searches),
 		meaning: "how often each cell is run"},
+	{name: "SHARD", form: "I/N", commands: []string{"vmtest", "bench", "mutants"}, common: true,
+		meaning: "part `2/5` of the cells or mutants, the same on every machine; see docs/ci.md"},
 	{name: "SEED", form: "N", standard: "1", commands: suite,
 		meaning: "what a program does that makes its stream up; the record of its cell has it"},
 	{name: "KNOWN", form: "FILE", commands: campaigns,

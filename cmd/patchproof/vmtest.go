@@ -67,7 +67,12 @@ func (c vmtestCmd) Run(ctx context.Context, t *terminal) error {
 	if reportErr := report(t, run, false); reportErr != nil {
 		return reportErr
 	}
-	err = errors.Join(err, writePage(t, run))
+	return outcome(t, run, errors.Join(err, writePage(t, run)))
+}
+
+// outcome is how a command ends whose run has been reported: what a kernel did counts for more
+// than what went wrong beside it, which is said.
+func outcome(t *terminal, run *results.Run, err error) error {
 	if err != nil && run.ExitCode() != exitUnexpected {
 		return err
 	}

@@ -6,6 +6,7 @@ package lab
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -43,6 +44,9 @@ type Lab struct {
 	// Counter is the plugin that counts instructions, after Furnish when it was
 	// asked for.
 	Counter string
+
+	// Shard, when set, is what is recorded of the part of the plan that is run.
+	Shard *results.Shard
 
 	accel    string
 	release  func()
@@ -102,8 +106,12 @@ func (l *Lab) Record(selection map[string]string, subject *patches.Subject) (*re
 	if err != nil {
 		return nil, err
 	}
+	harness, err := harness(root)
+	if err != nil {
+		return nil, fmt.Errorf("telling which patchproof this is: %w", err)
+	}
 	run := results.Run{
-		Command: os.Args, Selection: selection, Host: qemu.Host(), QEMU: l.QEMU, Accel: results.Accel(l.Accel),
+		Harness: harness, Shard: l.Shard, Command: os.Args, Selection: selection, Host: qemu.Host(), QEMU: l.QEMU, Accel: results.Accel(l.Accel),
 	}
 	if subject != nil {
 		run.Subject = subject.Name

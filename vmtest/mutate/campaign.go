@@ -96,6 +96,7 @@ func newCampaign(ctx context.Context, o Options) (c *campaign, err error) {
 		return nil, err
 	}
 	c.lab = l
+	c.lab.Shard = o.Part
 	c.writer, err = l.Record(o.Set, nil)
 	return c, err
 }

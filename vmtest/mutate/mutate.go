@@ -113,6 +113,8 @@ type Options struct {
 	vmtest.Selection
 	// Fresh judges again what was judged before.
 	Fresh bool
+	// Part, when set, says which of all mutants these are.
+	Part *results.Shard
 	// Progress is told how builds go, Watch how cells do (it may be nil), and Say a
 	// line for people at each step.
 	Progress func(kernel.Progress)

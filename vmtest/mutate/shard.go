@@ -1,0 +1,62 @@
+package mutate
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"patchproof/results"
+	"patchproof/vmtest"
+)
+
+// Take leaves a share of the mutants, and says what is recorded of that. Nobody knows
+// beforehand how long one takes, so that each shard has as many.
+func Take(mutants []Mutant, share vmtest.Share) ([]Mutant, *results.Shard) {
+	shard := &results.Shard{Index: share.Index, Of: share.Of}
+	part := vmtest.Balance(make([]float64, len(mutants)), share.Of)
+	var mine []Mutant
+	for i, m := range mutants {
+		shard.Plan = append(shard.Plan, results.Planned{Mutant: m.Name, Shard: part[i]})
+		if part[i] == share.Index {
+			mine = append(mine, m)
+		}
+	}
+	return mine, shard
+}
+
+// Merge gives the verdicts of all shards, in the order of their plan. A shard without one of
+// its verdicts is an error.
+func Merge(shards *results.Shards) ([]Verdict, error) {
+	verdicts := make([]Verdict, 0, len(shards.Runs[0].Shard.Plan))
+	left := map[int][]Verdict{}
+	for _, run := range shards.Runs {
+		text, err := os.ReadFile(filepath.Join(run.Dir, verdictsFile))
+		var some []Verdict
+		if err == nil {
+			err = json.Unmarshal(text, &some)
+		}
+		none := !slices.ContainsFunc(run.Shard.Plan, func(p results.Planned) bool { return p.Shard == run.Shard.Index })
+		if err != nil && !none {
+			return nil, fmt.Errorf("%s in %s has no verdicts: %w", run.Shard, run.Dir, err)
+		}
+		left[run.Shard.Index] = some
+	}
+	for _, p := range shards.Runs[0].Shard.Plan {
+		some := left[p.Shard]
+		if len(some) == 0 || some[0].Name != p.Mutant {
+			return nil, fmt.Errorf("shard %d of %d lacks the verdict about %s", p.Shard, shards.Runs[0].Shard.Of, results.Line(p.Mutant))
+		}
+		verdicts, left[p.Shard] = append(verdicts, some[0]), some[1:]
+	}
+	for _, run := range shards.Runs {
+		if n := len(left[run.Shard.Index]); n > 0 {
+			return nil, fmt.Errorf("%s in %s has %d verdicts more than mutants", run.Shard, run.Dir, n)
+		}
+	}
+	return verdicts, nil
+}
+
+// Write keeps the verdicts beside a run's run.json.
+func Write(run *results.Run, verdicts []Verdict) error { return writeVerdicts(run.Dir, verdicts) }
