@@ -220,6 +220,31 @@ func (h *History) Before(ctx context.Context, commit string, n int) (string, err
 	return all[len(all)-1], nil
 }
 
+// Applies says whether patches apply to a commit, one after the other.
+func (h *History) Applies(ctx context.Context, commit string, list []patches.Patch) (bool, error) {
+	index := filepath.Join(h.dir, "applies.index")
+	defer os.Remove(index)
+	withIndex := func(stdin []byte, args ...string) error {
+		cmd := gitCommand(h.dir, args...)
+		cmd.Env = append(cmd.Env, "GIT_INDEX_FILE="+index)
+		cmd.Stdin = bytes.NewReader(stdin)
+		_, err := output(ctx, cmd)
+		return err
+	}
+	if err := withIndex(nil, "read-tree", commit); err != nil {
+		return false, err
+	}
+	for _, p := range list {
+		if err := withIndex(p.Diff, "apply", "--cached", "-"); err != nil {
+			if ctx.Err() != nil {
+				return false, context.Cause(ctx)
+			}
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
 // Mark is what is known of a commit.
 type Mark string
 

@@ -110,6 +110,8 @@ var table = []variable{
 		meaning: "the end of a search that fails"},
 	{name: "FIND", form: "fix", standard: "break", commands: []string{"bisect"}, common: true,
 		meaning: "`fix`: the first commit that passes again; GOOD comes after BAD then"},
+	{name: "FIXUP", form: "PATCHES", commands: []string{"bisect"}, common: true,
+		meaning: "what commits of TREE need on top to build: a patch, behind it a range (`fix.patch A..B`) or none; several with semicolons"},
 	{name: "CONFIDENCE", form: "PERCENT", standard: "95 where it fails now and then", commands: []string{"bisect"}, common: true,
 		meaning: "how sure a search is to be; it then runs kernels again and again, see docs/bisect.md"},
 	{name: "BUDGET", form: "N", standard: "300", commands: []string{"bisect"}, common: true,

@@ -255,6 +255,9 @@ func (r *Record) Report() string {
 	b.WriteString("\nkernels tried:\n")
 	for _, t := range r.Trials {
 		fmt.Fprintf(&b, "  %-9s %-5s %s (%s)\n", t.Role, t.Mark, results.Line(t.Title), t.cost())
+		if len(t.Fixups) > 0 {
+			fmt.Fprintf(&b, "            with FIXUP %s\n", results.Line(strings.Join(t.Fixups, ", ")))
+		}
 		if t.Mark == kernel.Skip {
 			fmt.Fprintf(&b, "            skipped: %s\n", results.Line(t.Why))
 		}

@@ -835,6 +835,54 @@ func TestPatchOnTopOfEveryCommit(t *testing.T) {
 	}
 }
 
+// Commits that need a fix-up to build are not skipped, and it changes no answer.
+func TestFixup(t *testing.T) {
+	const broken = "int broken(void) { return missing; }\n"
+	changes := []change{{"a", ""}, {"breaks", broken}, {"b", ""}, {"culprit", leak}, {"c", ""}, {"d", ""}, {"fix breaks", ""}, {"e", ""}}
+	dir := fixture(t, changes...)
+	fix := filepath.Join(t.TempDir(), "fix.patch")
+	write(t, fix, git(t, dir, "diff", "HEAD~6", "HEAD~7")+"\n")
+	for _, test := range []struct {
+		name, fixup string
+		want        Outcome
+	}{
+		{"none", "", AllSkipped},
+		{"where it applies", fix, Found},
+		{"by range", fix + " HEAD~7..HEAD~2", Found},
+		{"by a range that leaves out what needs it", fix + " HEAD~7..HEAD~7", AllSkipped},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBench(t, 1)
+			q := Question{Program: "fixedfile", Good: "HEAD~8", Fixup: test.fixup}
+			q.Tree = dir
+			s, err := q.resolve()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.variant = kernel.Variant{Name: "plain", Image: "vmlinux", Scale: 1}
+			r := b.mustSearch(t, q, s)
+			if a := r.Answer; a.Outcome != test.want || test.want == Found && a.Culprit.Subject != "culprit" {
+				t.Errorf("answer = %s, %+v; want %s", a.Outcome, a.Culprit, test.want)
+			}
+			if said := strings.Contains(r.Report(), "with FIXUP fix"); said != (test.want == Found) {
+				t.Errorf("the report says that there is a fix-up: %v", said)
+			}
+		})
+	}
+	for fixup, want := range map[string]string{"/no/such.patch": "FIXUP: ", fix + " ..HEAD": "want a range A..B", fix + " no..HEAD": `has no commit "no"`} {
+		b := newBench(t, 1)
+		q := Question{Program: "fixedfile", Good: "HEAD~8", Fixup: fixup}
+		q.Tree = dir
+		s, err := q.resolve()
+		if err == nil {
+			_, err = b.search(t.Context(), q, s)
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("FIXUP=%s: %v; want %q", fixup, err, want)
+		}
+	}
+}
+
 func TestConfigSearch(t *testing.T) {
 	const good, bad = "CONFIG_A=y\n# CONFIG_C is not set\nCONFIG_N=4\n", "CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=y\nCONFIG_D=y\nCONFIG_E=y\nCONFIG_N=8\n"
 	has := func(options ...string) func(string) bool {

@@ -30,6 +30,8 @@ type Question struct {
 	Budget     int
 	// Fix asks for the first commit that passes again: Good comes after Bad then.
 	Fix bool
+	// Fixup names the patches that commits need on top to build: see fixupsOf.
+	Fixup string
 	// Fresh forgets what an earlier search of the same found.
 	Fresh bool
 }
@@ -45,7 +47,7 @@ func FromEnv(getenv func(string) string) (Question, error) {
 			return Question{}, fmt.Errorf("%s=%s: a search takes %s", name, sel.Set[name], instead)
 		}
 	}
-	for _, name := range []string{"PROGRAM", "CHECK", "GOOD", "BAD", "FIND", "CONFIDENCE", "BUDGET", "FRESH"} {
+	for _, name := range []string{"PROGRAM", "CHECK", "GOOD", "BAD", "FIND", "FIXUP", "CONFIDENCE", "BUDGET", "FRESH"} {
 		if value := getenv(name); value != "" {
 			sel.Set[name] = value
 		}
@@ -53,7 +55,7 @@ func FromEnv(getenv func(string) string) (Question, error) {
 	q := Question{
 		Selection: sel,
 		Program:   sel.Set["PROGRAM"], Check: sel.Set["CHECK"],
-		Good: sel.Set["GOOD"], Bad: sel.Set["BAD"],
+		Good: sel.Set["GOOD"], Bad: sel.Set["BAD"], Fixup: sel.Set["FIXUP"],
 	}
 	if value := sel.Set["CONFIDENCE"]; value != "" {
 		percent, err := strconv.ParseFloat(strings.TrimSuffix(value, "%"), 64)
@@ -133,6 +135,8 @@ type span struct {
 	patched *kernel.Spec
 	// top is put on top of every commit of a local tree.
 	top []patches.Series
+	// fixups are put on commits of a local tree that need them, below top.
+	fixups []fixup
 	// good and bad are the ends as asked for; fix says that bad is the older one.
 	good, bad string
 	fix       bool
@@ -178,6 +182,12 @@ func (q Question) resolve() (*span, error) {
 	if s.program, err = q.program(variant.Name); err != nil {
 		return nil, err
 	}
+	if q.Fixup != "" && !overTree {
+		return nil, fmt.Errorf("FIXUP=%s is for the commits of a TREE between GOOD and BAD; in a series it can be a patch of it", q.Fixup)
+	}
+	if s.fixups, err = fixupsOf(q.Fixup); err != nil {
+		return nil, err
+	}
 	switch {
 	case overTree:
 		s.good, s.bad = old, sel.Rev
@@ -202,6 +212,8 @@ type path struct {
 	// empty for a local tree's commits.
 	chain     []string
 	good, bad string
+	// needs are the fix-ups of the commits that were looked at.
+	needs map[string][]patches.Series
 }
 
 // open makes the history in dir and finds the ends in it.
@@ -247,6 +259,9 @@ func (s *span) open(ctx context.Context, b *kernel.Builder, dir string) (*path, 
 		if s.fix {
 			p.good, p.bad = p.bad, p.good
 		}
+	}
+	if p.fixups, err = locate(ctx, s.base.Tree, s.fixups); err != nil {
+		return nil, err
 	}
 	return p, p.checkEnds(ctx)
 }
@@ -320,7 +335,14 @@ func (p *path) at(ctx context.Context, id string) (subject, error) {
 		s.spec.Name = fmt.Sprintf("patch-%d", n)
 		s.title = fmt.Sprintf("patch %d of %d, %q", n, len(p.chain)-1, commit.Subject)
 	default:
-		s.spec.Name, s.spec.Rev, s.spec.Series = commit.ID[:12], commit.ID, p.top
+		needed, err := p.fixupsFor(ctx, commit.ID)
+		if err != nil {
+			return subject{}, err
+		}
+		for _, series := range needed {
+			s.fixups = append(s.fixups, series.Name)
+		}
+		s.spec.Name, s.spec.Rev, s.spec.Series = commit.ID[:12], commit.ID, slices.Concat(needed, p.top)
 		s.title = fmt.Sprintf("%.12s %q", commit.ID, commit.Subject)
 	}
 	// What the series itself declares is what is searched.
@@ -345,7 +367,7 @@ func firstPatches(spec kernel.Spec, n int) kernel.Spec {
 func (p *path) without(s subject) subject {
 	s.key += " without the patch"
 	s.title += " without the patch"
-	s.spec.Series = nil
+	s.spec.Series = s.spec.Series[:len(s.spec.Series)-len(p.top)]
 	return s
 }
 
@@ -355,6 +377,7 @@ func (p *path) identity(q Question, initramfs string) string {
 	if p.fix {
 		parts = append(parts, "fix")
 	}
+	parts = append(parts, partsOf(p.fixups)...)
 	for _, series := range p.top {
 		for _, patch := range series.Patches {
 			parts = append(parts, patch.ID())

@@ -69,8 +69,10 @@ type Trial struct {
 	// Commit is that of the kernel without what was put on top of it.
 	Commit *kernel.Commit `json:"commit,omitempty"`
 	// Options are those taken from the bad config, of a config search.
-	Options []string    `json:"options,omitempty"`
-	Mark    kernel.Mark `json:"mark,omitempty"`
+	Options []string `json:"options,omitempty"`
+	// Fixups are the patches of FIXUP that it was built with.
+	Fixups []string    `json:"fixups,omitempty"`
+	Mark   kernel.Mark `json:"mark,omitempty"`
 	// Why is the reason of the mark, in a line.
 	Why string `json:"why,omitempty"`
 	// Broken is why there is no kernel to run, in a line, and Detail all that is

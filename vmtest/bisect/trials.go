@@ -36,6 +36,8 @@ type subject struct {
 	title   string
 	commit  *kernel.Commit
 	options []string
+	// fixups are the names of what was put on top for it to build.
+	fixups  []string
 	spec    kernel.Spec
 	variant kernel.Variant
 }
@@ -73,7 +75,7 @@ type question struct {
 func (l *trials) try(ctx context.Context, s subject, q question) (*Trial, error) {
 	t := l.record.trial(s.key)
 	if t == nil {
-		t = &Trial{Key: s.key, Title: s.title, Role: q.role, Commit: s.commit, Options: s.options, Cells: []results.Cell{}}
+		t = &Trial{Key: s.key, Title: s.title, Role: q.role, Commit: s.commit, Options: s.options, Fixups: s.fixups, Cells: []results.Cell{}}
 		l.record.Trials = append(l.record.Trials, t)
 	}
 	news := false
@@ -128,7 +130,7 @@ func (l *trials) try(ctx context.Context, s subject, q question) (*Trial, error)
 func (l *trials) again(ctx context.Context, s subject, q question, runs int) (*Trial, error) {
 	t := l.record.trial(s.key)
 	if t == nil {
-		t = &Trial{Key: s.key, Title: s.title, Role: q.role, Commit: s.commit, Cells: []results.Cell{}}
+		t = &Trial{Key: s.key, Title: s.title, Role: q.role, Commit: s.commit, Fixups: s.fixups, Cells: []results.Cell{}}
 		l.record.Trials = append(l.record.Trials, t)
 	}
 	if t.Broken == "" && len(t.Cells) < runs {
