@@ -243,13 +243,15 @@ func TestTitlesOfOtherRules(t *testing.T) {
 	for _, test := range []struct {
 		name          string
 		titles        int
+		was, is       string
 		changes, note bool
 	}{
-		{"the same rules", TitleRules, true, false},
-		{"rules without a number", 0, false, true},
+		{"the same rules", TitleRules, "WARNING: at F f", "WARNING at F in f", true, false},
+		{"rules without a number", 0, "WARNING: at F f", "WARNING at F in f", false, true},
+		{"the words of another version", TitleRules, "BUG: KASAN: use-after-free in f", "BUG: KASAN: slab-use-after-free in f", false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a, b := run("a", test.titles, "WARNING: at F f"), run("b", TitleRules, "WARNING at F in f")
+			a, b := run("a", test.titles, test.was), run("b", TitleRules, test.is)
 			got := Compare(Side{a, a.Kernels[0]}, Side{b, b.Kernels[0]})
 			if changes := len(got.Changes) > 0; changes != test.changes {
 				t.Errorf("changes: %v; want any: %v", got.Changes, test.changes)

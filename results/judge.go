@@ -89,7 +89,13 @@ func (c Check) title() string {
 		return c.Name
 	}
 	first, _, _ := strings.Cut(c.Detail, "\n")
-	return consoleCheck + ": " + first
+	return consoleCheck + ": " + TitleKey(first)
+}
+
+// TitleKey is the title of a complaint as it is compared: kernels of other versions name the
+// same fault otherwise. Since 6.4 KASAN tells a slab's objects apart.
+func TitleKey(title string) string {
+	return strings.Replace(title, "KASAN: slab-use-after-free", "KASAN: use-after-free", 1)
 }
 
 // changeOf is the change from one outcome to another; nil is that there is none.

@@ -45,7 +45,7 @@ func (s Symptom) like(other Symptom) bool {
 	if s.Stopped != nil && other.Stopped != nil && !s.Stopped.Like(*other.Stopped) {
 		return false
 	}
-	return s.Check == other.Check && s.Verdict == other.Verdict && s.Title == other.Title
+	return s.Check == other.Check && s.Verdict == other.Verdict && results.TitleKey(s.Title) == results.TitleKey(other.Title)
 }
 
 // same says whether two symptoms are the same, as far as both tell where tasks

@@ -12,6 +12,8 @@ var (
 	// reporters print a report, or look for what it has to say: a fault on top of one is
 	// the report's own trouble.
 	reporters = regexp.MustCompile(`^(?:kasan_report\w*|kmsan_report|kmsan_print_\w+|kcsan_report\w*|kfence_report\w*|print_report|print_\w*(?:bug|stall)\w*|print_lock\w*|lockdep_print_\w+|lockdep_rcu_suspicious|debug_show_\w+|rcu_dump_cpu_stacks|rcu_check_gp\w*|rcu_stall_\w+|check_cpu_stall|check_hung_\w+|watchdog_timer_fn|show_state_filter|sched_show_task)$`)
+	// dying is on the stack of a task that an oops has killed and that ends in a bad way.
+	dying = regexp.MustCompile(`^(?:make_task_dead|rewind_stack\w*)$`)
 	// noObject are KASAN's words for an address that the access itself faults at, too.
 	noObject = regexp.MustCompile(`^BUG: KASAN: (?:null-ptr-deref|wild-memory-access|user-memory-access|probably user-memory-access)`)
 	// locking are the functions in which a task waits for a lock.
@@ -44,7 +46,20 @@ func (w *Watcher) partOf(c *complaint, function string) *complaint {
 			return up
 		}
 	}
+	if slices.ContainsFunc(c.stack, func(f string) bool { return dying.MatchString(nameOf(f)) }) {
+		for _, old := range slices.Backward(w.found) {
+			if old.caller == c.caller && (old.sign.role == faults || old.sign.role == bugs || old.sign.role == dies) {
+				return old
+			}
+		}
+	}
 	last := w.found[len(w.found)-1]
+	if cache, ok := strings.CutPrefix(c.title, "kmem_cache_destroy "); ok {
+		// What is left in a cache is told of first.
+		if name, _, _ := strings.Cut(cache, ":"); strings.HasPrefix(last.title, "BUG "+name+": Objects remaining") {
+			return last
+		}
+	}
 	if last.caller != c.caller || c.since-last.since >= reportTakes || function == "" || function != last.function() {
 		return nil
 	}

@@ -55,3 +55,32 @@ func TestConsoleLogBreaksLongLines(t *testing.T) {
 		t.Errorf("lengths of the lines (-want +got):\n%s", diff)
 	}
 }
+
+// However a log was taken, its lines are the kernel's.
+func TestReadTakesWhatPutsSomethingInFront(t *testing.T) {
+	for name, prefix := range map[string]string{
+		"nothing": "", "dmesg --raw": "<4>", "serial console": "[   12.345678] ", "with the caller": "[   12.345678][  T9] ",
+		"no time, but the caller": "[    T9] ", "dmesg --ctime": "[Tue Nov 28 12:00:01 2026] ", "dmesg --reltime": "[  +0.000003] ",
+		"dmesg --time-format=iso": "2026-11-28T12:00:01,123456+00:00 ", "dmesg --color": "\x1b[32m[   12.345678] \x1b[0m\x1b[31m",
+		"syslog": "Nov 28 12:00:01 host kernel: ", "journalctl": "2026-11-28T12:00:01+0000 host kernel: ",
+		"syslog with the time": "Nov 28 12:00:01 host kernel: [   12.345678] ",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log strings.Builder
+			for _, line := range []string{"BUG: kernel NULL pointer dereference, address: 0000000000000010", "Oops: 0000 [#1] SMP", "RIP: 0010:memcpy+0x1f/0x40", "Call Trace:", " quokka_read+0x1f/0x40"} {
+				log.WriteString(prefix + line + "\n")
+			}
+			w, err := Read(strings.NewReader(log.String()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, s := range w.Splats() {
+				got = append(got, s.Title)
+			}
+			if diff := cmp.Diff([]string{"BUG: kernel NULL pointer dereference in quokka_read"}, got); diff != "" {
+				t.Errorf("titles (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

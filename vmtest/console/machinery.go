@@ -14,7 +14,7 @@ var machinery = functions([]row{
 		`dump_stack* show_stack* show_regs dump_backtrace* walk_stackframe unwind_next_frame unwind_get_* arch_stack_walk* stack_trace_* stack_depot_*
 		warn warn_* report_bug report_*bug* handle_bug fixup_bug panic vpanic *_panic panic_bad_stack handle_bad_stack bad_stack
 		check_panic_on_warn oops_* die die_* print_*report* print_*bug* print_trailer print_address_description* printk* vprintk*
-		printk_safe* end_report report_bad_irq note_interrupt assfail assertfail *_assertfail print_unlock* print_usage* print_circular*
+		printk_safe* end_report rust_helper_* *rust_begin_unwind *9panicking* report_bad_irq note_interrupt assfail assertfail *_assertfail print_unlock* print_usage* print_circular* print_bad_*
 		print_deadlock* print_irq* schedule_bug get_taint print_tainted*`},
 	{"sanitizers, and what a compiler calls for them",
 		`*kasan* *kmsan* *kcsan* *kfence* *ubsan* asan_* tsan_* msan_* hwasan* sanitizer_* check_memory_region* val_to_string
@@ -44,7 +44,7 @@ var machinery = functions([]row{
 		truncate_inode_pages* read_cache_page* read_cache_folio* do_read_cache_* mark_buffer_dirty* extract_*_to_sg`},
 	{"memory is allocated and freed for the caller",
 		`kalloc* kmalloc* kzalloc* kcalloc* kvmalloc* kvzalloc* kvcalloc* kvalloc* malloc* zalloc* calloc* kfree* kvfree* kzfree krealloc* kvrealloc*
-		do_kmalloc* kmemdup* kstrdup* kdup* kmem_cache_* do_kmem_cache_* slab_* new_slab allocate_slab get_partial* do_slab_free free_to_partial_list
+		do_kmalloc* kmemdup* kstrdup* kdup* kmem_cache_* do_kmem_cache_* slab_* new_slab allocate_slab cache_from_obj get_partial* do_slab_free free_to_partial_list
 		deactivate_slab put_cpu_partial free_large_kmalloc alloc_page* alloc_frozen_pages* alloc_contig* alloc_*pages* get_page_from_freelist
 		post_alloc_hook prep_new_page free_unref_* free_the_page free_one_page free_page* free_pcp* free_tail_page* free_frozen_page*
 		free_pages* folio_put* folios_put* put_page vmalloc* vzalloc* vfree* vunmap* should_fail* fail_dump warn_alloc reset_page_owner
@@ -65,7 +65,7 @@ var machinery = functions([]row{
 	{"the scheduler, and waits that serve anybody",
 		`schedule schedule_* preempt_schedule* cond_resched* context_switch switch_to* finish_task_switch* msleep* usleep_range* io_schedule*
 		wait_for_co* do_wait_for_common bit_wait* wait_on_bit* out_of_line_wait_* folio_wait_* wait_on_page_* finish_wait prepare_to_wait*
-		synchronize_* wait_rcu_gp* flush_work* flush_workqueue* flush_delayed_work drain_workqueue destroy_workqueue cancel_work* cancel_delayed_work*
+		synchronize_* wait_rcu_gp* flush_work* flush_workqueue* flush_delayed_work drain_workqueue destroy_workqueue check_flush_dependency cancel_work* cancel_delayed_work*
 		try_to_grab_pending queue_work* queue_delayed_work* insert_work kthread_stop* kthread_should_stop wake_up* try_to_wake_up
 		do_wait_intr* complete complete_* delay* const_udelay udelay ndelay cpu_relax rep_nop`},
 	{"RCU, timers, interrupts and tracing carry out what somebody asked for, or find that it takes too long",
@@ -73,7 +73,7 @@ var machinery = functions([]row{
 		*hrtimer* tick_* update_process_times *apic_timer* *sysvec_* do_IRQ common_interrupt irq_enter* irq_exit* irqentry_* invoke_softirq
 		do_softirq* handle_softirqs stext run_ksoftirqd smpboot_thread_fn call_timer_fn expire_timers run_timer* local_bh_* handle_irq* handle_*_irq
 		generic_handle_* trace_* traceiter* perf_trace* ftrace_* del_timer* timer_delete* timer_shutdown* try_to_del_timer* mod_timer*
-		add_timer* lock_timer_base sk_stop_timer* sk_reset_timer *notifier_call_chain*`},
+		add_timer* init_timer_key lock_timer_base sk_stop_timer* sk_reset_timer *notifier_call_chain*`},
 	{"another processor is asked to do something",
 		`smp_call_function* csd_lock* on_each_cpu* generic_exec_single flush_smp_* generic_smp_call*`},
 	{"addresses and ports are the caller's",

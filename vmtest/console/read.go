@@ -7,8 +7,14 @@ import (
 	"strings"
 )
 
-// logPrefix is what dmesg --raw, syslog and journalctl put before a line of the kernel's.
-var logPrefix = regexp.MustCompile(`^(?:<\d{1,3}>|[A-Z][a-z]{2} +\d{1,2} [0-9:]{8}(?:\.\d+)? \S+ kernel: |\d{4}-\d{2}-\d{2}T\S+ \S+ kernel: )`)
+var (
+	// logPrefix is what dmesg (--raw, --ctime, --reltime, --time-format=iso), syslog and
+	// journalctl put before a line of the kernel's.
+	logPrefix = regexp.MustCompile(`^(?:<\d{1,3}>|[A-Z][a-z]{2} +\d{1,2} [0-9:]{8}(?:\.\d+)? \S+ kernel: |\d{4}-\d{2}-\d{2}T\S+ (?:\S+ kernel: )?|` +
+		`\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} [0-9:]{8} \d{4}\] |\[[A-Z][a-z]{2} ?\d{1,2} [0-9:]{5}\] |\[ *\+\d+\.\d{6}\] )`)
+	// colours are those of dmesg --color.
+	colours = regexp.MustCompile(`\x1b\[[0-9;]*m`)
+)
 
 // peekBytes is how much of a log tells whether its lines have timestamps.
 const peekBytes = 1 << 20
@@ -24,7 +30,7 @@ func Read(r io.Reader) (*Watcher, error) {
 	}
 	w := &Watcher{Raw: true}
 	for line := range strings.Lines(string(head)) {
-		if _, _, _, ok := stamped(strings.TrimRight(line, "\r\n")); ok {
+		if _, _, _, ok := stamped(plainText(strings.TrimRight(line, "\r\n"))); ok {
 			w.Raw = false
 			break
 		}
@@ -38,7 +44,7 @@ func Read(r io.Reader) (*Watcher, error) {
 		if err != nil {
 			return nil, err
 		}
-		text := string(line)
+		text := plainText(string(line))
 		for more && err == nil {
 			_, more, err = in.ReadLine()
 		}
@@ -47,4 +53,12 @@ func Read(r io.Reader) (*Watcher, error) {
 		}
 		w.Line(text)
 	}
+}
+
+// plainText is the line without colours.
+func plainText(line string) string {
+	if strings.IndexByte(line, 0x1b) < 0 {
+		return line
+	}
+	return colours.ReplaceAllString(line, "")
 }

@@ -99,10 +99,12 @@ var signs = []sign{
 	crash("Unable to handle kernel", `^Unable to handle kernel (.*?)(?: at virtual address.*| with .*)?$`, "Unable to handle kernel $1", byFault, faults),
 	crash("Insufficient stack space", `^Insufficient stack space to handle exception`, "kernel stack overflow", byRecursion, faults),
 	crash("PANIC: double fault", `^(?:traps: )?PANIC: double fault`, "double fault", byFault, faults),
+	crash("PANIC: early exception", `^PANIC: early exception (0x[0-9a-f]{2})`, "early exception", byFault, faults),
 	crash("traps: PANIC", `^traps: PANIC`, "", byFault, faults),
 	crash("Missing ENDBR", `^(?:traps: )?Missing ENDBR: `+address, "Missing ENDBR", byFault, says),
 	crash("CFI failure", `^CFI failure (?:at `+address+`)?`, "CFI failure", byFault, says),
 	crash("kernel BUG at ", `^kernel BUG at (?:\.\.?/)*([\w./-]+?):\d+`, "kernel BUG at $1", byFault, bugs),
+	crash("kernel BUG at ", `^kernel BUG at `+address, "kernel BUG", byFault, bugs),
 	crash("general protection", `^(?:Oops: )?(segment-related )?general protection fault`, "${1}general protection fault", byFault, dies),
 	crash("stack segment: ", `^(?:Oops: )?stack segment: [0-9a-f]+ \[#\d+\]`, "stack segment fault", byFault, dies),
 	crash("divide", `^(?:Oops: )?divide[_ ]error: [0-9a-f]+ \[#\d+\]`, "divide error", byFault, dies),
@@ -111,6 +113,8 @@ var signs = []sign{
 	crash(" [#", `^(?:Oops: )?([A-Za-z#][^:\[]{1,60}?(?: \([^)]*\))?): [0-9a-f]{4,16} \[#\d+\]`, "$1", byFault, dies),
 
 	// Sanitizers: mm/kasan, mm/kmsan, kernel/kcsan, mm/kfence, lib/ubsan.c
+	// A race has two functions, in the order of the alphabet.
+	crash("KCSAN: ", `^BUG: (KCSAN: \S+ .*?)(?:\+0x.*)?$`, "BUG: $1", byNobody, plain),
 	crash("SAN: ", `^BUG: (K[A-Z]*SAN: .*?)(?: in `+address+`.*)?$`, "BUG: $1", byFault, plain),
 	crash("KFENCE: ", `^BUG: (KFENCE: .*?)(?: in `+address+`.*)?$`, "BUG: $1", byFault, plain),
 	crash("UBSAN: ", `^UBSAN: (.*?) in (?:\.\.?/)*([\w./-]+?):\d+`, "UBSAN: $1 in $2", byCaller, plain),
@@ -133,10 +137,10 @@ var signs = []sign{
 	// A name that is given twice is the caller's mistake, and the kernel prints a stack for it.
 	crash("sysfs: cannot create", `^sysfs: cannot create duplicate filename`, "sysfs: cannot create duplicate filename", byCaller, plain),
 	crash("tried to init an init", `^kobject.*: tried to init an initialized object`, "kobject: tried to init an initialized object", byCaller, plain),
-	// Memory: mm/page_alloc.c, vmalloc.c, oom_kill.c
+	// Memory: mm/page_alloc.c, vmalloc.c. That a task is killed for want of memory is what
+	// the kernel is for; when the kernel goes down for it, it is a panic.
 	crash("page allocation failure", `page allocation failure: (order:\d+)`, "page allocation failure: $1", byCaller, plain),
 	crash("vmalloc", `: (vmalloc(?: error)?: .*?), (?:failed|mode:0x)`, "$1", byCaller, plain),
-	crash("ut of memory: ", `^((?:Memory cgroup o|O)ut of memory: Killed process)`, "$1", byNobody, plain),
 	crash("BUG: Bad ", `^BUG: (Bad (?:page state|page map|page cache|rss-counter state))`, "BUG: $1", byCaller, plain),
 	// kernel/irq/spurious.c: an interrupt that its drivers do not know is switched
 	// off, and what hangs on it stops.
@@ -215,9 +219,6 @@ var hints, hintWords = hintTable()
 func hintTable() (first [256]bool, words [256][]string) {
 	for _, s := range signs {
 		word := strings.TrimLeft(s.literal, ": ")
-		if word == "ut of memory: " {
-			word = "of memory: "
-		}
 		first[word[0]] = true
 		words[word[0]] = append(words[word[0]], word)
 	}

@@ -98,7 +98,8 @@ type complaint struct {
 	// repeated the same once that end has come: see ends.
 	unended, repeated string
 	poweredOff        bool
-	closed            bool
+	// closed says that it is told, cut that nothing but its kind was.
+	closed, cut bool
 }
 
 // reader is what is known of one caller of printk, a task or a CPU.
@@ -161,7 +162,12 @@ func (w *Watcher) Line(line string) {
 	_, caller, text, ok := stamped(line)
 	if !ok {
 		if w.Raw {
-			w.record("", line, line)
+			text := line
+			caller, n := callerID(line)
+			if n > 0 {
+				text = strings.TrimPrefix(line[n:], " ")
+			}
+			w.record(caller, text, line)
 		}
 		return
 	}
@@ -357,9 +363,6 @@ func (w *Watcher) ended(s *sign, text, line string) bool {
 
 // goesOn says that the sign belongs to the fault that is being told.
 func goesOn(c *complaint, s *sign) bool {
-	if c.sign.role == says && c.title == "kmem_cache_destroy" {
-		return true
-	}
 	if c.traced {
 		return false
 	}
@@ -470,7 +473,13 @@ func (w *Watcher) closeNow(r *reader) {
 			old.Times++
 			return
 		}
+		if old.cut && strings.HasPrefix(c.Title, old.Title+" in ") {
+			c.Times, c.order = old.Times+1, old.order
+			*old = *c
+			return
+		}
 	}
+	c.cut = cut
 	if len(w.found) < maxSplats {
 		w.found = append(w.found, c)
 	}

@@ -236,23 +236,40 @@ func (c *complaint) function() string {
 	return ""
 }
 
-// stuckIn is the function that somebody's work began with, of which the innermost functions
-// are a part by chance: the last one before a door. A processor that waits for others is stuck in that.
+// stuckIn is the function that somebody's work began with, the last one before a door: the
+// innermost functions are a part of the work by chance, unless they are of the same family,
+// and so tell more. A processor that waits for others is stuck in that.
 func stuckIn(stack []string) string {
-	last := ""
+	first, last := "", ""
 	for _, f := range stack {
 		f = nameOf(f)
 		switch {
 		case strings.HasPrefix(f, "smp_call_function"):
 			return "smp_call_function"
 		case doors.MatchString(f) || strings.HasPrefix(f, "sys_") || strings.HasPrefix(f, "ksys_"):
+			if family(first) == family(last) {
+				return first
+			}
 			return last
 		case !machinery.MatchString(f):
+			if first == "" {
+				first = f
+			}
 			last = f
 		}
 	}
 	// Without a door it is not known where the work began.
 	return ""
+}
+
+// family is the first word of a function's name, which those of one driver share.
+func family(function string) string {
+	name := strings.TrimLeft(function, "_")
+	word, _, ok := strings.Cut(name, "_")
+	if !ok {
+		return name
+	}
+	return word
 }
 
 // recursion is the outermost function that the stack has again and again.
@@ -327,6 +344,7 @@ type replacement struct {
 var renamed = []replacement{
 	{regexp.MustCompile(`\bkmalloc-rnd-\d+-`), "kmalloc-"},
 	{regexp.MustCompile(`double-free or invalid-free`), "double-free"},
+	{regexp.MustCompile(`(\w)\.(?:cold|isra|constprop|part|llvm|lto_priv)(?:\.\d+)*\b`), "$1"},
 	{regexp.MustCompile(`\b(?:0x[0-9a-f]+|[0-9a-f]{8,16})\b`), "ADDR"},
 }
 
