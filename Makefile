@@ -24,6 +24,14 @@ deps: command ## install the system packages that are missing (root, apt)
 build: command ## build the selected kernels
 	@$(PATCHPROOF) build
 
+.PHONY: apply
+apply: command ## apply PATCH in a work tree of its own (WORK), which stops for hand work; again: go on
+	@$(PATCHPROOF) apply
+
+.PHONY: refresh
+refresh: command ## write what became of the patches there as mails
+	@$(PATCHPROOF) refresh
+
 .PHONY: shell
 shell: command ## boot the last selected kernel with a shell
 	@$(PATCHPROOF) shell

@@ -266,7 +266,11 @@ func (b *Builder) apply(ctx context.Context, t tree, spec Spec) (string, error) 
 	if n := int64(len(spec.Patches())); n > 0 {
 		b.report(Progress{Kernel: spec.Name, Step: StepApply, Total: n})
 	}
-	return t.apply(ctx, spec, t.base)
+	commit, notes, err := t.apply(ctx, spec, t.base)
+	for _, note := range notes {
+		b.report(Progress{Step: "note: " + note})
+	}
+	return commit, err
 }
 
 // request identifies what was asked for, as far as it is known without opening

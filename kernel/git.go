@@ -21,10 +21,12 @@ const (
 )
 
 // refs of a repository in the cache. baseRef is the imported source of a pin;
-// below seriesRefs is a commit per list of patches, named by its hash.
+// below seriesRefs is a commit per list of patches, named by its hash; below mergedRefs
+// are those whose last patch needed a merge.
 const (
 	baseRef    = "refs/patchproof/base"
 	seriesRefs = "refs/patchproof/series/"
+	mergedRefs = "refs/patchproof/merged/"
 )
 
 // gitEnv keeps the user's and the machine's git configuration (autocrlf, hooks,

@@ -23,6 +23,8 @@ type tree struct {
 	dir string
 	// base is the commit that series are applied to.
 	base string
+	// exact takes a patch only where its context is, without a merge.
+	exact bool
 }
 
 func (t tree) src() string { return filepath.Join(t.dir, "src") }
@@ -54,9 +56,12 @@ func (e *ApplyError) Error() string {
 	fmt.Fprintf(&b, "kernel %s: patch %d, %q (%s), does not apply to %s", e.Kernel, e.Number, e.Patch.Subject, e.Patch.Path, e.On)
 	if len(e.Mismatches) > 0 {
 		fmt.Fprintf(&b, "\n%s", strings.TrimRight(patches.Format(e.Mismatches), "\n"))
-		return b.String()
+	} else {
+		fmt.Fprintf(&b, ":\n%s", e.Git)
 	}
-	fmt.Fprintf(&b, ":\n%s", e.Git)
+	if e.Kernel == Patched {
+		b.WriteString("\nbin/patchproof patch base says which commit it was made for; make apply opens a work tree to mend it in")
+	}
 	return b.String()
 }
 
@@ -199,8 +204,8 @@ func (b *Builder) fetchCommit(ctx context.Context, t tree, pin Pin, s Source) (s
 	if err != nil {
 		return "", err
 	}
-	t.base = commit
-	if _, err := t.apply(ctx, Spec{Name: "accept", Pin: pin, Series: []patches.Series{series}}, commit); err != nil {
+	t.base, t.exact = commit, true
+	if _, _, err := t.apply(ctx, Spec{Name: "accept", Pin: pin, Series: []patches.Series{series}}, commit); err != nil {
 		return "", fmt.Errorf("%w, and its series does not apply: %w", differs, err)
 	}
 	return commit, nil
@@ -415,78 +420,136 @@ func Dirty(ctx context.Context, dir string) bool {
 	return err == nil && out != ""
 }
 
-// apply applies the patches of spec to base and returns the commit. Each list of
-// patches is applied once: its commit stays under a ref named by its content.
-func (t tree) apply(ctx context.Context, spec Spec, base string) (string, error) {
+// apply applies the patches of spec to base and returns the commit, and a note for each
+// patch that needed a merge. Each list of patches is applied once: its commit stays under
+// a ref named by its content.
+func (t tree) apply(ctx context.Context, spec Spec, base string) (string, []string, error) {
 	list := spec.Patches()
 	refs := make([]string, len(list))
+	var keys, notes []string
 	key := base
 	for i, p := range list {
 		key = hashOf(key, string(p.MailMessage()))
 		refs[i] = seriesRefs + key
+		keys = append(keys, key)
+	}
+	on := spec.Pin.Name
+	if spec.Tree != "" {
+		on = spec.Tree + " " + spec.Rev
+	}
+	merged := func(i int) {
+		notes = append(notes, fmt.Sprintf("patch %d, %q, does not apply to %s as it is; git am -3 merged it", i+1, spec.Patches()[i].Subject, on))
 	}
 	for i, ref := range slices.Backward(refs) {
 		if commit, err := git(ctx, t.src(), "rev-parse", "--verify", "--quiet", ref+"^{commit}"); err == nil {
+			for j, key := range keys[:i+1] {
+				if _, err := git(ctx, t.src(), "rev-parse", "--verify", "--quiet", mergedRefs+key); err == nil {
+					merged(j)
+				}
+			}
 			if i == len(refs)-1 {
-				return commit, nil
+				return commit, notes, nil
 			}
 			base, list, refs = commit, list[i+1:], refs[i+1:]
 			break
 		}
 	}
 	if len(list) == 0 {
-		return base, nil
+		return base, notes, nil
 	}
 	if err := checkoutCommit(ctx, t.src(), base); err != nil {
-		return "", err
+		return "", nil, err
 	}
 	for i, p := range list {
-		commit, err := t.am(ctx, p)
+		number := len(keys) - len(list) + i
+		commit, threeWay, err := t.am(ctx, p)
 		var refused *ApplyError
 		if errors.As(err, &refused) {
-			refused.Kernel, refused.On = spec.Name, spec.Pin.Name
-			if spec.Tree != "" {
-				refused.On = spec.Tree + " " + spec.Rev
-			}
-			refused.Number = len(spec.Patches()) - len(list) + i + 1
+			refused.Kernel, refused.On, refused.Number = spec.Name, on, number+1
 		}
 		if err != nil {
-			return "", err
+			return "", nil, err
+		}
+		if threeWay {
+			merged(number)
+			if _, err := git(ctx, t.src(), "update-ref", mergedRefs+keys[number], commit); err != nil {
+				return "", nil, err
+			}
 		}
 		if _, err := git(ctx, t.src(), "update-ref", refs[i], commit); err != nil {
-			return "", err
+			return "", nil, err
 		}
 	}
-	return git(ctx, t.src(), "rev-parse", "--verify", "HEAD")
+	commit, err := git(ctx, t.src(), "rev-parse", "--verify", "HEAD")
+	return commit, notes, err
 }
 
-// am commits one patch on HEAD, exactly where its context is (no fuzz, no merge).
-func (t tree) am(ctx context.Context, p patches.Patch) (string, error) {
-	cmd := gitCommand(t.src(), "am", "--quiet", "--keep-non-patch", "--quoted-cr=nowarn", "--no-scissors", "--no-gpg-sign", "--no-3way", "--keep-cr",
-		"--committer-date-is-author-date")
+// am commits one patch on HEAD: exactly where its context is, without fuzz, else by a
+// merge with the files that it was made for, where the repository has them.
+func (t tree) am(ctx context.Context, p patches.Patch) (commit string, threeWay bool, err error) {
+	head, err := git(ctx, t.src(), "rev-parse", "--verify", "HEAD")
+	if err != nil {
+		return "", false, err
+	}
+	err = gitAm(ctx, t.src(), p)
+	if err == nil {
+		commit, err = git(ctx, t.src(), "rev-parse", "--verify", "HEAD")
+		return commit, false, err
+	}
+	if err := t.abort(ctx, err); err != nil {
+		return "", false, err
+	}
+	refused := &ApplyError{Patch: p, Mismatches: mismatches(ctx, t.src(), "HEAD", p), Git: err.Error()}
+	if t.exact {
+		return "", false, refused
+	}
+	if err := gitAm(ctx, t.src(), p, "--3way"); err != nil {
+		if err := t.abort(ctx, err); err != nil {
+			return "", false, err
+		}
+		return "", false, refused
+	}
+	commit, err = git(ctx, t.src(), "rev-parse", "--verify", "HEAD")
+	if err == nil && commit == head {
+		// git am -3 drops a patch of which the tree has everything, and calls that well.
+		return "", false, refused
+	}
+	return commit, true, err
+}
+
+// gitAm gives a patch to git am in a work tree.
+func gitAm(ctx context.Context, dir string, p patches.Patch, options ...string) error {
+	cmd := gitCommand(dir, append([]string{"am", "--quiet", "--keep-non-patch", "--quoted-cr=nowarn", "--no-scissors", "--no-gpg-sign", "--no-3way", "--keep-cr",
+		"--committer-date-is-author-date"}, options...)...)
 	cmd.Stdin = strings.NewReader(string(p.MailMessage()))
 	_, err := output(ctx, cmd)
+	return err
+}
+
+// abort takes back a git am that failed, unless it failed for a reason that is not the patch's.
+func (t tree) abort(ctx context.Context, failed error) error {
 	if ctx.Err() != nil {
-		return "", context.Cause(ctx)
+		return context.Cause(ctx)
 	}
-	if err != nil {
-		if _, abortErr := git(ctx, t.src(), "am", "--abort"); abortErr != nil {
-			return "", fmt.Errorf("%w (%w)", abortErr, err)
-		}
-		var failed *failedCommand
-		if isLocalTrouble(err) || errors.As(err, &failed) && damage.MatchString(failed.said) {
-			return "", err
-		}
-		mismatches := p.Mismatches(func(path string) ([]byte, error) {
-			out, err := output(ctx, gitCommand(t.src(), "cat-file", "blob", "HEAD:"+path))
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
-			}
-			return out, nil
-		})
-		return "", &ApplyError{Patch: p, Mismatches: mismatches, Git: err.Error()}
+	if _, err := git(ctx, t.src(), "am", "--abort"); err != nil {
+		return fmt.Errorf("%w (%w)", err, failed)
 	}
-	return git(ctx, t.src(), "rev-parse", "--verify", "HEAD")
+	var command *failedCommand
+	if isLocalTrouble(failed) || errors.As(failed, &command) && damage.MatchString(command.said) {
+		return failed
+	}
+	return nil
+}
+
+// mismatches are the hunks of a patch that do not apply to a commit.
+func mismatches(ctx context.Context, dir, commit string, p patches.Patch) []patches.Mismatch {
+	return p.Mismatches(func(path string) ([]byte, error) {
+		out, err := output(ctx, gitCommand(dir, "cat-file", "blob", commit+":"+path))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
+		}
+		return out, nil
+	})
 }
 
 // hashOf is the sha256 of the parts, each set off from the next.

@@ -67,6 +67,8 @@ type commands struct {
 	Bundle       bundleCmd       `cmd:"" help:"Pack the selected kernels and the programs for a real machine."`
 	Mutants      mutantsCmd      `cmd:"" help:"Break the kernel on purpose and say which breakages the programs see."`
 	BisectConfig bisectConfigCmd `cmd:"" help:"Find the config options by which GOOD passes and BAD fails."`
+	Apply        applyCmd        `cmd:"" help:"Apply a patch in a work tree of its own, which stops for hand work."`
+	Refresh      refreshCmd      `cmd:"" help:"Write what became of the patches there back as mails."`
 	Build        buildCmd        `cmd:"" help:"Build the selected kernels and print their paths."`
 	Shell        shellCmd        `cmd:"" help:"Boot the last selected kernel with a shell on the console."`
 	Deps         depsCmd         `cmd:"" help:"Install the system packages that are missing."`
@@ -99,7 +101,8 @@ func newCommands() *commands {
 	c := &commands{
 		Vmtest: vmtestCmd{flagsOf("vmtest")}, Bisect: bisectCmd{flagsOf("bisect")}, Bench: benchCmd{flagsOf("bench")},
 		Bundle: bundleCmd{flagsOf("bundle")}, Mutants: mutantsCmd{flagsOf("mutants")},
-		BisectConfig: bisectConfigCmd{flagsOf("bisect-config")}, Build: buildCmd{flagsOf("build")}, Shell: shellCmd{flagsOf("shell")},
+		BisectConfig: bisectConfigCmd{flagsOf("bisect-config")}, Build: buildCmd{flagsOf("build")}, Apply: applyCmd{flagsOf("apply")}, Refresh: refreshCmd{flagsOf("refresh")},
+		Shell: shellCmd{flagsOf("shell")},
 	}
 	c.Cache.Ls = cacheLsCmd{flagsOf("cache ls")}
 	c.Cache.Gc = cacheGcCmd{flags: flagsOf("cache gc")}

@@ -49,6 +49,7 @@ var (
 	lineups   = []string{"vmtest", "build", "shell", "bench", "bundle", "mutants"}
 	campaigns = slices.Concat(lineups, searches)
 	stored    = []string{"report", "reply", "summary", "reference"}
+	sources   = slices.Concat(campaigns, []string{"apply"})
 )
 
 // table is every variable there is. A new one is a line here and its use; flags, help and
@@ -64,17 +65,17 @@ var table = []variable{
 		meaning: "config: `plain` to measure, `debug` for KASAN, lockdep and other checks of the kernel's own"},
 	{name: "ACCEL", form: "auto|kvm|tcg", standard: "auto", commands: campaigns, machine: true,
 		meaning: "how QEMU runs guests: `kvm`, `tcg`, or `auto`, which takes KVM where a guest really runs under it"},
-	{name: "PIN", form: "NAME", standard: "the subject's", commands: campaigns,
+	{name: "PIN", form: "NAME", standard: "the subject's", commands: sources,
 		meaning: "kernel source, fixed by its hash"},
-	{name: "PATCH", form: "FILE", commands: campaigns,
+	{name: "PATCH", form: "FILE", commands: sources,
 		meaning: "your patch (mail, thread, diff, folder, `-`; see docs/patches.md), or with TREE commits (`v6.12..HEAD`), `worktree` or `index` (docs/trees.md): the line-up becomes `base` and `patched`"},
-	{name: "V", form: "N", standard: "the latest that is complete", commands: campaigns, common: true,
+	{name: "V", form: "N", standard: "the latest that is complete", commands: sources, common: true,
 		meaning: "with PATCH, the version of a mailed series to take"},
-	{name: "TREE", form: "FOLDER", commands: campaigns,
+	{name: "TREE", form: "FOLDER", commands: sources,
 		meaning: "a local git tree instead of a pin; it is only read"},
-	{name: "REV", form: "REVISION", standard: "HEAD", commands: campaigns,
+	{name: "REV", form: "REVISION", standard: "HEAD", commands: sources,
 		meaning: "revision of TREE"},
-	{name: "KERNEL_SRC", form: "FILE", commands: campaigns, machine: true,
+	{name: "KERNEL_SRC", form: "FILE", commands: sources, machine: true,
 		meaning: "the pin's source where you have it: a tarball or a folder, which is verified"},
 	{name: "JOBS", form: "N", standard: "one per CPU", commands: campaigns, machine: true,
 		meaning: "cells at once, and make's `-j`"},
@@ -126,9 +127,11 @@ var table = []variable{
 		meaning: "a `.config` or a fragment, put over the options of the variant"},
 	{name: "MUTANTS", form: "FOLDER", standard: "those of the pin", commands: []string{"mutants"},
 		meaning: "a folder of patches, each of which is a mutant"},
+	{name: "WORK", form: "FOLDER", standard: "work", commands: []string{"apply", "refresh"}, common: true,
+		meaning: "the work tree of hand work, see docs/patches.md"},
 	{name: "RUN", form: "RUN", standard: "latest", commands: stored, common: true, noFlag: true,
 		meaning: "the run to look at, named as in `results ls`"},
-	{name: "CACHE", form: "FOLDER", standard: "~/.cache/patchproof", commands: slices.Concat(campaigns, []string{"cache ls", "cache gc"}), machine: true,
+	{name: "CACHE", form: "FOLDER", standard: "~/.cache/patchproof", commands: slices.Concat(sources, []string{"cache ls", "cache gc"}), machine: true,
 		meaning: "where sources, trees and kernels are kept"},
 	{name: kernel.SandboxVariable, form: "on|off", standard: "on", commands: campaigns, machine: true, noFlag: true,
 		meaning: "`off`: builds run as you, without bubblewrap, see docs/ci.md"},

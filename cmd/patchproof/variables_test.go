@@ -20,8 +20,8 @@ func variablesDoc() string {
 	var out strings.Builder
 	for _, v := range table {
 		commands := strings.Join(v.commands, ", ")
-		if slices.Equal(v.commands, campaigns) {
-			commands = "all of these"
+		if n := len(campaigns); len(v.commands) >= n && slices.Equal(v.commands[:n], campaigns) {
+			commands = strings.Join(append([]string{"all of these"}, v.commands[n:]...), ", ")
 		}
 		fmt.Fprintf(&out, "| `%s` | %s | %s | %s |\n", v.name, commands, v.standard, v.meaning)
 	}

@@ -1,0 +1,411 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"patchproof/patches"
+)
+
+// Handwork is a work tree of the user's own in which a series is applied, and mended by
+// hand where git cannot. It sees the objects of the cache, or of the user's tree, which
+// is only read.
+type Handwork struct{ dir string }
+
+// handDir is the folder in .git of what is kept about the hand work; handFile in it says
+// where it is, and is written last.
+const (
+	handDir  = "patchproof"
+	handFile = "at"
+)
+
+// handState is what handFile says.
+type handState struct {
+	// next is the number, from 1, of the patch to apply, and head the commit before it.
+	next int
+	head string
+	// stopped means that the work tree is the user's: this patch did not apply.
+	stopped bool
+}
+
+// StoppedError is a patch that waits for hand work.
+type StoppedError struct {
+	Dir, On    string
+	Number, Of int
+	Subject    string
+	Mismatches []patches.Mismatch
+	// Conflicts are the files with <<<<<<< in them, Rejected the files *.rej; where both are
+	// empty, nothing of the patch is in the work tree.
+	Conflicts, Rejected []string
+}
+
+func (e *StoppedError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "patch %d of %d, %q, does not apply to %s and waits for hand work in %s\n", e.Number, e.Of, e.Subject, e.On, e.Dir)
+	if len(e.Mismatches) > 0 {
+		b.WriteString(patches.Format(e.Mismatches))
+	}
+	if len(e.Conflicts) > 0 {
+		fmt.Fprintf(&b, "conflicts (<<<<<<<) are in: %s\n", strings.Join(e.Conflicts, ", "))
+	}
+	if len(e.Rejected) > 0 {
+		fmt.Fprintf(&b, "what did not apply is in: %s; delete these when done\n", strings.Join(e.Rejected, ", "))
+	}
+	b.WriteString("then: make apply again. To leave the patch out: git am --skip there, then make apply")
+	return b.String()
+}
+
+// StartHandwork makes the work tree at dir, which must not exist or be empty, or returns
+// the one that is there for the same patches on the same base.
+func (b *Builder) StartHandwork(ctx context.Context, spec Spec, dir string) (*Handwork, error) {
+	b, err := b.absolute()
+	if err != nil {
+		return nil, err
+	}
+	if spec.Tree != "" && within(dir, spec.Tree) {
+		return nil, fmt.Errorf("WORK=%s lies in TREE=%s, which is only read; choose another folder", dir, spec.Tree)
+	}
+	if within(dir, b.Cache) {
+		return nil, fmt.Errorf("WORK=%s lies in the cache, which make cache gc empties; choose another folder", dir)
+	}
+	h := &Handwork{dir}
+	err = b.withTree(ctx, spec, func(t tree) error {
+		parts := []string{t.base}
+		for _, p := range spec.Patches() {
+			parts = append(parts, string(p.MailMessage()))
+		}
+		key := hashOf(parts...)
+		if there, err := h.read("key"); err == nil {
+			if there != key {
+				title, _ := h.read("title")
+				return fmt.Errorf("WORK=%s holds other hand work (%s): finish that with make refresh, remove the folder, or choose another WORK", dir, title)
+			}
+			return nil
+		}
+		if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+			return fmt.Errorf("WORK=%s is not empty, and no hand work of make apply", dir)
+		}
+		return h.create(ctx, t, spec, key)
+	})
+	return h, err
+}
+
+// OpenHandwork returns the hand work at dir.
+func OpenHandwork(dir string) (*Handwork, error) {
+	h := &Handwork{dir}
+	if _, err := h.read(handFile); err != nil {
+		return nil, fmt.Errorf("WORK=%s holds no hand work; make apply PATCH=... begins some", dir)
+	}
+	return h, nil
+}
+
+// create makes the work tree beside its place and moves it there when it is whole.
+func (h *Handwork) create(ctx context.Context, t tree, spec Spec, key string) error {
+	tmp := &Handwork{h.dir + ".tmp"}
+	if err := os.RemoveAll(tmp.dir); err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp.dir)
+	if err := initRepo(ctx, tmp.dir); err != nil {
+		return err
+	}
+	gitDir := filepath.Join(tmp.dir, ".git")
+	objects := filepath.Join(t.src(), ".git", "objects")
+	if spec.Tree != "" {
+		var err error
+		if objects, err = localGit(ctx, spec.Tree, "rev-parse", "--path-format=absolute", "--git-path", "objects"); err != nil {
+			return err
+		}
+	}
+	alternates := filepath.Join(gitDir, "objects", "info", "alternates")
+	if err := os.MkdirAll(filepath.Dir(alternates), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(alternates, []byte(quotePath(objects)+"\n"), 0o644); err != nil {
+		return err
+	}
+	for _, name := range []string{"shallow", "info/grafts"} {
+		if err := copyCut(filepath.Join(gitDir, name), filepath.Join(t.src(), ".git", name)); err != nil {
+			return err
+		}
+	}
+	if _, err := git(ctx, tmp.dir, "checkout", "--quiet", "--force", "--detach", t.base); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(gitDir, handDir), 0o755); err != nil {
+		return err
+	}
+	list := spec.Patches()
+	for i, p := range list {
+		if err := tmp.write(strconv.Itoa(i+1)+".mail", string(p.MailMessage())); err != nil {
+			return err
+		}
+	}
+	on := spec.Pin.Name
+	if spec.Tree != "" {
+		on = spec.Tree + " " + spec.Rev
+	}
+	for name, text := range map[string]string{"key": key, "base": t.base, "on": on, "count": strconv.Itoa(len(list)), "title": list[0].Subject} {
+		if err := tmp.write(name, text); err != nil {
+			return err
+		}
+	}
+	if err := tmp.keep(handState{next: 1, head: t.base}); err != nil {
+		return err
+	}
+	if err := os.Remove(h.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(h.dir), 0o755); err != nil {
+		return err
+	}
+	return os.Rename(tmp.dir, h.dir)
+}
+
+func (h *Handwork) file(name string) string { return filepath.Join(h.dir, ".git", handDir, name) }
+
+func (h *Handwork) read(name string) (string, error) {
+	text, err := os.ReadFile(h.file(name))
+	return string(text), err
+}
+
+func (h *Handwork) write(name, text string) error { return writeAtomic(h.file(name), text) }
+
+func (h *Handwork) keep(s handState) error {
+	return h.write(handFile, fmt.Sprintf("%d %s %t", s.next, s.head, s.stopped))
+}
+
+func (h *Handwork) state() (s handState, of int, err error) {
+	text, err := h.read(handFile)
+	if err != nil {
+		return s, 0, err
+	}
+	if _, err := fmt.Sscanf(text, "%d %s %t", &s.next, &s.head, &s.stopped); err != nil {
+		return s, 0, fmt.Errorf("%s: %q: %w", h.file(handFile), text, err)
+	}
+	count, err := h.read("count")
+	if err != nil {
+		return s, 0, err
+	}
+	of, err = strconv.Atoi(count)
+	return s, of, err
+}
+
+// Continue applies the patches that are not applied yet. It ends with *StoppedError at one
+// that needs hand work, and goes on behind it when called again. Notes tell of each patch
+// that git merged, or that was left out.
+func (h *Handwork) Continue(ctx context.Context) (notes []string, err error) {
+	s, of, err := h.state()
+	if err != nil {
+		return nil, err
+	}
+	for s.next <= of {
+		mail, err := patches.Read(h.file(strconv.Itoa(s.next) + ".mail"))
+		if err != nil {
+			return notes, err
+		}
+		p := mail.Patches[0]
+		head, err := git(ctx, h.dir, "rev-parse", "--verify", "HEAD")
+		if err != nil {
+			return notes, err
+		}
+		underway := exists(filepath.Join(h.dir, ".git", "rebase-apply"))
+		switch {
+		case s.stopped && underway:
+			if err := h.mended(ctx, p, s, of); err != nil {
+				return notes, err
+			}
+			notes = append(notes, fmt.Sprintf("patch %d, %q: as mended by hand", s.next, p.Subject))
+		case s.stopped && head == s.head:
+			notes = append(notes, fmt.Sprintf("patch %d, %q: left out", s.next, p.Subject))
+		case !underway && head != s.head:
+			// It was committed, by the user or before an interruption.
+		default:
+			// Whatever an interrupted run left is nobody's work.
+			if err := h.reset(ctx, s.head); err != nil {
+				return notes, err
+			}
+			merged, err := h.apply(ctx, p, s, of)
+			if err != nil {
+				return notes, err
+			}
+			if merged {
+				notes = append(notes, fmt.Sprintf("patch %d, %q: git am -3 merged it", s.next, p.Subject))
+			}
+		}
+		if s.head, err = git(ctx, h.dir, "rev-parse", "--verify", "HEAD"); err != nil {
+			return notes, err
+		}
+		s.next, s.stopped = s.next+1, false
+		if err := h.keep(s); err != nil {
+			return notes, err
+		}
+	}
+	return notes, nil
+}
+
+// reset makes the work tree a commit.
+func (h *Handwork) reset(ctx context.Context, commit string) error {
+	for _, left := range []string{"rebase-apply", "index.lock"} {
+		if err := os.RemoveAll(filepath.Join(h.dir, ".git", left)); err != nil {
+			return err
+		}
+	}
+	if _, err := git(ctx, h.dir, "reset", "--quiet", "--hard", commit); err != nil {
+		return err
+	}
+	_, err := git(ctx, h.dir, "clean", "-fdq")
+	return err
+}
+
+// apply commits a patch, or leaves of it what can be applied.
+func (h *Handwork) apply(ctx context.Context, p patches.Patch, s handState, of int) (merged bool, err error) {
+	found := mismatches(ctx, h.dir, "HEAD", p)
+	amErr := gitAm(ctx, h.dir, p, "--3way")
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	if isLocalTrouble(amErr) {
+		return false, amErr
+	}
+	head, err := git(ctx, h.dir, "rev-parse", "--verify", "HEAD")
+	if err != nil || amErr == nil && head != s.head {
+		return len(found) > 0, err
+	}
+	if amErr == nil {
+		// Nothing of it is missing. Whether it is to be left out is the user's to say.
+		if gitAm(ctx, h.dir, p) == nil {
+			return false, nil
+		}
+	} else if conflicts, _, err := h.unresolved(ctx); err != nil {
+		return false, err
+	} else if len(conflicts) == 0 {
+		// Its failure is that some hunks do not apply.
+		git(ctx, h.dir, "apply", "--reject", "--whitespace=nowarn", filepath.Join(h.dir, ".git", "rebase-apply", "patch"))
+	}
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	s.stopped = true
+	if err := h.keep(s); err != nil {
+		return false, err
+	}
+	return false, h.stop(ctx, p, s, of, found)
+}
+
+// unresolved are the files with conflicts, and those with rejected hunks.
+func (h *Handwork) unresolved(ctx context.Context) (conflicts, rejected []string, err error) {
+	out, err := git(ctx, h.dir, "diff", "--name-only", "--diff-filter=U", "-z")
+	if err != nil {
+		return nil, nil, err
+	}
+	for name := range strings.SplitSeq(strings.TrimSuffix(out, "\x00"), "\x00") {
+		text, err := os.ReadFile(filepath.Join(h.dir, name))
+		if name != "" && err == nil && strings.Contains("\n"+string(text), "\n<<<<<<< ") {
+			conflicts = append(conflicts, name)
+		}
+	}
+	out, err = git(ctx, h.dir, "ls-files", "--others", "-z")
+	for name := range strings.SplitSeq(strings.TrimSuffix(out, "\x00"), "\x00") {
+		if strings.HasSuffix(name, ".rej") {
+			rejected = append(rejected, name)
+		}
+	}
+	return conflicts, rejected, err
+}
+
+func (h *Handwork) stop(ctx context.Context, p patches.Patch, s handState, of int, found []patches.Mismatch) error {
+	conflicts, rejected, err := h.unresolved(ctx)
+	if err != nil {
+		return err
+	}
+	on, err := h.read("on")
+	if err != nil {
+		return err
+	}
+	return &StoppedError{Dir: h.dir, On: on, Number: s.next, Of: of, Subject: p.Subject, Mismatches: found, Conflicts: conflicts, Rejected: rejected}
+}
+
+// mended commits what the user made of a patch, with its author and message.
+func (h *Handwork) mended(ctx context.Context, p patches.Patch, s handState, of int) error {
+	conflicts, rejected, err := h.unresolved(ctx)
+	if err != nil {
+		return err
+	}
+	if len(conflicts) > 0 || len(rejected) > 0 {
+		return h.stop(ctx, p, s, of, nil)
+	}
+	if _, err := git(ctx, h.dir, "add", "--update"); err != nil {
+		return err
+	}
+	for _, f := range p.Files {
+		if _, err := os.Lstat(filepath.Join(h.dir, f.Name())); err == nil {
+			if _, err := git(ctx, h.dir, "--literal-pathspecs", "add", "--force", "--", f.Name()); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := git(ctx, h.dir, "diff", "--cached", "--quiet", "HEAD"); err == nil {
+		return h.stop(ctx, p, s, of, mismatches(ctx, h.dir, "HEAD", p))
+	}
+	_, err = git(ctx, h.dir, "am", "--continue")
+	return err
+}
+
+// Refresh writes what became of the series to a folder, a mail for each commit with the
+// author and date of the original, and returns how many there are. Mails that it wrote
+// there before make room.
+func (h *Handwork) Refresh(ctx context.Context, to string) (int, error) {
+	s, of, err := h.state()
+	if err != nil {
+		return 0, err
+	}
+	if s.next <= of {
+		return 0, fmt.Errorf("patch %d of %d is not applied yet in %s; make apply goes on", s.next, of, h.dir)
+	}
+	base, err := h.read("base")
+	if err != nil {
+		return 0, err
+	}
+	changed, err := git(ctx, h.dir, "status", "--porcelain", "--untracked-files=no")
+	if err != nil {
+		return 0, err
+	}
+	if changed != "" {
+		return 0, fmt.Errorf("%s has changes that are in no commit; commit them there (git commit --amend, or --fixup and git rebase -i), or take them back:\n%s", h.dir, changed)
+	}
+	merges, err := git(ctx, h.dir, "rev-list", "--merges", base+"..HEAD")
+	if err != nil {
+		return 0, err
+	}
+	if merges != "" {
+		return 0, fmt.Errorf("%s has a merge (%.12s), which no patch can be made of", h.dir, merges)
+	}
+	if entries, err := os.ReadDir(to); err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool { return filepath.Ext(e.Name()) != ".patch" }) {
+		return 0, fmt.Errorf("%s holds more than patches; move it away", to)
+	}
+	tmp := to + ".tmp"
+	if err := os.RemoveAll(tmp); err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(tmp)
+	out, err := git(ctx, h.dir, "format-patch", "--output-directory="+tmp, "--no-cover-letter", "--no-signature", "--no-attach", "--no-thread", "--no-notes",
+		"--numbered", "--subject-prefix=PATCH", "--no-ext-diff", "--no-textconv", "--full-index", "--binary", "--src-prefix=a/", "--dst-prefix=b/", "--base="+base, base+"..HEAD")
+	if err != nil {
+		return 0, err
+	}
+	if out == "" {
+		return 0, fmt.Errorf("nothing is left of the series: %s has no commit on top of its base", h.dir)
+	}
+	if err := os.RemoveAll(to); err != nil {
+		return 0, err
+	}
+	return strings.Count(out, "\n") + 1, os.Rename(tmp, to)
+}
