@@ -169,6 +169,9 @@ func (a *Answer) end(s *search) *Answer {
 		// A compiler says the same each time.
 		a.Rate, a.Confidence, a.Runs = 0, 0, 0
 	}
+	if s.metric != nil {
+		a.Rate, a.Confidence, a.Signature = 0, 0, nil
+	}
 	if s.belief != nil {
 		_, a.Confidence = s.belief.Best()
 		a.Rate, a.Runs, a.Quorum = s.belief.Rate(), 0, true
@@ -179,6 +182,9 @@ func (a *Answer) end(s *search) *Answer {
 	switch a.Outcome {
 	case Found:
 		a.Text = fmt.Sprintf("%s is the first bad commit.", a.Title)
+		if s.metric != nil {
+			a.Text = fmt.Sprintf("%s is the first commit with %s.", a.Title, s.metric.found(a))
+		}
 	case FirstOfSeveral:
 		a.Text = fmt.Sprintf("%s is the first bad commit, but not the only one: the bad end shows the same without it.", a.Title)
 		if s.base.Tree != "" && len(s.top) == 0 {
@@ -257,6 +263,9 @@ func (r *Record) Report() string {
 		fmt.Fprintf(&b, "  %-9s %-5s %s (%s)\n", t.Role, t.Mark, results.Line(t.Title), t.cost())
 		if len(t.Fixups) > 0 {
 			fmt.Fprintf(&b, "            with FIXUP %s\n", results.Line(strings.Join(t.Fixups, ", ")))
+		}
+		if t.Figure != nil && t.Mark != kernel.Skip {
+			fmt.Fprintf(&b, "            %s\n", results.Line(t.Why))
 		}
 		if t.Mark == kernel.Skip {
 			fmt.Fprintf(&b, "            skipped: %s\n", results.Line(t.Why))

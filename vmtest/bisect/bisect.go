@@ -90,6 +90,9 @@ func (l *trials) search(ctx context.Context, q Question, span *span) (*Record, e
 
 // answer makes the search.
 func (s *search) answer(ctx context.Context) (*Answer, error) {
+	if s.metric != nil {
+		return s.answerMetric(ctx)
+	}
 	good, err := s.tryEnd(ctx, s.good, roleGood)
 	if err != nil {
 		return nil, err
@@ -158,7 +161,10 @@ func (s *search) tryEnd(ctx context.Context, commit, role string) (*Trial, error
 
 // question is one whose answer the signature gives.
 func (sig signature) question(role string) question {
-	if sig.build != "" {
+	switch {
+	case sig.metric != nil:
+		return sig.metric.question(role)
+	case sig.build != "":
 		return question{role: role, built: sig.judgeBuild}
 	}
 	return question{role: role, judge: sig.judge, enough: func(c results.Cell) bool {
@@ -252,11 +258,16 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 		a.Doubt = "its parent shows the same"
 		return a.end(s), nil
 	}
-	if before.Broken == "" && s.sig.build == "" {
+	if s.metric != nil {
+		if s.proveMetric(a, before, with); a.Outcome != Found {
+			return a.end(s), nil
+		}
+	}
+	if before.Broken == "" && !s.sig.ofBuild() {
 		if a.SameCode, err = s.sameCode(ctx, with, culprit, point); err != nil {
 			return nil, err
 		}
-		if a.SameCode && s.belief == nil {
+		if a.SameCode && s.belief == nil && s.metric == nil {
 			s.tell.Say("git bisect ends at %s, which changes no code, so the verdicts are chance; each kernel is run until the answer is %g %% sure", a.Title, 100*usualConfidence)
 			s.confidence = usualConfidence
 			return s.vote(ctx, s.from, bad)
@@ -276,7 +287,7 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 	if errors.Is(err, kernel.ErrNothingLeft) || errors.Is(err, kernel.ErrNoRevert) {
 		return s.afterwards(ctx, a, culprit, bad, err)
 	}
-	if err == nil && a.Outcome == NotBelieved {
+	if err == nil && a.Outcome == NotBelieved && s.metric == nil {
 		err = s.isFirst(ctx, a, culprit, point)
 	}
 	if err != nil {
@@ -661,6 +672,16 @@ func counted(n int, what string) string {
 
 // newTrials opens the laboratory, which must be closed.
 func newTrials(ctx context.Context, q Question, program vmtest.Program, tell Teller) (*trials, error) {
+	m, err := metricOf(q.Metric)
+	if err != nil {
+		return nil, err
+	}
+	if m != nil && m.bench != "" {
+		if q.Accel == qemu.KVM {
+			return nil, fmt.Errorf("ACCEL=%s: instructions are counted under tcg", q.Accel)
+		}
+		q.Accel = qemu.TCG
+	}
 	l, err := lab.Open(ctx, q.Lab(tell.Progress))
 	if err != nil {
 		return nil, err
@@ -668,7 +689,7 @@ func newTrials(ctx context.Context, q Question, program vmtest.Program, tell Tel
 	return &trials{
 		record: &Record{QEMU: l.QEMU, Host: qemu.Host(), Program: program.Name, Check: q.Check, Selection: q.Set},
 		cell:   vmtest.RunCell, program: program, count: q.Count, lab: l, tell: tell,
-		confidence: q.Confidence, budget: q.Budget,
+		confidence: q.Confidence, budget: q.Budget, metric: m,
 	}, nil
 }
 

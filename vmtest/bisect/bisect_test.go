@@ -97,8 +97,8 @@ func git(t *testing.T, dir string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// bench is a lab whose guests are made up from the words in the kernel.
-type bench struct {
+// rig is a lab whose guests are made up from the words in the kernel.
+type rig struct {
 	*trials
 	said []string
 	ran  []string
@@ -107,7 +107,7 @@ type bench struct {
 }
 
 // newBench works in a checkout of its own, whose results go with the test.
-func newBench(t *testing.T, count int) *bench {
+func newBench(t *testing.T, count int) *rig {
 	t.Helper()
 	checkout := t.TempDir()
 	write(t, filepath.Join(checkout, "kernel", "kernels.toml"), "")
@@ -127,7 +127,7 @@ memory-mib = 64
 deadline = "1s"
 `)
 	t.Chdir(checkout)
-	b := &bench{bug: func(string) string { return "" }}
+	b := &rig{bug: func(string) string { return "" }}
 	b.trials = &trials{
 		count: count, program: vmtest.Program{Name: "fixedfile"},
 		lab:  &lab.Lab{Builder: kernel.Builder{Cache: filepath.Join(checkout, "cache")}, Initramfs: "initramfs"},
@@ -150,7 +150,7 @@ deadline = "1s"
 }
 
 // reset forgets what a run left in the lab, as a new process has.
-func (b *bench) reset() {
+func (b *rig) reset() {
 	b.record = &Record{Accel: results.Accel{Name: "tcg"}, Program: "fixedfile"}
 	b.said, b.ran = nil, nil
 }
@@ -212,7 +212,7 @@ func stopped(image string) results.Cell {
 
 // question asks about a local tree, without the config fragments that a real
 // kernel needs.
-func (b *bench) question(t *testing.T, dir, good string) (Question, *span) {
+func (b *rig) question(t *testing.T, dir, good string) (Question, *span) {
 	t.Helper()
 	q := Question{Program: "fixedfile", Good: good}
 	q.Tree = dir
@@ -224,7 +224,7 @@ func (b *bench) question(t *testing.T, dir, good string) (Question, *span) {
 	return q, s
 }
 
-func (b *bench) mustSearch(t *testing.T, q Question, s *span) *Record {
+func (b *rig) mustSearch(t *testing.T, q Question, s *span) *Record {
 	t.Helper()
 	b.record.Check = q.Check
 	r, err := b.search(t.Context(), q, s)

@@ -32,3 +32,8 @@ func (sig signature) judgeBuild(t *Trial) (kernel.Mark, string) {
 	}
 	return kernel.Skip, t.Broken
 }
+
+// ofBuild says that no kernel is run to judge it.
+func (sig signature) ofBuild() bool {
+	return sig.build != "" || sig.metric != nil && sig.metric.section != ""
+}

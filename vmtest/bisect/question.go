@@ -32,6 +32,8 @@ type Question struct {
 	Fix bool
 	// Fixup names the patches that commits need on top to build: see fixupsOf.
 	Fixup string
+	// Metric is a figure to search by, in place of a failure: see metricOf.
+	Metric string
 	// Fresh forgets what an earlier search of the same found.
 	Fresh bool
 }
@@ -47,7 +49,7 @@ func FromEnv(getenv func(string) string) (Question, error) {
 			return Question{}, fmt.Errorf("%s=%s: a search takes %s", name, sel.Set[name], instead)
 		}
 	}
-	for _, name := range []string{"PROGRAM", "CHECK", "GOOD", "BAD", "FIND", "FIXUP", "CONFIDENCE", "BUDGET", "FRESH"} {
+	for _, name := range []string{"PROGRAM", "CHECK", "GOOD", "BAD", "FIND", "FIXUP", "METRIC", "CONFIDENCE", "BUDGET", "FRESH"} {
 		if value := getenv(name); value != "" {
 			sel.Set[name] = value
 		}
@@ -55,7 +57,7 @@ func FromEnv(getenv func(string) string) (Question, error) {
 	q := Question{
 		Selection: sel,
 		Program:   sel.Set["PROGRAM"], Check: sel.Set["CHECK"],
-		Good: sel.Set["GOOD"], Bad: sel.Set["BAD"], Fixup: sel.Set["FIXUP"],
+		Good: sel.Set["GOOD"], Bad: sel.Set["BAD"], Fixup: sel.Set["FIXUP"], Metric: sel.Set["METRIC"],
 	}
 	if value := sel.Set["CONFIDENCE"]; value != "" {
 		percent, err := strconv.ParseFloat(strings.TrimSuffix(value, "%"), 64)
@@ -79,6 +81,13 @@ func FromEnv(getenv func(string) string) (Question, error) {
 	default:
 		return Question{}, fmt.Errorf("FIND=%s: want break, or fix for the first commit that passes again", sel.Set["FIND"])
 	}
+	if q.Metric != "" {
+		for _, name := range []string{"CHECK", "FIND", "CONFIDENCE"} {
+			if sel.Set[name] != "" {
+				return Question{}, fmt.Errorf("METRIC=%s and %s=%s exclude each other: the one is a figure, the other a failure", q.Metric, name, sel.Set[name])
+			}
+		}
+	}
 	switch sel.Set["FRESH"] {
 	case "", "0":
 	case "1":
@@ -91,6 +100,13 @@ func FromEnv(getenv func(string) string) (Question, error) {
 
 // program finds the guest program.
 func (q Question) program(variant string) (vmtest.Program, error) {
+	m, err := metricOf(q.Metric)
+	if err != nil {
+		return vmtest.Program{}, err
+	}
+	if m != nil && m.bench != "" {
+		return m.program(q.Program, q)
+	}
 	subject, err := kernel.NamedSubject(q.Subject)
 	if err != nil {
 		return vmtest.Program{}, err
@@ -373,7 +389,7 @@ func (p *path) without(s subject) subject {
 
 // identity is all that the answer depends on.
 func (p *path) identity(q Question, initramfs string) string {
-	parts := []string{"bisect", p.program.Name, q.Check, p.variant.Name, q.Accel, filepath.Base(initramfs), p.good, p.bad}
+	parts := []string{"bisect", q.Metric, p.program.Name, q.Check, p.variant.Name, q.Accel, filepath.Base(initramfs), p.good, p.bad}
 	if p.fix {
 		parts = append(parts, "fix")
 	}

@@ -54,7 +54,9 @@ type trials struct {
 	// taken at its word, and budget how many runs it may make.
 	confidence float64
 	budget     int
-	tell       Teller
+	// metric is the figure that is searched by, nil for a symptom.
+	metric *metric
+	tell   Teller
 }
 
 // question is what one kind of trial wants to know.
@@ -67,6 +69,8 @@ type question struct {
 	judge func([]results.Cell) (kernel.Mark, string)
 	// built, when set, makes a mark of the build, and nothing is run.
 	built func(*Trial) (kernel.Mark, string)
+	// ran is judge for what needs more of a trial than its cells.
+	ran func(*Trial) (kernel.Mark, string)
 }
 
 // try builds a kernel and runs the program on it until that is enough or has
@@ -116,6 +120,8 @@ func (l *trials) try(ctx context.Context, s subject, q question) (*Trial, error)
 	switch {
 	case t.Broken != "":
 		t.Mark, t.Why = kernel.Skip, t.Broken
+	case q.ran != nil:
+		t.Mark, t.Why = q.ran(t)
 	case q.judge != nil:
 		t.Mark, t.Why = q.judge(t.Cells)
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // flaky makes the guests fail now and then: each that has the word, at a rate.
-func (b *bench) flaky(seed uint64, word string, rate float64) {
+func (b *rig) flaky(seed uint64, word string, rate float64) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	b.cell = func(_ context.Context, s vmtest.CellSpec) results.Cell {
 		image, err := os.ReadFile(s.Image)

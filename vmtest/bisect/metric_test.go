@@ -1,0 +1,106 @@
+package bisect
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"patchproof/guest/event"
+	"patchproof/results"
+	"patchproof/vmtest"
+	"patchproof/vmtest/counter"
+)
+
+// big is data that a kernel grows by.
+func big(name string, bytes int) string { return fmt.Sprintf("char %s[%d] = {1};\n", name, bytes) }
+
+func TestSizeMetric(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		changes []change
+		metric  string
+		want    Outcome
+		text    string
+	}{
+		{"one commit among small ones", []change{{"a", big("a", 32)}, {"b", big("b", 16)}, {"grows", big("c", 4000)}, {"d", big("d", 24)}, {"shrinks", ""}}, "size .data", Found, `"grows" is the first commit with the larger size of .data: +4`},
+		{"the whole", []change{{"a", ""}, {"grows", big("c", 4000)}, {"d", ""}}, "size vmlinux", Found, `"grows" is the first`},
+		{"bit by bit", []change{{"a", big("a", 640)}, {"b", big("b", 640)}, {"c", big("c", 640)}, {"d", big("d", 640)}, {"e", big("e", 640)}, {"f", big("f", 640)}}, "size .data", NotProven, "bit by bit"},
+		{"nothing", harmless, "size .text", BadIsGood, "the ends do not differ in the size of .text"},
+		{"no such section", harmless, "size .none", Untestable, "is 0 at both ends"},
+		{"one that does not build", []change{{"a", ""}, {"breaks", wrong}, {"fix breaks", ""}, {"grows", big("c", 4000)}}, "size .data", Found, `"grows" is the first`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBench(t, 1)
+			q, s := b.question(t, fixture(t, test.changes...), fmt.Sprintf("HEAD~%d", len(test.changes)))
+			q.Metric = test.metric
+			var err error
+			if b.metric, err = metricOf(q.Metric); err != nil {
+				t.Fatal(err)
+			}
+			r := b.mustSearch(t, q, s)
+			if a := r.Answer; a.Outcome != test.want || !strings.Contains(a.Text, test.text) {
+				t.Errorf("answer = %s, %q; want %s, %q", a.Outcome, a.Text, test.want, test.text)
+			}
+			if len(b.ran) > 0 {
+				t.Errorf("%d kernels were run for a size", len(b.ran))
+			}
+		})
+	}
+}
+
+// cost is a word by which a kernel says how many instructions it needs more.
+var cost = regexp.MustCompile(`COST([0-9]+)`)
+
+func TestInsnsMetric(t *testing.T) {
+	word := func(n int) string { return fmt.Sprintf("const char *cost%d = \"COST%d\";\n", n, n) }
+	for _, test := range []struct {
+		name    string
+		changes []change
+		noise   float64
+		want    Outcome
+		text    string
+	}{
+		{"exact", []change{{"a", ""}, {"b", word(1)}, {"slower", word(60)}, {"d", word(2)}, {"e", ""}}, 0, Found, `"slower" is the first commit with the larger instructions of Nop/batch=32: +60.00 insns/op`},
+		{"beside noise", []change{{"a", ""}, {"b", word(1)}, {"slower", word(60)}, {"d", word(2)}, {"e", ""}}, 4, Found, `"slower" is the first`},
+		{"less than the noise", []change{{"a", ""}, {"b", word(3)}, {"c", ""}, {"d", ""}}, 4, BadIsGood, "runs of one kernel differ by"},
+		{"in two halves", []change{{"a", ""}, {"first", word(50)}, {"b", ""}, {"second", word(51)}}, 4, AllSkipped, "one of 3 commits"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBench(t, 1)
+			random := rand.New(rand.NewPCG(1, 2))
+			b.cell = func(_ context.Context, s vmtest.CellSpec) results.Cell {
+				image, err := os.ReadFile(s.Image)
+				if err != nil {
+					t.Error(err)
+				}
+				v := 600 + test.noise*random.Float64()
+				for _, found := range cost.FindAllSubmatch(image, -1) {
+					n, _ := strconv.Atoi(string(found[1]))
+					v += float64(n)
+				}
+				labels := map[string]string{counter.LabelBench: "Nop/batch=32"}
+				return results.Cell{Verdict: event.Pass, Metrics: []event.Metric{
+					{Name: counter.MetricOps, Value: 1000, Labels: labels}, {Name: counter.MetricInsns, Value: v, Unit: "insns/op", Labels: labels}}}
+			}
+			q, s := b.question(t, fixture(t, test.changes...), fmt.Sprintf("HEAD~%d", len(test.changes)))
+			q.Metric = "insns bench=Nop/batch=32"
+			b.metric, _ = metricOf(q.Metric)
+			if a := b.mustSearch(t, q, s).Answer; a.Outcome != test.want || !strings.Contains(a.Text, test.text) {
+				t.Errorf("answer = %s, %q; want %s, %q", a.Outcome, a.Text, test.want, test.text)
+			}
+		})
+	}
+}
+
+func TestMetricsThatAreNone(t *testing.T) {
+	for _, text := range []string{"size", "size text", "insns", "insns Nop", "time bench=Nop", "insns bench="} {
+		if _, err := metricOf(text); err == nil || !strings.Contains(err.Error(), "METRIC="+text+": want") {
+			t.Errorf("METRIC=%s: %v; want what it can be", text, err)
+		}
+	}
+}
