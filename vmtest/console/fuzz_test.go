@@ -14,6 +14,8 @@ import (
 // FuzzConsole gives the watch over the console whatever a guest may print.
 func FuzzConsole(f *testing.F) {
 	logs, err := filepath.Glob(filepath.Join("testdata", "corpus", "*.log"))
+	kinds, _ := filepath.Glob(filepath.Join("testdata", "corpus", "kinds", "*.log"))
+	logs = append(logs, kinds...)
 	if err != nil || len(logs) == 0 {
 		f.Fatal("no console logs: ", err)
 	}

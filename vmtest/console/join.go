@@ -28,7 +28,7 @@ const (
 	// reportTakes bounds how long the printing of one report takes, in seconds, on a slow console.
 	reportTakes = 2
 	// mostTasks and mostLocks bound the tasks whose locks are kept, and the locks of one.
-	mostTasks, mostLocks = 1000, 64
+	mostTasks, mostLocks = 256, 64
 	// sameCalls is how many callers must be the same for two complaints to be of one call.
 	sameCalls = 3
 )
@@ -60,7 +60,7 @@ func (w *Watcher) partOf(c *complaint, function string) *complaint {
 			return last
 		}
 	}
-	if last.caller != c.caller || c.since-last.since >= reportTakes || function == "" || function != last.function() {
+	if last.caller != c.caller || c.since-last.since >= reportTakes || function == "" || function != last.blamed {
 		return nil
 	}
 	if (c.sign.role == faults || c.sign.role == dies) && noObject.MatchString(last.title) {
@@ -74,7 +74,7 @@ func (w *Watcher) partOf(c *complaint, function string) *complaint {
 
 // learn takes from what broke the report what the report could not tell any more.
 func (c *complaint) learn(broke *complaint) {
-	if blamed(c.function()) && c.function() != "" {
+	if c.blamed != "" && blamed(c.blamed) {
 		return
 	}
 	for _, line := range broke.lines {
@@ -82,7 +82,8 @@ func (c *complaint) learn(broke *complaint) {
 			c.read(text)
 		}
 	}
-	c.Title = c.whole(c.function())
+	c.blamed = c.function()
+	c.Title = c.whole(c.blamed)
 }
 
 // calls are the places of the calls that led to the machinery which complains, from the

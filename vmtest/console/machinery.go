@@ -2,6 +2,7 @@ package console
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -135,17 +136,59 @@ var doors = functions([]row{
 // row is a group of functions with the reason why they are in a table.
 type row struct{ reason, names string }
 
-// functions makes one pattern of the tables' rows.
-func functions(tables ...[]row) *regexp.Regexp {
-	var all []string
-	for _, rows := range tables {
-		for _, r := range rows {
-			for name := range strings.FieldsSeq(r.names) {
-				all = append(all, strings.ReplaceAll(name, "*", `\w*`))
+// table holds the functions of some rows. It is asked for each function of each stack.
+type table struct {
+	// exact are whole names, and prefixes what is before a * at the end.
+	exact, prefixes map[string]bool
+	// globs are the other names, cut at each *.
+	globs [][]string
+}
+
+// functions makes one table of many rows.
+func functions(rows ...[]row) table {
+	t := table{map[string]bool{}, map[string]bool{}, nil}
+	for _, r := range slices.Concat(rows...) {
+		for name := range strings.FieldsSeq(r.names) {
+			switch parts := strings.Split(name, "*"); {
+			case len(parts) == 1:
+				t.exact[name] = true
+			case len(parts) == 2 && parts[1] == "":
+				t.prefixes[parts[0]] = true
+			default:
+				t.globs = append(t.globs, parts)
 			}
 		}
 	}
-	return regexp.MustCompile(`^_*(?:0x[0-9a-f]+|` + strings.Join(all, "|") + `)$`)
+	return t
+}
+
+// has says that the function is in the table, or no function but a bare address.
+func (t table) has(function string) bool {
+	name := strings.TrimLeft(function, "_")
+	if t.exact[name] || strings.HasPrefix(name, "0x") {
+		return true
+	}
+	for i := range len(name) {
+		if t.prefixes[name[:i+1]] {
+			return true
+		}
+	}
+	return slices.ContainsFunc(t.globs, func(parts []string) bool { return glob(parts, name) })
+}
+
+// glob says whether the name is made of the parts, with anything between them.
+func glob(parts []string, name string) bool {
+	name, ok := strings.CutPrefix(name, parts[0])
+	if !ok {
+		return false
+	}
+	last := len(parts) - 1
+	for _, part := range parts[1:last] {
+		if _, name, ok = strings.Cut(name, part); !ok {
+			return false
+		}
+	}
+	return strings.HasSuffix(name, parts[last])
 }
 
 var (
@@ -157,6 +200,11 @@ var (
 
 // plainName is the function's name in the source.
 func plainName(name string) string {
-	name = suffixes.ReplaceAllString(name, "")
-	return wrapped.ReplaceAllString(name, "$1")
+	if strings.IndexByte(name, '.') >= 0 {
+		name = suffixes.ReplaceAllString(name, "")
+	}
+	if strings.HasPrefix(name, "__") {
+		name = wrapped.ReplaceAllString(name, "$1")
+	}
+	return name
 }

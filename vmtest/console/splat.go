@@ -71,9 +71,9 @@ type complaint struct {
 	bytes int
 	// told counts the lines, kept or not.
 	told int
-	// title is the splat's so far, which may lack a subject and a function. named says
-	// that a function is in the subject.
-	title, subject string
+	// title is the splat's so far, which may lack a subject and a function, and blamed the
+	// function once all is read.
+	title, subject, blamed string
 	// at is the function that the first line, or the registers, or a line on the
 	// subject names; fromText that it was the first line.
 	at       string
@@ -83,6 +83,9 @@ type complaint struct {
 	// begun, done that it has ended.
 	stack        []string
 	traced, done bool
+	// named says that the stack has a function to blame, finding that it is that of the
+	// interrupt which finds a stall.
+	named, finding bool
 	// caller is whose lines it is made of, and since is when it began, in seconds. Those
 	// that began earlier have a smaller order.
 	caller string
@@ -453,6 +456,7 @@ func (w *Watcher) closeNow(r *reader) {
 	}
 	c.closed = true
 	function := c.function()
+	c.blamed = function
 	c.Title = c.whole(function)
 	if c.sign.role == perhaps && !c.traced || c.poweredOff && stoppedCPU.MatchString(c.Title) {
 		return

@@ -47,7 +47,8 @@ func (c *complaint) read(text string) {
 		if strings.Contains(text, "kthread stack dump") {
 			c.waiter = true
 		} else if c.waiter && (strings.HasPrefix(text, "NMI backtrace") || strings.HasPrefix(text, "CPU: ") || strings.HasPrefix(text, "Sending NMI")) {
-			c.waiter, c.stack, c.traced, c.done = false, nil, false, false
+			c.waiter, c.traced, c.done = false, false, false
+			c.forget()
 		}
 	}
 	if c.done || c.waiter {
@@ -63,7 +64,7 @@ func (c *complaint) read(text string) {
 	if m := registers64.FindStringSubmatch(text); m != nil {
 		switch {
 		case c.sign.blame == byRecursion && c.traced:
-		case c.traced && c.Verdict != event.Hang && (c.named() || c.fromText && c.at != m[1]):
+		case c.traced && c.Verdict != event.Hang && (c.named || c.fromText && c.at != m[1]):
 			// The registers of what an interrupt or a system call left. Before a panic's
 			// own stack has come to the fault, they are the fault's.
 			c.done = true
@@ -98,21 +99,23 @@ func (c *complaint) read(text string) {
 		case c.sign.blame != byStuck:
 			c.done = len(c.stack) > 0
 		case text == " </NMI>":
-			c.stack = nil
-		case c.finding():
-			c.stack, c.at = nil, ""
+			c.forget()
+		case c.finding:
+			c.forget()
+			c.at = ""
 		}
 	case strings.HasPrefix(text, " ") || strings.HasPrefix(text, "[<"):
 		if f := frameOf(text); f != "" && len(c.stack) < maxStack {
 			c.traced = true
 			if interrupt.MatchString(nameOf(f)) {
-				if c.sign.blame == byStuck && c.finding() {
-					c.stack, c.at = nil, ""
+				if c.sign.blame == byStuck && c.finding {
+					c.forget()
+					c.at = ""
 					return
 				}
 				c.done = c.sign.blame != byStuck && c.sign.blame != byRecursion && c.Verdict != event.Hang && len(c.stack) > 0
 			}
-			c.stack = append(c.stack, f)
+			c.push(f)
 		}
 	case len(c.stack) > 0 && (text == "" || endsStack.MatchString(text)):
 		c.done = true
@@ -186,16 +189,20 @@ func nameOf(site string) string {
 	return plainName(name)
 }
 
-// named says whether the stack so far has a function to blame.
-func (c *complaint) named() bool { return slices.ContainsFunc(c.stack, blamed) }
+// push takes the next function of the stack.
+func (c *complaint) push(site string) {
+	c.stack = append(c.stack, site)
+	c.named = c.named || blamed(site)
+	c.finding = c.finding || finders.MatchString(nameOf(site))
+}
+
+// forget drops the stack, which was somebody else's.
+func (c *complaint) forget() {
+	c.stack, c.named, c.finding = nil, false, false
+}
 
 // blamed says that the function is none of the machinery.
-func blamed(site string) bool { return !machinery.MatchString(nameOf(site)) }
-
-// finding says that the stack so far is that of the interrupt that finds a stall.
-func (c *complaint) finding() bool {
-	return slices.ContainsFunc(c.stack, func(f string) bool { return finders.MatchString(nameOf(f)) })
-}
+func blamed(site string) bool { return !machinery.has(nameOf(site)) }
 
 // function is the one that a maintainer would blame, empty where nothing tells.
 func (c *complaint) function() string {
@@ -217,7 +224,7 @@ func (c *complaint) function() string {
 	}
 	carried := strings.HasPrefix(c.title, "BUG: KMSAN: ")
 	for _, f := range candidates {
-		if f = nameOf(f); !machinery.MatchString(f) && !(carried && carriers.MatchString(f)) {
+		if f = nameOf(f); !machinery.has(f) && !(carried && carriers.has(f)) {
 			return f
 		}
 	}
@@ -225,7 +232,7 @@ func (c *complaint) function() string {
 	at := nameOf(c.at)
 	if c.sign.blame == byCaller {
 		for _, f := range slices.Backward(c.stack) {
-			if f = nameOf(f); f == at || !bottom.MatchString(f) {
+			if f = nameOf(f); f == at || !bottom.has(f) {
 				return f
 			}
 		}
@@ -246,12 +253,12 @@ func stuckIn(stack []string) string {
 		switch {
 		case strings.HasPrefix(f, "smp_call_function"):
 			return "smp_call_function"
-		case doors.MatchString(f) || strings.HasPrefix(f, "sys_") || strings.HasPrefix(f, "ksys_"):
+		case doors.has(f) || strings.HasPrefix(f, "sys_") || strings.HasPrefix(f, "ksys_"):
 			if family(first) == family(last) {
 				return first
 			}
 			return last
-		case !machinery.MatchString(f):
+		case !machinery.has(f):
 			if first == "" {
 				first = f
 			}
@@ -279,7 +286,7 @@ func recursion(stack []string) string {
 		times[nameOf(f)]++
 	}
 	for _, f := range slices.Backward(stack) {
-		if f = nameOf(f); times[f] > 2 && !machinery.MatchString(f) {
+		if f = nameOf(f); times[f] > 2 && !machinery.has(f) {
 			return f
 		}
 	}
