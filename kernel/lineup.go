@@ -308,6 +308,9 @@ type Selection struct {
 	// a mailed series to take, the latest by default.
 	Patch   string
 	Version int
+	// Lore is the message id of a mail of the thread to take instead of Patch, and Inbox
+	// a public-inbox repository to take it from.
+	Lore, Inbox string
 	// Tree is a folder of a local git tree, Rev a revision in it (default HEAD).
 	Tree, Rev string
 	// Known is a file of known issues, declared for all kernels.

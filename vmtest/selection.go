@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"patchproof/kernel"
 	"patchproof/patches"
@@ -80,8 +83,9 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 	if s.Programs, err = words("PROGRAMS", get("PROGRAMS")); err != nil {
 		return Selection{}, err
 	}
+	s.Lore, s.Inbox = get("LORE"), get("INBOX")
 	// Kernel builds know a V of their own, which may be in the environment.
-	if s.Patch != "" {
+	if s.Patch != "" || s.Lore != "" {
 		if s.Version, err = number("V", get("V"), 0, mostVersion); err != nil {
 			return Selection{}, err
 		}
@@ -121,7 +125,12 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 			return Selection{}, err
 		}
 	}
-	s.Selection, s.Notes, err = kernel.TakeBranch(context.Background(), s.Selection, s.Cache)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if s.Selection, s.Notes, err = kernel.TakeThread(ctx, s.Selection, s.Cache); err != nil || len(s.Notes) > 0 {
+		return s, err
+	}
+	s.Selection, s.Notes, err = kernel.TakeBranch(ctx, s.Selection, s.Cache)
 	return s, err
 }
 

@@ -50,7 +50,7 @@ func (c applyCmd) Run(ctx context.Context, t *terminal) error {
 
 // open begins hand work, or returns the one that there is where no patch is named.
 func (c applyCmd) open(ctx context.Context, t *terminal, dir string) (*kernel.Handwork, error) {
-	if c.value("PATCH") == "" {
+	if c.value("PATCH") == "" && c.value("LORE") == "" {
 		return kernel.OpenHandwork(dir)
 	}
 	sel, err := c.selection()

@@ -11,15 +11,42 @@ import (
 	"patchproof/vmtest"
 )
 
-type patchShowCmd struct {
-	Files   []string `arg:"" optional:"" env:"PATCH" help:"Mail, mailbox, diff, folder, or - for standard input."`
+// patchArg is the patch to look at.
+type patchArg struct {
+	Files   []string `arg:"" optional:"" env:"PATCH" help:"Mail, mailbox, diff, folder, address, or - for standard input."`
 	Version int      `name:"version-of-series" short:"v" env:"V" help:"Take this version of the series, not the latest."`
+	Lore    string   `env:"LORE" placeholder:"MESSAGE-ID" help:"Instead of files, a mail of a thread on lore.kernel.org."`
+	Inbox   string   `env:"INBOX" placeholder:"FOLDER" help:"With --lore, a public-inbox clone to take it from."`
+	Cache   string   `env:"CACHE" placeholder:"FOLDER" help:"Where sources, trees and kernels are kept (~/.cache/patchproof)."`
 	JSON    bool     `name:"json" help:"Print it for programs."`
 }
 
+// read reads it.
+func (p *patchArg) read(ctx context.Context, t *terminal) (patches.Series, error) {
+	var err error
+	if p.Cache == "" {
+		if p.Cache, err = kernel.DefaultCache(); err != nil {
+			return patches.Series{}, err
+		}
+	}
+	sel := kernel.Selection{Patch: strings.Join(p.Files, " "), Lore: p.Lore, Inbox: p.Inbox}
+	sel, notes, err := kernel.TakeThread(ctx, sel, p.Cache)
+	if err != nil {
+		return patches.Series{}, err
+	}
+	for _, note := range notes {
+		t.note(note)
+	}
+	return patches.ReadVersion(sel.Patch, p.Version)
+}
+
+type patchShowCmd struct {
+	patchArg `embed:""`
+}
+
 // Run prints what the reader makes of the files.
-func (c patchShowCmd) Run(t *terminal) error {
-	series, err := patches.ReadVersion(strings.Join(c.Files, " "), c.Version)
+func (c patchShowCmd) Run(ctx context.Context, t *terminal) error {
+	series, err := c.read(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -40,24 +67,16 @@ func (t *terminal) json(value any) error {
 }
 
 type patchBaseCmd struct {
-	Files   []string `arg:"" optional:"" env:"PATCH" help:"Mail, mailbox, diff, folder, or - for standard input."`
-	Version int      `name:"version-of-series" short:"v" env:"V" help:"Take this version of the series, not the latest."`
-	Tree    string   `env:"TREE" placeholder:"FOLDER" help:"Look in the history of this git tree; it is only read."`
-	Rev     string   `env:"REV" placeholder:"REVISION" help:"What you want to test it on (HEAD)."`
-	Cache   string   `env:"CACHE" placeholder:"FOLDER" help:"Where sources, trees and kernels are kept (~/.cache/patchproof)."`
-	JSON    bool     `name:"json" help:"Print it for programs."`
+	patchArg `embed:""`
+	Tree     string `env:"TREE" placeholder:"FOLDER" help:"Look in the history of this git tree; it is only read."`
+	Rev      string `env:"REV" placeholder:"REVISION" help:"What you want to test it on (HEAD)."`
 }
 
 // Run says which commit a series was made for.
 func (c patchBaseCmd) Run(ctx context.Context, t *terminal) error {
-	series, err := patches.ReadVersion(strings.Join(c.Files, " "), c.Version)
+	series, err := c.read(ctx, t)
 	if err != nil {
 		return err
-	}
-	if c.Cache == "" {
-		if c.Cache, err = kernel.DefaultCache(); err != nil {
-			return err
-		}
 	}
 	lineup, err := kernel.Load()
 	if err != nil {
