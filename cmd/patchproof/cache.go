@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -67,4 +69,69 @@ func (t *terminal) items(items []kernel.Item) {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", i.Kind, i.Name, humanize.IBytes(uint64(i.Size)), humanize.Time(i.Used))
 	}
 	table.Flush()
+}
+
+type cacheExportCmd struct {
+	flags
+	To   string   `default:"." placeholder:"FOLDER" help:"Where the files are written."`
+	All  bool     `help:"Write all kernels that this patchproof built."`
+	Keys []string `arg:"" optional:"" name:"key" help:"Kernels: the beginning of their keys, as cache ls shows them."`
+}
+
+// Run writes a file for each kernel and prints the paths.
+func (c cacheExportCmd) Run(ctx context.Context, t *terminal) error {
+	store, err := c.store()
+	if err != nil {
+		return err
+	}
+	if c.All == (len(c.Keys) > 0) {
+		return errors.New("name the kernels to export by their keys, or say --all")
+	}
+	keys, err := store.Match(c.Keys)
+	if err != nil {
+		return err
+	}
+	written := 0
+	for _, key := range keys {
+		path, err := store.Export(ctx, key, c.To)
+		if c.All && errors.Is(err, kernel.ErrOtherKernel) {
+			t.errorf("note: left out: %v\n", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		written++
+		t.printf("%s\n", path)
+	}
+	if written == 0 {
+		return fmt.Errorf("%s has no kernel to export: make build makes some", store.Dir)
+	}
+	return nil
+}
+
+type cacheImportCmd struct {
+	flags
+	Files []string `arg:"" name:"file" help:"Files that cache export wrote."`
+}
+
+// Run takes each file that is what it says, and ends with 2 if one is not.
+func (c cacheImportCmd) Run(ctx context.Context, t *terminal) error {
+	store, err := c.store()
+	if err != nil {
+		return err
+	}
+	var refused error
+	for _, file := range c.Files {
+		key, had, err := store.Import(ctx, file)
+		switch {
+		case err != nil:
+			refused = errors.Join(refused, err)
+		case had:
+			t.printf("%.12s was there\n", key)
+		default:
+			t.printf("%.12s\n", key)
+		}
+	}
+	return refused
 }

@@ -78,8 +78,10 @@ type commands struct {
 		Base patchBaseCmd `cmd:"" help:"Say which commit a patch was made for, and what differs elsewhere."`
 	} `cmd:"" help:"Look at patches before they are tested."`
 	Cache struct {
-		Ls cacheLsCmd `cmd:"" help:"List what is in the cache."`
-		Gc cacheGcCmd `cmd:"" help:"Remove what was not used for a while and what dead runs left."`
+		Ls     cacheLsCmd     `cmd:"" help:"List what is in the cache."`
+		Gc     cacheGcCmd     `cmd:"" help:"Remove what was not used for a while and what dead runs left."`
+		Export cacheExportCmd `cmd:"" help:"Write kernels into files, for the cache of another machine."`
+		Import cacheImportCmd `cmd:"" help:"Take kernels from files that cache export wrote."`
 	} `cmd:"" help:"See and prune the cache of sources, trees and kernels."`
 	Results struct {
 		Ls        resultsLsCmd        `cmd:"" help:"List the runs, the newest first."`
@@ -105,6 +107,8 @@ func newCommands() *commands {
 		Shell: shellCmd{flagsOf("shell")},
 	}
 	c.Cache.Ls = cacheLsCmd{flagsOf("cache ls")}
+	c.Cache.Export = cacheExportCmd{flags: flagsOf("cache export")}
+	c.Cache.Import = cacheImportCmd{flags: flagsOf("cache import")}
 	c.Cache.Gc = cacheGcCmd{flags: flagsOf("cache gc")}
 	return c
 }

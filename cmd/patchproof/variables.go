@@ -137,7 +137,7 @@ var table = []variable{
 		meaning: "the work tree of hand work, see docs/patches.md"},
 	{name: "RUN", form: "RUN", standard: "latest", commands: stored, common: true, noFlag: true,
 		meaning: "the run to look at, named as in `results ls`"},
-	{name: "CACHE", form: "FOLDER", standard: "~/.cache/patchproof", commands: slices.Concat(sources, []string{"cache ls", "cache gc"}), machine: true,
+	{name: "CACHE", form: "FOLDER", standard: "~/.cache/patchproof", commands: slices.Concat(sources, []string{"cache ls", "cache gc", "cache export", "cache import"}), machine: true,
 		meaning: "where sources, trees and kernels are kept"},
 	{name: kernel.SandboxVariable, form: "on|off", standard: "on", commands: campaigns, machine: true, noFlag: true,
 		meaning: "`off`: builds run as you, without bubblewrap, see docs/ci.md"},

@@ -121,7 +121,7 @@ func TestRefuse(t *testing.T) {
 
 // A word of the table that no command has would be help for nobody.
 func TestTableNamesCommands(t *testing.T) {
-	known := []string{"cache ls", "cache gc"}
+	known := []string{"cache ls", "cache gc", "cache export", "cache import"}
 	for _, node := range parser(t).Model.Leaves(false) {
 		known = append(known, strings.TrimPrefix(node.Path(), "results "))
 	}
