@@ -74,6 +74,10 @@ const (
 	OpProvideBuffers = 31
 	OpRemoveBuffers  = 32
 	OpTee            = 33
+	OpSocket         = 45
+	OpSendZC         = 47
+	OpSendMsgZC      = 48
+	OpReadMultishot  = 49
 )
 
 // Flags of a submission (SQE.Flags).
@@ -84,12 +88,15 @@ const (
 	SQEHardLink     = 1 << 3
 	SQEAsync        = 1 << 4
 	SQEBufferSelect = 1 << 5
+	SQECQESkip      = 1 << 6 // IOSQE_CQE_SKIP_SUCCESS, since v5.17
 )
 
 // Flags of a completion (CQE.Flags). With CQEBuffer the upper 16 bits are the
 // number of the buffer that the kernel chose.
 const (
 	CQEBuffer      = 1 << 0
+	CQEMore        = 1 << 1 // another one of the same request follows, since v5.13
+	CQENotif       = 1 << 3 // that of a buffer which a zero-copy send has let go, since v6.0
 	CQEBufferShift = 16
 )
 
@@ -106,9 +113,15 @@ const (
 
 // Features that Setup reports (Params.Features).
 const (
-	FeatSingleMmap = 1 << 0
-	FeatNoDrop     = 1 << 1
-	FeatPoll32Bits = 1 << 6 // since v5.9
+	FeatSingleMmap    = 1 << 0
+	FeatNoDrop        = 1 << 1
+	FeatRWCurPos      = 1 << 3  // since v5.6
+	FeatPoll32Bits    = 1 << 6  // since v5.9
+	FeatNativeWorkers = 1 << 9  // since v5.12
+	FeatCQESkip       = 1 << 11 // since v5.17
+	FeatRegRegRing    = 1 << 13 // since v6.3
+	FeatRWAttr        = 1 << 16 // since v6.14
+	FeatNoIOWait      = 1 << 17 // since v6.15
 )
 
 // Flags of Enter.

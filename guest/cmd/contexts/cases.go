@@ -70,10 +70,7 @@ var contexts = []context{
 	}},
 	{"iopoll", []check{
 		{name: "read", params: uring.Params{Flags: uring.SetupIOPoll}, peaks: at(0, 32), run: polledReads},
-		{name: "nop-refused", params: uring.Params{Flags: uring.SetupIOPoll}, peaks: at(1, 0), run: func(e *env) error {
-			e.add(nop, invalid)
-			return e.inline()
-		}},
+		{name: "nop", params: uring.Params{Flags: uring.SetupIOPoll}, peaks: at(1, 0), run: polledNop},
 	}},
 	{"timeout", []check{
 		{name: "expires", peaks: at(1, 0), run: func(e *env) error { return expires(e, 0) }},
@@ -179,7 +176,16 @@ func inlineReads(e *env) error {
 	for i, b := range bufs {
 		e.add(transfer(uring.OpRead, fd, b, 3*i), block)
 	}
-	if err := e.inline(); err != nil {
+	inline, err := readInline(fd)
+	if err != nil {
+		return err
+	}
+	if inline {
+		err = e.inline()
+	} else {
+		err = inOrder(e.submit, e.finish)
+	}
+	if err != nil {
 		return err
 	}
 	for i, b := range bufs {
@@ -188,6 +194,21 @@ func inlineReads(e *env) error {
 		}
 	}
 	return nil
+}
+
+// readInline says whether the kernel must read the file where the request is submitted:
+// it does when the file can be read without waiting, which preadv2 tells, or when it
+// does not ask (uring.NowaitFlagRules).
+func readInline(fd int) (bool, error) {
+	rules, err := uring.Has(uring.NowaitFlagRules)
+	if err != nil || rules == uring.Before {
+		return true, err
+	}
+	_, err = unix.Preadv2(fd, [][]byte{make([]byte, 1)}, 0, unix.RWF_NOWAIT)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return false, nil
+	}
+	return true, err
 }
 
 // pollWakes polls eight pipes and writes to them on the other CPU.
@@ -299,9 +320,20 @@ func fsyncs(e *env) error {
 	return inOrder(e.submit, e.finish, e.ordered)
 }
 
+// polledNop completes at once, as it needs no polling, or is refused.
+func polledNop(e *env) error {
+	takes, err := uring.Has(uring.NopOnPolledRing)
+	if err != nil {
+		return err
+	}
+	results := map[uring.Answer][]int32{uring.Before: {invalid}, uring.Either: {invalid, 0}, uring.After: {0}}
+	e.add(nop, results[takes]...)
+	return e.inline()
+}
+
 // blockPipes reads n empty pipes and waits until a worker thread is blocked in
-// each.
-func blockPipes(e *env, bufs [][]byte, results func(i int) int32) (writers []int, err error) {
+// each, where one will be.
+func blockPipes(e *env, bufs [][]byte, results func(i int) []int32) (writers []int, err error) {
 	before := blockedReaders()
 	for i, b := range bufs {
 		r, w, err := e.pipe()
@@ -309,7 +341,7 @@ func blockPipes(e *env, bufs [][]byte, results func(i int) int32) (writers []int
 			return nil, err
 		}
 		writers = append(writers, w)
-		e.add(transfer(uring.OpRead, r, b, 0), results(i))
+		e.add(transfer(uring.OpRead, r, b, 0), results(i)...)
 	}
 	if err := e.pending(); err != nil {
 		return nil, err
@@ -322,7 +354,7 @@ func blockedReads(e *env) error {
 	if err != nil {
 		return err
 	}
-	writers, err := blockPipes(e, bufs, func(i int) int32 { return int32(i + 1) })
+	writers, err := blockPipes(e, bufs, func(i int) []int32 { return []int32{int32(i + 1)} })
 	if err != nil {
 		return err
 	}
@@ -575,18 +607,24 @@ func cancels(e *env, n int, request func(fd int) uring.SQE) error {
 }
 
 // cancelsWorkers interrupts worker threads that are blocked in a read: what runs
-// cannot be canceled for sure, so the answer is "already running".
+// cannot be canceled for sure, so the answer is "already running". Where the reads wait
+// for a poll instead, they are canceled for sure.
 func cancelsWorkers(e *env) error {
 	bufs, err := buffers(2)
 	if err != nil {
 		return err
 	}
-	if _, err := blockPipes(e, bufs, func(int) int32 { return aborted }); err != nil {
+	polls, err := uring.Has(uring.PipeReadsPoll)
+	if err != nil {
+		return err
+	}
+	reads := map[uring.Answer][]int32{uring.Before: {aborted}, uring.Either: {aborted, canceled}, uring.After: {canceled}}[polls]
+	if _, err := blockPipes(e, bufs, func(int) []int32 { return reads }); err != nil {
 		return err
 	}
 	e.held(home, peak{0, 2})
 	for i := range bufs {
-		e.add(cancel(e.id(i)), running)
+		e.add(cancel(e.id(i)), map[uring.Answer][]int32{uring.Before: {running}, uring.Either: {running, 0}, uring.After: {0}}[polls]...)
 	}
 	return inOrder(e.submit, e.finish)
 }

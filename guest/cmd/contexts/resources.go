@@ -160,8 +160,11 @@ func blockedReaders() []string {
 }
 
 // awaitBlocked waits until n more worker threads than before are blocked in a
-// read of a pipe.
+// read of a pipe, where such a read blocks one.
 func awaitBlocked(n int, before []string) error {
+	if polls, err := uring.Has(uring.PipeReadsPoll); err != nil || polls != uring.Before {
+		return err
+	}
 	return machine.Await(time.Now().Add(machine.Patience(limit/2)), func() error {
 		now := slices.DeleteFunc(blockedReaders(), func(id string) bool { return slices.Contains(before, id) })
 		if len(now) != n {

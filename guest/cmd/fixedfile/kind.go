@@ -64,8 +64,9 @@ var kinds = []kind{
 // Killed, it needs the kernel to cancel that read: the worker holds on to the
 // dead process's memory, in which the ring is mapped, which keeps the ring
 // open. v5.10.13 does not cancel it (io_uring_cancel_task_requests looks only
-// for requests with a files_struct). Having no data checks of its own, it has
-// no open.
+// for requests with a files_struct). Where a worker only polls the pipe
+// (uring.PipeReadsPoll) that poll must be canceled. Having no data checks of its own,
+// it has no open.
 var blockedPipe = kind{name: "pipe-blocked", lend: lendPipe, hold: holdBlocked}
 
 func closeAll(fds ...int) error {
@@ -242,7 +243,7 @@ func holdSocket(r *uring.Ring, _ string) error {
 }
 
 // holdBlocked reads from an empty pipe with one request and waits until a
-// worker thread of the ring is blocked in it.
+// worker thread of the ring is blocked in it, where one will be.
 func holdBlocked(r *uring.Ring, _ string) error {
 	if err := keep(r, 3, 4); err != nil {
 		return err
@@ -253,8 +254,12 @@ func holdBlocked(r *uring.Ring, _ string) error {
 	}
 	// A worker that an earlier ring left there must not be taken for this one's.
 	before := uring.BlockedReaders()
+	polls, err := uring.Has(uring.PipeReadsPoll)
+	if err != nil {
+		return err
+	}
 	*r.Next() = uring.SQE{Opcode: uring.OpRead, Flags: uring.SQEFixedFile | uring.SQEAsync, Addr: uring.Address(buf), Len: 4096}
-	if err := submitPending(r, 1); err != nil {
+	if err := submitPending(r, 1); err != nil || polls != uring.Before {
 		return err
 	}
 	return machine.Await(time.Now().Add(machine.Patience(exitLimit)), func() error {

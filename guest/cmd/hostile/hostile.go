@@ -17,9 +17,6 @@ import (
 // limit is when a check counts as a hang.
 const limit = 5 * time.Second
 
-// opLast is v5.10's IORING_OP_LAST, the first opcode that it does not know.
-const opLast = 34
-
 func run(t *report.T) {
 	t.Within(limit, "opcode/unknown", unknownOpcodes)
 	t.Within(limit, "opcode/unknown-flags", unknownFlags)
@@ -68,19 +65,33 @@ func nop(flags uint8) uring.SQE {
 	return uring.SQE{Opcode: uring.OpNop, Flags: flags, UserData: 1}
 }
 
-// unknownOpcodes submits every opcode that v5.10 does not know. The kernel has
-// looked the opcode up in io_op_defs[] by then on the RFC, beyond its end.
+// unknownOpcodes submits every opcode that the kernel says it does not know. The kernel
+// has looked the opcode up in io_op_defs[] by then on the RFC, beyond its end.
 func unknownOpcodes() error {
+	k, err := uring.Probe()
+	if err != nil {
+		return err
+	}
 	var entries []uring.SQE
-	for opcode := opLast; opcode <= 255; opcode++ {
+	for opcode := k.Opcodes; opcode <= 255; opcode++ {
 		entries = append(entries, uring.SQE{Opcode: uint8(opcode), UserData: uint64(opcode)})
 	}
 	return refused(unix.EINVAL, entries...)
 }
 
-// unknownFlags submits a NOP with each flag that v5.10 does not know.
+// unknownFlags submits a NOP with each flag that the kernel should not know.
 func unknownFlags() error {
-	return refused(unix.EINVAL, nop(1<<6), nop(1<<7), nop(0xff))
+	k, err := uring.Probe()
+	if err != nil {
+		return err
+	}
+	entries := []uring.SQE{nop(0xff)}
+	for flag := uint8(1); flag != 0; flag <<= 1 {
+		if k.SQEFlags()&flag == 0 {
+			entries = append(entries, nop(flag))
+		}
+	}
+	return refused(unix.EINVAL, entries...)
 }
 
 // badAddress reads a file to where no user memory is.

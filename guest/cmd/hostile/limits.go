@@ -102,12 +102,25 @@ func noDescriptors() error {
 
 // lockedMemory sets up rings as one who may lock only so much memory: v5.10 counts
 // that of the rings per user, refuses what is above the limit, and must give it back
-// when a ring is gone, a moment after its close.
+// when a ring is gone, a moment after its close. A kernel that does not count it
+// (uring.RingsByMemcg) must set up as many rings all the same.
 func lockedMemory() error {
 	const entries, limit = 4096, 1 << 20 // two rings, not three
+	k, err := uring.Probe()
+	if err != nil {
+		return err
+	}
+	const many = 8
+	least, most := many, many
+	switch {
+	case k.Has(uring.RingsByMemcg) == uring.Before || k.Has(uring.RingsLocked) == uring.After:
+		least, most = 1, 2
+	case k.Has(uring.RingsLocked) == uring.Either:
+		least = 1
+	}
 	return unprivileged(limit, func() error {
 		var rings []int
-		for {
+		for len(rings) < many {
 			fd, err := uring.Setup(entries, &uring.Params{})
 			if errors.Is(err, unix.ENOMEM) {
 				break
@@ -115,12 +128,10 @@ func lockedMemory() error {
 			if err != nil {
 				return fmt.Errorf("set up ring %d: %w", len(rings)+1, err)
 			}
-			if rings = append(rings, fd); len(rings) > 2 {
-				return fmt.Errorf("there are %d rings of %d entries, with %d bytes of memory to lock; want at most two", len(rings), entries, limit)
-			}
+			rings = append(rings, fd)
 		}
-		if len(rings) == 0 {
-			return fmt.Errorf("no ring of %d entries with %d bytes of memory to lock", entries, limit)
+		if n := len(rings); n < least || n > most {
+			return fmt.Errorf("there are %d rings of %d entries, with %d bytes of memory to lock; want %d to %d", n, entries, limit, least, most)
 		}
 		for _, fd := range rings {
 			if err := unix.Close(fd); err != nil {
