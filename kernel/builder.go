@@ -284,6 +284,8 @@ func (b *Builder) request(ctx context.Context, spec Spec, v Variant, compiler st
 			return "", err
 		}
 		source = commit
+	case source == "" && !spec.Pin.fromGit():
+		source = spec.Pin.Archive.SHA256
 	case spec.Pin.fromGit():
 		// Its commit is chosen once; another one needs another tree.
 		commit, err := git(ctx, tree{dir: b.treeDir(spec)}.src(), "rev-parse", "--verify", "--quiet", baseRef)
@@ -336,6 +338,9 @@ func (b *Builder) checkSource(pin Pin) error {
 	info, err := os.Stat(b.Source)
 	if err != nil {
 		return fmt.Errorf("KERNEL_SRC: %w", err)
+	}
+	if info.IsDir() && pin.Tree == "" && !pin.fromGit() {
+		return fmt.Errorf("KERNEL_SRC=%s is a folder; of pin %s only the hash of the archive is known: give %s, or a git tree with TREE=folder", b.Source, pin.Name, pin.Archive.Name)
 	}
 	if info.IsDir() || pin.fromGit() {
 		return nil

@@ -42,7 +42,8 @@ type Pin struct {
 	// Date is the base commit's author and committer date; archives only, a git
 	// source brings its own commit.
 	Date time.Time
-	// Tree is the git tree id of the unpacked archive.
+	// Tree is the git tree id of the unpacked archive; that of a release which
+	// kernels.toml does not declare is not known.
 	Tree    string
 	Archive Archive
 	Accept  Accept
@@ -50,6 +51,8 @@ type Pin struct {
 	// itself, which every kernel built from it shares.
 	Known   string
 	Sources []Source `toml:"source"`
+	// Trust says why the archive's hash is believed.
+	Trust string `toml:"-"`
 }
 
 // Archive identifies a source archive; Size is in bytes.
@@ -199,9 +202,12 @@ func (l *Lineup) validate() error {
 			}
 		}
 	}
-	for _, p := range l.Pins {
+	for i, p := range l.Pins {
 		if err := p.validate(); err != nil {
 			return fmt.Errorf("pin %s: %w", p.Name, err)
+		}
+		if !p.fromGit() {
+			l.Pins[i].Trust = trustDeclared
 		}
 	}
 	for _, v := range l.Variants {
@@ -301,7 +307,8 @@ func pick[T any](what, name string, list []T, nameOf func(T) string) (T, error) 
 type Selection struct {
 	// Subject names a subject; see Subject for the default.
 	Subject string
-	// Pin names a pin, the subject's by default. It excludes Tree.
+	// Pin names a pin, the subject's by default, or after TakeRelease a release. It
+	// excludes Tree.
 	Pin string
 	// Patch is whatever patches.Read reads: the line-up is base and patched, with the
 	// subject's kernels between them where one is asked for. Version is the version of
@@ -319,6 +326,9 @@ type Selection struct {
 	Kernels []string
 	// Variant names a variant, the first by default.
 	Variant string
+
+	// Release is the pin that TakeRelease found.
+	Release *Pin
 }
 
 // Patched is the name of the kernel with the user's own patch.
@@ -353,9 +363,17 @@ func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
 		if sel.Tree, err = filepath.Abs(sel.Tree); err != nil {
 			return nil, Variant{}, err
 		}
+	case sel.Release != nil && sel.Release.Name == sel.Pin:
+		pin = *sel.Release
+		if root, err := Checkout(); err == nil {
+			known := filepath.Join("base", pin.Name, "known-issues.toml")
+			if exists(filepath.Join(root, "patches", known)) {
+				pin.Known = known
+			}
+		}
 	case sel.Pin != "":
 		if pin, err = pick("PIN", sel.Pin, l.Pins, func(p Pin) string { return p.Name }); err != nil {
-			return nil, Variant{}, err
+			return nil, Variant{}, fmt.Errorf("%w; or a release of Linux, such as 6.12.107, or 7.1 for its newest", err)
 		}
 	case subject != nil:
 		if pin, err = pick("pin of subject "+subject.Name, subject.Pin, l.Pins, func(p Pin) string { return p.Name }); err != nil {

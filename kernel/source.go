@@ -27,7 +27,7 @@ type entry struct {
 
 // importSource makes a git repository at dir of entries, as one commit with a
 // fixed date and identity that baseRef points at, and checks it out. It fails
-// unless the commit's tree is wantTree.
+// unless the commit's tree is wantTree, where that is known.
 func importSource(ctx context.Context, dir, wantTree, message string, date time.Time, entries iter.Seq2[entry, error]) error {
 	if err := initRepo(ctx, dir); err != nil {
 		return err
@@ -55,7 +55,7 @@ func importSource(ctx context.Context, dir, wantTree, message string, date time.
 	if err != nil {
 		return err
 	}
-	if tree != wantTree {
+	if wantTree != "" && tree != wantTree {
 		return fmt.Errorf("the source's git tree is %s, the pin wants %s: something was added, changed or left out", tree, wantTree)
 	}
 	return checkoutCommit(ctx, dir, baseRef)

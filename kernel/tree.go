@@ -106,8 +106,7 @@ func (b *Builder) importPin(ctx context.Context, t tree, spec Spec) (string, err
 		return "", err
 	}
 	defer os.RemoveAll(tmp)
-	message := fmt.Sprintf("Linux %s\n\nThe source as released.\n", pin.Version)
-	if err := importSource(ctx, tmp, pin.Tree, message, pin.Date, entries); err != nil {
+	if err := importSource(ctx, tmp, pin.Tree, pin.message(), pin.Date, entries); err != nil {
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
 		}
@@ -129,7 +128,20 @@ func (t tree) imported(ctx context.Context, pin Pin) (string, bool) {
 		return "", false
 	}
 	commit, oid, _ := strings.Cut(out, "\n")
+	if pin.Tree == "" {
+		message, err := git(ctx, t.src(), "log", "-1", "--format=%B", baseRef)
+		return commit, err == nil && strings.TrimSpace(message) == strings.TrimSpace(pin.message())
+	}
 	return commit, oid == pin.Tree
+}
+
+// message is that of the base commit. By it a source is known again of which only the
+// archive's hash is.
+func (p Pin) message() string {
+	if p.Tree == "" {
+		return fmt.Sprintf("Linux %s\n\nThe source as in %s, sha256 %s.\n", p.Version, p.Archive.Name, p.Archive.SHA256)
+	}
+	return fmt.Sprintf("Linux %s\n\nThe source as released.\n", p.Version)
 }
 
 // fetchPin returns the base commit of a git pin, fetched the first time.

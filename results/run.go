@@ -116,6 +116,17 @@ type Kernel struct {
 	// BuildError says how the patches broke the build, when they did: such a
 	// kernel has no image and no cells.
 	BuildError string `json:"build_error,omitempty"`
+	// Source is the archive that a pin was taken from.
+	Source *Source `json:"source,omitempty"`
+}
+
+// Source is a kernel source's archive.
+type Source struct {
+	Version string `json:"version"`
+	File    string `json:"file"`
+	SHA256  string `json:"sha256"`
+	// Trust says why the hash is believed.
+	Trust string `json:"trust"`
 }
 
 // Cell is one program run once on one kernel in its own VM.

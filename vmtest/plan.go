@@ -240,6 +240,14 @@ func KernelRecord(b *kernel.Built) results.Kernel {
 		Series: b.Subjects, PatchIDs: b.PatchIDs,
 		Commit: b.Commit, Tree: b.Tree, ConfigHash: b.ConfigHash, Compiler: b.Compiler,
 		Key: b.Key, Vmlinux: b.Vmlinux, Objects: b.Objects, BuildS: b.BuildS,
-		Features: b.Spec.Features,
+		Features: b.Spec.Features, Source: sourceRecord(b.Spec.Pin),
 	}
+}
+
+// sourceRecord is what run.json says of a pin's archive.
+func sourceRecord(pin kernel.Pin) *results.Source {
+	if pin.Archive.SHA256 == "" {
+		return nil
+	}
+	return &results.Source{Version: pin.Version, File: pin.Archive.Name, SHA256: pin.Archive.SHA256, Trust: pin.Trust}
 }

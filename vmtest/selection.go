@@ -127,6 +127,17 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	typed := s.Pin
+	s.Selection, err = kernel.TakeRelease(ctx, s.Selection, s.Cache, s.Source, func(line string) {
+		fmt.Fprintln(os.Stderr, line)
+	})
+	if err != nil {
+		return s, err
+	}
+	if s.Pin != typed && !strings.Contains(typed, "@") {
+		// Whoever runs it again means the same one.
+		s.Set["PIN"] = s.Pin
+	}
 	if s.Selection, s.Notes, err = kernel.TakeThread(ctx, s.Selection, s.Cache); err != nil || len(s.Notes) > 0 {
 		return s, err
 	}

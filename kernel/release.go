@@ -1,0 +1,437 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// release is a kernel source that the Debian archive's signed index lists.
+type release struct {
+	Version string
+	// File is its path below a repository.
+	File   string
+	SHA256 string
+	Size   int64
+}
+
+// releaseForm is a PIN that names a release: 6.12.107, the newest of 6.12, or one whose
+// hash the user knows.
+var releaseForm = regexp.MustCompile(`^v?(\d{1,3})\.(\d{1,3})(?:\.(\d{1,4}))?(?:@([0-9a-f]{64}))?$`)
+
+// origFile is how Debian calls a kernel source.
+var origFile = regexp.MustCompile(`^linux_(\d+\.\d+(?:\.\d+)?)\.orig\.tar\.xz$`)
+
+// releasesFile, in the cache, lists what Debian's index was seen to have. A line stays
+// when the index has it no more: what was trusted once is the same file for ever.
+const releasesFile = "releases.json"
+
+const (
+	// indexAge is how old the list may be where the newest of a branch is asked for,
+	// and missAge where it lacks what is asked for.
+	indexAge = 24 * time.Hour
+	missAge  = 10 * time.Minute
+)
+
+// How a source's hash came to be trusted.
+const (
+	trustDeclared = "declared in kernels.toml"
+	trustIndex    = "listed in Debian's Sources, whose signature apt has verified"
+	trustUser     = "given with PIN"
+)
+
+// TakeRelease finds the source of a PIN that names a release of Linux and that
+// kernels.toml does not declare, and returns the selection with it. Any other selection
+// comes back as it was. source is a local copy (KERNEL_SRC), if the user has one; say is
+// told what takes its time.
+func TakeRelease(ctx context.Context, sel Selection, cache, source string, say func(string)) (Selection, error) {
+	form := releaseForm.FindStringSubmatch(sel.Pin)
+	if form == nil || sel.Tree != "" {
+		return sel, nil
+	}
+	asked, hash := strings.TrimPrefix(strings.SplitN(sel.Pin, "@", 2)[0], "v"), form[4]
+	lineup, err := Load()
+	if err != nil {
+		return sel, err
+	}
+	for _, p := range lineup.Pins {
+		if p.Version == asked && (hash == "" || hash == p.Archive.SHA256) {
+			sel.Pin = p.Name
+			return sel, nil
+		}
+	}
+	if major, _ := strconv.Atoi(form[1]); major < oldest {
+		return sel, fmt.Errorf("PIN=%s: 5.4 to 7.x are served, and no kernel before %d.0 boots here", sel.Pin, oldest)
+	}
+	var found release
+	trust := trustIndex
+	if hash != "" {
+		found, err = givenRelease(ctx, asked, hash, source)
+		trust = trustUser
+	} else {
+		found, err = findRelease(ctx, asked, cache, source != "", say)
+	}
+	if err != nil {
+		return sel, fmt.Errorf("PIN=%s: %w", sel.Pin, err)
+	}
+	pin := releasePin(found, trust)
+	sel.Pin, sel.Release = pin.Name, &pin
+	return sel, nil
+}
+
+func releasePin(r release, trust string) Pin {
+	return Pin{
+		Name: "v" + r.Version, Version: r.Version, Trust: trust,
+		// The archive says nothing about dates that git could take; it is the builds' own.
+		Date:    time.Date(2020, 5, 13, 16, 30, 44, 0, time.UTC),
+		Archive: Archive{Name: filepath.Base(r.File), Size: r.Size, SHA256: r.SHA256},
+		Sources: []Source{{Debian: r.File}},
+	}
+}
+
+// findRelease returns the release that is asked for, or the newest of a branch, that is
+// in the cache or that a mirror serves.
+func findRelease(ctx context.Context, asked, cache string, local bool, say func(string)) (release, error) {
+	file := filepath.Join(cache, releasesFile)
+	known, age, err := readReleases(file)
+	if err != nil {
+		return release{}, err
+	}
+	fits := matching(known, asked)
+	exact := strings.Count(asked, ".") == 2
+	if exact && len(fits) == 0 && age > missAge || !exact && (age > indexAge || len(fits) == 0 && age > missAge) {
+		say("looking for Linux " + asked + " in the Debian archive's index")
+		more, err := debianReleases(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return release{}, context.Cause(ctx)
+		case err != nil && len(fits) == 0:
+			return release{}, err
+		case err != nil:
+			say(fmt.Sprintf("note: the index of %s is used, as there is no newer one: %v", time.Now().Add(-age).UTC().Format(time.DateOnly), err))
+		default:
+			known = merge(known, more)
+			text, err := json.MarshalIndent(known, "", "  ")
+			if err != nil {
+				return release{}, err
+			}
+			if err := writeAtomic(file, string(text)+"\n"); err != nil {
+				return release{}, err
+			}
+			fits = matching(known, asked)
+		}
+	}
+	if len(fits) == 0 {
+		return release{}, unlisted(known, asked)
+	}
+	if local {
+		return fits[0], nil
+	}
+	var tries []string
+	for _, r := range fits {
+		if _, err := os.Stat(filepath.Join(cache, sourcesDir, r.SHA256, filepath.Base(r.File))); err == nil {
+			return r, nil
+		}
+		if _, err := served(ctx, r.File); err == nil {
+			return r, nil
+		} else if ctx.Err() != nil {
+			return release{}, context.Cause(ctx)
+		} else {
+			tries = append(tries, fmt.Sprintf("%s (%v)", r.Version, err))
+		}
+	}
+	return release{}, fmt.Errorf("Debian's index lists it, but it cannot be had: %s. Give a local copy with KERNEL_SRC=file, or name another version",
+		strings.Join(tries, ", "))
+}
+
+// unlisted says what there is instead of a version.
+func unlisted(known []release, asked string) error {
+	parts := strings.SplitN(asked, ".", 3)
+	near := versions(matching(known, parts[0]+"."+parts[1]))
+	if len(near) == 0 {
+		var branches []string
+		for _, v := range versions(known) {
+			p := strings.SplitN(v, ".", 3)
+			branches = append(branches, p[0]+"."+p[1])
+		}
+		near = slices.Compact(branches)
+	}
+	if len(near) > 12 {
+		near = append(near[:12], "and older ones")
+	}
+	return fmt.Errorf("Debian's signed index has no Linux %s, so nothing says what its source's hash is. It has %s. "+
+		"Where you know the hash, PIN=version@sha256 takes that; a git tree of any version is TREE=folder", asked, strings.Join(near, ", "))
+}
+
+func versions(list []release) []string {
+	var all []string
+	for _, r := range list {
+		all = append(all, r.Version)
+	}
+	return all
+}
+
+// matching returns the releases that a version means, the newest first.
+func matching(known []release, asked string) []release {
+	exact := strings.Count(asked, ".") == 2
+	var fits []release
+	for _, r := range known {
+		if r.Version == asked || !exact && strings.HasPrefix(r.Version, asked+".") {
+			fits = append(fits, r)
+		}
+	}
+	return fits
+}
+
+// merge returns both lists as one, the newest version first; what is seen now counts for
+// more than what was.
+func merge(known, seen []release) []release {
+	all := slices.Concat(seen, known)
+	slices.SortStableFunc(all, func(a, b release) int { return compareVersions(b.Version, a.Version) })
+	return slices.CompactFunc(all, func(a, b release) bool { return a.Version == b.Version })
+}
+
+func compareVersions(a, b string) int {
+	numbers := func(v string) []int {
+		var list []int
+		for part := range strings.SplitSeq(v, ".") {
+			n, _ := strconv.Atoi(part)
+			list = append(list, n)
+		}
+		return list
+	}
+	return slices.Compare(numbers(a), numbers(b))
+}
+
+// readReleases reads the list in the cache and says how old it is.
+func readReleases(file string) ([]release, time.Duration, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 1<<63 - 1, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, 0, err
+	}
+	var known []release
+	if err := json.Unmarshal(text, &known); err != nil {
+		// It is looked up again.
+		return nil, 1<<63 - 1, nil
+	}
+	return known, time.Since(info.ModTime()), nil
+}
+
+// givenRelease is a release that only the user vouches for.
+func givenRelease(ctx context.Context, version, hash, source string) (release, error) {
+	r := release{Version: version, File: "pool/main/l/linux/linux_" + version + ".orig.tar.xz", SHA256: hash}
+	if source != "" {
+		info, err := os.Stat(source)
+		if err != nil {
+			return r, fmt.Errorf("KERNEL_SRC: %w", err)
+		}
+		r.Size = info.Size()
+		return r, nil
+	}
+	var err error
+	r.Size, err = served(ctx, r.File)
+	return r, err
+}
+
+// served returns the size of a file if one of the repositories has it.
+func served(ctx context.Context, file string) (int64, error) {
+	repositories, err := aptRepositories(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var last error
+	for _, r := range repositories {
+		size, err := sizeOf(ctx, strings.TrimSuffix(r, "/")+"/"+file)
+		if err == nil {
+			return size, nil
+		}
+		last = err
+	}
+	return 0, fmt.Errorf("no repository of this host's apt has %s: %w", filepath.Base(file), last)
+}
+
+func sizeOf(ctx context.Context, address string) (int64, error) {
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return 0, err
+	}
+	if parsed.Scheme == "file" || parsed.Scheme == "copy" {
+		info, err := os.Stat(parsed.Path)
+		if err != nil {
+			return 0, err
+		}
+		return info.Size(), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, stallAfter)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodHead, address, nil)
+	if err != nil {
+		return 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return 0, errors.New(response.Status)
+	}
+	return response.ContentLength, nil
+}
+
+// suites are where kernels of the branches come from, by the names that stay when a
+// release is made. A mirror need not have all of them.
+var suites = []string{
+	"oldoldstable", "oldstable", "oldstable-backports", "stable", "stable-backports", "testing", "unstable", "experimental",
+}
+
+// securitySuites are those of the security archive.
+var securitySuites = []string{"oldoldstable-security", "oldstable-security", "stable-security"}
+
+// debianKeys are what Debian's archive is signed with, from the package debian-archive-keyring.
+const debianKeys = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+// debianReleases reads the sources' index of the archives that the host's apt is
+// configured with, through apt, which verifies it, and with state of its own: the host's
+// lists stay as they are, and nothing of it remains.
+func debianReleases(ctx context.Context) ([]release, error) {
+	archives, err := debianArchives(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// apt's downloads run as another user, who could not look into the cache.
+	dir, err := os.MkdirTemp("", "patchproof-apt-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return nil, err
+	}
+	for _, sub := range []string{"state/lists/partial", "cache/archives/partial"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "sources.list"), []byte(archives), 0o644); err != nil {
+		return nil, err
+	}
+	apt := func(name string, args ...string) ([]byte, error) {
+		cmd := exec.Command(name, append([]string{
+			"-o", "Dir::State=" + filepath.Join(dir, "state"), "-o", "Dir::Cache=" + filepath.Join(dir, "cache"),
+			"-o", "Dir::Etc::SourceList=" + filepath.Join(dir, "sources.list"), "-o", "Dir::Etc::SourceParts=/dev/null",
+			// Whatever the host lets pass: unsigned lists say nothing about a hash.
+			"-o", "Acquire::AllowInsecureRepositories=false", "-o", "Acquire::AllowWeakRepositories=false",
+			"-o", "Acquire::AllowDowngradeToInsecureRepositories=false",
+		}, args...)...)
+		cmd.Env = cleanEnv()
+		return output(ctx, cmd)
+	}
+	// It fails when one suite is not there, and keeps those that are.
+	_, updated := apt("apt-get", "--quiet", "update")
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	text, err := apt("apt-cache", "showsrc", "--only-source", "linux")
+	if err != nil {
+		return nil, errors.Join(updated, err)
+	}
+	list := parseSources(text)
+	if len(list) == 0 {
+		return nil, errors.Join(errors.New("the archive's index has no kernel source"), updated)
+	}
+	return list, nil
+}
+
+// debianArchives returns sources.list for the sources of the host's Debian archives.
+func debianArchives(ctx context.Context) (string, error) {
+	cmd := exec.Command("apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)", "Created-By: Packages")
+	cmd.Env = cleanEnv()
+	out, err := output(ctx, cmd)
+	if errors.Is(err, exec.ErrNotFound) {
+		return "", errors.New("this host has no apt, through which versions are looked up; TREE=folder takes a git tree")
+	}
+	if err != nil {
+		return "", err
+	}
+	signed := ""
+	if exists(debianKeys) {
+		signed = "[signed-by=" + debianKeys + "] "
+	}
+	var lines []string
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		if len(fields) < 3 || fields[0] != "Debian" {
+			continue
+		}
+		names := suites
+		if fields[1] == "Debian-Security" {
+			names = securitySuites
+		}
+		for _, suite := range names {
+			lines = append(lines, fmt.Sprintf("deb-src %s%s %s main\n", signed, fields[len(fields)-1], suite))
+		}
+	}
+	slices.Sort(lines)
+	lines = slices.Compact(lines)
+	if len(lines) == 0 {
+		return "", errors.New("apt on this host has no Debian archive, in whose index versions are looked up; TREE=folder takes a git tree")
+	}
+	return strings.Join(lines, ""), nil
+}
+
+// parseSources reads the kernel sources of a Sources index (deb-src-control(5)), the
+// newest first.
+func parseSources(text []byte) []release {
+	var list, here []release
+	folder, section := "", ""
+	end := func() {
+		for _, r := range here {
+			r.File = folder + "/" + r.File
+			list = append(list, r)
+		}
+		here, folder = nil, ""
+	}
+	for raw := range bytes.Lines(text) {
+		line := strings.TrimRight(string(raw), "\n")
+		name, value, isField := strings.Cut(line, ":")
+		fields := strings.Fields(line)
+		switch {
+		case line == "":
+			end()
+		case line[0] != ' ' && isField:
+			section = name
+			if name == "Directory" {
+				folder = strings.TrimSpace(value)
+			}
+		case section == "Checksums-Sha256" && len(fields) == 3:
+			version := origFile.FindStringSubmatch(fields[2])
+			size, err := strconv.ParseInt(fields[1], 10, 64)
+			if version != nil && err == nil && size > 0 && hexSHA256.MatchString(fields[0]) {
+				here = append(here, release{Version: version[1], File: fields[2], SHA256: fields[0], Size: size})
+			}
+		}
+	}
+	end()
+	return merge(nil, list)
+}
