@@ -92,6 +92,7 @@ type commands struct {
 		Merge     resultsMergeCmd     `cmd:"" help:"Make one run of the runs of all shards (SHARD)."`
 		Gc        resultsGcCmd        `cmd:"" help:"Remove old runs."`
 		Reply     resultsReplyCmd     `cmd:"" help:"Print a run as a reply to a mailing list."`
+		Annotate  resultsAnnotateCmd  `cmd:"" help:"Print what a run found as marks of GitHub, for a CI job."`
 		Summary   resultsSummaryCmd   `cmd:"" help:"Print a run as Markdown, for a CI job's summary."`
 		Trend     resultsTrendCmd     `cmd:"" help:"Follow a metric through the stored runs."`
 		Reference resultsReferenceCmd `cmd:"" help:"Keep a run as what later ones are held against."`
