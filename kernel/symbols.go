@@ -73,6 +73,22 @@ func (b *Builder) symbols(spec Spec, dir, commit string) *Symbols {
 // patches.
 func ImageSymbols(vmlinux string) *Symbols { return &Symbols{vmlinux: vmlinux} }
 
+// HaveLines says whether the image has debug info, without which no lines are known.
+func (s *Symbols) HaveLines() (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.loadOnce()
+	return s.debug != nil, err
+}
+
+// loadOnce reads the image when it is first asked for.
+func (s *Symbols) loadOnce() error {
+	if !s.loaded {
+		s.loaded, s.err = true, s.load()
+	}
+	return s.err
+}
+
 // Frames returns the place of function+offset, where the function has size
 // bytes, and after it, when the code there was inlined, the places that it was
 // inlined into. called says that the address is one to return to, as those of a
@@ -81,11 +97,8 @@ func ImageSymbols(vmlinux string) *Symbols { return &Symbols{vmlinux: vmlinux} }
 func (s *Symbols) Frames(ctx context.Context, function string, offset, size uint64, called bool) ([]Frame, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.loaded {
-		s.loaded, s.err = true, s.load()
-	}
-	if s.err != nil {
-		return nil, s.err
+	if err := s.loadOnce(); err != nil {
+		return nil, err
 	}
 	symbol, ok := s.symbol(function, size)
 	if !ok || offset > size {
@@ -127,7 +140,7 @@ func (s *Symbols) symbol(name string, size uint64) (elf.Symbol, bool) {
 func (s *Symbols) load() error {
 	image, err := elf.Open(s.vmlinux)
 	if err != nil {
-		return fmt.Errorf("the symbols of the kernel: %w", err)
+		return fmt.Errorf("the symbols of %s: %w", s.vmlinux, err)
 	}
 	defer image.Close()
 	all, err := image.Symbols()
@@ -178,13 +191,15 @@ func (s *Symbols) lookUp(pc uint64) ([]Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The build's folder lies beside the source's.
+	// The build's folder lies beside the source's, or is the source's where somebody else
+	// has built the kernel.
 	folder, _ := unit.Val(dwarf.AttrCompDir).(string)
 	relative := func(f *dwarf.LineFile) string {
 		if f == nil {
 			return ""
 		}
-		return filepath.Clean(strings.TrimPrefix(f.Name, filepath.Join(filepath.Dir(folder), "src")+"/"))
+		name := strings.TrimPrefix(f.Name, filepath.Join(filepath.Dir(folder), "src")+"/")
+		return filepath.Clean(strings.TrimPrefix(name, folder+"/"))
 	}
 	files := lines.Files()
 	place := Frame{File: relative(at.File), Line: at.Line}

@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
@@ -36,6 +36,8 @@ type readLog struct {
 	// Verdict is the worst of the complaints, pass where there is none.
 	Verdict    event.Verdict `json:"verdict"`
 	Complaints []complaint   `json:"complaints"`
+	// Note says why no place in the source is known.
+	Note string `json:"note,omitempty"`
 }
 
 // Run says what kernels complain of in their logs. It ends with 1 where one does.
@@ -49,7 +51,7 @@ func (c consoleCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	var all []readLog
 	for _, file := range c.Files {
-		log, err := readConsole(ctx, file, symbols)
+		log, err := readConsole(ctx, file, c.Vmlinux, symbols)
 		if err != nil {
 			return err
 		}
@@ -81,8 +83,11 @@ func (c consoleCmd) Run(ctx context.Context, t *terminal) error {
 			}
 			t.printf("%s: %s%s\n", said.Verdict, event.Printable(said.Title), times)
 			if said.places != "" {
-				t.printf("%s\n", event.PrintableLines(said.places))
+				t.printf("%s\n", event.PrintableLines(strings.Trim(said.places, "\n")))
 			}
+		}
+		if log.Note != "" {
+			t.note(event.Printable(log.Note))
 		}
 	}
 	if complains {
@@ -91,7 +96,19 @@ func (c consoleCmd) Run(ctx context.Context, t *terminal) error {
 	return nil
 }
 
-func readConsole(ctx context.Context, file string, symbols *kernel.Symbols) (readLog, error) {
+// whyNoPlace says what is wrong with the image that a user took.
+func whyNoPlace(symbols *kernel.Symbols, vmlinux string) (string, error) {
+	lines, err := symbols.HaveLines()
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("VMLINUX: %w", err)
+	case lines:
+		return fmt.Sprintf("%s has none of the functions that the log names: take the vmlinux of the kernel that printed it", vmlinux), nil
+	}
+	return fmt.Sprintf("%s has no debug info, so that no place in the source is known: take one built with CONFIG_DEBUG_INFO", vmlinux), nil
+}
+
+func readConsole(ctx context.Context, file, vmlinux string, symbols *kernel.Symbols) (readLog, error) {
 	in := io.Reader(os.Stdin)
 	if file != "-" {
 		f, err := os.Open(file)
@@ -106,15 +123,22 @@ func readConsole(ctx context.Context, file string, symbols *kernel.Symbols) (rea
 		return readLog{}, fmt.Errorf("%s: %w", file, err)
 	}
 	log := readLog{File: file, Verdict: event.Pass, Complaints: []complaint{}}
+	placed := false
 	for _, s := range w.Splats() {
 		said := complaint{Verdict: s.Verdict, Title: s.Title, Times: s.Times, Text: s.Text}
 		if symbols != nil {
 			if said.Where, said.places, err = console.Places(ctx, symbols, nil, s.Text); err != nil {
-				return readLog{}, errors.Join(fmt.Errorf("VMLINUX: the places in %s cannot be looked up", file), err)
+				return readLog{}, fmt.Errorf("VMLINUX: the places in %s cannot be looked up: %w", file, err)
 			}
+			placed = placed || said.places != ""
 		}
 		log.Verdict = event.Worst(log.Verdict, s.Verdict)
 		log.Complaints = append(log.Complaints, said)
+	}
+	if symbols != nil && len(log.Complaints) > 0 && !placed {
+		if log.Note, err = whyNoPlace(symbols, vmlinux); err != nil {
+			return readLog{}, err
+		}
 	}
 	return log, nil
 }

@@ -20,7 +20,7 @@ var codeAddress = regexp.MustCompile(`(\? )?\b([A-Za-z_][\w.]*)\+0x([0-9a-f]+)/0
 
 // atFault are lines with the address of an instruction, where the others have
 // one to return to.
-var atFault = regexp.MustCompile(`RIP: 0010:|WARNING: CPU: `)
+var atFault = regexp.MustCompile(`RIP: 0010:|pc : |WARNING: (?:CPU: |\S+:\d+ at )`)
 
 // Places finds the places of the source that a complaint names, and gives them as a
 // text of one line each. The series holds the subjects of the kernel's patches.
