@@ -93,6 +93,9 @@ func (s *search) answer(ctx context.Context) (*Answer, error) {
 	if s.metric != nil {
 		return s.answerMetric(ctx)
 	}
+	if s.warned != nil {
+		return s.answerWarning(ctx)
+	}
 	good, err := s.tryEnd(ctx, s.good, roleGood)
 	if err != nil {
 		return nil, err
@@ -166,6 +169,8 @@ func (sig signature) question(role string) question {
 		return sig.metric.question(role)
 	case sig.build != "":
 		return question{role: role, built: sig.judgeBuild}
+	case sig.warning != "":
+		return question{role: role, built: sig.judgeWarning}
 	}
 	return question{role: role, judge: sig.judge, enough: func(c results.Cell) bool {
 		_, bad := sig.shows(c)
@@ -240,6 +245,9 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 	a.Shown, a.Evidence = s.sig.evidence(with.Cells)
 	if s.sig.build != "" {
 		a.Evidence = with.Detail
+	}
+	if s.sig.warning != "" {
+		a.Shown = []string{s.sig.warning}
 	}
 	if len(culprit.commit.Parents) == 0 {
 		return a.end(s), nil
@@ -676,6 +684,12 @@ func newTrials(ctx context.Context, q Question, program vmtest.Program, tell Tel
 	if err != nil {
 		return nil, err
 	}
+	var w *warned
+	if q.Warning {
+		if w, err = warnedOf(q.Check); err != nil {
+			return nil, err
+		}
+	}
 	if m != nil && m.bench != "" {
 		if q.Accel == qemu.KVM {
 			return nil, fmt.Errorf("ACCEL=%s: instructions are counted under tcg", q.Accel)
@@ -689,7 +703,7 @@ func newTrials(ctx context.Context, q Question, program vmtest.Program, tell Tel
 	return &trials{
 		record: &Record{QEMU: l.QEMU, Host: qemu.Host(), Program: program.Name, Check: q.Check, Selection: q.Set},
 		cell:   vmtest.RunCell, program: program, count: q.Count, lab: l, tell: tell,
-		confidence: q.Confidence, budget: q.Budget, metric: m,
+		confidence: q.Confidence, budget: q.Budget, metric: m, warned: w,
 	}, nil
 }
 

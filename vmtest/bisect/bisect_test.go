@@ -33,6 +33,8 @@ vmlinux: main.c
 	@echo '  CC      main.o'
 	@gcc -nostdlib -static -o $(O)/vmlinux $(CURDIR)/main.c
 	@cp $(O)/.config $(O)/System.map
+main.o: main.c
+	@gcc -c -o $(O)/main.o $(CURDIR)/main.c
 `
 	leak  = "const char *leaks = \"LEAK\";\n"
 	other = "const char *panics = \"PANIC\";\n"

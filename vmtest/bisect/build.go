@@ -35,5 +35,5 @@ func (sig signature) judgeBuild(t *Trial) (kernel.Mark, string) {
 
 // ofBuild says that no kernel is run to judge it.
 func (sig signature) ofBuild() bool {
-	return sig.build != "" || sig.metric != nil && sig.metric.section != ""
+	return sig.build != "" || sig.warning != "" || sig.metric != nil && sig.metric.section != ""
 }

@@ -97,6 +97,54 @@ func TestInsnsMetric(t *testing.T) {
 	}
 }
 
+// A warning of the compiler is found without a kernel, whatever else it warns of.
+func TestFindWarning(t *testing.T) {
+	const warns, another = "#warning \"beware\"\n", "#warning \"of old\"\n"
+	for _, test := range []struct {
+		name, check string
+		changes     []change
+		want        Outcome
+		text        string
+	}{
+		{"a new one", "main.c", []change{{"a", another}, {"b", ""}, {"warns", warns}, {"c", ""}, {"d", ""}}, Found, `"warns" is the first bad commit`},
+		{"by its words", "main.c: of old", []change{{"b", ""}, {"warns", warns}, {"old", another}, {"c", ""}}, Found, `"old" is the first bad commit`},
+		{"none", "main.c", harmless, BadIsGood, "is compiled without a warning of main.c"},
+		{"no such file", "other.c", harmless, BadIsGood, "is compiled without a warning of other.c"},
+		{"beside one that does not build", "main.c", []change{{"a", ""}, {"breaks", wrong}, {"fix breaks", ""}, {"warns", warns}}, Found, `"warns" is the first`},
+		{"no object of that name", "start.c", harmless, BadIsGood, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := fixture(t, test.changes...)
+			b := newBench(t, 1)
+			good := fmt.Sprintf("HEAD~%d", len(test.changes))
+			if test.check == "main.c" && test.want == Found && test.changes[0].text == another {
+				good = fmt.Sprintf("HEAD~%d", len(test.changes)-1)
+			}
+			q, s := b.question(t, dir, good)
+			q.Warning, q.Check = true, test.check
+			var err error
+			if b.warned, err = warnedOf(q.Check); err != nil {
+				t.Fatal(err)
+			}
+			r := b.mustSearch(t, q, s)
+			if a := r.Answer; a.Outcome != test.want || !strings.Contains(a.Text, test.text) {
+				t.Errorf("answer = %s, %q; want %s, %q", a.Outcome, a.Text, test.want, test.text)
+			}
+			if test.want == Found && !strings.Contains(r.Answer.Revert, "cured") && test.changes[len(test.changes)-1].subject != "warns" {
+				t.Errorf("without it: %q; want that it is cured", r.Answer.Revert)
+			}
+			if len(b.ran) > 0 {
+				t.Errorf("%d kernels were run for a warning", len(b.ran))
+			}
+		})
+	}
+	for _, check := range []string{"", "main.h", "/etc/main.c", "../main.c"} {
+		if _, err := warnedOf(check); err == nil {
+			t.Errorf("CHECK=%s is taken", check)
+		}
+	}
+}
+
 func TestMetricsThatAreNone(t *testing.T) {
 	for _, text := range []string{"size", "size text", "insns", "insns Nop", "time bench=Nop", "insns bench="} {
 		if _, err := metricOf(text); err == nil || !strings.Contains(err.Error(), "METRIC="+text+": want") {

@@ -30,6 +30,9 @@ type Question struct {
 	Budget     int
 	// Fix asks for the first commit that passes again: Good comes after Bad then.
 	Fix bool
+	// Warning asks for the first commit at which the compiler warns of the file that
+	// Check names: see warnedOf.
+	Warning bool
 	// Fixup names the patches that commits need on top to build: see fixupsOf.
 	Fixup string
 	// Metric is a figure to search by, in place of a failure: see metricOf.
@@ -78,8 +81,13 @@ func FromEnv(getenv func(string) string) (Question, error) {
 		if q.Confidence > 0 {
 			return Question{}, fmt.Errorf("FIND=fix and CONFIDENCE=%s exclude each other: a search by quorum is for what breaks", sel.Set["CONFIDENCE"])
 		}
+	case "warning":
+		q.Warning = true
+		if _, err := warnedOf(q.Check); err != nil {
+			return Question{}, err
+		}
 	default:
-		return Question{}, fmt.Errorf("FIND=%s: want break, or fix for the first commit that passes again", sel.Set["FIND"])
+		return Question{}, fmt.Errorf("FIND=%s: want break, fix for the first commit that passes again, or warning for the compiler's", sel.Set["FIND"])
 	}
 	if q.Metric != "" {
 		for _, name := range []string{"CHECK", "FIND", "CONFIDENCE"} {
@@ -392,6 +400,9 @@ func (p *path) identity(q Question, initramfs string) string {
 	parts := []string{"bisect", q.Metric, p.program.Name, q.Check, p.variant.Name, q.Accel, filepath.Base(initramfs), p.good, p.bad}
 	if p.fix {
 		parts = append(parts, "fix")
+	}
+	if q.Warning {
+		parts = append(parts, warningCheck)
 	}
 	parts = append(parts, partsOf(p.fixups)...)
 	for _, series := range p.top {

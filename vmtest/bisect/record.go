@@ -88,6 +88,8 @@ type Trial struct {
 	SameAs string `json:"same_as,omitempty"`
 	// SameCode says whether the kernel has its parent's code, where that was looked at.
 	SameCode *bool `json:"same_code,omitempty"`
+	// Warnings are the compiler's, of the file that is searched.
+	Warnings *[]string `json:"warnings,omitempty"`
 	// Figure is that of METRIC.
 	Figure *float64 `json:"figure,omitempty"`
 	// Objects were compiled for it, unless the store had it.

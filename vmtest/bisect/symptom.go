@@ -129,6 +129,8 @@ type signature struct {
 	goods []Symptom
 	// build is the compiler's error that is searched for, where the bad end does not build.
 	build string
+	// warning is the compiler's that is searched for.
+	warning string
 	// metric is the figure that is searched for, in place of a symptom.
 	metric *metric
 	// onGood says that the good end has the signature as well.

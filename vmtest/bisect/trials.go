@@ -56,6 +56,8 @@ type trials struct {
 	budget     int
 	// metric is the figure that is searched by, nil for a symptom.
 	metric *metric
+	// warned is the file whose warnings are searched, nil for anything else.
+	warned *warned
 	tell   Teller
 }
 
@@ -85,9 +87,14 @@ func (l *trials) try(ctx context.Context, s subject, q question) (*Trial, error)
 	news := false
 	var built *kernel.Built
 	if q.built != nil {
-		if t.Broken == "" && t.KernelKey == "" {
+		if t.Broken == "" && t.KernelKey == "" && t.Warnings == nil {
 			started := time.Now()
-			_, err := l.build(ctx, s, t)
+			var err error
+			if l.warned != nil {
+				err = l.compile(ctx, s, t)
+			} else {
+				_, err = l.build(ctx, s, t)
+			}
 			t.WallS += time.Since(started).Seconds()
 			if err = errors.Join(err, l.record.save()); err != nil {
 				return nil, err
@@ -183,6 +190,9 @@ func (t *Trial) cost() string {
 	}
 	if t.Reused {
 		build = "kernel from the store"
+	}
+	if t.Warnings != nil {
+		return fmt.Sprintf("%.1f s: one object", t.WallS)
 	}
 	if t.SameAs != "" {
 		return fmt.Sprintf("%.1f s: %s, run before", t.WallS, build)
