@@ -54,9 +54,13 @@ func searched(r *bisect.Record) *results.Run {
 		Selection: r.Selection, Host: r.Host, Accel: r.Accel, QEMU: r.QEMU,
 	}
 	for i, trial := range r.Trials {
-		name := fmt.Sprintf("%d %s", i+1, trial.Role)
+		name := fmt.Sprintf("%d %s: %s", i+1, trial.Role, trial.Mark)
+		commit := ""
+		if trial.Commit != nil {
+			commit = trial.Commit.ID
+		}
 		run.Kernels = append(run.Kernels, results.Kernel{
-			Name: name, Pin: trial.Title, Variant: r.Variant, Key: trial.KernelKey, Vmlinux: trial.Vmlinux,
+			Name: name, Pin: trial.Title, Variant: r.Variant, Commit: commit, Key: trial.KernelKey, Vmlinux: trial.Vmlinux,
 			Objects: trial.Objects, BuildS: trial.BuildS,
 		})
 		for _, c := range trial.Cells {

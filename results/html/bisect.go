@@ -23,6 +23,8 @@ type search struct {
 		Outcome string `json:"outcome"`
 		Text    string `json:"text"`
 	} `json:"answer"`
+	// Told is the answer in full, as it was printed.
+	Told string `json:"told"`
 }
 
 // readSearch reads the search that the run belongs to, if it belongs to one.
@@ -78,7 +80,8 @@ func path(run *results.Run) []figure {
 		return []figure{p.figure}
 	}
 	p.add("the way", way.x, way.y, false)
-	p.points("good", good.x, good.y)
+	// In this order bad has the warm colour.
 	p.points("bad", bad.x, bad.y)
+	p.points("good", good.x, good.y)
 	return []figure{p.finish("path", 0)}
 }

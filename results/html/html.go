@@ -79,6 +79,8 @@ type view struct {
 	Cells    []cell
 	Verdicts []event.Verdict
 	Figures  []figure
+	// Outcome and Told are a search's: how it ended, and its answer in full.
+	Outcome, Told string
 }
 
 // row is a program in the matrix.
@@ -149,7 +151,7 @@ func look(run *results.Run, asked []patches.Figure) *view {
 	}
 	if s, ok := readSearch(run); ok && s.Answer.Text != "" {
 		v.Title, v.Sub = "Who is to blame", fmt.Sprintf("%d kernels tried · QEMU %s under %s", len(s.Trials), run.QEMU, run.Accel.Name)
-		v.Answer, v.Mood = s.Answer.Text, results.AsExpected
+		v.Answer, v.Mood, v.Outcome, v.Told = s.Answer.Text, results.AsExpected, s.Answer.Outcome, s.Told
 		if s.Answer.Outcome != "found" {
 			v.Mood = results.Trouble
 		}
@@ -191,6 +193,9 @@ func hash(text string) string {
 
 // Verdict says the run's mood in a few words.
 func (v *view) Verdict() string {
+	if v.Outcome != "" {
+		return strings.ToUpper(v.Outcome[:1]) + v.Outcome[1:]
+	}
 	return map[results.Mood]string{
 		results.AsExpected: "As expected",
 		results.KnownIssue: "As expected, with known issues",

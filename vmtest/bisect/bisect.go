@@ -728,6 +728,8 @@ func (l *trials) close(answer *Answer, err error) (*Record, error) {
 	l.record.Answer, l.record.Status = answer, results.Finished
 	if err != nil {
 		l.record.Status = results.Interrupted
+	} else {
+		l.record.Told = l.record.Report()
 	}
 	l.record.Finished = time.Now().UTC()
 	return l.record, errors.Join(err, l.record.save())

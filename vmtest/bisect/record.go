@@ -43,6 +43,8 @@ type Record struct {
 	// Trials are in the order in which they were made.
 	Trials []*Trial `json:"trials"`
 	Answer *Answer  `json:"answer,omitempty"`
+	// Told is the answer as people were told it: see Report.
+	Told string `json:"told,omitempty"`
 
 	path string
 }
