@@ -193,16 +193,37 @@ func (m *metric) question(role string) question {
 }
 
 // sizeOf is the size of a section of a vmlinux, 0 if it has none of that name, or of all
-// that are loaded.
+// that are loaded. Of code it is that of the functions, as scripts/bloat-o-meter counts
+// them: x86 pads .text to huge pages, in which any change would go under.
 func sizeOf(vmlinux, section string) (float64, error) {
 	f, err := elf.Open(vmlinux)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
+	symbols, err := f.Symbols()
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", vmlinux, err)
+	}
+	// A function has one place and maybe several names.
+	functions := map[elf.SectionIndex]map[uint64]uint64{}
+	for _, s := range symbols {
+		if functions[s.Section] == nil {
+			functions[s.Section] = map[uint64]uint64{}
+		}
+		if elf.ST_TYPE(s.Info) == elf.STT_FUNC {
+			functions[s.Section][s.Value] = max(functions[s.Section][s.Value], s.Size)
+		}
+	}
 	size := uint64(0)
-	for _, s := range f.Sections {
-		if s.Name == section || section == wholeImage && s.Flags&elf.SHF_ALLOC != 0 {
+	for i, s := range f.Sections {
+		switch {
+		case s.Name != section && (section != wholeImage || s.Flags&elf.SHF_ALLOC == 0):
+		case s.Flags&elf.SHF_EXECINSTR != 0:
+			for _, n := range functions[elf.SectionIndex(i)] {
+				size += n
+			}
+		default:
 			size += s.Size
 		}
 	}

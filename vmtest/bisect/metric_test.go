@@ -29,6 +29,7 @@ func TestSizeMetric(t *testing.T) {
 	}{
 		{"one commit among small ones", []change{{"a", big("a", 32)}, {"b", big("b", 16)}, {"grows", big("c", 4000)}, {"d", big("d", 24)}, {"shrinks", ""}}, "size .data", Found, `"grows" is the first commit with the larger size of .data: +4`},
 		{"the whole", []change{{"a", ""}, {"grows", big("c", 4000)}, {"d", ""}}, "size vmlinux", Found, `"grows" is the first`},
+		{"code", []change{{"a", ""}, {"grows", "int sum(int a) { return a * a + 1; }\n"}, {"d", ""}}, "size .text", Found, `"grows" is the first`},
 		{"bit by bit", []change{{"a", big("a", 640)}, {"b", big("b", 640)}, {"c", big("c", 640)}, {"d", big("d", 640)}, {"e", big("e", 640)}, {"f", big("f", 640)}}, "size .data", NotProven, "bit by bit"},
 		{"nothing", harmless, "size .text", BadIsGood, "the ends do not differ in the size of .text"},
 		{"no such section", harmless, "size .none", Untestable, "is 0 at both ends"},
