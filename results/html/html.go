@@ -150,7 +150,10 @@ func look(run *results.Run, asked []patches.Figure) *view {
 		v.Mood = results.Trouble
 	}
 	if s, ok := readSearch(run); ok && s.Answer.Text != "" {
-		v.Title, v.Sub = "Who is to blame", fmt.Sprintf("%d kernels tried · QEMU %s under %s", len(s.Trials), run.QEMU, run.Accel.Name)
+		v.Title, v.Sub = "Who is to blame", fmt.Sprintf("%d kernels tried", len(s.Trials))
+		if run.Accel.Name != "" {
+			v.Sub += fmt.Sprintf(" · QEMU %s under %s", run.QEMU, run.Accel.Name)
+		}
 		v.Answer, v.Mood, v.Outcome, v.Told = s.Answer.Text, results.AsExpected, s.Answer.Outcome, s.Told
 		if s.Answer.Outcome != "found" {
 			v.Mood = results.Trouble

@@ -242,6 +242,9 @@ func (r *Record) Report() string {
 		fmt.Fprintf(&b, "\n  %s\n", results.Line(a.Revert))
 	}
 	if a.Kept != "" {
+		if a.Revert == "" {
+			b.WriteString("\n")
+		}
 		fmt.Fprintf(&b, "  %s\n", results.Line(a.Kept))
 	}
 	for _, t := range r.Trials {
