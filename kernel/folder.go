@@ -259,6 +259,16 @@ func (f *folder) built(commit, configHash string) {
 	f.commits = append(f.commits, commit+":"+configHash)
 }
 
+// compiled records that one object of a config, and what every object needs, was made of
+// commit. The next build of all of the config makes that anew.
+func (f *folder) compiled(commit, object, configHash string) {
+	of := ":" + object + ":" + configHash
+	f.commits = slices.DeleteFunc(f.commits, func(built string) bool {
+		return built == commit || strings.HasSuffix(built, of)
+	})
+	f.commits = append(f.commits, commit+of)
+}
+
 // renew empties the folder before a build of commit.
 func (f *folder) renew(commit string) error {
 	if err := f.empty(); err != nil {

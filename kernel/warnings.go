@@ -94,7 +94,9 @@ func (j *job) compile(ctx context.Context, file string) (said string, err error)
 	}
 	j.report(Progress{Kernel: j.spec.Name, Step: StepCompile})
 	text.Reset()
-	err = m.run(ctx, append(quirks(m.src, config), object)...)
+	if err = m.run(ctx, append(quirks(m.src, config), object)...); err == nil {
+		j.folder.compiled(j.commit, object, hashOf(config))
+	}
 	return text.String(), err
 }
 
