@@ -298,7 +298,7 @@ func (b *Builder) request(ctx context.Context, spec Spec, v Variant, compiler st
 	if err != nil {
 		return "", err
 	}
-	parts := append([]string{source, compiler, v.Image, fragmentText(requests)}, recipe...)
+	parts := append([]string{source, compiler, v.Image, asked(requests)}, recipe...)
 	for _, p := range spec.Patches() {
 		parts = append(parts, string(p.MailMessage()))
 	}
@@ -412,7 +412,9 @@ func (j *job) open(ctx context.Context) (err error) {
 		return err
 	}
 	out := j.tree.build(j.variant)
-	j.folder, note, err = openFolder(out)
+	if err = seed(ctx, out, j.tree.plainBuild(j.variant)); err == nil {
+		j.folder, note, err = openFolder(out)
+	}
 	if err == nil && note != "" {
 		j.note(fmt.Sprintf("the build folder of %s is made anew: %s", j.variant.Name, note))
 	}
@@ -583,7 +585,6 @@ func (j *job) make(ctx context.Context, commit string, keep bool) (key string, e
 	if now, err := os.ReadFile(filepath.Join(out, ".config")); err != nil || string(now) != config {
 		return "", &hostError{what: "the .config in the build folder is not what it was resolved to before the build"}
 	}
-	j.folder.built(commit, hashOf(config))
 	// kbuild names the whole of a kernel last, so a linker that was cut off left none.
 	image := filepath.Join(out, j.variant.Image)
 	if j.variant.Image == "bzImage" {

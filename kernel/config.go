@@ -29,6 +29,8 @@ type request struct {
 	// in a tree that lets people set it.
 	optional string
 	from     string // fragment
+	// pulls and wish are the fragment's.
+	pulls, wish bool
 }
 
 // readFragments returns a variant's requests: one per option, a later fragment's
@@ -40,7 +42,7 @@ func readFragments(v Variant) ([]request, error) {
 		if err != nil {
 			return nil, fmt.Errorf("no fragment configs/%s", name)
 		}
-		fragments = append(fragments, Fragment{name, string(text)})
+		fragments = append(fragments, Fragment{Name: name, Text: string(text)})
 	}
 	var all []request
 	for _, f := range append(fragments, v.Over...) {
@@ -49,7 +51,7 @@ func readFragments(v Variant) ([]request, error) {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
 		for _, r := range requests {
-			r.from = f.Name
+			r.from, r.pulls, r.wish = f.Name, f.Pulls, f.Wish
 			all = append(without(all, r.options), r)
 		}
 	}
@@ -204,21 +206,31 @@ func (e *ConfigError) Error() string {
 	return b.String()
 }
 
-// checkLanded compares requests with the resolved config, and explains from the
-// Kconfig files of src what is missing.
-func checkLanded(v Variant, requests []request, config, src string) error {
+// unmet returns a config's values, and the requests that it does not meet.
+func unmet(requests []request, config string) (values map[string]string, open []request, err error) {
 	resolved, err := parseConfig(config)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	values := map[string]string{}
+	values = map[string]string{}
 	for _, o := range resolved {
 		values[o.name] = o.value
 	}
 	landed := func(o option) bool { return cmp.Or(values[o.name], off) == o.value }
-	open := slices.DeleteFunc(slices.Clone(requests), func(r request) bool { return slices.ContainsFunc(r.options, landed) })
-	if len(open) == 0 {
-		return nil
+	for _, r := range requests {
+		if !slices.ContainsFunc(r.options, landed) {
+			open = append(open, r)
+		}
+	}
+	return values, open, nil
+}
+
+// checkLanded compares requests with the resolved config, and explains from the
+// Kconfig files of src what is missing.
+func checkLanded(v Variant, requests []request, config, src string) error {
+	values, open, err := unmet(requests, config)
+	if err != nil || len(open) == 0 {
+		return err
 	}
 	symbols, err := readKconfig(src)
 	if err != nil {
@@ -226,7 +238,7 @@ func checkLanded(v Variant, requests []request, config, src string) error {
 	}
 	var missing []Missing
 	for _, r := range open {
-		if r.optional != "" && !slices.ContainsFunc(r.options, func(o option) bool { return symbols[o.name].prompt }) {
+		if r.wish || r.optional != "" && !slices.ContainsFunc(r.options, func(o option) bool { return symbols[o.name].prompt }) {
 			continue
 		}
 		missing = append(missing, explain(r, values, symbols))
@@ -271,7 +283,7 @@ func (j *job) config(ctx context.Context, m *makeRun, commit string) (string, er
 		return "", err
 	}
 	stamp := filepath.Join(m.out, configuredFile)
-	inputs := hashOf(fragmentText(requests), j.compiler)
+	inputs := hashOf(asked(requests), j.compiler)
 	if text, err := os.ReadFile(stamp); err == nil {
 		from, old, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
 		if old == inputs && j.sameOptions(ctx, from, commit) {
@@ -283,6 +295,9 @@ func (j *job) config(ctx context.Context, m *makeRun, commit string) (string, er
 		return "", err
 	}
 	config, err := m.configure(ctx, requests)
+	if err == nil {
+		requests, config, err = m.pull(ctx, requests, config)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -339,6 +354,17 @@ func (m *makeRun) configure(ctx context.Context, requests []request) (string, er
 		err = os.Chtimes(path, info.ModTime(), info.ModTime())
 	}
 	return string(config), err
+}
+
+// asked is all that requests say.
+func asked(requests []request) string {
+	text := fragmentText(requests)
+	for _, r := range requests {
+		if r.pulls || r.wish {
+			text += fmt.Sprintf("%s: %v %v\n", r.options[0], r.pulls, r.wish)
+		}
+	}
+	return text
 }
 
 // fragmentText is a .config of the requests alone, without the fragments' comments.

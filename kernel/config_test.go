@@ -141,8 +141,8 @@ CONFIG_SMP=y
 // A later fragment has its way with an option, and leaves the other alternatives.
 func TestLaterFragmentsWin(t *testing.T) {
 	v := Variant{Over: []Fragment{
-		{"a", "CONFIG_EXPERT=y | CONFIG_EMBEDDED=y\nCONFIG_SMP=y\n"},
-		{"b", "# CONFIG_EMBEDDED is not set\n# CONFIG_SMP is not set\n"},
+		{Name: "a", Text: "CONFIG_EXPERT=y | CONFIG_EMBEDDED=y\nCONFIG_SMP=y\n"},
+		{Name: "b", Text: "# CONFIG_EMBEDDED is not set\n# CONFIG_SMP is not set\n"},
 	}}
 	got, err := readFragments(v)
 	want := []request{

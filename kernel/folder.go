@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -37,8 +36,7 @@ const (
 // differs in the source from that must be newer.
 type folder struct {
 	dir string
-	// commits are those that an object in it may have been compiled from, each with the
-	// hash of its config behind a colon once its build came to its end.
+	// commits are those that an object in it may have been compiled from.
 	commits []string
 	// kept is where the folder's content waits while something that is not trusted
 	// works on a copy.
@@ -93,10 +91,30 @@ func (f *folder) borrow(ctx context.Context) error {
 	if err := os.Rename(f.dir, f.kept); err != nil {
 		return err
 	}
-	cmd := exec.Command("cp", "--archive", "--reflink=auto", f.kept, f.dir)
+	return copyFolder(ctx, f.kept, f.dir)
+}
+
+func copyFolder(ctx context.Context, from, to string) error {
+	cmd := exec.Command("cp", "--archive", "--reflink=auto", from, to)
 	cmd.Env = cleanEnv()
 	_, err := output(ctx, cmd)
 	return err
+}
+
+// seed makes a build folder that is not there yet a copy of another one, in which a
+// build then compiles only what its options change.
+func seed(ctx context.Context, dir, from string) error {
+	if exists(dir) || exists(dir+".kept") || exists(from+".kept") || !exists(filepath.Join(from, folderFile)) || exists(filepath.Join(from, buildingFile)) {
+		return nil
+	}
+	tmp := dir + ".tmp"
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
+	}
+	if err := copyFolder(ctx, from, tmp); err != nil {
+		return errors.Join(err, os.RemoveAll(tmp))
+	}
+	return os.Rename(tmp, dir)
 }
 
 func (f *folder) restore() error {
@@ -213,6 +231,7 @@ func fileSum(name string) (string, error) {
 func (f *folder) date(ctx context.Context, src, commit string) error {
 	var changed []string
 	for _, built := range f.commits {
+		// Folders of old have more of them, with a hash behind a colon.
 		old, _, _ := strings.Cut(built, ":")
 		names, err := changedFiles(ctx, src, old, commit)
 		if err != nil {
@@ -221,9 +240,8 @@ func (f *folder) date(ctx context.Context, src, commit string) error {
 		}
 		changed = append(changed, names...)
 	}
-	if !slices.Contains(f.commits, commit) {
-		f.commits = append(f.commits, commit)
-	}
+	// What is in it of the others is older now than what they differ in, for good.
+	f.commits = []string{commit}
 	if len(changed) == 0 {
 		return nil
 	}
@@ -248,25 +266,6 @@ func (f *folder) date(ctx context.Context, src, commit string) error {
 		}
 	}
 	return nil
-}
-
-// built records that all of a config was built from commit: what was built of that config
-// before is not in the folder any more. Objects that only other configs have stay.
-func (f *folder) built(commit, configHash string) {
-	f.commits = slices.DeleteFunc(f.commits, func(built string) bool {
-		return built == commit || strings.HasSuffix(built, ":"+configHash)
-	})
-	f.commits = append(f.commits, commit+":"+configHash)
-}
-
-// compiled records that one object of a config, and what every object needs, was made of
-// commit. The next build of all of the config makes that anew.
-func (f *folder) compiled(commit, object, configHash string) {
-	of := ":" + object + ":" + configHash
-	f.commits = slices.DeleteFunc(f.commits, func(built string) bool {
-		return built == commit || strings.HasSuffix(built, of)
-	})
-	f.commits = append(f.commits, commit+of)
 }
 
 // renew empties the folder before a build of commit.

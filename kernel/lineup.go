@@ -124,6 +124,10 @@ func (l *Lineup) Variant(role Role) (Variant, error) {
 type Fragment struct {
 	// Name is its file's, or whatever tells people where it is from.
 	Name, Text string
+	// Pulls has what its options depend on turned on as well.
+	Pulls bool
+	// Wish says that a kernel without some of its options will do.
+	Wish bool
 }
 
 // Spec is a kernel to build: a pin, or a commit of a local tree, and the patches on it.

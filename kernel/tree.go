@@ -32,12 +32,15 @@ func (t tree) src() string { return filepath.Join(t.dir, "src") }
 // build is the build folder (O=). A variant with options of its own has one for
 // itself, so that the next kernel of the plain one compiles only what changed.
 func (t tree) build(v Variant) string {
-	name := "build-" + v.Name
+	name := t.plainBuild(v)
 	if len(v.Over) > 0 {
 		name += "-with-options"
 	}
-	return filepath.Join(t.dir, name)
+	return name
 }
+
+// plainBuild is the build folder of a variant without options of its own.
+func (t tree) plainBuild(v Variant) string { return filepath.Join(t.dir, "build-"+v.Name) }
 
 // ApplyError is a patch that does not apply. The tree is left without it.
 type ApplyError struct {

@@ -94,9 +94,7 @@ func (j *job) compile(ctx context.Context, file string) (said string, err error)
 	}
 	j.report(Progress{Kernel: j.spec.Name, Step: StepCompile})
 	text.Reset()
-	if err = m.run(ctx, append(quirks(m.src, config), object)...); err == nil {
-		j.folder.compiled(j.commit, object, hashOf(config))
-	}
+	err = m.run(ctx, append(quirks(m.src, config), object)...)
 	return text.String(), err
 }
 
