@@ -39,6 +39,8 @@ const (
 	logsDir     = "logs"
 	branchesDir = "branches"
 	tmpSuffix   = ".tmp"
+
+	selftestsDir = "selftests"
 )
 
 // builtFile describes a kernel in its folder; its time stamp is the kernel's last use.
@@ -305,7 +307,7 @@ func (s Store) sweep() {
 
 // Item is something in the store that can be removed; all of it can be made again.
 type Item struct {
-	Kind string // kernel, tree, source, initramfs, ccache, request, branch, log, leftover
+	Kind string // kernel, tree, source, initramfs, ccache, request, branch, selftests, log, leftover
 	Name string
 	Path string
 	Size int64 // bytes
@@ -315,7 +317,7 @@ type Item struct {
 // itemKinds are the folders of the store in the order that List shows them.
 var itemKinds = []struct{ dir, kind string }{
 	{kernelsDir, "kernel"}, {treesDir, "tree"}, {sourcesDir, "source"}, {"initramfs", "initramfs"},
-	{"ccache", "ccache"}, {requestsDir, "request"}, {branchesDir, "branch"}, {logsDir, "log"},
+	{"ccache", "ccache"}, {requestsDir, "request"}, {branchesDir, "branch"}, {selftestsDir, "selftests"}, {logsDir, "log"},
 }
 
 // List returns what is in the store.

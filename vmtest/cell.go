@@ -102,6 +102,9 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 	if err == nil && out.Ending == qemu.Silent && s.accel() == qemu.KVM && qemu.SpeaksUnderTCG(ctx, s.Image) {
 		out.QEMUErr = errors.New("a guest that speaks without KVM printed nothing through it: KVM does not work as it did when it was tried; ACCEL=tcg does without")
 	}
+	if s.Program.KUnit && err == nil {
+		err = addKUnit(out, s)
+	}
 	f := judge(out, err, s)
 	f.reason = event.Printable(f.reason)
 	if s.Symbols != nil {
@@ -179,7 +182,7 @@ func (s CellSpec) vm() qemu.VM {
 		},
 		Devices:      s.Program.Devices,
 		Program:      s.Program.command(),
-		BootDeadline: s.deadline(bootDeadline),
+		BootDeadline: s.deadline(bootDeadline + s.Program.AtBoot),
 		Deadline:     s.deadline(s.Program.Deadline),
 		Console:      s.Console,
 		Step:         s.step,

@@ -12,6 +12,7 @@ import (
 	"patchproof/kernel"
 	"patchproof/patches"
 	"patchproof/results"
+	"patchproof/vmtest/initramfs"
 	"patchproof/vmtest/lab"
 )
 
@@ -49,7 +50,9 @@ type Plan struct {
 	changed *sync.Cond
 	// ready holds the kernels that can be booted, in the order in which they came;
 	// madeErr is why there will not be more.
-	ready   []*kernel.Built
+	ready []*kernel.Built
+	// packed is the initramfs of a kernel whose guests have another than all.
+	packed  map[string]string
 	madeErr error
 	// broken is a kernel that its patches kept from being built.
 	broken *results.Kernel
@@ -68,6 +71,9 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 	}
 	if progress == nil {
 		progress = func(kernel.Progress) {}
+	}
+	if s, err = withSuites(ctx, sel, s, progress); err != nil {
+		return nil, err
 	}
 	p, shard, err := plan(sel, s)
 	if err != nil {
@@ -147,6 +153,12 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 		return err
 	}
 	for _, spec := range s.specs {
+		var archive func() ([]byte, error)
+		if len(s.targets) > 0 {
+			if archive, err = selftests(ctx, p.lab, spec, s.targets, sel.Limits.Timeout); err != nil {
+				return err
+			}
+		}
 		built, err := p.lab.Build(ctx, spec, s.variant)
 		p.recordBroken(err, spec, s.variant)
 		if err != nil {
@@ -155,11 +167,31 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 		if furnishing.Wait(); ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if archive != nil {
+			if err := p.pack(spec.Name, archive); err != nil {
+				return err
+			}
+		}
 		if err := p.lab.Ready(ctx, built); err != nil {
 			return err
 		}
 		p.add(built)
 	}
+	return nil
+}
+
+// pack puts the tests of a kernel's own source behind what its guests boot into.
+func (p *Plan) pack(kernel string, archive func() ([]byte, error)) error {
+	path, err := initramfs.With(p.lab.Builder.Cache, p.lab.Initramfs, archive)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.packed == nil {
+		p.packed = map[string]string{}
+	}
+	p.packed[kernel] = path
 	return nil
 }
 

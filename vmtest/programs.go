@@ -46,6 +46,13 @@ type Program struct {
 	Variants []string
 	// Config are the options, without CONFIG_, that a kernel must have for it.
 	Config []string
+	// AtBoot is how long the kernel may be busy before the program begins, under KVM and
+	// with a plain kernel.
+	AtBoot time.Duration
+	// KUnit has the results of KUnit suites, which run before the program, taken from the
+	// console: those of the suites that one of the globs matches, or of all without one.
+	KUnit bool
+	Globs []string
 	// Harm is what it does that nobody wants on a machine in use; empty is safe.
 	Harm string
 }

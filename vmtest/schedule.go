@@ -1,6 +1,7 @@
 package vmtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -131,6 +132,9 @@ func (p *Plan) run(t *turn, b *kernel.Built) {
 		return
 	}
 	s := t.spec.In(p.lab, b)
+	p.mu.Lock()
+	s.Initramfs = cmp.Or(p.packed[s.Kernel], s.Initramfs)
+	p.mu.Unlock()
 	s.Series, s.Symbols, s.Watch = b.Subjects, b.Symbols, p.Watch
 	s.Console = filepath.Join(p.Dir(), strings.ReplaceAll(s.Name(), "/", "-")+".log")
 	start := time.Since(p.started)

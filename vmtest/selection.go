@@ -15,6 +15,7 @@ import (
 	"patchproof/patches"
 	"patchproof/vmtest/lab"
 	"patchproof/vmtest/qemu"
+	"patchproof/vmtest/suites"
 	"patchproof/vmtest/userland"
 )
 
@@ -181,6 +182,10 @@ type selected struct {
 	// tests are the user's own, and the scripts of a subject: what is behind some of
 	// the programs.
 	tests []userland.Test
+	// suites are those of the source under test.
+	suites suites.Asked
+	// targets are kselftest's.
+	targets []suites.Target
 	// subject is the patch under test, nil where there is none.
 	subject *patches.Subject
 }
@@ -202,13 +207,11 @@ func resolve(sel Selection) (s selected, err error) {
 	if s.subject, err = kernel.Subject(sel.Selection); err != nil {
 		return s, err
 	}
-	if sel.Test != "" {
-		if s.tests, err = userland.Find(sel.Test); err != nil {
-			return s, err
-		}
+	if s.suites, s.tests, err = findTests(sel); err != nil {
+		return s, err
 	}
 	programs := sel.Run
-	if programs == nil && (s.tests == nil || len(sel.Programs) > 0) {
+	if programs == nil && (sel.Test == "" || len(sel.Programs) > 0) {
 		if len(sel.Programs) == 0 && s.subject == nil {
 			programs, err = ownPrograms(s.specs, s.variant.Name)
 		} else {

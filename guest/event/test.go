@@ -25,6 +25,11 @@ type Test struct {
 	Dir  string   `json:"dir"`
 	// TimeoutS is how long it may run under KVM and with a plain kernel, in seconds.
 	TimeoutS float64 `json:"timeout_s"`
+	// Suite are tests that are run in its place, one after the other.
+	Suite []Test `json:"suite,omitempty"`
+	// Name is that of a test of a suite, and Missing why it cannot run, where it cannot.
+	Name    string `json:"name,omitempty"`
+	Missing string `json:"missing,omitempty"`
 }
 
 // The limits of what a guest may send back in files, in bytes.

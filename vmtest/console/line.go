@@ -49,6 +49,13 @@ func stamped(line string) (start int, caller, text string, ok bool) {
 	return 0, "", "", false
 }
 
+// Text returns what the kernel printed in a line of a console log, without its timestamp
+// and the caller's id; ok is false for a line of a program's.
+func Text(line string) (text string, ok bool) {
+	_, _, text, ok = stamped(line)
+	return text, ok
+}
+
 // callerID reads "[ T12]" or "[ C0]".
 func callerID(s string) (id string, length int) {
 	end := strings.IndexByte(s, ']')

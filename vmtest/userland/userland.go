@@ -230,6 +230,12 @@ func programNeeds(file string) ([]string, error) {
 	all := []string{loader}
 	for _, m := range listedLibrary.FindAllStringSubmatch(string(out), -1) {
 		all = append(all, m[1])
+		// glibc loads it when a thread is cancelled or ends itself, and aborts without.
+		if unwinder := filepath.Join(filepath.Dir(m[1]), "libgcc_s.so.1"); filepath.Base(m[1]) == "libc.so.6" {
+			if _, err := os.Stat(unwinder); err == nil {
+				all = append(all, unwinder)
+			}
+		}
 	}
 	return all, nil
 }
@@ -356,6 +362,11 @@ func (p *packer) closure(file string) error {
 	if err != nil || !script {
 		return err
 	}
+	return p.namedBy(file)
+}
+
+// namedBy packs the commands that a script's words name, with what they need.
+func (p *packer) namedBy(file string) error {
 	commands, err := named(file)
 	if err != nil {
 		return err

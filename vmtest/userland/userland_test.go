@@ -2,6 +2,7 @@ package userland
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/u-root/mkuimage/cpio"
+
+	"patchproof/guest/event"
 )
 
 func write(t *testing.T, path, text string, mode os.FileMode) string {
@@ -141,7 +144,7 @@ func TestArchive(t *testing.T) {
 			t.Errorf("%s is not in the archive", want)
 		}
 	}
-	for what, want := range map[string]bool{"/grep": true, "/sleep": true, "/libc.so.6": true, "/perl": false} {
+	for what, want := range map[string]bool{"/grep": true, "/sleep": true, "/libc.so.6": true, "/libgcc_s.so.1": true, "/perl": false} {
 		got := false
 		for name := range names {
 			got = got || strings.HasSuffix(name, what)
@@ -152,5 +155,50 @@ func TestArchive(t *testing.T) {
 	}
 	if want := `{"argv":["/test/suite/run.sh"],"dir":"/test/suite","timeout_s":30}`; spec != want {
 		t.Errorf("the test's specification is %s; want %s", spec, want)
+	}
+}
+
+func TestArchiveSuites(t *testing.T) {
+	root := t.TempDir()
+	write(t, filepath.Join(root, "net", "lib.sh"), "wait_for() { sleep 1; }\n", 0o644)
+	write(t, filepath.Join(root, "net", "one.sh"), "#!/bin/sh\n. ./lib.sh\n", 0o755)
+	write(t, filepath.Join(root, "net", "two.py"), "#!/usr/bin/env python3\n", 0o755)
+	write(t, filepath.Join(root, "net", "mode"), "#!/bin/sh\n", 0o644)
+	archive, err := ArchiveSuites([]Suite{{Name: "kselftest-net", Root: root, Dir: "net", Tests: []string{"one.sh", "two.py", "mode", "gone"}, Timeout: time.Minute}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := cpio.ReadAllRecords(cpio.Newc.Reader(bytes.NewReader(archive)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got event.Test
+	sleep := false
+	for _, r := range records {
+		sleep = sleep || strings.HasSuffix(r.Name, "/sleep")
+		if r.Name != "test/kselftest-net.json" {
+			continue
+		}
+		if err := json.NewDecoder(io.NewSectionReader(r, 0, int64(r.FileSize))).Decode(&got); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !sleep {
+		t.Error("what a file that others read names is not packed")
+	}
+	dir := "/test/suite-" + filepath.Base(root) + "/net"
+	want := event.Test{Suite: []event.Test{
+		{Name: "one.sh", Argv: []string{dir + "/one.sh"}, Dir: dir, TimeoutS: 60},
+		{Name: "two.py", Argv: []string{dir + "/two.py"}, Dir: dir, TimeoutS: 60, Missing: "cannot"},
+		{Name: "mode", Argv: []string{dir + "/mode"}, Dir: dir, TimeoutS: 60, Missing: "cannot"},
+		{Name: "gone", Argv: []string{dir + "/gone"}, Dir: dir, TimeoutS: 60, Missing: "it was not built, see the note about it"},
+	}}
+	for i, words := range []string{1: "python3", 2: "not executable"} {
+		if words != "" && strings.Contains(got.Suite[i].Missing, words) && !strings.Contains(got.Suite[i].Missing, root) {
+			got.Suite[i].Missing = "cannot"
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the suite's specification (-want +got):\n%s", diff)
 	}
 }

@@ -36,14 +36,45 @@ func run(t *report.T) {
 		return
 	}
 	out := &output{send: func(part []byte) { t.File(event.OutputFile, part) }}
-	tap := ktap.NewReader(func(r ktap.Result) { t.Verdict(r.Name, r.Verdict, r.Detail) })
-	out.line = tap.Line
-	state, late, err := execute(test, out)
+	if len(test.Suite) > 0 {
+		runSuite(t, test.Suite, out)
+	} else {
+		tap := ktap.NewReader(func(r ktap.Result) { t.Verdict(r.Name, r.Verdict, r.Detail) })
+		out.line = tap.Line
+		state, late, err := execute(test, out)
+		fmt.Println(event.TestEnded)
+		out.close()
+		tap.End()
+		conclude(t, "exit", test, out, state, late, err)
+	}
+	if err := sendResults(t, out.sent); err != nil {
+		t.Error("results", err)
+	}
+}
+
+// runSuite runs tests one after the other: what one of them does to its time keeps no other
+// from running. The checks of one begin with its name.
+func runSuite(t *report.T, tests []event.Test, out *output) {
+	for _, test := range tests {
+		if test.Missing != "" {
+			t.Verdict(test.Name, event.Skip, test.Missing)
+			continue
+		}
+		tap := ktap.NewReader(func(r ktap.Result) { t.Verdict(test.Name+"/"+r.Name, r.Verdict, r.Detail) })
+		out.next(test.Name, tap.Line)
+		state, late, err := execute(test, out)
+		out.endPart()
+		tap.End()
+		conclude(t, test.Name, test, out, state, late, err)
+	}
 	fmt.Println(event.TestEnded)
 	out.close()
-	tap.End()
+}
+
+// conclude reports the check of how a test ended.
+func conclude(t *report.T, check string, test event.Test, out *output, state *os.ProcessState, late string, err error) {
 	if err != nil {
-		t.Error("exit", err)
+		t.Error(check, err)
 		return
 	}
 	verdict, detail := judge(state, late, seconds(test.TimeoutS))
@@ -52,10 +83,7 @@ func run(t *report.T) {
 		detail = strings.TrimSpace(fmt.Sprintf("%s; its last line: %s\n%s\n\nIts last lines:\n%s",
 			first, recent[len(recent)-1], rest, strings.Join(recent, "\n")))
 	}
-	t.Verdict("exit", verdict, detail)
-	if err := sendResults(t, out.sent); err != nil {
-		t.Error("results", err)
-	}
+	t.Verdict(check, verdict, detail)
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
@@ -70,7 +98,7 @@ func specification() (event.Test, error) {
 	if err := json.Unmarshal(text, &test); err != nil {
 		return test, fmt.Errorf("the specification of test %s: %w", name, err)
 	}
-	if len(test.Argv) == 0 {
+	if len(test.Argv) == 0 && len(test.Suite) == 0 {
 		return test, fmt.Errorf("the specification of test %s has no command", name)
 	}
 	return test, nil

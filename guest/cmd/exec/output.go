@@ -117,6 +117,24 @@ func (o *output) flush() {
 	o.pending = append(o.pending[:0], o.pending[n:]...)
 }
 
+// next begins the output of another test.
+func (o *output) next(name string, line func(string)) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.store([]byte("== " + name + "\n"))
+	o.line, o.recent = line, nil
+}
+
+// endPart ends the last line of a test; what still comes of it belongs to nobody.
+func (o *output) endPart() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.partial) > 0 {
+		o.endLine()
+	}
+	o.line = func(string) {}
+}
+
 // close ends the last line and sends what is left.
 func (o *output) close() {
 	o.mu.Lock()

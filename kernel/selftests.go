@@ -1,0 +1,167 @@
+package kernel
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// SelftestsDir is where the kernel's source has its kselftest targets.
+const SelftestsDir = "tools/testing/selftests"
+
+// selftestsList is the file that names the tests of an installation, a "target:test" on
+// each line.
+const selftestsList = "kselftest-list.txt"
+
+// noSelftest are the folders of a kernel's source that no selftest is built of.
+var noSelftest = []string{"Documentation", "block", "crypto", "drivers", "fs", "init", "ipc", "kernel", "net", "samples", "security", "sound", "virt"}
+
+// Selftests are kselftest targets, installed in a folder of the store.
+type Selftests struct {
+	Dir string
+	// Tests are the names of a target's tests, in the order of its makefile.
+	Tests map[string][]string
+}
+
+// Selftests builds kselftest targets of a spec's source, once for each content of what
+// they are built of, and installs them. Nothing is written into the source.
+func (b *Builder) Selftests(ctx context.Context, spec Spec, targets []string) (Selftests, error) {
+	b, err := b.absolute()
+	if err != nil {
+		return Selftests{}, err
+	}
+	if _, err := exec.LookPath("rsync"); err != nil {
+		return Selftests{}, errors.New("kselftest installs its tests with rsync, which is missing; run: apt-get install rsync")
+	}
+	compiler, err := compilerID(ctx)
+	if err != nil {
+		return Selftests{}, err
+	}
+	var s Selftests
+	err = b.withTree(ctx, spec, func(t tree) error {
+		commit, err := b.apply(ctx, t, spec)
+		if err != nil {
+			return err
+		}
+		content, err := git(ctx, t.src(), "ls-tree", commit)
+		if err != nil {
+			return err
+		}
+		parts := append([]string{compiler}, targets...)
+		for line := range strings.Lines(content) {
+			if _, name, _ := strings.Cut(strings.TrimSpace(line), "\t"); !slices.Contains(noSelftest, name) {
+				parts = append(parts, line)
+			}
+		}
+		dir := filepath.Join(b.Cache, selftestsDir, hashOf(parts...))
+		if !exists(dir) {
+			if err := b.makeSelftests(ctx, t, spec, commit, targets, dir); err != nil {
+				return err
+			}
+		}
+		now := time.Now()
+		// GC goes by it; a store that cannot be written still serves.
+		_ = os.Chtimes(dir, now, now)
+		s, err = readSelftests(dir)
+		return err
+	})
+	return s, err
+}
+
+// makeSelftests builds and installs targets into dir.
+func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit string, targets []string, dir string) (err error) {
+	j := job{Builder: b, spec: spec, variant: Variant{Name: "selftests"}, tree: t, commit: commit}
+	on, note, err := FindSandbox(ctx, spec.trusted())
+	if err != nil {
+		return fmt.Errorf("kselftest of %s: %w", spec.Name, err)
+	}
+	if j.log, err = j.openLog(); err != nil {
+		return err
+	}
+	defer j.log.Close()
+	if note != "" {
+		j.note(note)
+	}
+	j.report(Progress{Step: fmt.Sprintf("note: %s: building kselftest %s", spec.Name, strings.Join(targets, ", "))})
+	if err := checkoutCommit(ctx, t.src(), commit); err != nil {
+		return err
+	}
+	out := filepath.Join(t.dir, "build-selftests"+tmpSuffix)
+	if err := os.RemoveAll(out); err != nil {
+		return err
+	}
+	defer os.RemoveAll(out)
+	scratch, installed := filepath.Join(out, scratchDir), filepath.Join(out, "installed")
+	if err := os.MkdirAll(scratch, 0o755); err != nil {
+		return err
+	}
+	m := &makeRun{src: t.src(), out: out, jobs: b.jobs(), log: j.log, object: func(int) {}, sandbox: Sandbox{
+		On: on, Show: []string{t.src()}, Write: []string{out}, Temp: scratch,
+		// Targets of older trees look for the headers in the source.
+		Env: []string{"C_INCLUDE_PATH=" + filepath.Join(out, "usr/include")},
+	}}
+	if err := m.run(ctx, "headers"); err != nil {
+		return withLog(fmt.Errorf("kselftest of %s: its headers cannot be made: %w", spec.Name, selftestTrouble(err)), j.log.Name())
+	}
+	m.src = filepath.Join(t.src(), SelftestsDir)
+	// What does not build keeps nothing else from being built.
+	makeErr := m.run(ctx, "-k", "TARGETS="+strings.Join(targets, " "), "KSFT_INSTALL_PATH="+installed, "install")
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	found, err := readSelftests(installed)
+	if err == nil {
+		for _, target := range targets {
+			if len(found.Tests[target]) == 0 {
+				err = fmt.Errorf("none of its tests was built")
+			}
+		}
+	}
+	if err != nil {
+		return withLog(fmt.Errorf("kselftest %s of %s does not build here: %w", strings.Join(targets, ", "), spec.Name, selftestTrouble(errors.Join(makeErr, err))), j.log.Name())
+	}
+	if makeErr != nil {
+		j.note(fmt.Sprintf("not all of kselftest %s was built: %v; log: %s", strings.Join(targets, ", "), selftestTrouble(makeErr), j.log.Name()))
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	return os.Rename(installed, dir)
+}
+
+// selftestTrouble is what a compiler said, without what is said of a kernel that does not
+// build.
+func selftestTrouble(err error) error {
+	var refused *BuildError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	if refused.File == "" {
+		return errors.New(refused.Message)
+	}
+	return fmt.Errorf("%s:%d: %s", refused.File, refused.Line, refused.Message)
+}
+
+// readSelftests reads which tests are installed.
+func readSelftests(dir string) (Selftests, error) {
+	s := Selftests{Dir: dir, Tests: map[string][]string{}}
+	f, err := os.Open(filepath.Join(dir, selftestsList))
+	if err != nil {
+		return s, fmt.Errorf("no list of tests was installed (trees before v5.10 make none): %w", err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if target, test, ok := strings.Cut(strings.TrimSpace(lines.Text()), ":"); ok && filepath.IsLocal(test) {
+			s.Tests[target] = append(s.Tests[target], test)
+		}
+	}
+	return s, lines.Err()
+}

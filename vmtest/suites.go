@@ -1,0 +1,205 @@
+package vmtest
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"patchproof/guest/event"
+	"patchproof/guest/ktap"
+	"patchproof/kernel"
+	"patchproof/vmtest/console"
+	"patchproof/vmtest/lab"
+	"patchproof/vmtest/qemu"
+	"patchproof/vmtest/suites"
+	"patchproof/vmtest/userland"
+)
+
+// findTests reads TEST: the suites of the source that it names, and what the user brought.
+func findTests(sel Selection) (asked suites.Asked, tests []userland.Test, err error) {
+	if sel.Test == "" {
+		return asked, nil, nil
+	}
+	asked, brought, err := suites.Split(sel.Test, sel.Tree)
+	if err == nil && (brought != "" || asked.None()) {
+		tests, err = userland.Find(brought)
+	}
+	return asked, tests, err
+}
+
+// withSuites adds what the suites that TEST names come down to in the sources under test:
+// programs, and the config that they need. It fetches the sources if need be, so that
+// what they do not have is said before anything is built.
+func withSuites(ctx context.Context, sel Selection, s selected, progress func(kernel.Progress)) (selected, error) {
+	if s.suites.None() {
+		return s, nil
+	}
+	builder := sel.Lab(progress).Builder
+	var contents []kernel.Content
+	for _, spec := range s.specs {
+		c, err := builder.Content(ctx, spec)
+		if err != nil {
+			return s, err
+		}
+		contents = append(contents, c)
+	}
+	s.programs = slices.Clone(s.programs)
+	add := func(p Program) error {
+		if slices.ContainsFunc(s.programs, func(o Program) bool { return o.Name == p.Name }) {
+			return fmt.Errorf("%s is the name of a row of its own: call the other test of that name otherwise", p.Name)
+		}
+		s.programs = append(s.programs, p)
+		return nil
+	}
+	if len(s.suites.Targets) > 0 {
+		var fragment kernel.Fragment
+		var err error
+		if s.targets, fragment, err = suites.ChooseTargets(ctx, s.suites.Targets, contents); err != nil {
+			return s, err
+		}
+		if strings.TrimSpace(fragment.Text) != "" {
+			s.variant.Over = append(slices.Clip(s.variant.Over), fragment)
+		}
+		for _, t := range s.targets {
+			if err := add(targetRow(t, sel.Limits)); err != nil {
+				return s, err
+			}
+		}
+	}
+	if s.suites.KUnit() {
+		choice, err := suites.ChooseKUnit(ctx, s.suites, contents)
+		if err != nil {
+			return s, err
+		}
+		s.variant.Over = append(slices.Clip(s.variant.Over), choice.Fragment)
+		// Suites run when the kernel boots, whatever program it boots for.
+		for i, p := range s.programs {
+			s.programs[i].Append = append(slices.Clip(p.Append), "kunit.enable=0")
+		}
+		if err := add(kunitRow(choice, sel.Limits)); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// targetProgram is the row of a kselftest target.
+func targetProgram(t suites.Target) string {
+	return "kselftest-" + strings.ReplaceAll(t.Name, "/", "-")
+}
+
+const (
+	// targetDeadline is for all tests of a target. Each has a limit of its own.
+	targetDeadline = 3 * time.Hour
+	// targetLongest is the limit of a test whose target sets none.
+	targetLongest = 10 * time.Minute
+)
+
+// targetRow runs the tests of a target, one after the other.
+func targetRow(t suites.Target, l Limits) Program {
+	name := targetProgram(t)
+	return Program{
+		Name: name, Command: testCommand, CPUs: l.CPUs, MemoryMiB: l.MemoryMiB, Deadline: targetDeadline, Devices: l.Devices,
+		Append: append([]string{event.TestKey + "=" + name}, l.Append...),
+	}
+}
+
+// selftests builds the kselftest targets of a kernel's source, and returns what makes
+// their archive.
+func selftests(ctx context.Context, l *lab.Lab, spec kernel.Spec, targets []suites.Target, limit time.Duration) (func() ([]byte, error), error) {
+	var names []string
+	for _, t := range targets {
+		names = append(names, t.Name)
+	}
+	built, err := l.Builder.Selftests(ctx, spec, names)
+	if err != nil {
+		return nil, err
+	}
+	var all []userland.Suite
+	for _, t := range targets {
+		timeout := cmp.Or(t.Timeout, max(targetLongest, limit))
+		all = append(all, userland.Suite{Name: targetProgram(t), Root: built.Dir, Dir: t.Name, Tests: built.Tests[t.Name], Timeout: timeout})
+	}
+	return func() ([]byte, error) { return userland.ArchiveSuites(all) }, nil
+}
+
+// kunitProgram is the row of the KUnit suites, and the guest's command.
+const kunitProgram = "kunit"
+
+// kunitRow boots the kernel, whose suites run then.
+func kunitRow(choice suites.Choice, l Limits) Program {
+	return Program{
+		Name: kunitProgram, KUnit: true, Globs: choice.Suites, CPUs: l.CPUs, MemoryMiB: l.MemoryMiB, Devices: l.Devices,
+		AtBoot: l.Timeout, Deadline: 10 * time.Second, Config: append([]string{"KUNIT"}, choice.Needs...),
+		// What is printed faster than a serial port takes it is dropped where the buffer is full.
+		Append: append([]string{"log_buf_len=16M"}, l.Append...),
+	}
+}
+
+// addKUnit adds the results of the suites to what the program reported. They come from
+// the console, and so are there when the kernel died in a suite.
+func addKUnit(out *qemu.Outcome, s CellSpec) error {
+	checks, err := kunitChecks(s.Console, s.Program.Globs)
+	if err != nil {
+		return fmt.Errorf("the results of the KUnit suites: %w", err)
+	}
+	if len(checks) == 0 && out.Report.Ended != nil {
+		asked := "suite"
+		if len(s.Program.Globs) > 0 {
+			asked += " called " + strings.Join(s.Program.Globs, " or ")
+		}
+		checks = append(checks, event.Check{Name: "suites", Verdict: event.Error, Detail: "this kernel ran no KUnit " + asked})
+	}
+	out.Report.Checks = append(checks, out.Report.Checks...)
+	return nil
+}
+
+// kunitChecks reads the KTAP that a kernel printed on its console.
+func kunitChecks(log string, globs []string) (checks []event.Check, err error) {
+	f, err := os.Open(log)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	tap := ktap.NewReader(func(r ktap.Result) {
+		suite, _, _ := strings.Cut(r.Name, "/")
+		wanted := func(glob string) bool { ok, _ := filepath.Match(glob, suite); return ok }
+		if derived(r, checks) {
+			return
+		}
+		if len(globs) == 0 || slices.ContainsFunc(globs, wanted) {
+			checks = append(checks, event.Check{Name: r.Name, Verdict: r.Verdict, Detail: r.Detail})
+		}
+	})
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if text, ok := console.Text(lines.Text()); ok {
+			tap.Line(text)
+		}
+	}
+	tap.End()
+	return checks, errors.Join(lines.Err())
+}
+
+// derived says that a result is that of the ones below it, which come before: a suite
+// with a case that fails fails, too, and that is no second failure.
+func derived(r ktap.Result, before []event.Check) bool {
+	parent := false
+	for _, c := range before {
+		if !strings.HasPrefix(c.Name, r.Name+"/") {
+			continue
+		}
+		if parent = true; c.Verdict == r.Verdict {
+			return true
+		}
+	}
+	return parent && r.Verdict != event.Fail
+}

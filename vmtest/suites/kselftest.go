@@ -1,0 +1,101 @@
+package suites
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"patchproof/kernel"
+)
+
+// Target is a kselftest target of a source.
+type Target struct {
+	// Name is its folder below tools/testing/selftests.
+	Name string
+	// Timeout is how long each of its tests may run; 0 means that its settings set no
+	// limit.
+	Timeout time.Duration
+}
+
+// targetTimeout is what the kernel's own runner gives a test whose target does not say
+// otherwise.
+const targetTimeout = 45 * time.Second
+
+// targetTimeoutLine is that of a target's settings.
+var targetTimeoutLine = regexp.MustCompile(`(?m)^\s*timeout\s*=\s*(\d+)`)
+
+// ChooseTargets finds the targets that are asked for, each of which must be in one of the
+// sources at least, and the config that they wish for.
+func ChooseTargets(ctx context.Context, names []string, contents []kernel.Content) ([]Target, kernel.Fragment, error) {
+	fragment := kernel.Fragment{Name: "for TEST=kselftest", Pulls: true, Wish: true}
+	var targets []Target
+	var lines []string
+	for _, name := range names {
+		if slices.ContainsFunc(targets, func(t Target) bool { return t.Name == name }) {
+			continue
+		}
+		dir := path.Join(kernel.SelftestsDir, name)
+		files := []string{path.Join(dir, "Makefile"), path.Join(dir, "settings"), path.Join(dir, "config")}
+		var texts map[string]string
+		for _, c := range slices.Backward(contents) {
+			var err error
+			if texts, err = c.ReadAll(ctx, files); err != nil {
+				return nil, fragment, err
+			}
+			if _, ok := texts[files[0]]; ok {
+				break
+			}
+		}
+		if _, ok := texts[files[0]]; !ok {
+			have, err := allTargets(ctx, contents[0])
+			if err != nil {
+				return nil, fragment, err
+			}
+			return nil, fragment, fmt.Errorf("TEST=kselftest:%s: this kernel's source has no such target among its %d; near: %s", name, len(have), near(name, have))
+		}
+		t := Target{Name: name, Timeout: targetTimeout}
+		if m := targetTimeoutLine.FindStringSubmatch(texts[files[1]]); m != nil {
+			seconds, err := strconv.Atoi(m[1])
+			if err != nil || seconds > 24*60*60 {
+				seconds = 0
+			}
+			t.Timeout = time.Duration(seconds) * time.Second
+		}
+		targets = append(targets, t)
+		for line := range strings.Lines(texts[files[2]]) {
+			if line = strings.TrimSpace(line); configLine.MatchString(line) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	fragment.Text = strings.Join(settle(lines), "\n") + "\n"
+	return targets, fragment, nil
+}
+
+// configLine is a line of a config file that sets an option; the files of targets have
+// others, too, that nobody reads.
+var configLine = regexp.MustCompile(`^(?:CONFIG_\w+=(?:[ym]|\d+|0x[0-9a-fA-F]+|"[^"]*")|# CONFIG_\w+ is not set)$`)
+
+// targetsLine is a line of the makefile that lists all targets.
+var targetsLine = regexp.MustCompile(`(?m)^\s*TARGETS(?:_HOTPLUG)?\s*\+?=\s*([\w./-]+)\s*$`)
+
+// allTargets are the targets that a source lists.
+func allTargets(ctx context.Context, c kernel.Content) ([]string, error) {
+	text, err := c.Read(ctx, path.Join(kernel.SelftestsDir, "Makefile"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var names []string
+	for _, m := range targetsLine.FindAllStringSubmatch(text, -1) {
+		names = append(names, m[1])
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}

@@ -1,0 +1,105 @@
+package userland
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"patchproof/guest/event"
+)
+
+// Suite is a folder of tests that were installed together and run one after the other in
+// one guest.
+type Suite struct {
+	// Name is the row in the matrix.
+	Name string
+	// Root is the folder, on the host; Dir is below it, where the tests lie and begin.
+	Root, Dir string
+	// Tests are the names of their files.
+	Tests []string
+	// Timeout is how long each of them may run under KVM and with a plain kernel.
+	Timeout time.Duration
+}
+
+// suiteFolder is where a suite's folder lies in the guest. Suites of one folder share it;
+// paths that are too long for a socket are not for tests.
+func (s Suite) suiteFolder() string {
+	name := rowName(s.Root)
+	return filepath.Join(event.TestDir, "suite-"+name[:min(len(name), 8)])
+}
+
+// ArchiveSuites packs suites. A test that cannot run in the guest is a skip there, which
+// says why: the others still tell something.
+func ArchiveSuites(suites []Suite) ([]byte, error) {
+	p := newPacker()
+	for _, s := range suites {
+		if err := p.tree(s.Root, s.suiteFolder()); err != nil {
+			return nil, err
+		}
+		if err := p.helpers(s.Root); err != nil {
+			return nil, err
+		}
+		var all event.Test
+		dir := filepath.Join(s.suiteFolder(), s.Dir)
+		for _, name := range s.Tests {
+			file := filepath.Join(s.Root, s.Dir, name)
+			test := event.Test{Name: name, Argv: []string{filepath.Join(dir, name)}, Dir: dir, TimeoutS: s.Timeout.Seconds()}
+			if err := runnable(file); errors.Is(err, fs.ErrNotExist) {
+				test.Missing = "it was not built, see the note about it"
+			} else if err != nil {
+				test.Missing = strings.ReplaceAll(err.Error(), file, name)
+			}
+			all.Suite = append(all.Suite, test)
+		}
+		text, err := json.Marshal(all)
+		if err != nil {
+			return nil, err
+		}
+		p.add(filepath.Join(event.TestDir, s.Name+".json"), text, 0o644)
+	}
+	return p.archive()
+}
+
+// helpers packs what the programs and scripts below a folder need, as far as it is there.
+func (p *packer) helpers(root string) error {
+	return filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return fmt.Errorf("packing for the guest: %w", err)
+		}
+		if filepath.Ext(file) == ".sh" {
+			// It may be read by another script, and then needs neither "#!" nor its mode.
+			return p.commands(file)
+		}
+		if info.Mode()&0o111 == 0 {
+			return nil
+		}
+		if _, err := needs(file); err != nil {
+			return nil // it says so itself when it is run
+		}
+		return p.closure(file)
+	})
+}
+
+// commands packs the commands that a script's words name, and the shell.
+func (p *packer) commands(file string) error {
+	for _, shell := range []string{"/bin/sh", "/bin/bash"} {
+		if _, err := os.Stat(shell); err == nil {
+			if err := p.host(shell); err != nil {
+				return err
+			}
+			if err := p.closure(shell); err != nil {
+				return err
+			}
+		}
+	}
+	return p.namedBy(file)
+}
