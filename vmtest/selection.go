@@ -2,6 +2,7 @@ package vmtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -210,8 +211,11 @@ func resolve(sel Selection) (s selected, err error) {
 	if s.suites, s.tests, err = findTests(sel); err != nil {
 		return s, err
 	}
+	if s.suites.Auto && sel.Patch == "" {
+		return s, errors.New("TEST=auto goes by the files that a patch touches: it needs PATCH=")
+	}
 	programs := sel.Run
-	if programs == nil && (sel.Test == "" || len(sel.Programs) > 0) {
+	if programs == nil && (sel.Test == "" || s.suites.Auto || len(sel.Programs) > 0) {
 		if len(sel.Programs) == 0 && s.subject == nil {
 			programs, err = ownPrograms(s.specs, s.variant.Name)
 		} else {

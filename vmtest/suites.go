@@ -50,6 +50,16 @@ func withSuites(ctx context.Context, sel Selection, s selected, progress func(ke
 		}
 		contents = append(contents, c)
 	}
+	if s.suites.Auto {
+		nearest, notes, err := suites.Nearest(ctx, touched(s.specs), contents)
+		if err != nil {
+			return s, err
+		}
+		for _, note := range notes {
+			progress(kernel.Progress{Step: "note: " + note})
+		}
+		s.suites = s.suites.Add(nearest)
+	}
 	s.programs = slices.Clone(s.programs)
 	add := func(p Program) error {
 		if slices.ContainsFunc(s.programs, func(o Program) bool { return o.Name == p.Name }) {
@@ -88,6 +98,24 @@ func withSuites(ctx context.Context, sel Selection, s selected, progress func(ke
 		}
 	}
 	return s, nil
+}
+
+// touched are the files that the user's patch touches.
+func touched(specs []kernel.Spec) []string {
+	var files []string
+	for _, spec := range specs {
+		if spec.Name != kernel.Patched {
+			continue
+		}
+		for _, p := range spec.Series[len(spec.Series)-1].Patches {
+			for _, f := range p.Files {
+				if name := cmp.Or(f.New, f.Old); name != "" && !slices.Contains(files, name) {
+					files = append(files, name)
+				}
+			}
+		}
+	}
+	return files
 }
 
 // targetProgram is the row of a kselftest target.

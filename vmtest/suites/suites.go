@@ -27,14 +27,30 @@ type Asked struct {
 	Configs []string
 	// Targets are kselftest's.
 	Targets []string
+	// Auto asks for what is nearest to the files that the patch touches.
+	Auto bool
 }
 
 // None says that nothing is asked for.
-func (a Asked) None() bool { return !a.KUnit() && len(a.Targets) == 0 }
+func (a Asked) None() bool { return !a.KUnit() && len(a.Targets) == 0 && !a.Auto }
 
 // KUnit says that KUnit suites are asked for.
 func (a Asked) KUnit() bool {
 	return a.All || len(a.Globs)+len(a.Folders)+len(a.Configs) > 0
+}
+
+// Add adds what another asks for.
+func (a Asked) Add(b Asked) Asked {
+	a.All = a.All || b.All
+	for _, l := range []struct {
+		to   *[]string
+		from []string
+	}{{&a.Globs, b.Globs}, {&a.Folders, b.Folders}, {&a.Configs, b.Configs}, {&a.Targets, b.Targets}} {
+		for _, item := range l.from {
+			*l.to = with(slices.Clip(*l.to), item)
+		}
+	}
+	return a
 }
 
 // configFile is what KUnit calls the config of a folder's suites.
@@ -48,6 +64,8 @@ func Split(test, tree string) (a Asked, brought string, err error) {
 		item = strings.TrimSpace(item)
 		kind, names, named := strings.Cut(item, ":")
 		switch {
+		case item == "auto":
+			a.Auto = true
 		case kind == "kunit" && !named:
 			a.All = true
 		case kind == "kunit":

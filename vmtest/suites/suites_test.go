@@ -191,3 +191,37 @@ func TestChooseTargets(t *testing.T) {
 		t.Errorf("a target that is not there: %v; want %q", err, want)
 	}
 }
+
+func TestNearest(t *testing.T) {
+	files := map[string]string{
+		"MAINTAINERS": "FUTEX\nF:\tkernel/futex/*\nF:\ttools/testing/selftests/futex/\nF:\ttools/testing/selftests/gone/\nF:\tlib/plist*\n\n" +
+			"TIMERS\nF:\tkernel/time/\nF:\ttools/testing/selftests/timers/\n\nTHE REST\nF:\t*\nF:\t*/\nF:\ttools/testing/selftests/rtc/\n",
+		"tools/testing/selftests/futex/Makefile":  "all:\n",
+		"tools/testing/selftests/timers/Makefile": "all:\n",
+		"tools/testing/selftests/rtc/Makefile":    "all:\n",
+	}
+	for name, text := range sourceFiles {
+		files[name] = text
+	}
+	c, _ := source(t, files)
+	for _, test := range []struct {
+		file string
+		want Asked
+		note string
+	}{
+		{"kernel/futex/core.c", Asked{Targets: []string{"futex"}}, "kselftest futex, by MAINTAINERS"},
+		{"kernel/time/deep/x.c", Asked{Targets: []string{"timers"}}, "kselftest timers"},
+		{"lib/two.c", Asked{Globs: []string{"two"}}, "KUnit two"},
+		{"lib/tests/long_test.c", Asked{Globs: []string{"long"}}, "KUnit long"},
+		{"fs/fat/dir.c", Asked{Folders: []string{"fs/fat"}}, "fs/fat/.kunitconfig"},
+		{"sound/core.c", Asked{}, "neither a KUnit suite nor a kselftest target was found for sound/core.c"},
+	} {
+		got, notes, err := Nearest(t.Context(), []string{test.file}, []kernel.Content{c})
+		if err != nil || !strings.Contains(strings.Join(notes, "\n"), test.note) {
+			t.Errorf("%s: %q, %v; want %q", test.file, notes, err, test.note)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.file, diff)
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package suites
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"patchproof/kernel"
+)
+
+// mostSuites is how many suites of a folder are taken where none is called like the file
+// that a patch touches.
+const mostSuites = 8
+
+// Nearest returns the tests that lie nearest to the files which a patch touches, and notes
+// that say what was chosen, why, and for which files there is nothing.
+func Nearest(ctx context.Context, files []string, contents []kernel.Content) (a Asked, notes []string, err error) {
+	var all []Suite
+	for _, c := range contents {
+		found, err := KUnitSuites(ctx, c, false)
+		if err != nil {
+			return a, nil, err
+		}
+		for _, s := range found {
+			if s.Option != "" && !slices.Contains(all, s) {
+				all = append(all, s)
+			}
+		}
+	}
+	base := contents[0]
+	maintainers, err := base.Read(ctx, "MAINTAINERS")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return a, nil, err
+	}
+	for _, file := range files {
+		found := false
+		say := func(format string, args ...any) {
+			notes = append(notes, "auto: "+fmt.Sprintf(format, args...)+", for "+file)
+		}
+		folder, err := base.ReadAll(ctx, []string{path.Join(path.Dir(file), configFile)})
+		if err != nil {
+			return a, nil, err
+		}
+		near, beside := nearSuites(file, all)
+		switch {
+		case len(folder) > 0:
+			a.Folders, found = with(a.Folders, path.Dir(file)), true
+			say("the KUnit suites of %s/%s", path.Dir(file), configFile)
+		case len(near) > 0:
+			for _, s := range near {
+				a.Globs = with(a.Globs, s.Name)
+			}
+			found = true
+			say("KUnit %s", suiteList(near))
+		case len(beside) > 0:
+			say("none of the %d KUnit suites of the folder, as none is called like it", len(beside))
+		}
+		targets, err := targetsOf(ctx, base, maintainers, file)
+		if err != nil {
+			return a, nil, err
+		}
+		for _, t := range targets {
+			a.Targets = with(a.Targets, t)
+		}
+		if len(targets) > 0 {
+			found = true
+			say("kselftest %s, by MAINTAINERS", strings.Join(targets, ", "))
+		}
+		if !found && len(beside) == 0 {
+			notes = append(notes, "auto: neither a KUnit suite nor a kselftest target was found for "+file)
+		}
+	}
+	return a, notes, nil
+}
+
+func with(list []string, item string) []string {
+	if slices.Contains(list, item) {
+		return list
+	}
+	return append(list, item)
+}
+
+func suiteList(suites []Suite) string {
+	var names []string
+	for _, s := range suites {
+		names = append(names, s.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// nearSuites are the suites of a file: it or its tests by its name, or those beside it where
+// they are few. beside are all in its folder.
+func nearSuites(file string, all []Suite) (near, beside []Suite) {
+	dir, stem := path.Dir(file), plainName(file)
+	for _, s := range all {
+		if s.File == file {
+			return []Suite{s}, nil
+		}
+		home := path.Dir(s.File)
+		if base := path.Base(home); base == "tests" || base == "test" {
+			home = path.Dir(home)
+		}
+		if home != dir && path.Dir(s.File) != dir {
+			continue
+		}
+		beside = append(beside, s)
+		if plainName(s.File) == stem {
+			near = append(near, s)
+		}
+	}
+	if len(near) == 0 && len(beside) <= mostSuites {
+		near = beside
+	}
+	return near, beside
+}
+
+// plainName is a file's name without what says that it is a test.
+func plainName(file string) string {
+	name := strings.TrimSuffix(path.Base(file), path.Ext(file))
+	words := strings.FieldsFunc(name, func(r rune) bool { return r == '_' || r == '-' })
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "test" || w == "tests" || w == "kunit" })
+	return strings.Join(words, "_")
+}
+
+// targetsOf are the kselftest targets that belong to a file: those named in the same
+// section of MAINTAINERS.
+func targetsOf(ctx context.Context, c kernel.Content, maintainers, file string) ([]string, error) {
+	var names []string
+	for section := range strings.SplitSeq(maintainers, "\n\n") {
+		covers := false
+		var targets []string
+		for line := range strings.Lines(section) {
+			pattern, ok := strings.CutPrefix(line, "F:")
+			if !ok {
+				continue
+			}
+			pattern = strings.TrimSpace(pattern)
+			// The last section has all there is.
+			covers = covers || strings.Trim(pattern, "*/") != "" && coversFile(pattern, file)
+			if dir, ok := strings.CutPrefix(pattern, kernel.SelftestsDir+"/"); ok && strings.HasSuffix(dir, "/") {
+				if name := strings.TrimSuffix(dir, "/"); targetName.MatchString(name) {
+					targets = append(targets, name)
+				}
+			}
+		}
+		if covers {
+			names = append(names, targets...)
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	var makefiles []string
+	for _, name := range names {
+		makefiles = append(makefiles, path.Join(kernel.SelftestsDir, name, "Makefile"))
+	}
+	if len(makefiles) == 0 {
+		return nil, nil
+	}
+	there, err := c.ReadAll(ctx, makefiles)
+	return slices.DeleteFunc(names, func(name string) bool {
+		_, ok := there[path.Join(kernel.SelftestsDir, name, "Makefile")]
+		return !ok
+	}), err
+}
+
+// coversFile says whether a pattern of MAINTAINERS covers a file: a folder all below it, any
+// other what it matches, folders included.
+func coversFile(pattern, file string) bool {
+	if strings.HasSuffix(pattern, "/") {
+		parts := strings.Split(file, "/")
+		n := strings.Count(pattern, "/")
+		if len(parts) <= n {
+			return false
+		}
+		ok, _ := path.Match(strings.TrimSuffix(pattern, "/"), strings.Join(parts[:n], "/"))
+		return ok
+	}
+	ok, _ := path.Match(pattern, file)
+	return ok
+}
