@@ -111,6 +111,9 @@ func checkoutCommit(ctx context.Context, dir, commit string) error {
 	if err := os.RemoveAll(filepath.Join(gitDir, "rebase-apply")); err != nil {
 		return err
 	}
+	// A file that was only dated is not written again, so that what was made of it stays. That
+	// others have changed is what the checkout is for.
+	_, _ = git(ctx, dir, "update-index", "-q", "--refresh")
 	// Folders in the place of committed links, and links in that of folders, are git's
 	// to replace; it never writes through one.
 	if _, err := git(ctx, dir, "checkout", "--quiet", "--force", "--detach", commit); err != nil {
