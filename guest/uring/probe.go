@@ -141,6 +141,9 @@ var (
 	// RingsLocked: it does count again, as that of regions does ("io_uring: use region
 	// api for SQ", "io_uring: use region api for CQ").
 	RingsLocked = Change{rwAttr, noIOWait}
+	// FilesOneByOne: each request takes its own reference of its file. Before, those of a
+	// batch on one file take it at once ("io_uring: remove file batch-get optimisation").
+	FilesOneByOne = Change{nativeWorkers, sendZC}
 	// NowaitFlagRules: only files with FMODE_NOWAIT, which preadv2(2) tells, are read
 	// where the request is submitted ("io_uring: rely solely on FMODE_NOWAIT"). Before,
 	// those of tmpfs are, too, which do without.

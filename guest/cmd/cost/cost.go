@@ -24,7 +24,15 @@ func run(t *report.T) {
 		t.Error("clock", err)
 		return
 	}
-	t.Within(limit, "files/one-reference-per-batch", func() error { return files(t) })
+	const perBatch = "files/one-reference-per-batch"
+	switch single, err := uring.Has(uring.FilesOneByOne); {
+	case err != nil:
+		t.Error(perBatch, err)
+	case single != uring.Before:
+		t.Skip(perBatch, alloccache.Feature, "the kernel takes the reference of a file for each request")
+	default:
+		t.Within(limit, perBatch, func() error { return files(t) })
+	}
 	t.Within(limit, "in-flight/flat", func() error { return inFlight(t) })
 }
 

@@ -640,7 +640,10 @@ func allAvailable(r *uring.Ring) error {
 	if err != nil && !errors.Is(err, alloccache.ErrAbsent) {
 		return err
 	}
-	want := 1 // for when there is no memory
+	want, err := alloccache.IdleRequests()
+	if err != nil {
+		return err
+	}
 	for _, row := range rows {
 		want += row.Avail
 	}
