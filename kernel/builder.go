@@ -100,7 +100,7 @@ func (b *Builder) Build(ctx context.Context, spec Spec, v Variant) (*Built, erro
 	}
 	built, err := b.build(ctx, spec, v)
 	if err == nil {
-		return built, nil
+		return built, b.tellDisplaced(built, v)
 	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)

@@ -336,7 +336,7 @@ func TestBuildWithOptionsThatDoNotLand(t *testing.T) {
 	for range 2 {
 		_, err := b.Build(t.Context(), localSpec(dir, "base"), wanting)
 		var missing *ConfigError
-		if !errors.As(err, &missing) || !strings.Contains(err.Error(), "CONFIG_SLUB_DEBUG=y (plain.config): came out as n; this tree has no such option") {
+		if !errors.As(err, &missing) || !strings.Contains(err.Error(), "CONFIG_SLUB_DEBUG=y (plain.config:8): came out as n; this tree has no such option") {
 			t.Errorf("error = %v; want *ConfigError about CONFIG_SLUB_DEBUG", err)
 		}
 	}

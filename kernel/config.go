@@ -11,8 +11,11 @@ import (
 	"strings"
 )
 
-// off is the value of an option that a .config does not set.
-const off = "n"
+// Values of options: off is also that of one which a .config does not set.
+const (
+	off    = "n"
+	module = "m"
+)
 
 // option is a line of a .config.
 type option struct {
@@ -29,33 +32,45 @@ type request struct {
 	// in a tree that lets people set it.
 	optional string
 	from     string // fragment
+	line     int    // in it
+	// yields says that it need not land: a user's CONFIG may want what excludes it.
+	yields bool
 	// pulls and wish are the fragment's.
 	pulls, wish bool
 }
 
+// place is where the request stands.
+func (r request) place() string {
+	if r.line == 0 {
+		return r.from
+	}
+	return fmt.Sprintf("%s:%d", r.from, r.line)
+}
+
 // readFragments returns a variant's requests: one per option, a later fragment's
-// over an earlier one's.
+// over an earlier one's, the user's over all.
 func readFragments(v Variant) ([]request, error) {
-	var fragments []Fragment
-	for _, name := range v.Fragments {
-		text, err := declared.ReadFile("configs/" + name)
-		if err != nil {
-			return nil, fmt.Errorf("no fragment configs/%s", name)
-		}
-		fragments = append(fragments, Fragment{Name: name, Text: string(text)})
+	layers, err := v.layers()
+	if err != nil {
+		return nil, err
 	}
 	var all []request
-	for _, f := range append(fragments, v.Over...) {
-		requests, err := parseFragment(f.Text)
+	for _, l := range layers {
+		requests, err := parseFragment(l.Text)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Name, err)
+			return nil, fmt.Errorf("%s: %w", l.Name, err)
 		}
 		for _, r := range requests {
-			r.from, r.pulls, r.wish = f.Name, f.Pulls, f.Wish
+			r.from, r.yields, r.pulls, r.wish = l.Name, l.yields, l.Pulls, l.Wish
+			if l.user {
+				if err := contradiction(r, all, layers); err != nil {
+					return nil, err
+				}
+			}
 			all = append(without(all, r.options), r)
 		}
 	}
-	return all, nil
+	return withModules(v, all)
 }
 
 // without takes options out of requests.
@@ -88,7 +103,7 @@ func parseFragment(text string) ([]request, error) {
 			optional = why
 			continue
 		}
-		r := request{optional: optional}
+		r := request{optional: optional, line: i + 1}
 		for _, part := range alternatives(line) {
 			o, ok, err := parseOption(part)
 			if err != nil {
@@ -181,6 +196,10 @@ type Missing struct {
 	// there that are off.
 	Depends []string
 	Off     []string
+	// NoModule says that it was asked for as a module and is only on or off.
+	NoModule bool
+	// SelectedBy are the options that keep it built in.
+	SelectedBy []string
 }
 
 func (e *ConfigError) Error() string {
@@ -195,6 +214,12 @@ func (e *ConfigError) Error() string {
 		}
 		if !m.Prompt {
 			b.WriteString("; it cannot be set, only selected by another option")
+		}
+		if m.NoModule {
+			b.WriteString("; it is y or n, there is no module of it")
+		}
+		if len(m.SelectedBy) > 0 {
+			fmt.Fprintf(&b, "; selected by %s", strings.Join(m.SelectedBy, ", "))
 		}
 		for _, d := range m.Depends {
 			fmt.Fprintf(&b, "\n    depends on %s", d)
@@ -218,7 +243,7 @@ func unmet(requests []request, config string) (values map[string]string, open []
 	}
 	landed := func(o option) bool { return cmp.Or(values[o.name], off) == o.value }
 	for _, r := range requests {
-		if !slices.ContainsFunc(r.options, landed) {
+		if !r.yields && !slices.ContainsFunc(r.options, landed) {
 			open = append(open, r)
 		}
 	}
@@ -251,20 +276,28 @@ func checkLanded(v Variant, requests []request, config, src string) error {
 
 // explain says why a request did not land, by that of its options which the tree knows.
 func explain(r request, values map[string]string, symbols map[string]symbol) Missing {
-	known := slices.IndexFunc(r.options, func(o option) bool { _, ok := symbols[o.name]; return ok })
+	known := slices.IndexFunc(r.options, func(o option) bool { return symbols[o.name].declared })
 	o := r.options[max(known, 0)]
-	m := Missing{Name: o.name, Fragment: r.from, Want: o.value, Got: cmp.Or(values[o.name], off)}
+	m := Missing{Name: o.name, Fragment: r.place(), Want: o.value, Got: cmp.Or(values[o.name], off)}
 	for _, other := range r.options {
 		if other != o {
 			m.Or = append(m.Or, other.String())
 		}
 	}
-	s, ok := symbols[o.name]
-	m.Declared, m.Prompt = ok, s.prompt
+	s := symbols[o.name]
+	m.Declared, m.Prompt = s.declared, s.prompt
 	m.Depends = slices.Compact(slices.Sorted(slices.Values(s.depends)))
 	for _, used := range s.uses() {
-		if _, isSymbol := symbols[used]; isSymbol && cmp.Or(values[used], off) == off {
+		if symbols[used].declared && cmp.Or(values[used], off) == off {
 			m.Off = append(m.Off, used)
+		}
+	}
+	m.NoModule = o.value == module && s.isBool
+	if m.Got == "y" {
+		for _, by := range s.selectedBy {
+			if values[by] == "y" && !slices.Contains(m.SelectedBy, by) {
+				m.SelectedBy = append(m.SelectedBy, by)
+			}
 		}
 	}
 	return m

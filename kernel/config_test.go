@@ -120,10 +120,10 @@ CONFIG_SMP=y
 CONFIG_SMP=y
 `)
 	want := []request{
-		{options: []option{{"EXPERT", "y"}, {"EMBEDDED", "y"}}},
-		{options: []option{{"MICROCODE", "n"}}, optional: "it cannot be left out since v6.6."},
-		{options: []option{{"CMDLINE", `"a | b"`}}},
-		{options: []option{{"SMP", "y"}}},
+		{options: []option{{"EXPERT", "y"}, {"EMBEDDED", "y"}}, line: 2},
+		{options: []option{{"MICROCODE", "n"}}, optional: "it cannot be left out since v6.6.", line: 5},
+		{options: []option{{"CMDLINE", `"a | b"`}}, line: 6},
+		{options: []option{{"SMP", "y"}}, line: 8},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(request{}, option{})); diff != "" || err != nil {
 		t.Errorf("parseFragment: %v (-want +got):\n%s", err, diff)
@@ -146,9 +146,9 @@ func TestLaterFragmentsWin(t *testing.T) {
 	}}
 	got, err := readFragments(v)
 	want := []request{
-		{options: []option{{"EXPERT", "y"}}, from: "a"},
-		{options: []option{{"EMBEDDED", "n"}}, from: "b"},
-		{options: []option{{"SMP", "n"}}, from: "b"},
+		{options: []option{{"EXPERT", "y"}}, from: "a", line: 1},
+		{options: []option{{"EMBEDDED", "n"}}, from: "b", line: 1},
+		{options: []option{{"SMP", "n"}}, from: "b", line: 2},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(request{}, option{})); diff != "" || err != nil {
 		t.Errorf("readFragments: %v (-want +got):\n%s", err, diff)

@@ -14,8 +14,12 @@ import (
 
 // symbol is what Kconfig files say about an option, all its declarations together.
 type symbol struct {
-	prompt  bool
-	depends []string // each declaration's conditions, with those around it
+	// declared tells it from one that another option selects and nobody declares.
+	declared   bool
+	prompt     bool
+	isBool     bool     // y or n, unlike a tristate
+	depends    []string // each declaration's conditions, with those around it
+	selectedBy []string
 }
 
 var symbolName = regexp.MustCompile(`\b[A-Z0-9_]*[A-Z][A-Z0-9_]*\b`)
@@ -56,6 +60,8 @@ type block struct {
 var (
 	kconfigVar = strings.NewReplacer("$(SRCARCH)", arch.Target.Src, "$SRCARCH", arch.Target.Src, "$(HEADER_ARCH)", arch.Target.Src)
 	// The second group is the condition under which the option can be set at all.
+	boolKeyword   = regexp.MustCompile(`^(?:def_)?bool\b`)
+	selectKeyword = regexp.MustCompile(`^select\s+(\w+)`)
 	promptKeyword = regexp.MustCompile(`^(?:bool|tristate|string|int|hex|prompt)\s+"[^"]*"(?:\s+if\s+(.*))?`)
 )
 
@@ -88,6 +94,7 @@ type kconfigFile struct {
 	blocks  []block
 	config  string
 	prompt  bool
+	isBool  bool
 	depends []string
 	comment bool // within a comment entry, whose conditions are its own
 	inHelp  bool
@@ -108,12 +115,12 @@ func (p *kconfigFile) endConfig() {
 		return
 	}
 	s := p.symbols[p.config]
-	s.prompt = s.prompt || p.prompt
+	s.prompt, s.isBool, s.declared = s.prompt || p.prompt, s.isBool || p.isBool, true
 	if all := append(p.conditions(), p.depends...); len(all) > 0 {
 		s.depends = append(s.depends, strings.Join(all, " && "))
 	}
 	p.symbols[p.config] = s
-	p.config, p.prompt, p.depends = "", false, nil
+	p.config, p.prompt, p.isBool, p.depends = "", false, false, nil
 }
 
 func (p *kconfigFile) line(line string) error {
@@ -167,7 +174,16 @@ func (p *kconfigFile) line(line string) error {
 	case "help", "---help---":
 		p.inHelp, p.helpPad = true, 0
 	default:
-		if found := promptKeyword.FindStringSubmatch(text); found != nil && p.config != "" {
+		if p.config == "" {
+			return nil
+		}
+		p.isBool = p.isBool || boolKeyword.MatchString(text)
+		if found := selectKeyword.FindStringSubmatch(text); found != nil {
+			s := p.symbols[found[1]]
+			s.selectedBy = append(s.selectedBy, p.config)
+			p.symbols[found[1]] = s
+		}
+		if found := promptKeyword.FindStringSubmatch(text); found != nil {
 			p.prompt = true
 			if found[1] != "" {
 				p.depends = append(p.depends, parenthesised(found[1]))

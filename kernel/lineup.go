@@ -30,8 +30,11 @@ var declared embed.FS
 // Lineup is kernels.toml: what can be built on, and how. The kernels that are built
 // are its base and those of a subject.
 type Lineup struct {
-	Pins     []Pin     `toml:"pin"`
-	Variants []Variant `toml:"variant"`
+	// Required are the fragments that nobody's CONFIG may contradict; Yielding are those
+	// whose options a CONFIG may displace without saying so.
+	Required, Yielding []string
+	Pins               []Pin     `toml:"pin"`
+	Variants           []Variant `toml:"variant"`
 }
 
 // Pin is a kernel source fixed by its content: an archive by its hash, or a
@@ -95,6 +98,11 @@ type Variant struct {
 	Objects int
 	// Over are further fragments, which win over Fragments.
 	Over []Fragment `toml:"-"`
+	// Config is the user's, which wins over all but Required: fragments, and a whole
+	// .config, which takes the place of Yielding.
+	Config []Fragment `toml:"-"`
+	// Required and Yielding are the line-up's.
+	Required, Yielding []string `toml:"-"`
 	// Lenient takes what the tree makes of the options that are asked for, where
 	// otherwise each must come out as it was.
 	Lenient bool `toml:"-"`
@@ -179,6 +187,9 @@ func parseLineup(text string) (*Lineup, error) {
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		return nil, fmt.Errorf("unknown key %s", unknown[0])
+	}
+	for i := range l.Variants {
+		l.Variants[i].Required, l.Variants[i].Yielding = l.Required, l.Yielding
 	}
 	if err := l.validate(); err != nil {
 		return nil, err
@@ -324,6 +335,8 @@ type Selection struct {
 	Lore, Inbox string
 	// Tree is a folder of a local git tree, Rev a revision in it (default HEAD).
 	Tree, Rev string
+	// Config names files with options, as ReadConfig takes them.
+	Config string
 	// Known is a file of known issues, declared for all kernels.
 	Known string
 	// Kernels restricts the line-up, all that the pin has by default.
@@ -392,6 +405,9 @@ func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
 		if variant, err = variant.needing(subject); err != nil {
 			return nil, Variant{}, err
 		}
+	}
+	if variant, err = variant.With(sel.Config); err != nil {
+		return nil, Variant{}, err
 	}
 	var known []patches.KnownIssue
 	if pin.Known != "" {

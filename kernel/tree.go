@@ -33,7 +33,7 @@ func (t tree) src() string { return filepath.Join(t.dir, "src") }
 // itself, so that the next kernel of the plain one compiles only what changed.
 func (t tree) build(v Variant) string {
 	name := t.plainBuild(v)
-	if len(v.Over) > 0 {
+	if len(v.Over)+len(v.Config) > 0 {
 		name += "-with-options"
 	}
 	return name
@@ -96,6 +96,9 @@ func (b *Builder) importPin(ctx context.Context, t tree, spec Spec) (string, err
 	pin := spec.Pin
 	if commit, ok := t.imported(ctx, pin); ok {
 		return commit, nil
+	}
+	if err := b.checkRoom(pin); err != nil {
+		return "", err
 	}
 	entries, origin, err := b.source(ctx, spec)
 	if err != nil {

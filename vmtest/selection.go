@@ -99,7 +99,7 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 	default:
 		return Selection{}, fmt.Errorf("STRICT=%s: want 1, to count what is flaky as worse", s.Set["STRICT"])
 	}
-	s.Subject, s.Known = get("SUBJECT"), get("KNOWN")
+	s.Subject, s.Known, s.Config = get("SUBJECT"), get("KNOWN"), get("CONFIG")
 	if s.Tree != "" && s.Source != "" {
 		return Selection{}, fmt.Errorf("TREE=%s and KERNEL_SRC=%s exclude each other: a tree needs no other source", s.Tree, s.Source)
 	}

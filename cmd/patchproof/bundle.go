@@ -27,7 +27,7 @@ func (c bundleCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	path, err := bundle.Make(ctx, filepath.Join(root, "results", "out"), sel, c.value("CONFIG"), t.progress)
+	path, err := bundle.Make(ctx, filepath.Join(root, "results", "out"), sel, t.progress)
 	if err != nil {
 		return err
 	}

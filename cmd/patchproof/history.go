@@ -58,6 +58,9 @@ func wholeSuite(run *results.Run) error {
 	if len(run.Kernels) == 0 {
 		return fmt.Errorf("it has no kernels")
 	}
+	if config := run.Selection["CONFIG"]; config != "" {
+		return fmt.Errorf("its kernels have options of CONFIG=%s", results.Line(config))
+	}
 	pin, variant := run.Kernels[0].Pin, run.Kernels[0].Variant
 	sel := vmtest.Selection{Selection: kernel.Selection{Subject: run.Subject, Pin: pin, Variant: variant}}
 	specs, _, err := lineup.Resolve(sel.Selection)

@@ -105,7 +105,7 @@ func cellLine(c results.Cell) string {
 func report(t *terminal, run *results.Run, all bool) error {
 	view := results.View{Colour: t.colour, All: all}
 	// A run can be looked at from anywhere; the reference is of a checkout's subject.
-	if subject, err := kernel.NamedSubject(run.Subject); err == nil && run.Subject != "" {
+	if subject, err := kernel.NamedSubject(run.Subject); err == nil && run.Subject != "" && run.Selection["CONFIG"] == "" {
 		if view.Since, err = results.SinceReference(referenceDir(subject), run); err != nil {
 			return err
 		}

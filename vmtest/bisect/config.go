@@ -78,7 +78,11 @@ func configEnd(lineup *kernel.Lineup, over kernel.Variant, name, value string) (
 	if err != nil {
 		return kernel.Variant{}, fmt.Errorf("%s=%s is neither a variant (%s) nor a file: %w", name, value, strings.Join(known, ", "), err)
 	}
-	over.Over = []kernel.Fragment{{Name: value, Text: string(text)}}
+	end := kernel.Fragment{Name: value, Text: string(text)}
+	if err := end.RefuseModules(); err != nil {
+		return kernel.Variant{}, fmt.Errorf("%s: %w", name, err)
+	}
+	over.Over = []kernel.Fragment{end}
 	return over, over.Validate()
 }
 

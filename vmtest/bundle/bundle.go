@@ -35,10 +35,8 @@ import (
 
 // Make builds the selected kernels and the programs and writes the archive into
 // dir, whose name it returns. Equal content gives an equal file of the same name.
-// config is the path of a .config or fragment to put over the variant's options, or
-// empty.
-func Make(ctx context.Context, dir string, sel vmtest.Selection, config string, progress func(kernel.Progress)) (path string, err error) {
-	specs, variant, err := resolve(sel, config)
+func Make(ctx context.Context, dir string, sel vmtest.Selection, progress func(kernel.Progress)) (path string, err error) {
+	specs, variant, err := resolve(sel)
 	if err != nil {
 		return "", err
 	}
@@ -98,7 +96,7 @@ func Make(ctx context.Context, dir string, sel vmtest.Selection, config string, 
 }
 
 // resolve checks the selection before anything is built.
-func resolve(sel vmtest.Selection, config string) ([]kernel.Spec, kernel.Variant, error) {
+func resolve(sel vmtest.Selection) ([]kernel.Spec, kernel.Variant, error) {
 	lineup, err := kernel.Load()
 	if err != nil {
 		return nil, kernel.Variant{}, err
@@ -116,15 +114,6 @@ func resolve(sel vmtest.Selection, config string) ([]kernel.Spec, kernel.Variant
 	}
 	if variant.Role != kernel.RoleHardware {
 		return nil, kernel.Variant{}, fmt.Errorf("VARIANT=%s is for VMs, which boot a bare vmlinux; a bundle is of VARIANT=%s", variant.Name, forMachines.Name)
-	}
-	if config != "" {
-		text, err := os.ReadFile(config)
-		if err != nil {
-			return nil, kernel.Variant{}, fmt.Errorf("CONFIG: %w", err)
-		}
-		// A machine's own .config is for another version of the kernel, maybe.
-		variant.Over = append(variant.Over, kernel.Fragment{Name: config, Text: string(text)})
-		variant.Lenient = true
 	}
 	return specs, variant, nil
 }

@@ -61,6 +61,11 @@ func newCampaign(ctx context.Context, o Options) (c *campaign, err error) {
 	if o.Variant == "" {
 		c.variants = slices.DeleteFunc(lineup.Variants, func(v kernel.Variant) bool { return v.Role == kernel.RoleHardware })
 	}
+	for i, v := range c.variants {
+		if c.variants[i], err = v.With(o.Config); err != nil {
+			return nil, err
+		}
+	}
 	var programs []vmtest.Program
 	for _, v := range c.variants {
 		some, err := vmtest.SelectPrograms(o.Selection, v.Name)
