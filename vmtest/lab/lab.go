@@ -6,6 +6,7 @@ package lab
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -63,9 +64,25 @@ func Open(ctx context.Context, o Options) (*Lab, error) {
 		if l.QEMU, err = qemu.Find(ctx); err != nil {
 			return nil, err
 		}
+		if err := checkTemp(); err != nil {
+			return nil, err
+		}
 	}
 	l.release, err = kernel.Store{Dir: o.Builder.Cache}.Use(ctx)
 	return l, err
+}
+
+// checkTemp fails where guests could keep no files, before a kernel is built for them.
+func checkTemp() error {
+	file, err := os.CreateTemp("", "patchproof-")
+	if err == nil {
+		_, err = file.Write(make([]byte, 4096))
+		err = errors.Join(err, file.Close(), os.Remove(file.Name()))
+	}
+	if err != nil {
+		return fmt.Errorf("TMPDIR=%s cannot be written; free some space or set TMPDIR to another folder: %w", os.TempDir(), err)
+	}
+	return nil
 }
 
 // Close lets the store be pruned again.
