@@ -153,7 +153,7 @@ func findRelease(ctx context.Context, asked, cache string, local bool, say func(
 			tries = append(tries, fmt.Sprintf("%s (%v)", r.Version, err))
 		}
 	}
-	return release{}, fmt.Errorf("Debian's index lists it, but it cannot be had: %s. Give a local copy with KERNEL_SRC=file, or name another version",
+	return release{}, fmt.Errorf("it is in Debian's index, but it cannot be had: %s. Give a local copy with KERNEL_SRC=file, or name another version",
 		strings.Join(tries, ", "))
 }
 
@@ -172,7 +172,7 @@ func unlisted(known []release, asked string) error {
 	if len(near) > 12 {
 		near = append(near[:12], "and older ones")
 	}
-	return fmt.Errorf("Debian's signed index has no Linux %s, so nothing says what its source's hash is. It has %s. "+
+	return fmt.Errorf("no Linux %s in Debian's signed index, so nothing says what its source's hash is. It has %s. "+
 		"Where you know the hash, PIN=version@sha256 takes that; a git tree of any version is TREE=folder", asked, strings.Join(near, ", "))
 }
 

@@ -95,7 +95,7 @@ func TestTakeRelease(t *testing.T) {
 		{pin: "v6.12.107", want: "v6.12.107", trust: trustIndex, size: 5},
 		// Neither by the alphabet nor one that the mirror lists only.
 		{pin: "7.1", want: "v7.1.13", trust: trustIndex, size: 5},
-		{pin: "7.1.14", err: []string{"PIN=7.1.14", "lists it", "linux_7.1.14.orig.tar.xz", "KERNEL_SRC"}},
+		{pin: "7.1.14", err: []string{"PIN=7.1.14", "is in Debian's index", "linux_7.1.14.orig.tar.xz", "KERNEL_SRC"}},
 		{pin: "7.1.14", source: local, want: "v7.1.14", trust: trustIndex, size: 5},
 		{pin: "6.12.999", err: []string{"no Linux 6.12.999", "6.12.107, 6.12.9", "TREE=folder"}},
 		{pin: "7.9", err: []string{"no Linux 7.9", "7.1, 6.12"}},

@@ -93,8 +93,8 @@ type complaint struct {
 	order  int
 	// within is the complaint that the same caller was telling when this one began.
 	within *complaint
-	// pid is that of a hung task, holder that of the task whose lock it waits for.
-	pid, holder string
+	// pid is that of a hung task.
+	pid string
 	// waiter is set in the stack of RCU's own thread, worded once WARN()'s text is known.
 	waiter, worded bool
 	// unended is the function of the complaint in whose end this one began, and
