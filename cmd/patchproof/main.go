@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -146,9 +145,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = refuse(parsed.Selected().Path(), os.Environ())
 	}
 	if err == nil {
-		if slices.Contains(campaigns, parsed.Selected().Path()) {
-			t.note(compilerNote(os.Getenv("CC")))
-		}
 		err = parsed.Run()
 	}
 	t.endLive()

@@ -190,7 +190,7 @@ var tooling = []string{"GO", "CGO_", "CCACHE", "MAKE", "SHELL", "TERM", "NO_COLO
 // kbuild are the variables by which a kernel's own build, unlike this one, takes
 // another architecture, compiler or flags, with the values that change nothing here.
 var kbuild = map[string][]string{
-	"ARCH": arch.Target.Make, "CROSS_COMPILE": nil, "LLVM": nil, "KCFLAGS": nil, "KBUILD_OUTPUT": nil,
+	"ARCH": arch.Target.Make, "CC": nil, "CROSS_COMPILE": nil, "LLVM": nil, "KCFLAGS": nil, "KBUILD_OUTPUT": nil,
 }
 
 // refuse finds a variable that was set and that the command would not heed.
@@ -198,8 +198,9 @@ var kbuild = map[string][]string{
 // What stands on make's command line was typed for this run: the command takes it, or it is refused.
 // The environment holds much that is for others. There, a command that says something about
 // a kernel refuses what belongs to another command, what looks like a slip of
-// our names, and what kbuild would build another kernel by. CC is not among that: kbuild
-// does not take it from the environment either, and many toolchains export it.
+// our names, and what kbuild would build another kernel by. CC is among that where it is not
+// the compiler that builds: kbuild does not take it from the environment, but whoever sets it
+// for a run believes that it does.
 func refuse(command string, environ []string) error {
 	typed := map[string]bool{}
 	values := map[string]string{}
@@ -231,7 +232,7 @@ func refuse(command string, environ []string) error {
 		case values[name] == "" || !slices.Contains(campaigns, command) || v.common:
 			continue
 		case !isOurs && !slip(name):
-			if harmless, isKbuild := kbuild[name]; !isKbuild || slices.Contains(harmless, values[name]) {
+			if harmless, isKbuild := kbuild[name]; !isKbuild || slices.Contains(harmless, values[name]) || name == "CC" && isGCC(values[name]) {
 				continue
 			}
 		}
@@ -251,7 +252,7 @@ func refusal(command, name, value string) error {
 		text += fmt.Sprintf("; did you mean %s?", near)
 	case isOurs:
 		text += "; it is for " + strings.Join(v.commands, ", ")
-	case isKbuild || name == "CC":
+	case isKbuild:
 		text += ": kernels are built for " + arch.Target.Name + " with gcc; unset it, or leave it out"
 	}
 	return fmt.Errorf("%s (docs/variables.md has the table)", text)
@@ -306,13 +307,8 @@ func nearest(command, name string) string {
 	return best
 }
 
-// compilerNote says that a compiler of the environment is not the one that builds.
-func compilerNote(cc string) string {
-	if cc == "" || resolved(cc) == resolved("gcc") {
-		return ""
-	}
-	return fmt.Sprintf("kernels are built with gcc; CC=%s of the environment is not used", cc)
-}
+// isGCC says that CC names the compiler that builds.
+func isGCC(cc string) bool { return resolved(cc) == resolved("gcc") }
 
 func resolved(command string) string {
 	path, err := exec.LookPath(command)

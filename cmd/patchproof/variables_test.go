@@ -70,6 +70,7 @@ func TestRefuse(t *testing.T) {
 		{"vmtest", typed("patch", "x"), "did you mean PATCH?"},
 		{"vmtest", typed("COLOUR", "x"), "vmtest does not take COLOUR"},
 		{"vmtest", typed("CC", "gcc-11"), "built for x86-64 with gcc"},
+		{"vmtest", []string{"CC=no-such-cc"}, "built for x86-64 with gcc"},
 		{"vmtest", typed("LLVM", "1"), "built for x86-64 with gcc"},
 		{"vmtest", typed("ARCH", "x86"), "built for x86-64 with gcc"},
 		{"vmtest", typed("MUTANTS", "x"), "it is for mutants"},
@@ -101,7 +102,7 @@ func TestRefuse(t *testing.T) {
 		{"build", []string{"LLVM=1"}, "built for x86-64 with gcc"},
 		{"build", []string{"PROGRAMS=nop"}, "build does not take PROGRAMS"},
 		// What other software is told by these is no word to patchproof.
-		{"vmtest", []string{"ARCH=x86_64", "CC=clang", "PATCHES=", "V=1", "O=/b", "RUN=x"}, ""},
+		{"vmtest", []string{"ARCH=x86_64", "CC=gcc", "PATCHES=", "V=1", "O=/b", "RUN=x"}, ""},
 		{"bench", []string{"TEST=1", "TIMEOUT=1", "DISK=x", "CPUS=4", "MEMORY=1G", "APPEND=x"}, ""},
 		{"results report", []string{"KERNELS=base", "PATCHES=x"}, ""},
 		{"cache ls", []string{"KERNELS=base"}, ""},
