@@ -573,7 +573,7 @@ func (j *job) make(ctx context.Context, commit string, keep bool) (key string, e
 	if err != nil {
 		return "", err
 	}
-	key = hashOf(append([]string{oid, config, j.compiler, j.variant.Image}, recipe...)...)
+	key = kernelKey(oid, config, j.compiler, j.variant.Image)
 	if _, ok := j.store().lookup(key); ok && keep {
 		j.reused = true
 		return key, nil

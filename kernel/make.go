@@ -35,6 +35,11 @@ var recipe = []string{
 	"KBUILD_BUILD_VERSION=1",
 }
 
+// kernelKey is the name under which a kernel is stored: the hash of all that it is made of.
+func kernelKey(tree, config, compiler, image string) string {
+	return hashOf(append([]string{tree, config, compiler, image}, recipe...)...)
+}
+
 // BuildError is a compiler's or linker's refusal of the kernel's code.
 type BuildError struct {
 	Kernel string

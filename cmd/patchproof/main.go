@@ -166,6 +166,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return exitTrouble
 }
 
+// exitError is what a command returns that has said all there is to say, by its exit code.
+func exitError(code int) error {
+	switch code {
+	case exitUnexpected:
+		return errUnexpected
+	case exitTrouble:
+		return errReported
+	}
+	return nil
+}
+
 // brokenByPatch says whether err is a finding about the patch, and not trouble
 // of the harness: the kernel does not build with it and does without.
 func brokenByPatch(err error) bool {

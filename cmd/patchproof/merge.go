@@ -69,11 +69,5 @@ func (c resultsMergeCmd) mutants(t *terminal, shards *results.Shards) error {
 		t.printf("%s\n", mutantLine(v))
 	}
 	t.printf("\n%s\n%s\n", mutantsAnswer(verdicts), filepath.Join(run.Dir, "mutants.json"))
-	switch mutate.Exit(verdicts) {
-	case exitUnexpected:
-		return errUnexpected
-	case exitTrouble:
-		return errReported
-	}
-	return nil
+	return exitError(mutate.Exit(verdicts))
 }

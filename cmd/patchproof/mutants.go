@@ -74,13 +74,7 @@ func (c mutantsCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	switch mutate.Exit(verdicts) {
-	case exitUnexpected:
-		return errUnexpected
-	case exitTrouble:
-		return errReported
-	}
-	return nil
+	return exitError(mutate.Exit(verdicts))
 }
 
 // mutantLine is what is said of a mutant as soon as it is judged.

@@ -145,13 +145,7 @@ func (c resultsCompareCmd) Run(t *terminal) error {
 			t.printf("%s", comparison.Text())
 		}
 	}
-	switch results.ComparisonsExit(all) {
-	case exitUnexpected:
-		return errUnexpected
-	case exitTrouble:
-		return errReported
-	}
-	return nil
+	return exitError(results.ComparisonsExit(all))
 }
 
 func (c resultsCompareCmd) compare() ([]results.Comparison, error) {

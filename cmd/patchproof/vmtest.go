@@ -79,13 +79,7 @@ func outcome(t *terminal, run *results.Run, err error) error {
 	if err != nil {
 		t.errorf("%v\n", err)
 	}
-	switch run.ExitCode() {
-	case exitUnexpected:
-		return errUnexpected
-	case exitTrouble:
-		return errReported
-	}
-	return nil
+	return exitError(run.ExitCode())
 }
 
 // cellLine is what is said of a cell as soon as it ends.
