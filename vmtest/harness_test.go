@@ -357,7 +357,7 @@ func TestDebugKernelComplains(t *testing.T) {
 			"WARNING at fs/io_uring.c in splat_warn",
 			"WARNING at fs/io_uring.c in splat_warn",
 		}},
-		{words: "splat=leak kmemleak=on", want: []string{"unreferenced object of splat_init"}},
+		{words: "splat=leak kmemleak=on", want: []string{"unreferenced object of splat_leak"}},
 	}
 	for _, tc := range tests {
 		t.Run(tc.words, func(t *testing.T) {
@@ -369,8 +369,8 @@ func TestDebugKernelComplains(t *testing.T) {
 			for _, c := range RunCell(interrupted, s).Checks {
 				title, _, _ := strings.Cut(c.Detail, "\n")
 				switch {
-				case c.Name == "leaks" && strings.Contains(c.Detail, "] splat_init+"):
-					got = append(got, "unreferenced object of splat_init")
+				case c.Name == "leaks" && strings.Contains(c.Detail, "] splat_leak+"):
+					got = append(got, "unreferenced object of splat_leak")
 				case isConsole(c.Name):
 					got = append(got, title)
 					ours := func(f results.Frame) bool { return f.File == "fs/io_uring.c" && f.Patch == len(s.Series) }
