@@ -144,6 +144,11 @@ var (
 	// FilesOneByOne: each request takes its own reference of its file. Before, those of a
 	// batch on one file take it at once ("io_uring: remove file batch-get optimisation").
 	FilesOneByOne = Change{nativeWorkers, sendZC}
+	// DrainStays: once an entry had IOSQE_IO_DRAIN, later ones of the ring may run in a worker
+	// thread or wait for all before them, although it has completed: the kernel goes on
+	// draining until an entry without the flag finds nothing that waits (v6.12, io_init_req;
+	// v7.1, io_drain_req). Before, each entry looks for itself (v5.10, io_req_defer).
+	DrainStays = Change{nativeWorkers, sendZC}
 	// NowaitFlagRules: only files with FMODE_NOWAIT, which preadv2(2) tells, are read
 	// where the request is submitted ("io_uring: rely solely on FMODE_NOWAIT"). Before,
 	// those of tmpfs are, too, which do without.

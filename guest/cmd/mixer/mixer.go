@@ -59,6 +59,11 @@ func run(t *report.T) {
 	}
 	t.Metric("seed", float64(seed), "seed", nil)
 	t.Logf("patchproof.seed=%d patchproof.count=%d", seed, count)
+	k, err := uring.Probe()
+	if err != nil {
+		t.Error("setup", err)
+		return
+	}
 	m, err := newWorld()
 	if err != nil {
 		t.Error("setup", err)
@@ -67,11 +72,11 @@ func run(t *report.T) {
 	var all sync.WaitGroup
 	var submitted, closed atomic.Int64
 	for i, l := range lanes {
-		s := newStream(uint64(seed), i, l.kind, count/len(lanes))
+		s := newStream(k, uint64(seed), i, l.kind, count/len(lanes))
 		all.Go(func() {
 			t.Within(limit, l.name, func() error {
 				return machine.OnCPU(l.cpu, func() error {
-					n := &lane{world: m, stream: s}
+					n := &lane{world: m, stream: s, drainStays: k.Has(uring.DrainStays) != uring.Before}
 					err := n.run()
 					submitted.Add(int64(n.submitted))
 					closed.Add(int64(n.closed))
@@ -151,8 +156,9 @@ func newWorld() (*world, error) {
 // lane is one ring at a time and its stream, on a thread of its own.
 type lane struct {
 	*world
-	stream *stream
-	ring   *uring.Ring
+	stream     *stream
+	ring       *uring.Ring
+	drainStays bool
 	// rings, submitted and closed count; slots of the ring's array are taken in order.
 	rings, submitted, closed int
 	slot, dropped            uint32
@@ -188,6 +194,15 @@ func (l *lane) run() error {
 		}
 		if err := l.round(r); err != nil {
 			return fmt.Errorf("round %d: %w", n, err)
+		}
+		if r.Draining && l.drainStays {
+			// A cancellation could wait for what it is to cancel.
+			if err := l.ring.Close(); err != nil {
+				return err
+			}
+			if err := l.restart(); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -309,7 +324,10 @@ func (l *lane) put(r round, i int, e entry) {
 	sqe := l.next()
 	sqe.Opcode, sqe.Flags, sqe.IOPrio, sqe.Off, sqe.Len = e.Opcode, e.Flags, e.IOPrio, e.Off, e.Len
 	sqe.OpFlags, sqe.BufIndex, sqe.Personality, sqe.UserData = e.OpFlags, e.BufIndex, e.Personality, id
-	sqe.SpliceFDIn = -1
+	// Elsewhere the field is another one, or must be zero.
+	if e.Opcode == opSplice || e.Opcode == opTee {
+		sqe.SpliceFDIn = -1
+	}
 	sqe.FD = l.descriptor(e.File)
 	switch {
 	case e.File == unlisted:

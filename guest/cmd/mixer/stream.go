@@ -13,7 +13,9 @@ import (
 	"patchproof/guest/uring"
 )
 
-// opLast is v5.10's IORING_OP_LAST, the first opcode that it does not know.
+// opLast is v5.10's IORING_OP_LAST, the first opcode that it does not know. Those from it on
+// are tried where the kernel does not know them either: what came later may wait for
+// something that nobody here brings, or change files.
 const opLast = 34
 
 // Opcodes that appear only as nonsense.
@@ -122,13 +124,21 @@ type stream struct {
 	kind ringKind
 	rand *rand.Rand
 	left int
+	// unknown is the first opcode that neither the kernel nor this model knows.
+	unknown int
+	// without are flags that no entry has: one with IOSQE_CQE_SKIP_SUCCESS need not
+	// complete, nor need its chain.
+	without uint8
 	// hash is of all entries so far.
 	hash uint64
 }
 
-// newStream is the stream of count entries for the lane-th ring.
-func newStream(seed uint64, lane int, kind ringKind, count int) *stream {
-	return &stream{kind: kind, rand: rand.New(rand.NewPCG(seed, uint64(lane))), left: count, hash: fnvStart}
+// newStream is the stream of count entries for the lane-th ring of the kernel.
+func newStream(k uring.Kernel, seed uint64, lane int, kind ringKind, count int) *stream {
+	return &stream{
+		kind: kind, rand: rand.New(rand.NewPCG(seed, uint64(lane))), left: count, hash: fnvStart,
+		unknown: max(opLast, k.Opcodes), without: k.SQEFlags() & uring.SQECQESkip,
+	}
 }
 
 // fnvStart is the hash of nothing.
@@ -211,9 +221,12 @@ func (s *stream) entries(r round, room int) []entry {
 		e = entry{Opcode: pick[uint8](s, uring.OpReadFixed, uring.OpWriteFixed), File: disk, Addr: data, Len: block, BufIndex: uint16(1 + s.rand.IntN(1000)), Kind: noBuffer}
 	case n < 88:
 		e = entry{Opcode: pick[uint8](s, uring.OpRead, uring.OpFsync), File: unlisted, Addr: data, Len: block, Kind: noEntry}
+		if e.Opcode == uring.OpFsync {
+			e.Addr = null
+		}
 		return []entry{e}
 	case n < 90:
-		e = entry{Opcode: uint8(opLast + s.rand.IntN(256-opLast)), Flags: uint8(s.rand.IntN(256)), Kind: unknown}
+		e = entry{Opcode: uint8(s.unknown + s.rand.IntN(256-s.unknown)), Flags: uint8(s.rand.IntN(256)) &^ s.without, Kind: unknown}
 		return []entry{e}
 	case n < 93:
 		return []entry{{Opcode: uint8(s.rand.IntN(256)), Dropped: true, Off: s.rand.Uint64N(1 << 32)}}
@@ -275,7 +288,10 @@ func (s *stream) nonsense() entry {
 		e.Opcode %= opLast
 		e.Flags &= 0x3f
 	}
-	e.Flags &^= uring.SQEDrain
+	if int(e.Opcode) < s.unknown {
+		e.Opcode %= opLast
+	}
+	e.Flags &^= uring.SQEDrain | s.without
 	switch e.Opcode {
 	case uring.OpRead, uring.OpWrite, uring.OpSend, uring.OpRecv, uring.OpReadFixed, uring.OpWriteFixed, uring.OpProvideBuffers:
 		e.Addr, e.Len = pick(s, unmapped, kernel, data), min(e.Len, block)
@@ -291,6 +307,9 @@ func (s *stream) nonsense() entry {
 		}
 	case opSplice, opTee:
 		e.File = noFile
+	case uring.OpMadvise:
+		// Memory of the program's own would be gone.
+		e.OpFlags &^= unix.MADV_DONTNEED | unix.MADV_FREE
 	}
 	return e
 }

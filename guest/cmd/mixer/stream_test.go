@@ -12,9 +12,15 @@ import (
 	"patchproof/guest/uring"
 )
 
+// v510 is what v5.10 says of itself, newest what v7.1 does.
+var (
+	v510   = uring.Kernel{Features: 0x7f, Opcodes: opLast}
+	newest = uring.Kernel{Features: 0x3ffff, Opcodes: 65}
+)
+
 // rounds are all rounds of a stream, and its hash.
-func rounds(seed uint64, lane int, kind ringKind, count int) ([]round, uint64) {
-	s := newStream(seed, lane, kind, count)
+func rounds(k uring.Kernel, seed uint64, lane int, kind ringKind, count int) ([]round, uint64) {
+	s := newStream(k, seed, lane, kind, count)
 	var all []round
 	for r, ok := s.next(); ok; r, ok = s.next() {
 		all = append(all, r)
@@ -24,12 +30,12 @@ func rounds(seed uint64, lane int, kind ringKind, count int) ([]round, uint64) {
 
 func TestSeedDeterminesTheStream(t *testing.T) {
 	for i, l := range lanes {
-		first, hash := rounds(1, i, l.kind, 2000)
-		again, hashAgain := rounds(1, i, l.kind, 2000)
+		first, hash := rounds(v510, 1, i, l.kind, 2000)
+		again, hashAgain := rounds(v510, 1, i, l.kind, 2000)
 		if diff := cmp.Diff(first, again); diff != "" || hash != hashAgain {
 			t.Errorf("%s: the same seed gave another stream, hash %#x and %#x:\n%s", l.name, hash, hashAgain, diff)
 		}
-		if other, otherHash := rounds(2, i, l.kind, 2000); cmp.Equal(first, other) || hash == otherHash {
+		if other, otherHash := rounds(v510, 2, i, l.kind, 2000); cmp.Equal(first, other) || hash == otherHash {
 			t.Errorf("%s: another seed gave the same stream", l.name)
 		}
 		n := 0
@@ -70,7 +76,7 @@ func TestHash(t *testing.T) {
 // A long stream has every opcode, every flag, every kind, and
 // rounds of every sort.
 func TestStreamHasEverything(t *testing.T) {
-	all, _ := rounds(1, 0, plain, 100_000)
+	all, _ := rounds(v510, 1, 0, plain, 100_000)
 	opcodes, flags, kinds := map[uint8]bool{}, map[uint8]bool{}, map[kind]bool{}
 	var closing, draining, dropped bool
 	for _, r := range all {
@@ -89,7 +95,7 @@ func TestStreamHasEverything(t *testing.T) {
 // What v5.10.13 would itself leave waiting must not be in a stream.
 func TestStreamEnds(t *testing.T) {
 	for i, l := range lanes {
-		all, _ := rounds(3, i, l.kind, 20_000)
+		all, _ := rounds(v510, 3, i, l.kind, 20_000)
 		for n, r := range all {
 			for at, e := range r.Entries {
 				late := e.Flags&(links|uring.SQEAsync) != 0 && e.Kind != polls || r.linked(at) && e.Kind != limits
@@ -101,6 +107,27 @@ func TestStreamEnds(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// What a newer kernel has beyond v5.10's opcodes and flags must not be in its stream; what
+// it does not have must.
+func TestStreamOfNewerKernel(t *testing.T) {
+	all, _ := rounds(newest, 1, 0, plain, 100_000)
+	unknowns := map[uint8]bool{}
+	for n, r := range all {
+		for _, e := range r.Entries {
+			op := int(e.Opcode)
+			if !e.Dropped && (op >= opLast && op < newest.Opcodes || e.Flags&uring.SQECQESkip != 0) {
+				t.Errorf("round %d: the kernel may do anything with %+v", n, e)
+			}
+			if e.Kind == unknown {
+				unknowns[e.Opcode] = true
+			}
+		}
+	}
+	if want := 256 - newest.Opcodes; len(unknowns) != want {
+		t.Errorf("%d opcodes that the kernel does not know; want all %d", len(unknowns), want)
 	}
 }
 
