@@ -116,6 +116,10 @@ suite: deps ## the tests that build and boot kernels, and those with a browser
 	$(GO) test -count=1 -p 1 -timeout 60m -v ./kernel ./cmd/patchproof ./results/html ./vmtest ./vmtest/bench
 	VARIANT=debug $(GO) test -count=1 -timeout 60m -v ./vmtest -run "TestSuite|TestDebugKernelComplains"
 
+.PHONY: fresh
+fresh: ## the README's two commands in a new Debian 13 (SUITE), from cold; needs root and debootstrap
+	@.ci/fresh
+
 .PHONY: faults
 faults: deps ## break the harness and its host on purpose; writes docs/faults.md
 	FAULTS=all FAULTS_TABLE=$(CURDIR)/docs/faults.md $(GO) test -count=1 -timeout 60m -v ./cmd/patchproof -run TestFaults
