@@ -94,7 +94,7 @@ func cut(t *testing.T, r *Run, of int) []string {
 // contents are the files of a run's folder, without what tells when it ran.
 func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
-	times := regexp.MustCompile(`(?m)^\s*"(id|started|finished|start_s|command)": ("[^"]*"|[0-9.e-]+|\[[^\]]*\]),?\n| (timestamp|hostname|id)="[^"]*"|# .*run 2.*|[0-9]{8}-[0-9]{6}\.[0-9]{3}(-\d+)?`)
+	times := regexp.MustCompile(`(?m)^\s*"(sum|id|started|finished|start_s|command)": ("[^"]*"|[0-9.e-]+|\[[^\]]*\]),?\n| (timestamp|hostname|id)="[^"]*"|# .*run 2.*|[0-9]{8}-[0-9]{6}\.[0-9]{3}(-\d+)?`)
 	files := map[string]string{}
 	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
 		if err != nil || !info.Mode().IsRegular() || info.Name() == lockFile {
@@ -238,7 +238,7 @@ func TestReadShardsRefuses(t *testing.T) {
 		{"run.json is cut off", func(t *testing.T, dirs []string) []string {
 			raw(t, dirs[1], func(text []byte) []byte { return text[:len(text)/2] })
 			return dirs
-		}, []string{"not a run.json"}},
+		}, []string{"not as it was written"}},
 		{"a whole run", func(t *testing.T, dirs []string) []string { return append(dirs, stored(t, *wholeRun())) }, []string{"is not a shard"}},
 		{"it was killed", one(func(r *Run) { r.Status, r.Cells = Running, r.Cells[:1] }), []string{"did not finish (running) and lacks 3 cells"}},
 		{"it was interrupted", one(func(r *Run) { r.Status = Interrupted }), []string{"did not finish"}},

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"patchproof/results/seal"
 )
 
 // upgrades[n] turns a document of schema n into one of schema n+1. Every rise
@@ -20,9 +22,12 @@ func Read(path string) (*Run, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, runFile)
 	}
-	doc, err := os.ReadFile(path)
+	doc, _, err := seal.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no results there (give a run's folder, such as results/out/latest): %w", err)
+	}
+	if errors.Is(err, seal.ErrBroken) {
+		return nil, fmt.Errorf("%s is not as it was written and is not believed (%w); make the run again, or remove that line to read it all the same", path, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading results: %w", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"patchproof/guest/event"
+	"patchproof/results/seal"
 )
 
 const (
@@ -146,13 +147,5 @@ func (w *Writer) Finish(s Status) error {
 // write replaces run.json in one step, so that a reader, or a kill at any
 // moment, meets either the old record or the new one.
 func (w *Writer) write() error {
-	path := filepath.Join(w.dir, runFile)
-	doc, err := json.MarshalIndent(w.run, "", "  ")
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	if err := renameio.WriteFile(path, append(doc, '\n'), 0o644); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return nil
+	return seal.Write(filepath.Join(w.dir, runFile), w.run)
 }

@@ -267,3 +267,40 @@ func TestCreateLeavesNothingWhenItFails(t *testing.T) {
 		t.Errorf("Create left %v; want only what was there", left)
 	}
 }
+
+// TestDamagedRecord changes one verdict in a run's record: what it says is refused, by
+// name and with what to do.
+func TestDamagedRecord(t *testing.T) {
+	w, err := Create(t.TempDir(), Run{Kernels: []Kernel{{Name: "base"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Add(Cell{Kernel: "base", Program: "nop", Verdict: event.Hang}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(w.Dir(), "run.json")
+	doc, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(doc), `"hang"`, `"pass"`, 1)
+	for _, damaged := range []string{changed, string(doc[:len(doc)/2])} {
+		if err := os.WriteFile(path, []byte(damaged), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Read(w.Dir())
+		for _, want := range []string{path, "not as it was written", "make the run again"} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("Read = %v; want an error with %q", err, want)
+			}
+		}
+	}
+	// Without its seal it is what somebody says that it is.
+	lines := strings.SplitAfterN(changed, "\n", 3)
+	if err := os.WriteFile(path, []byte(lines[0]+lines[2]), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Read(w.Dir()); err != nil || r.Cells[0].Verdict != event.Pass {
+		t.Errorf("Read without the seal = %v, %v; want the record", r, err)
+	}
+}

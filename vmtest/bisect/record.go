@@ -7,16 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/gofrs/flock"
-	"github.com/google/renameio/v2"
 
 	"patchproof/kernel"
 	"patchproof/results"
+	"patchproof/results/seal"
 )
 
 // Schema is the number of the records' format, as results.Schema is of run.json's.
@@ -115,14 +114,7 @@ func (r *Record) trial(key string) *Trial {
 
 // save writes the record as a whole.
 func (r *Record) save() error {
-	doc, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", r.path, err)
-	}
-	if err := renameio.WriteFile(r.path, append(doc, '\n'), 0o644); err != nil {
-		return fmt.Errorf("writing %s: %w", r.path, err)
-	}
-	return nil
+	return seal.Write(r.path, r)
 }
 
 // Path is the record's file.
@@ -184,8 +176,9 @@ func find(pattern, question string) (*Record, error) {
 	}
 	slices.Sort(paths)
 	for _, path := range slices.Backward(paths) {
-		doc, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
+		doc, _, err := seal.Read(path)
+		// What is damaged answers nothing: the search is made again.
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, seal.ErrBroken) {
 			continue
 		}
 		if err != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"patchproof/kernel"
 	"patchproof/patches"
 	"patchproof/results"
+	"patchproof/results/seal"
 	"patchproof/vmtest"
 	"patchproof/vmtest/lab"
 )
@@ -152,7 +152,7 @@ func (c *campaign) control(ctx context.Context, variant kernel.Variant) error {
 		return err
 	}
 	var was map[string]float64
-	if text, err := os.ReadFile(file); err == nil && !c.Fresh {
+	if text, sealed, err := seal.Read(file); err == nil && sealed && !c.Fresh {
 		// One that cannot be read is made again.
 		json.Unmarshal(text, &was)
 	}
@@ -190,7 +190,7 @@ func (c *campaign) control(ctx context.Context, variant kernel.Variant) error {
 		}
 		passed[cell.Program] = cell.WallS
 		c.took[variant.Name+"/"+cell.Program] = cell.WallS
-		failed = writeJSON(file, passed)
+		failed = keep(file, passed)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -287,9 +287,9 @@ func (c *campaign) recall(built *kernel.Built, v *Verdict) bool {
 	if err != nil || c.Fresh {
 		return false
 	}
-	text, err := os.ReadFile(file)
+	text, sealed, err := seal.Read(file)
 	var old Verdict
-	if err != nil || json.Unmarshal(text, &old) != nil {
+	if err != nil || !sealed || json.Unmarshal(text, &old) != nil {
 		return false
 	}
 	v.Killed, v.By, v.Timeout, v.Detail, v.Reused = old.Killed, old.By, old.Timeout, old.Detail, true
@@ -302,20 +302,24 @@ func (c *campaign) remember(built *kernel.Built, v Verdict) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(file, v)
+	return keep(file, v)
+}
+
+// keep writes what the next run recalls.
+func keep(file string, what any) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	return seal.Write(file, what)
 }
 
 // verdictsFile is beside run.json.
 const verdictsFile = "mutants.json"
 
 func writeVerdicts(dir string, verdicts []Verdict) error {
-	return writeJSON(filepath.Join(dir, verdictsFile), verdicts)
-}
-
-func writeJSON(file string, what any) error {
-	doc, err := json.MarshalIndent(what, "", "  ")
+	doc, err := json.MarshalIndent(verdicts, "", "  ")
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), renameio.WriteFile(file, append(doc, '\n'), 0o644))
+	return renameio.WriteFile(filepath.Join(dir, verdictsFile), append(doc, '\n'), 0o644)
 }

@@ -11,9 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"patchproof/kernel"
+	"patchproof/results/seal"
 )
 
 // The accelerators, as ACCEL names them. auto is KVM where it works and TCG elsewhere.
@@ -103,7 +102,7 @@ func cachedKVMTrouble(ctx context.Context, cache, kernel string) (string, error)
 	now := probed{BootID: strings.TrimSpace(string(bootID)), QEMU: version, UID: os.Getuid()}
 	file := filepath.Join(cache, "kvm.json")
 	var old probed
-	if text, err := os.ReadFile(file); err == nil && json.Unmarshal(text, &old) == nil {
+	if text, sealed, err := seal.Read(file); err == nil && sealed && json.Unmarshal(text, &old) == nil {
 		now.Trouble = old.Trouble
 		if now == old {
 			return old.Trouble, nil
@@ -112,14 +111,10 @@ func cachedKVMTrouble(ctx context.Context, cache, kernel string) (string, error)
 	if now.Trouble, err = kvmTrouble(ctx, kernel); err != nil {
 		return "", err
 	}
-	text, err := json.Marshal(now)
-	if err != nil {
-		return "", err
-	}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", fmt.Errorf("the cache cannot be written (choose another with CACHE=): %w", err)
 	}
-	if err := renameio.WriteFile(file, append(text, '\n'), 0o644); err != nil {
+	if err := seal.Write(file, now); err != nil {
 		return "", fmt.Errorf("the cache cannot be written (choose another with CACHE=): %w", err)
 	}
 	return now.Trouble, nil
