@@ -124,6 +124,11 @@ fresh: ## the README's two commands in a new Debian 13 (SUITE), from cold; needs
 faults: deps ## break the harness and its host on purpose; writes docs/faults.md
 	FAULTS=all FAULTS_TABLE=$(CURDIR)/docs/faults.md $(GO) test -count=1 -timeout 60m -v ./cmd/patchproof -run TestFaults
 
+.PHONY: soak
+soak: export SOAK ?= 500
+soak: deps ## SOAK cells in a row, 500 by default: nothing may grow; for a machine with nothing else to do
+	$(GO) test -count=1 -timeout 6h -v ./cmd/patchproof -run TestSoak
+
 .PHONY: clean
 clean: ## remove bin/ and results/out/
 	rm -rf bin results/out

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"patchproof/results"
+	"patchproof/results/seal"
 )
 
 // warm gives the box the suite's base kernel and sees that it boots.
@@ -163,6 +164,29 @@ func bootFaults() []fault {
 		add("the initramfs "+how, "made again, exit 0", func(b *box) {
 			b.must(spoilings[how](b.one("initramfs/*.cpio")))
 			b.boots(0, "")
+		})
+	}
+	for _, how := range []string{"is empty", "is cut", "has a bit"} {
+		add("a run's record "+how, "exit 2, it is not believed", func(b *box) {
+			run := b.boots(0, "")
+			file := filepath.Join(run.Dir, "run.json")
+			b.must(spoilings[how](file))
+			if code, log := b.end(b.command("results", "show", run.Dir)); code != 2 || !strings.Contains(log, file) {
+				b.Errorf("results show ended with %d; want 2 and the name of %s:\n%s", code, file, log)
+			}
+		})
+		add("what was found out about KVM "+how, "tried again, exit 0", func(b *box) {
+			b.env = []string{"KERNELS=base", "PROGRAMS=nop"}
+			b.boots(0, "")
+			files, _ := filepath.Glob(filepath.Join(b.cache, "kvm.json"))
+			if len(files) == 0 {
+				b.Skip("KVM needs no trial here")
+			}
+			b.must(spoilings[how](files[0]))
+			b.boots(0, "")
+			if _, sealed, err := seal.Read(files[0]); !sealed || err != nil {
+				b.Errorf("%s was not made again: sealed %v, %v", files[0], sealed, err)
+			}
 		})
 	}
 	for name, script := range map[string]string{

@@ -84,7 +84,9 @@ func writeFaults(file string, faults []fault, outcomes map[string]string) error 
 	b.WriteString("# Faults\n\nWhat `make faults` breaks on purpose, what must come of it, and what came of it when this table was made, by the same command.\n" +
 		"In each case the exit code must be right, the message must say what to do, nothing may be left behind, and the next run must succeed.\n\n" +
 		"Two more kinds are broken by the tests of the packages that meet them: sources and mirrors in `kernel/fetch_test.go` and `kernel/source_test.go`, " +
-		"kernels that die, hang, flood or never print and guests that lie or say nothing in `vmtest/harness_test.go`.\n")
+		"kernels that die, hang, flood or never print and guests that lie or say nothing in `vmtest/harness_test.go`.\n\n" +
+		"`make soak` runs 500 cells in a row on a machine with nothing else to do (`SOAK` for another number) and fails where memory, descriptors, " +
+		"processes, temporary files or the cache grow, or a verdict differs.\n")
 	group := ""
 	for _, f := range faults {
 		if f.group != group {

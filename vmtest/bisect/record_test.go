@@ -1,0 +1,30 @@
+package bisect
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestFindDamaged flips a verdict in the record of a search: the search is made again.
+func TestFindDamaged(t *testing.T) {
+	dir := t.TempDir()
+	r := &Record{Schema: Schema, Question: "whose", Trials: []*Trial{{Key: "a", Mark: "bad"}}, path: filepath.Join(dir, "bisect.json")}
+	if err := r.save(); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := find(r.path, "whose"); err != nil || found == nil {
+		t.Fatalf("find = %v, %v; want the record", found, err)
+	}
+	doc, err := os.ReadFile(r.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(r.path, bytes.Replace(doc, []byte(`"bad"`), []byte(`"good"`), 1), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := find(r.path, "whose"); err != nil || found != nil {
+		t.Errorf("find of a changed record = %v, %v; want none", found, err)
+	}
+}
