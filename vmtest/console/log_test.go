@@ -63,7 +63,10 @@ func TestReadTakesWhatPutsSomethingInFront(t *testing.T) {
 		"no time, but the caller": "[    T9] ", "dmesg --ctime": "[Tue Nov 28 12:00:01 2026] ", "dmesg --reltime": "[  +0.000003] ",
 		"dmesg --time-format=iso": "2026-11-28T12:00:01,123456+00:00 ", "dmesg --color": "\x1b[32m[   12.345678] \x1b[0m\x1b[31m",
 		"syslog": "Nov 28 12:00:01 host kernel: ", "journalctl": "2026-11-28T12:00:01+0000 host kernel: ",
-		"syslog with the time": "Nov 28 12:00:01 host kernel: [   12.345678] ",
+		"journalctl -o short-full": "Tue 2026-11-28 12:00:01 UTC host kernel: ", "journalctl -o short-monotonic": "[   12.345678] host kernel: ",
+		"/dev/kmsg": "4,512,12345678,-;", "/dev/kmsg with the caller": "4,512,12345678,-,caller=T9;",
+		"/dev/kmsg with a fragment and the caller": "4,512,12345678,c,caller=T9,ncfrag=0/88;",
+		"syslog with the time":                     "Nov 28 12:00:01 host kernel: [   12.345678] ",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log strings.Builder

@@ -9,9 +9,16 @@ import (
 
 var (
 	// logPrefix is what dmesg (--raw, --ctime, --reltime, --time-format=iso), syslog and
-	// journalctl put before a line of the kernel's.
+	// journalctl (-o short, short-precise, short-iso, short-full) put before a line of the
+	// kernel's.
 	logPrefix = regexp.MustCompile(`^(?:<\d{1,3}>|[A-Z][a-z]{2} +\d{1,2} [0-9:]{8}(?:\.\d+)? \S+ kernel: |\d{4}-\d{2}-\d{2}T\S+ (?:\S+ kernel: )?|` +
+		`[A-Z][a-z]{2} \d{4}-\d{2}-\d{2} [0-9:]{8} \S+ \S+ kernel: |` +
 		`\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} [0-9:]{8} \d{4}\] |\[[A-Z][a-z]{2} ?\d{1,2} [0-9:]{5}\] |\[ *\+\d+\.\d{6}\] )`)
+	// record is what comes before the text in a record of /dev/kmsg or of extended netconsole,
+	// with the caller (Documentation/ABI/testing/dev-kmsg).
+	record = regexp.MustCompile(`^\d+,\d+,\d+,[^;]*?(?:,caller=([TC]\d+)[^;]*)?;`)
+	// journalHost is what journalctl -o short-monotonic puts between the time and the text.
+	journalHost = regexp.MustCompile(`^\S+ kernel: `)
 	// colours are those of dmesg --color.
 	colours = regexp.MustCompile(`\x1b\[[0-9;]*m`)
 )
@@ -29,10 +36,14 @@ func Read(r io.Reader) (*Watcher, error) {
 		return nil, err
 	}
 	w := &Watcher{Raw: true}
+	// A line of the kernel's own may look as if a host were named in it, but not all do.
+	journal := true
 	for line := range strings.Lines(string(head)) {
-		if _, _, _, ok := stamped(plainText(strings.TrimRight(line, "\r\n"))); ok {
+		if _, _, text, ok := stamped(plainText(strings.TrimRight(line, "\r\n"))); ok {
 			w.Raw = false
-			break
+			if journal = journalHost.MatchString(text); !journal {
+				break
+			}
 		}
 	}
 	for {
@@ -48,11 +59,29 @@ func Read(r io.Reader) (*Watcher, error) {
 		for more && err == nil {
 			_, more, err = in.ReadLine()
 		}
-		if w.Raw {
-			text = logPrefix.ReplaceAllString(text, "")
+		switch {
+		case w.Raw:
+			text = logPrefix.ReplaceAllString(withoutRecord(text), "")
+		case journal:
+			if _, _, said, ok := stamped(text); ok {
+				text = strings.TrimSuffix(text, said) + journalHost.ReplaceAllString(said, "")
+			}
 		}
 		w.Line(text)
 	}
+}
+
+// withoutRecord is the line without the head of a record, of which the caller is kept as
+// the kernel prints it.
+func withoutRecord(line string) string {
+	head := record.FindStringSubmatch(line)
+	switch {
+	case head == nil:
+		return line
+	case head[1] == "":
+		return line[len(head[0]):]
+	}
+	return "[" + head[1] + "] " + line[len(head[0]):]
 }
 
 // plainText is the line without colours.
