@@ -144,6 +144,10 @@ var (
 	// FilesOneByOne: each request takes its own reference of its file. Before, those of a
 	// batch on one file take it at once ("io_uring: remove file batch-get optimisation").
 	FilesOneByOne = Change{nativeWorkers, sendZC}
+	// PolledChainGoesOn: a polled read or write that fails does not cancel those linked behind
+	// it. Before, it does (v5.10, req_set_fail_links in io_complete_rw_iopoll; v6.1 only sets
+	// the result there). The documentation says that it does, so that a kernel may do so again.
+	PolledChainGoesOn = Change{nativeWorkers, sendZC}
 	// DrainStays: once an entry had IOSQE_IO_DRAIN, later ones of the ring may run in a worker
 	// thread or wait for all before them, although it has completed: the kernel goes on
 	// draining until an entry without the flag finds nothing that waits (v6.12, io_init_req;
