@@ -44,6 +44,8 @@ type Builder struct {
 	// Source is a local tarball or directory to take a pin from (KERNEL_SRC); for
 	// a git pin, a local repository whose HEAD is taken.
 	Source string
+	// Compiler is what kernels are built with.
+	Compiler Compiler
 	// Progress is called from the goroutines of a build, when set.
 	Progress func(Progress)
 }
@@ -170,7 +172,7 @@ func (b *Builder) stored(ctx context.Context, spec Spec, v Variant) (built *Buil
 	if err := b.checkSource(spec.Pin); err != nil {
 		return nil, "", err
 	}
-	if compiler, err = compilerID(ctx); err != nil {
+	if compiler, err = b.Compiler.id(ctx); err != nil {
 		return nil, "", err
 	}
 	request, err := b.request(ctx, spec, v, compiler)
@@ -351,22 +353,6 @@ func (b *Builder) checkSource(pin Pin) error {
 	return nil
 }
 
-// compilerID names compiler and binutils in one line.
-func compilerID(ctx context.Context) (string, error) {
-	var lines []string
-	for _, tool := range []string{"gcc", "ld"} {
-		cmd := exec.Command(tool, "--version")
-		cmd.Env = cleanEnv()
-		out, err := output(ctx, cmd)
-		if err != nil {
-			return "", err
-		}
-		line, _, _ := strings.Cut(string(out), "\n")
-		lines = append(lines, line)
-	}
-	return strings.Join(lines, ", "), nil
-}
-
 // job is one build in a locked tree.
 type job struct {
 	*Builder
@@ -411,15 +397,15 @@ func (j *job) open(ctx context.Context) (err error) {
 	if j.log, err = j.openLog(); err != nil {
 		return err
 	}
-	out := j.tree.build(j.variant)
-	if err = seed(ctx, out, j.tree.plainBuild(j.variant)); err == nil {
+	out := j.tree.build(j.variant, j.Compiler)
+	if err = seed(ctx, out, j.tree.plainBuild(j.variant, j.Compiler)); err == nil {
 		j.folder, note, err = openFolder(out)
 	}
 	if err == nil && note != "" {
 		j.note(fmt.Sprintf("the build folder of %s is made anew: %s", j.variant.Name, note))
 	}
 	j.sandbox = Sandbox{
-		On: on, Show: []string{j.tree.src()}, Write: []string{out},
+		On: on, Show: append(j.Compiler.folders(), j.tree.src()), Write: []string{out},
 		Temp: filepath.Join(out, scratchDir),
 	}
 	var powerful []string
@@ -488,11 +474,19 @@ func (j *job) build(ctx context.Context) (key string, err error) {
 			}
 			refused.Kernel, refused.Patched = j.spec.Name, j.commit != j.tree.base
 			if !refused.Patched {
+				refused.Hint = j.tooNew(ctx)
 				return "", refused
 			}
-			return "", j.acquit(ctx, refused)
+			err := j.acquit(ctx, refused)
+			if !refused.BaseBuilt {
+				refused.Hint = j.tooNew(ctx)
+			}
+			return "", err
 		case errors.As(err, &host):
 			if host.final || try >= tries {
+				if hint := j.tooNew(ctx); hint != "" && host.unknown {
+					host.raise = hint
+				}
 				return "", fmt.Errorf("kernel %s could not be built, which says nothing about its source: %w", j.spec.Name, err)
 			}
 			j.note("the build failed for a reason that is not the source's and is tried once more: " + host.what)
@@ -506,6 +500,15 @@ func (j *job) build(ctx context.Context) (key string, err error) {
 			return "", err
 		}
 	}
+}
+
+// tooNew says what to do where the source may be too old for the compiler.
+func (j *job) tooNew(ctx context.Context) string {
+	makefile, err := git(ctx, j.tree.src(), "cat-file", "blob", j.commit+":Makefile")
+	if err != nil {
+		return ""
+	}
+	return tooNew(j.compiler, makefile)
 }
 
 // acquit builds the base in the folder that the patched source failed in. If it
@@ -565,7 +568,7 @@ func (j *job) make(ctx context.Context, commit string, keep bool) (key string, e
 		return "", err
 	}
 	out := j.folder.dir
-	m := &makeRun{src: j.tree.src(), out: out, jobs: j.jobs(), sandbox: j.sandbox, log: j.log, object: func(n int) {
+	m := &makeRun{src: j.tree.src(), out: out, jobs: j.jobs(), compiler: j.Compiler, sandbox: j.sandbox, log: j.log, object: func(n int) {
 		j.report(Progress{Kernel: j.spec.Name, Step: StepCompile, Done: int64(n), Total: int64(j.variant.Objects)})
 	}}
 	j.report(Progress{Kernel: j.spec.Name, Step: StepConfigure})
@@ -614,11 +617,11 @@ func (b *Builder) jobs() int {
 	return cmp.Or(b.Jobs, runtime.NumCPU()+1)
 }
 
-// useCCache puts ccache between make and gcc when the host has it. Except for a
+// useCCache puts ccache between make and the compiler when the host has it. Except for a
 // tree's first build in a new store: nothing can hit then, and filling ccache's folder
 // would add about 7% to the compile time that a user waits longest for.
 //
-// gcc is masked by a link called gcc (ccache(1), "Run modes") rather than by
+// The compiler is masked by a link of its name (ccache(1), "Run modes") rather than by
 // CC="ccache gcc", a change of which would make kbuild compile everything again.
 func (j *job) useCCache() error {
 	folder := filepath.Join(j.Cache, "ccache")
@@ -626,14 +629,17 @@ func (j *job) useCCache() error {
 	if err != nil {
 		return nil
 	}
-	if !exists(folder) && !exists(filepath.Join(j.folder.dir, "System.map")) {
+	if filepath.IsAbs(j.Compiler.command()) {
+		return nil
+	}
+	if !j.Compiler.CCache && !exists(folder) && !exists(filepath.Join(j.folder.dir, "System.map")) {
 		return nil
 	}
 	masks := filepath.Join(folder, "mask")
 	if err := os.MkdirAll(masks, 0o755); err != nil {
 		return err
 	}
-	mask := filepath.Join(masks, "gcc")
+	mask := filepath.Join(masks, j.Compiler.command())
 	if target, err := os.Readlink(mask); err != nil || target != ccache {
 		os.Remove(mask)
 		if err := os.Symlink(ccache, mask); err != nil {

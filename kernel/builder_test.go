@@ -147,7 +147,7 @@ func TestFolderOfAKilledBuildIsNotTrusted(t *testing.T) {
 	dir := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	spec := localSpec(dir, "base")
-	out := tree{dir: b.treeDir(spec)}.build(Variant{Name: "plain"})
+	out := tree{dir: b.treeDir(spec)}.build(Variant{Name: "plain"}, Compiler{})
 	// A half written object, newer than its source.
 	writeFile(t, filepath.Join(out, "main.o"), "half")
 	writeFile(t, filepath.Join(out, buildingFile), "")

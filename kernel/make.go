@@ -49,6 +49,8 @@ type BuildError struct {
 	Message string
 	// Log is the path of the whole log.
 	Log string
+	// Hint says what may be done about a source that does not go with its compiler.
+	Hint string
 	// Patched says whether the kernel has patches at all, and BaseBuilt whether
 	// its base was built after that in the same folder: then the patches broke it.
 	Patched, BaseBuilt bool
@@ -72,6 +74,9 @@ func (e *BuildError) Error() string {
 	default:
 		b.WriteString("its base does not build either: the source, the config or the compiler is at fault")
 	}
+	if e.Hint != "" {
+		b.WriteString("\n" + e.Hint)
+	}
 	fmt.Fprintf(&b, "\nlog: %s", e.Log)
 	return b.String()
 }
@@ -80,6 +85,7 @@ func (e *BuildError) Error() string {
 type makeRun struct {
 	src, out string
 	jobs     int
+	compiler Compiler
 	sandbox  Sandbox
 	log      io.Writer
 	object   func(n int) // is told the number of objects compiled so far
@@ -122,7 +128,7 @@ var objectLine = regexp.MustCompile(`^  (?:CC|AS) (?:\[M\])? *\S`)
 // as *hostError.
 func (m *makeRun) run(ctx context.Context, targets ...string) error {
 	args := []string{"-C", m.src, "O=" + m.out, "-j" + strconv.Itoa(m.jobs)}
-	args = append(append(args, recipe...), targets...)
+	args = slices.Concat(args, recipe, m.compiler.variables(), targets)
 	cmd, err := m.sandbox.Command(ctx, m.src, "make", args...)
 	if err != nil {
 		return err
@@ -230,6 +236,8 @@ type hostError struct {
 	final bool
 	// fewer means that fewer jobs may do.
 	fewer bool
+	// unknown means that no message was understood.
+	unknown bool
 }
 
 func (e *hostError) Error() string {
@@ -254,8 +262,8 @@ type failureFinder struct {
 var (
 	// compilerError is gcc's, as's and Kconfig's form of a message with a place.
 	compilerError = regexp.MustCompile(`^([^\s:]+|\{standard input\}):(\d+):(?:\d+:)? ((?:fatal )?[Ee]rror:? .*)$`)
-	// linkerError is ld's: a symbol that nobody defines, a section that is too big.
-	linkerError   = regexp.MustCompile(`^(?:ld|\S+/ld|\S+\.o): .*|.*undefined reference to .*|^ERROR: .*`)
+	// linkerError is ld's and lld's: a symbol that nobody defines, a section that is too big.
+	linkerError   = regexp.MustCompile(`^(?:(?:\S+/)?ld(?:\.lld(?:-\d+)?)?|\S+\.o): .*|.*undefined reference to .*|^ERROR: .*`)
 	linkerWarning = regexp.MustCompile(`: (?:warning|NOTE|note): `)
 	stopped       = regexp.MustCompile(`^\S*make\S*: \*\*\* \[`)
 	// kbuildError is what makefiles say themselves, and make of a makefile.
@@ -275,7 +283,9 @@ type troubleKind struct {
 // troubles are looked for in this order; the words behind a colon at a line's end are
 // strerror(3)'s.
 var troubles = []troubleKind{
-	{regexp.MustCompile(`Killed signal terminated program|^\S*make\S*: .*\] Killed$|internal compiler error: Killed|Cannot allocate memory|[Vv]irtual memory exhausted|[Mm]emory exhausted|[Oo]ut of memory|std::bad_alloc`),
+	{regexp.MustCompile(`Sorry, this (?:compiler|linker|assembler|C compiler)\b.* not supported|^\*\*\* (?:C )?(?:Compiler|compiler|Linker|Assembler) is too old`),
+		hostError{what: "this source wants a newer compiler", raise: "CC=gcc-13, LLVM=-16 and the like take another one (docs/compilers.md)", final: true}},
+	{regexp.MustCompile(`Killed signal terminated program|^\S*make\S*: .*\] Killed$|internal compiler error: Killed|unable to execute command: Killed|Cannot allocate memory|[Vv]irtual memory exhausted|[Mm]emory exhausted|[Oo]ut of memory|std::bad_alloc`),
 		hostError{what: "this machine ran out of memory", raise: "try a smaller JOBS", fewer: true}},
 	{regexp.MustCompile(`No space left on device|Disk quota exceeded|File too large|File size limit exceeded`),
 		hostError{what: "the disk is full or cannot be written", raise: "free some space or set CACHE to another folder", final: true}},
@@ -287,7 +297,7 @@ var troubles = []troubleKind{
 		hostError{what: "this machine did not let the build start a process", raise: "try a smaller JOBS, or raise the limit of processes (ulimit -u)", fewer: true}},
 	{regexp.MustCompile(`Too many open files`),
 		hostError{what: "the build may not open more files", raise: "try a smaller JOBS, or raise the limit (ulimit -n)", fewer: true}},
-	{regexp.MustCompile(`signal terminated program|internal compiler error|[Pp]lease submit a full bug report|likely a hardware or OS problem|\(core dumped\)|^\S*make\S*: .*\] (?:Terminated|Segmentation fault|Bus error|Illegal instruction|Aborted|Hangup|Interrupt|Quit|User defined signal \d|CPU time limit exceeded|Floating point exception|Trace/breakpoint trap|Bad system call|Alarm clock|Broken pipe)\b|: (?:Segmentation fault|Bus error|Illegal instruction|Aborted|Terminated|Killed)$`),
+	{regexp.MustCompile(`signal terminated program|internal compiler error|[Pp]lease submit a full bug report|PLEASE submit a bug report|likely a hardware or OS problem|\(core dumped\)|^\S*make\S*: .*\] (?:Terminated|Segmentation fault|Bus error|Illegal instruction|Aborted|Hangup|Interrupt|Quit|User defined signal \d|CPU time limit exceeded|Floating point exception|Trace/breakpoint trap|Bad system call|Alarm clock|Broken pipe)\b|: (?:Segmentation fault|Bus error|Illegal instruction|Aborted|Terminated|Killed)$`),
 		hostError{what: "a compiler or another tool was terminated or crashed", raise: "if it does so again, look at the memory, the disk and the compiler of this machine"}},
 	{regexp.MustCompile(`: (?:Input/output error|Bad file descriptor|Stale file handle|Permission denied|Operation not permitted|Device or resource busy|Text file busy|Remote I/O error|Transport endpoint is not connected|Structure needs cleaning|Bad message|Exec format error|Connection timed out|Host is down|No such device.*|Interrupted system call|Too many levels of symbolic links|Not a directory|Bad address|Key has expired|Required key not available)\.?$`),
 		hostError{what: "this machine could not read or write a file", raise: "look at its disk, and at the rights on CACHE"}},
@@ -355,7 +365,7 @@ func (f *failureFinder) error(err error) error {
 		first.all = f.found
 		return &first
 	case f.last != "":
-		return &hostError{what: "make failed without a compiler's or linker's message about the source; what was said last is: " + f.last}
+		return &hostError{unknown: true, what: "make failed without a compiler's or linker's message about the source; what was said last is: " + f.last}
 	}
 	return &hostError{what: fmt.Sprintf("make failed without a compiler's message (%v)", err)}
 }

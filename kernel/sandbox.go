@@ -148,7 +148,7 @@ func (s Sandbox) Command(ctx context.Context, dir, name string, args ...string) 
 			line = append(line, "--ro-bind", "/dev/null", file)
 		}
 	}
-	for _, path := range append(toolFolders(), s.Show...) {
+	for _, path := range append(toolFolders(buildTools), s.Show...) {
 		if covered(path) {
 			line = append(line, "--ro-bind", path, path)
 		}
@@ -214,10 +214,13 @@ func userHomes() []string {
 	return known
 }
 
-// toolFolders are those that the build's own tools lie in, where a user has them at home.
-func toolFolders() []string {
+// buildTools are what every build runs.
+var buildTools = []string{"make", "gcc", "ld", "flex", "bison", "bc", "perl", "python3", "ccache"}
+
+// toolFolders are those that tools lie in, where a user has them at home.
+func toolFolders(tools []string) []string {
 	var folders []string
-	for _, tool := range []string{"make", "gcc", "ld", "flex", "bison", "bc", "perl", "python3", "ccache"} {
+	for _, tool := range tools {
 		path, err := exec.LookPath(tool)
 		if err != nil {
 			continue

@@ -110,7 +110,7 @@ func TestHostilePatches(t *testing.T) {
 		"leaves a process behind":       "setsid sh -c 'sleep 2; echo PWNED >" + victim + "' &",
 	} {
 		t.Run(name, func(t *testing.T) {
-			spec := localSpec(repo, "patched", hostilePatch(t, repo, "PF_OUT=$(echo "+tree{dir: b.treeDir(localSpec(repo, "base"))}.build(plain)+")\n"+strings.ReplaceAll(command, "$$", "$")))
+			spec := localSpec(repo, "patched", hostilePatch(t, repo, "PF_OUT=$(echo "+tree{dir: b.treeDir(localSpec(repo, "base"))}.build(plain, Compiler{})+")\n"+strings.ReplaceAll(command, "$$", "$")))
 			var notes []string
 			b := &Builder{Cache: cache, Progress: func(p Progress) { notes = append(notes, p.Step) }}
 			// Whether it builds is not what matters.
@@ -149,7 +149,7 @@ func TestHostilePatches(t *testing.T) {
 
 func mustRequest(t *testing.T, b *Builder, spec Spec) string {
 	t.Helper()
-	compiler, err := compilerID(t.Context())
+	compiler, err := Compiler{}.id(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestWhatAHostileBuildPlantsIsNotUsed(t *testing.T) {
 	repo := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	mustBuild(t, b, localSpec(repo, "base"))
-	out := tree{dir: b.treeDir(localSpec(repo, "base"))}.build(plain)
+	out := tree{dir: b.treeDir(localSpec(repo, "base"))}.build(plain, Compiler{})
 	planted := hostilePatch(t, repo, "echo PLANTED >"+out+"/main.o")
 	if _, err := b.Build(t.Context(), localSpec(repo, "patched", planted), plain); err != nil {
 		t.Log(err)

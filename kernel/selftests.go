@@ -40,7 +40,7 @@ func (b *Builder) Selftests(ctx context.Context, spec Spec, targets []string) (S
 	if _, err := exec.LookPath("rsync"); err != nil {
 		return Selftests{}, errors.New("kselftest installs its tests with rsync, which is missing; run: apt-get install rsync")
 	}
-	compiler, err := compilerID(ctx)
+	compiler, err := Compiler{}.id(ctx)
 	if err != nil {
 		return Selftests{}, err
 	}

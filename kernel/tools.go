@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"patchproof/kernel/arch"
 )
@@ -42,10 +43,10 @@ var tools = []Tool{
 	{Name: "ccache", Package: "ccache", Why: "compiles an object once only", Optional: true},
 }
 
-// MissingTools returns what this host lacks.
-func MissingTools() []Tool {
+// MissingTools returns what this host lacks of what building with the compiler, and booting, needs.
+func MissingTools(c Compiler) []Tool {
 	var missing []Tool
-	for _, t := range tools {
+	for _, t := range slices.Concat(tools, c.tools()) {
 		if !t.present() {
 			missing = append(missing, t)
 		}

@@ -31,8 +31,8 @@ func (t tree) src() string { return filepath.Join(t.dir, "src") }
 
 // build is the build folder (O=). A variant with options of its own has one for
 // itself, so that the next kernel of the plain one compiles only what changed.
-func (t tree) build(v Variant) string {
-	name := t.plainBuild(v)
+func (t tree) build(v Variant, c Compiler) string {
+	name := t.plainBuild(v, c)
 	if len(v.Over)+len(v.Config) > 0 {
 		name += "-with-options"
 	}
@@ -40,7 +40,9 @@ func (t tree) build(v Variant) string {
 }
 
 // plainBuild is the build folder of a variant without options of its own.
-func (t tree) plainBuild(v Variant) string { return filepath.Join(t.dir, "build-"+v.Name) }
+func (t tree) plainBuild(v Variant, c Compiler) string {
+	return filepath.Join(t.dir, "build-"+v.Name+c.folder())
+}
 
 // ApplyError is a patch that does not apply. The tree is left without it.
 type ApplyError struct {

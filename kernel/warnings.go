@@ -32,7 +32,7 @@ func (b *Builder) Warnings(ctx context.Context, spec Spec, v Variant, file strin
 	if err != nil {
 		return nil, err
 	}
-	compiler, err := compilerID(ctx)
+	compiler, err := b.Compiler.id(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (j *job) compile(ctx context.Context, file string) (said string, err error)
 		return "", err
 	}
 	var text bytes.Buffer
-	m := &makeRun{src: j.tree.src(), out: j.folder.dir, jobs: j.jobs(), sandbox: j.sandbox, log: io.MultiWriter(j.log, &text), object: func(int) {}}
+	m := &makeRun{src: j.tree.src(), out: j.folder.dir, jobs: j.jobs(), compiler: j.Compiler, sandbox: j.sandbox, log: io.MultiWriter(j.log, &text), object: func(int) {}}
 	j.report(Progress{Kernel: j.spec.Name, Step: StepConfigure})
 	config, err := j.config(ctx, m, j.commit)
 	if err != nil {

@@ -49,6 +49,8 @@ type Selection struct {
 	Notes []string
 	// Source is a local tarball or directory to take the pin from.
 	Source string
+	// Compiler is what kernels are built with.
+	Compiler kernel.Compiler
 	// Set holds the variables that were not empty, by name.
 	Set map[string]string
 }
@@ -100,6 +102,9 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 		return Selection{}, fmt.Errorf("STRICT=%s: want 1, to count what is flaky as worse", s.Set["STRICT"])
 	}
 	s.Subject, s.Known, s.Config = get("SUBJECT"), get("KNOWN"), get("CONFIG")
+	if s.Compiler, err = kernel.ParseCompiler(get("CC"), get("LLVM")); err != nil {
+		return Selection{}, err
+	}
 	if s.Tree != "" && s.Source != "" {
 		return Selection{}, fmt.Errorf("TREE=%s and KERNEL_SRC=%s exclude each other: a tree needs no other source", s.Tree, s.Source)
 	}
@@ -170,7 +175,7 @@ func number(name, value string, without, most int) (int, error) {
 // Lab is what the selection asks of a laboratory.
 func (s Selection) Lab(progress func(kernel.Progress)) lab.Options {
 	return lab.Options{
-		Builder: kernel.Builder{Cache: s.Cache, Jobs: s.Jobs, Source: s.Source, Progress: progress},
+		Builder: kernel.Builder{Cache: s.Cache, Jobs: s.Jobs, Source: s.Source, Compiler: s.Compiler, Progress: progress},
 		Accel:   s.Accel, Places: s.Jobs,
 	}
 }

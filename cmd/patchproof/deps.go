@@ -14,27 +14,33 @@ import (
 	"patchproof/kernel"
 )
 
-type depsCmd struct{}
+type depsCmd struct {
+	flags
+}
 
 // Run installs what is missing, for the tests as well, optional tools excepted.
-func (depsCmd) Run(ctx context.Context, t *terminal) error {
-	if err := install(ctx, t, func(kernel.Tool) bool { return true }); err != nil {
+func (c depsCmd) Run(ctx context.Context, t *terminal) error {
+	compiler, err := kernel.ParseCompiler(c.value("CC"), c.value("LLVM"))
+	if err != nil {
+		return err
+	}
+	if err := install(ctx, t, compiler, func(kernel.Tool) bool { return true }); err != nil {
 		return err
 	}
 	t.printf("All needed system packages are installed.\n")
 	return nil
 }
 
-// ensureTools installs what building and booting kernels needs.
-func ensureTools(ctx context.Context, t *terminal) error {
-	return install(ctx, t, func(tool kernel.Tool) bool { return !tool.Test })
+// ensureTools installs what building with the compiler, and booting, needs.
+func ensureTools(ctx context.Context, t *terminal, c kernel.Compiler) error {
+	return install(ctx, t, c, func(tool kernel.Tool) bool { return !tool.Test })
 }
 
 // install installs the packages of the missing tools that are wanted through apt,
 // which takes root; otherwise the error is the one line that says what to run.
-func install(ctx context.Context, t *terminal, wanted func(kernel.Tool) bool) error {
+func install(ctx context.Context, t *terminal, c kernel.Compiler, wanted func(kernel.Tool) bool) error {
 	var packages, why []string
-	for _, tool := range kernel.MissingTools() {
+	for _, tool := range kernel.MissingTools(c) {
 		if tool.Optional || !wanted(tool) {
 			continue
 		}

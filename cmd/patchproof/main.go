@@ -104,7 +104,7 @@ func newCommands() *commands {
 		Vmtest: vmtestCmd{flagsOf("vmtest")}, Bisect: bisectCmd{flagsOf("bisect")}, Bench: benchCmd{flagsOf("bench")},
 		Bundle: bundleCmd{flagsOf("bundle")}, Mutants: mutantsCmd{flagsOf("mutants")},
 		BisectConfig: bisectConfigCmd{flagsOf("bisect-config")}, Build: buildCmd{flagsOf("build")}, Apply: applyCmd{flagsOf("apply")}, Refresh: refreshCmd{flagsOf("refresh")},
-		Shell: shellCmd{flagsOf("shell")},
+		Shell: shellCmd{flagsOf("shell")}, Deps: depsCmd{flagsOf("deps")},
 	}
 	c.Cache.Ls = cacheLsCmd{flagsOf("cache ls")}
 	c.Cache.Export = cacheExportCmd{flags: flagsOf("cache export")}

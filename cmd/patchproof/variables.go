@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -131,6 +129,10 @@ var table = []variable{
 		meaning: "what is measured: `insns` under TCG, or `time`, which needs KVM"},
 	{name: "CONFIG", form: "FILES", commands: slices.Concat(lineups, []string{"bisect"}),
 		meaning: "options of yours: a fragment, several, or a whole `.config`, see docs/config.md"},
+	{name: "CC", form: "COMMAND", standard: "gcc", commands: slices.Concat(campaigns, []string{"deps"}), common: true,
+		meaning: "the kernel's compiler: `gcc-11`, `clang`, a path, or `'ccache gcc'`; see docs/compilers.md"},
+	{name: "LLVM", form: "1|-N", commands: slices.Concat(campaigns, []string{"deps"}),
+		meaning: "`1`: kernels are built with clang and ld.lld; `-14`: with those of a version"},
 	{name: "MUTANTS", form: "FOLDER", standard: "those of the pin", commands: []string{"mutants"},
 		meaning: "a folder of patches, each of which is a mutant"},
 	{name: "WORK", form: "FOLDER", standard: "work", commands: []string{"apply", "refresh"}, common: true,
@@ -190,7 +192,7 @@ var tooling = []string{"GO", "CGO_", "CCACHE", "MAKE", "SHELL", "TERM", "NO_COLO
 // kbuild are the variables by which a kernel's own build, unlike this one, takes
 // another architecture, compiler or flags, with the values that change nothing here.
 var kbuild = map[string][]string{
-	"ARCH": arch.Target.Make, "CC": nil, "CROSS_COMPILE": nil, "LLVM": nil, "KCFLAGS": nil, "KBUILD_OUTPUT": nil,
+	"ARCH": arch.Target.Make, "CROSS_COMPILE": nil, "KCFLAGS": nil, "KBUILD_OUTPUT": nil,
 }
 
 // refuse finds a variable that was set and that the command would not heed.
@@ -198,9 +200,7 @@ var kbuild = map[string][]string{
 // What stands on make's command line was typed for this run: the command takes it, or it is refused.
 // The environment holds much that is for others. There, a command that says something about
 // a kernel refuses what belongs to another command, what looks like a slip of
-// our names, and what kbuild would build another kernel by. CC is among that where it is not
-// the compiler that builds: kbuild does not take it from the environment, but whoever sets it
-// for a run believes that it does.
+// our names, and what kbuild would build another kernel by.
 func refuse(command string, environ []string) error {
 	typed := map[string]bool{}
 	values := map[string]string{}
@@ -232,7 +232,7 @@ func refuse(command string, environ []string) error {
 		case values[name] == "" || !slices.Contains(campaigns, command) || v.common:
 			continue
 		case !isOurs && !slip(name):
-			if harmless, isKbuild := kbuild[name]; !isKbuild || slices.Contains(harmless, values[name]) || name == "CC" && isGCC(values[name]) {
+			if harmless, isKbuild := kbuild[name]; !isKbuild || slices.Contains(harmless, values[name]) {
 				continue
 			}
 		}
@@ -253,7 +253,7 @@ func refusal(command, name, value string) error {
 	case isOurs:
 		text += "; it is for " + strings.Join(v.commands, ", ")
 	case isKbuild:
-		text += ": kernels are built for " + arch.Target.Name + " with gcc; unset it, or leave it out"
+		text += ": kernels are built for " + arch.Target.Name + ", by CC or LLVM, without flags of yours; unset it, or leave it out"
 	}
 	return fmt.Errorf("%s (docs/variables.md has the table)", text)
 }
@@ -305,18 +305,4 @@ func nearest(command, name string) string {
 		}
 	}
 	return best
-}
-
-// isGCC says that CC names the compiler that builds.
-func isGCC(cc string) bool { return resolved(cc) == resolved("gcc") }
-
-func resolved(command string) string {
-	path, err := exec.LookPath(command)
-	if err != nil {
-		return command
-	}
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		return target
-	}
-	return path
 }

@@ -141,7 +141,8 @@ func (l *trials) searchConfig(ctx context.Context, q Question, span *configSpan)
 
 // identity is all that the answer depends on.
 func (s *configSpan) identity(q Question, initramfs string) string {
-	parts := []string{"config", s.program.Name, q.Check, q.Accel, filepath.Base(initramfs), s.spec.Pin.Name, s.spec.Tree, s.spec.Rev}
+	parts := []string{"config", s.program.Name, q.Check, q.Accel, filepath.Base(initramfs), s.spec.Pin.Name, s.spec.Tree, s.spec.Rev,
+		q.Compiler.CC, q.Compiler.LLVM}
 	for _, patch := range s.spec.Patches() {
 		parts = append(parts, patch.ID())
 	}

@@ -397,7 +397,8 @@ func (p *path) without(s subject) subject {
 
 // identity is all that the answer depends on.
 func (p *path) identity(q Question, initramfs string) string {
-	parts := []string{"bisect", q.Metric, p.program.Name, q.Check, p.variant.Name, p.variant.ConfigText(), q.Accel, filepath.Base(initramfs), p.good, p.bad}
+	parts := []string{"bisect", q.Metric, p.program.Name, q.Check, p.variant.Name, p.variant.ConfigText(), q.Accel, filepath.Base(initramfs), p.good, p.bad,
+		q.Compiler.CC, q.Compiler.LLVM}
 	if p.fix {
 		parts = append(parts, "fix")
 	}
