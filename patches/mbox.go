@@ -63,11 +63,17 @@ func opens(lines [][]byte, i int) bool {
 	if !bytes.HasPrefix(lines[i], fromWord) {
 		return false
 	}
-	if h := headers(lines[i+1:]); h.get("From") != "" && h.get("Subject") != "" && h.get("Date") != "" {
-		return true
-	}
-	return mboxFrom.Match(lines[i]) && i+1 < len(lines) &&
+	return wholeHeader(lines, i) || mboxFrom.Match(lines[i]) && i+1 < len(lines) &&
 		(headerLine.Match(lines[i+1]) || bytes.HasPrefix(lines[i+1], []byte(">From ")))
+}
+
+// wholeHeader says that a From line at line i has a mail's header behind it.
+func wholeHeader(lines [][]byte, i int) bool {
+	if !bytes.HasPrefix(lines[i], fromWord) {
+		return false
+	}
+	h := headers(lines[i+1:])
+	return h.get("From") != "" && h.get("Subject") != "" && h.get("Date") != ""
 }
 
 // letterEnd gives the index behind the last line of the mail that begins at from.
@@ -98,6 +104,11 @@ func letterEnd(lines [][]byte, from int) int {
 		}
 		seenDiff = seenDiff || bytes.HasPrefix(lines[i], []byte("diff --git ")) || bytes.HasPrefix(lines[i], []byte("+++ "))
 		if i > body && !blankLine(lines[i-1]) {
+			// Files of git format-patch --no-signature end with the diff, and so no blank
+			// line comes between them where they were put together.
+			if wholeHeader(lines, i) {
+				return i
+			}
 			continue
 		}
 		if opens(lines, i) {

@@ -225,3 +225,20 @@ func TestMails(t *testing.T) {
 		})
 	}
 }
+
+// TestFilesPutTogether reads what `cat 000*` makes of git format-patch --no-signature,
+// in which no blank line ends a diff.
+func TestFilesPutTogether(t *testing.T) {
+	var text string
+	for i, line := range []int{5, 15} {
+		text += fmt.Sprintf("From %040d Mon Sep 17 00:00:00 2001\nFrom: Ada <ada@example.org>\nDate: Sat, 2 May 2020 10:00:00 +0200\n"+
+			"Subject: [PATCH %d/2] a\n\nWhy.\n---\n%s", i, i+1, diffAt(line))
+	}
+	s, err := Read(write(t, t.TempDir(), "all.patch", text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{mustRead(t, diffAt(5)).ID(), mustRead(t, diffAt(15)).ID()}, []string{s.Patches[0].ID(), s.Patches[1].ID()}); diff != "" {
+		t.Errorf("IDs (-want +got):\n%s", diff)
+	}
+}
