@@ -6,25 +6,31 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 
 	"patchproof/results"
 )
 
 // search is what the page shows of the record of a search.
 type search struct {
-	Trials []struct {
-		Title string  `json:"title"`
-		Role  string  `json:"role"`
-		Mark  string  `json:"mark"`
-		Why   string  `json:"why"`
-		WallS float64 `json:"wall_s"`
-	} `json:"trials"`
+	Trials []trial `json:"trials"`
 	Answer struct {
 		Outcome string `json:"outcome"`
 		Text    string `json:"text"`
 	} `json:"answer"`
 	// Told is the answer in full, as it was printed.
 	Told string `json:"told"`
+}
+
+// trial is a kernel that was tried.
+type trial struct {
+	Title string `json:"title"`
+	Role  string `json:"role"`
+	Mark  string `json:"mark"`
+	Why   string `json:"why"`
+	// Figure is there where a figure is searched for, and not when one is not to be had.
+	Figure *float64 `json:"figure"`
+	WallS  float64  `json:"wall_s"`
 }
 
 // readSearch reads the search that the run belongs to, if it belongs to one.
@@ -54,12 +60,21 @@ func path(run *results.Run) []figure {
 		Caption: "The kernels in the order in which they were tried: how many patches of the series each has, and whether it showed what was searched for.",
 		Head:    []string{"tried", "kernel", "as", "came out", "why", "took"},
 	}, chart: chart{xName: "in the order tried"}}
+	measured := slices.ContainsFunc(s.Trials, func(t trial) bool { return t.Figure != nil })
+	if measured {
+		p.Title, p.Caption = "The figure of each kernel", "In the order in which they were tried: what was measured, and which end it is nearer to."
+	}
 	var way, good, bad struct{ x, y []float64 }
 	for i, t := range s.Trials {
 		x := float64(i + 1)
 		p.Rows = append(p.Rows, []string{number(x), t.Title, t.Role, t.Mark, t.Why, fmt.Sprintf("%.1f s", t.WallS)})
 		y := 0.0
-		if m := patchNumber.FindStringSubmatch(t.Title); m != nil {
+		if m := patchNumber.FindStringSubmatch(t.Title); measured {
+			if t.Figure == nil {
+				continue
+			}
+			y = *t.Figure
+		} else if m != nil {
 			y, _ = count(m[1])
 		} else if i > 0 {
 			// The base is the first; the others without a number are beside the way.

@@ -168,6 +168,31 @@ func TestBisectPath(t *testing.T) {
 	}
 }
 
+// TestMetricSearch is the page of a search for a size, which runs no kernel.
+func TestMetricSearch(t *testing.T) {
+	run := &results.Run{Dir: t.TempDir(), ID: "1", Status: results.Finished, Kernels: []results.Kernel{{Name: "1 good end: good", Commit: "9e74", Objects: 1}}}
+	const record = `{"trials": [
+		{"title": "9e74 \"start\"", "role": "good end", "mark": "good", "figure": 68},
+		{"title": "43ac \"end\"", "role": "bad end", "mark": "bad", "figure": 4200},
+		{"title": "aaaa \"broken\"", "role": "step", "mark": "skip", "why": "it does not build"},
+		{"title": "f86b \"b\"", "role": "step", "mark": "good", "why": "68 bytes", "figure": 68}],
+		"answer": {"outcome": "not proven", "text": "it came bit by bit"}, "told": "it came bit by bit, and more"}`
+	if err := os.WriteFile(filepath.Join(run.Dir, "bisect.json"), []byte(record), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, page := write(t, run)
+	for _, want := range []string{"it came bit by bit, and more", "The figure of each kernel", "<svg", "it does not build", "1 object built"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	for _, empty := range []string{`id="matrix" aria`, `href="#matrix"`, `id="cells" aria`, `href="#cells"`} {
+		if strings.Contains(page, empty) {
+			t.Errorf("the page shows %s, where nothing was run", empty)
+		}
+	}
+}
+
 func TestTrend(t *testing.T) {
 	run := fixture(t)
 	if _, page := write(t, run); strings.Contains(page, "Trend:") {

@@ -103,9 +103,18 @@ func (m *metric) text(v float64) string {
 // change is how far a figure is from another.
 func (m *metric) change(from, to float64) string {
 	if m.section != "" {
-		return fmt.Sprintf("%+.0f bytes (%+.3g %%)", to-from, 100*(to/from-1))
+		return fmt.Sprintf("%+.0f bytes", to-from) + share(from, to)
 	}
-	return fmt.Sprintf("%+.2f insns/op (%+.3g %%)", to-from, 100*(to/from-1))
+	return fmt.Sprintf("%+.2f insns/op", to-from) + share(from, to)
+}
+
+// share is a change in percent, and nothing where that would tell nobody anything: from
+// nothing at all, or to many times as much.
+func share(from, to float64) string {
+	if percent := 100 * (to/from - 1); from > 0 && percent < 1000 {
+		return fmt.Sprintf(" (%+.3g %%)", percent)
+	}
+	return ""
 }
 
 // measure takes the trial's figure from its vmlinux, or from its runs the least; ok is
