@@ -22,7 +22,7 @@ import (
 // results. Where in is no terminal it holds the commands to run. The guest powers
 // itself off behind the shell.
 func (p *Plan) Shell(ctx context.Context, in, out *os.File) error {
-	files := map[string][]byte{shellScript: []byte("gosh\nshutdown\n")}
+	files := map[string][]byte{shellScript: []byte("gosh\n" + shellEnd)}
 	if !term.IsTerminal(int(in.Fd())) {
 		// A guest that boots loses what comes before it listens, so they go along.
 		commands, err := io.ReadAll(in)
@@ -32,7 +32,7 @@ func (p *Plan) Shell(ctx context.Context, in, out *os.File) error {
 		if len(commands) == 0 {
 			return errors.New("a shell needs a terminal, or commands on its standard input; there is neither")
 		}
-		files = map[string][]byte{shellScript: []byte("gosh /bbin/commands\nshutdown\n"), "bbin/commands": commands}
+		files = map[string][]byte{shellScript: []byte("gosh /bbin/commands\n" + shellEnd), "bbin/commands": commands}
 		in = nil
 	}
 	built, err := p.Kernels()
@@ -70,6 +70,10 @@ func (p *Plan) Shell(ctx context.Context, in, out *os.File) error {
 
 // shellScript is what the guest runs.
 const shellScript = "bbin/shell-and-shutdown"
+
+// shellEnd end it. The serial line's buffer holds up to a page of what was printed last,
+// and a machine that is switched off loses it: on a busy host the rest of an ls.
+const shellEnd = "sleep 1\nshutdown\n"
 
 // shellCell is the cell whose machine a person gets: of the programs that were asked
 // for the first, else the first that does not slow the machine down.
