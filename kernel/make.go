@@ -265,7 +265,9 @@ var (
 	// linkerError is ld's and lld's: a symbol that nobody defines, a section that is too big.
 	linkerError   = regexp.MustCompile(`^(?:(?:\S+/)?ld(?:\.lld(?:-\d+)?)?|\S+\.o): .*|.*undefined reference to .*|^ERROR: .*`)
 	linkerWarning = regexp.MustCompile(`: (?:warning|NOTE|note): `)
-	stopped       = regexp.MustCompile(`^\S*make\S*: \*\*\* \[`)
+	// minimum is what a source says that it wants where it finds a compiler too old.
+	minimum = regexp.MustCompile(`^\*\*\*\s+Minimum (.+) version:\s*(\S+)$`)
+	stopped = regexp.MustCompile(`^\S*make\S*: \*\*\* \[`)
 	// kbuildError is what makefiles say themselves, and make of a makefile.
 	kbuildError = regexp.MustCompile(`^\*\*\* (\S.*)|^\S*[Mm]ake\S*: \*\*\* (No rule to make target .*)|^(\S*(?:Makefile|Kbuild|\.mk)\S*:\d+: \*\*\* .*)`)
 	// ownWords are lines about the source whose words could be mistaken for the
@@ -284,7 +286,7 @@ type troubleKind struct {
 // strerror(3)'s.
 var troubles = []troubleKind{
 	{regexp.MustCompile(`Sorry, this (?:compiler|linker|assembler|C compiler)\b.* not supported|^\*\*\* (?:C )?(?:Compiler|compiler|Linker|Assembler) is too old`),
-		hostError{what: "this source wants a newer compiler", raise: "CC=gcc-13, LLVM=-16 and the like take another one (docs/compilers.md)", final: true}},
+		hostError{what: "the compiler is too old for this source", raise: "CC=gcc-NN or LLVM=-NN takes another one (docs/compilers.md)", final: true}},
 	{regexp.MustCompile(`Killed signal terminated program|^\S*make\S*: .*\] Killed$|internal compiler error: Killed|unable to execute command: Killed|Cannot allocate memory|[Vv]irtual memory exhausted|[Mm]emory exhausted|[Oo]ut of memory|std::bad_alloc`),
 		hostError{what: "this machine ran out of memory", raise: "try a smaller JOBS", fewer: true}},
 	{regexp.MustCompile(`No space left on device|Disk quota exceeded|File too large|File size limit exceeded`),
@@ -333,6 +335,9 @@ func (f *failureFinder) line(line string) {
 }
 
 func (f *failureFinder) hostTrouble(text string) {
+	if wants := minimum.FindStringSubmatch(text); wants != nil && f.trouble != nil {
+		f.trouble.what += fmt.Sprintf("; it wants %s %s or newer", wants[1], wants[2])
+	}
 	if f.trouble != nil {
 		return
 	}
