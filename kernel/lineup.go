@@ -478,7 +478,8 @@ func (v Variant) needing(s *patches.Subject) (Variant, error) {
 }
 
 // lineup returns the base and the kernels that there are for pin, restricted to
-// those that were asked for, with absolute paths.
+// those that were asked for, with absolute paths. Nobody need ask but for those that
+// are there on request.
 func lineup(subject *patches.Subject, pin string, sel Selection) ([]patches.SubjectKernel, error) {
 	all := []patches.SubjectKernel{{Name: Base}}
 	if subject != nil {
@@ -488,7 +489,7 @@ func lineup(subject *patches.Subject, pin string, sel Selection) ([]patches.Subj
 				paths = append(paths, subject.Path(path))
 			}
 			if len(paths) > 0 {
-				all = append(all, patches.SubjectKernel{Name: k.Name, Features: k.Features, Series: map[string][]string{pin: paths}})
+				all = append(all, patches.SubjectKernel{Name: k.Name, Features: k.Features, OnRequest: k.OnRequest, Series: map[string][]string{pin: paths}})
 			}
 		}
 		if sel.Subject != "" && len(all) == 1 {
@@ -503,7 +504,7 @@ func lineup(subject *patches.Subject, pin string, sel Selection) ([]patches.Subj
 		all = append(all, patches.SubjectKernel{Name: Patched, Series: map[string][]string{pin: {path}}})
 	}
 	if len(sel.Kernels) == 0 {
-		return all, nil
+		return slices.DeleteFunc(all, func(k patches.SubjectKernel) bool { return k.OnRequest }), nil
 	}
 	for _, name := range sel.Kernels {
 		if _, err := pick("KERNELS", name, all, func(k patches.SubjectKernel) string { return k.Name }); err != nil {

@@ -57,6 +57,8 @@ type SubjectKernel struct {
 	Name string `toml:"name"`
 	// Features are what programs must not skip on it.
 	Features []string `toml:"features"`
+	// OnRequest leaves it out of a line-up that is not asked for it by name.
+	OnRequest bool `toml:"on-request"`
 	// Series holds the patches per pin, in order. TreePin stands for a local tree.
 	Series map[string][]string `toml:"series"`
 }

@@ -64,7 +64,7 @@ var table = []variable{
 	{name: "ACCEL", form: "auto|kvm|tcg", standard: "auto", commands: campaigns, machine: true,
 		meaning: "how QEMU runs guests: `kvm`, `tcg`, or `auto`, which takes KVM where a guest really runs under it"},
 	{name: "PIN", form: "NAME", standard: "the subject's", commands: sources,
-		meaning: "kernel source, fixed by its hash; or a release: `6.12.107`, or `7.1` for its newest (docs/trees.md)"},
+		meaning: "kernel source, held to its hash; or a release: `6.12.107`, or `7.1` for its newest (docs/trees.md)"},
 	{name: "PATCH", form: "FILE", commands: sources,
 		meaning: "your patch (mail, thread, diff, folder, address, `-`; see docs/patches.md), or with TREE commits (`v6.12..HEAD`), `worktree` or `index` (docs/trees.md): the line-up becomes `base` and `patched`"},
 	{name: "V", form: "N", standard: "the latest that is complete", commands: sources, common: true,

@@ -84,6 +84,9 @@ func prepareDisk() error { return errors.Join(machine.NVMePolls(), machine.EndWh
 // request of a ring, whatever has happened so far.
 func (b *books) accounted() error {
 	s, err := b.settled()
+	if err == nil && b.kept > 0 {
+		s, err = b.drained()
+	}
 	if err != nil {
 		return err
 	}

@@ -232,6 +232,9 @@ func (l *left) end() {
 // on another one, whose caches must then have them, and no other.
 func (m *hotplug) completeElsewhere(l *left, cpu int, shrinking bool) {
 	before, err := m.quiet()
+	if err == nil && m.kept > 0 {
+		m.note(checkRows, m.keptByNone(l))
+	}
 	if err == nil && shrinking && m.cached {
 		m.note(checkShrink, m.unshrunk(before))
 	}
@@ -266,6 +269,27 @@ func (m *hotplug) completeElsewhere(l *left, cpu int, shrinking bool) {
 		}
 	}
 	m.note(checkFreed, err)
+}
+
+// keptByNone checks that a CPU that has gone keeps nothing, where no counter shows what a
+// CPU keeps: the shrinkers empty the caches of all that are there, and then only what
+// is left in flight and the rings' own are in use. It wants no load.
+func (m *hotplug) keptByNone(l *left) error {
+	own, err := alloccache.IdleRequests()
+	if err != nil {
+		return err
+	}
+	// The idle ring, that of what is left, and the three loads'.
+	const rings = 5
+	want := rings*own + len(l.results)
+	return machine.Await(time.Now().Add(machine.Patience(time.Second)), func() error {
+		got, err := alloccache.InUse()
+		if err == nil && got != want {
+			err = fmt.Errorf("with a CPU offline and the caches of the others emptied, the slab has %d requests in use; want %d: %d in flight and %d of each of %d rings' own",
+				got, want, len(l.results), own, rings)
+		}
+		return err
+	})
 }
 
 // quiet reads the rows when nothing but what is left is in flight. A completion

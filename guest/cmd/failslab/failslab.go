@@ -375,7 +375,7 @@ func (p *program) balanced() error {
 		if err != nil {
 			return err
 		}
-		objects, err := machine.SlabObjects(alloccache.Slab)
+		objects, err := alloccache.InUse()
 		if err != nil {
 			return err
 		}

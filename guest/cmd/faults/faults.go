@@ -460,7 +460,7 @@ func (b *books) balanced() error {
 		if err != nil {
 			return err
 		}
-		objects, err := machine.SlabObjects(alloccache.Slab)
+		objects, err := alloccache.InUse()
 		if err != nil {
 			return err
 		}

@@ -106,7 +106,7 @@ func timers(links uint32) error {
 func nothingLost(r *uring.Ring, fill func(*uring.SQE), want int32) error {
 	rows, err := alloccache.Read(r.FD)
 	if errors.Is(err, alloccache.ErrAbsent) {
-		return nil
+		return allInUse()
 	}
 	if err != nil {
 		return err
@@ -134,6 +134,26 @@ func nothingLost(r *uring.Ring, fill func(*uring.SQE), want int32) error {
 		return fmt.Errorf("of %d available requests %d are on no list: with all of them in flight the slab had to give that many\n%v", available, after-before, rows)
 	}
 	return nil
+}
+
+// allInUse checks, where a cache keeps requests that it does not show, that all come
+// back when it is emptied: what is left is the ring's own.
+func allInUse() error {
+	if kept, err := alloccache.Kept(); err != nil || kept == 0 {
+		return err
+	}
+	want, err := alloccache.IdleRequests()
+	if err != nil {
+		return err
+	}
+	// Requests are freed a moment after they have completed.
+	return machine.Await(time.Now().Add(machine.Patience(time.Second)), func() error {
+		got, err := alloccache.InUse()
+		if err == nil && got != want {
+			err = fmt.Errorf("the slab has %d requests in use with its caches emptied; want %d, the idle ring's own", got, want)
+		}
+		return err
+	})
 }
 
 // fire arms timeouts and runs NOPs until all have fired. The timeouts and their

@@ -189,6 +189,17 @@ func (t *T) Hang(name, detail string) { t.check(name, event.Hang, detail) }
 // trouble (a device that is missing, say).
 func (t *T) Error(name string, err error) { t.check(name, event.Error, err.Error()) }
 
+// FeatureValue is what the kernel is declared to have of a feature that has a value,
+// name=value.
+func FeatureValue(name string) (value string, ok bool) {
+	for _, feature := range declared() {
+		if value, ok := strings.CutPrefix(feature, name+"="); ok {
+			return value, true
+		}
+	}
+	return "", false
+}
+
 // Skip reports a check that was not made because the kernel lacks feature.
 // On a kernel that is declared to have it, that is a failure.
 func (t *T) Skip(name, feature, why string) {
