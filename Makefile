@@ -61,7 +61,7 @@ reference: command ## keep the latest run, or RUN, as the reference of its subje
 	@$(PATCHPROOF) results reference $(RUN)
 
 # Targets that end as their command does: 0, 1 or 2.
-CAMPAIGNS := vmtest bench mutants bisect bisect-config
+CAMPAIGNS := vmtest bench mutants bisect bisect-config patchcheck
 # GNU make ends with 2 whatever a recipe returned, and with 1 only in question
 # mode. So the run happens while make remakes a file that it includes, and after
 # a run with an unexpected verdict that file turns question mode on.
@@ -92,6 +92,7 @@ bench: ## measure: instructions, or time, per operation on each kernel, and wher
 mutants: ## break the kernel on purpose, a patch at a time, and say which programs notice
 bisect: ## find the patch or commit that a failure began with; without variables, a demonstration
 bisect-config: ## find the config options that GOOD passes and BAD fails by
+patchcheck: ## check each patch of PATCH by itself: does it build, what do compiler and checkers say that is new
 $(CAMPAIGNS):
 	@exit $(or $(CODE),2)
 

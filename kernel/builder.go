@@ -443,8 +443,9 @@ func (j *job) note(text string) {
 }
 
 // trusted says that all of a kernel's source is pinned by its hash or comes with the
-// checkout.
-func (s Spec) trusted() bool { return s.Tree == "" && s.Name != Patched }
+// checkout. The kernels with a part of the user's patches have names that begin as the
+// one with all.
+func (s Spec) trusted() bool { return s.Tree == "" && !strings.HasPrefix(s.Name, Patched) }
 
 // machinery returns what the patches change of that which runs on the host.
 func (j *job) machinery(ctx context.Context) ([]string, error) {

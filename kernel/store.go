@@ -317,7 +317,7 @@ type Item struct {
 // itemKinds are the folders of the store in the order that List shows them.
 var itemKinds = []struct{ dir, kind string }{
 	{kernelsDir, "kernel"}, {treesDir, "tree"}, {sourcesDir, "source"}, {"initramfs", "initramfs"},
-	{"ccache", "ccache"}, {requestsDir, "request"}, {branchesDir, "branch"}, {selftestsDir, "selftests"}, {logsDir, "log"},
+	{"ccache", "ccache"}, {requestsDir, "request"}, {branchesDir, "branch"}, {checksDir, "checks"}, {selftestsDir, "selftests"}, {logsDir, "log"},
 }
 
 // List returns what is in the store.

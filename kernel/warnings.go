@@ -68,8 +68,8 @@ func (j *job) warnings(ctx context.Context, file string) ([]Warning, error) {
 	return warningsIn(said, j.tree.src()), withLog(err, j.log.Name())
 }
 
-// compile makes the object of one file anew and returns what was said.
-func (j *job) compile(ctx context.Context, file string) (said string, err error) {
+// compile makes the object of one file anew, with the variables, and returns what was said.
+func (j *job) compile(ctx context.Context, file string, variables ...string) (said string, err error) {
 	if err := checkoutCommit(ctx, j.tree.src(), j.commit); err != nil {
 		return "", err
 	}
@@ -93,8 +93,14 @@ func (j *job) compile(ctx context.Context, file string) (said string, err error)
 		return "", fmt.Errorf("%s of the build folder: %w", object, err)
 	}
 	j.report(Progress{Kernel: j.spec.Name, Step: StepCompile})
+	if len(variables) > 0 {
+		// What they change of that which an object stands on says nothing about the file.
+		if err := m.run(ctx, slices.Concat(variables, quirks(m.src, config), []string{"prepare"})...); err != nil {
+			return "", err
+		}
+	}
 	text.Reset()
-	err = m.run(ctx, append(quirks(m.src, config), object)...)
+	err = m.run(ctx, slices.Concat(variables, quirks(m.src, config), []string{object})...)
 	return text.String(), err
 }
 

@@ -47,7 +47,8 @@ var (
 	lineups   = []string{"vmtest", "build", "shell", "bench", "bundle", "mutants"}
 	campaigns = slices.Concat(lineups, searches)
 	stored    = []string{"report", "reply", "summary", "reference"}
-	sources   = slices.Concat(campaigns, []string{"apply"})
+	checks    = []string{"patchcheck"}
+	sources   = slices.Concat(campaigns, []string{"apply"}, checks)
 )
 
 // table is every variable there is. A new one is a line here and its use; flags, help and
@@ -59,7 +60,7 @@ var table = []variable{
 		meaning: "kernels of the line-up: `base`, and those of the subject"},
 	{name: "PROGRAMS", form: "NAMES", standard: "all", commands: []string{"vmtest", "shell", "mutants"},
 		meaning: "guest programs of the subject, see docs/programs.md; `quick` stands for a few"},
-	{name: "VARIANT", form: "NAME", standard: "plain", commands: campaigns,
+	{name: "VARIANT", form: "NAME", standard: "plain", commands: slices.Concat(campaigns, checks),
 		meaning: "config: `plain` to measure, `debug` for KASAN, lockdep and other checks of the kernel's own"},
 	{name: "ACCEL", form: "auto|kvm|tcg", standard: "auto", commands: campaigns, machine: true,
 		meaning: "how QEMU runs guests: `kvm`, `tcg`, or `auto`, which takes KVM where a guest really runs under it"},
@@ -79,7 +80,7 @@ var table = []variable{
 		meaning: "revision of TREE"},
 	{name: "KERNEL_SRC", form: "FILE", commands: sources, machine: true,
 		meaning: "the pin's source where you have it: a tarball or a folder, which is verified"},
-	{name: "JOBS", form: "N", standard: "one per CPU", commands: campaigns, machine: true,
+	{name: "JOBS", form: "N", standard: "one per CPU", commands: slices.Concat(campaigns, checks), machine: true,
 		meaning: "cells at once, and make's `-j`"},
 	{name: "COUNT", form: "N", standard: "1; bench 2, or 6 for time", commands: slices.Concat(suite, []string{"bench"}, searches),
 		meaning: "how often each cell is run"},
@@ -127,11 +128,11 @@ var table = []variable{
 		meaning: "groups of workloads, see docs/bench.md"},
 	{name: "INSTRUMENT", form: "insns|time", standard: "insns", commands: []string{"bench"},
 		meaning: "what is measured: `insns` under TCG, or `time`, which needs KVM"},
-	{name: "CONFIG", form: "FILES", commands: slices.Concat(lineups, []string{"bisect"}),
+	{name: "CONFIG", form: "FILES", commands: slices.Concat(lineups, []string{"bisect"}, checks),
 		meaning: "options of yours: a fragment, several, or a whole `.config`, see docs/config.md"},
-	{name: "CC", form: "COMMAND", standard: "gcc", commands: slices.Concat(campaigns, []string{"deps"}), common: true,
+	{name: "CC", form: "COMMAND", standard: "gcc", commands: slices.Concat(campaigns, checks, []string{"deps"}), common: true,
 		meaning: "the kernel's compiler: `gcc-11`, `clang`, a path, or `'ccache gcc'`; see docs/compilers.md"},
-	{name: "LLVM", form: "1|-N", commands: slices.Concat(campaigns, []string{"deps"}),
+	{name: "LLVM", form: "1|-N", commands: slices.Concat(campaigns, checks, []string{"deps"}),
 		meaning: "`1`: kernels are built with clang and ld.lld; `-14`: with those of a version"},
 	{name: "MUTANTS", form: "FOLDER", standard: "those of the pin", commands: []string{"mutants"},
 		meaning: "a folder of patches, each of which is a mutant"},
@@ -141,7 +142,7 @@ var table = []variable{
 		meaning: "the run to look at, named as in `results ls`"},
 	{name: "CACHE", form: "FOLDER", standard: "~/.cache/patchproof", commands: slices.Concat(sources, []string{"cache ls", "cache gc", "cache export", "cache import"}), machine: true,
 		meaning: "where sources, trees and kernels are kept"},
-	{name: kernel.SandboxVariable, form: "on|off", standard: "on", commands: campaigns, machine: true, noFlag: true,
+	{name: kernel.SandboxVariable, form: "on|off", standard: "on", commands: slices.Concat(campaigns, checks), machine: true, noFlag: true,
 		meaning: "`off`: builds run as you, without bubblewrap, see docs/ci.md"},
 }
 
@@ -229,7 +230,7 @@ func refuse(command string, environ []string) error {
 			continue
 		case typed[name]:
 			// Whatever it is, it was meant for this run.
-		case values[name] == "" || !slices.Contains(campaigns, command) || v.common:
+		case values[name] == "" || !slices.Contains(campaigns, command) && !slices.Contains(checks, command) || v.common:
 			continue
 		case !isOurs && !slip(name):
 			if harmless, isKbuild := kbuild[name]; !isKbuild || slices.Contains(harmless, values[name]) {

@@ -1,0 +1,469 @@
+// Package patchcheck looks at each patch of a series by itself: whether the kernel can be
+// built with it and those before it, and what the compiler, sparse, checkpatch, kernel-doc
+// and modpost say that they did not say before it. What the source had already is not the
+// patch's.
+package patchcheck
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"patchproof/guest/event"
+	"patchproof/kernel"
+	"patchproof/patches"
+	"patchproof/results"
+	"patchproof/vmtest"
+	"patchproof/vmtest/lab"
+)
+
+// The tools, as findings name them.
+const (
+	ToolBuild      = "build"
+	ToolCompiler   = "compiler"
+	ToolKernelDoc  = "kernel-doc"
+	ToolSparse     = "sparse"
+	ToolCheckpatch = "checkpatch"
+	ToolModpost    = "modpost"
+)
+
+// Level is how much a finding counts.
+type Level string
+
+// A patch with an error or a warning does not pass. A remark is told and no more.
+const (
+	Error   Level = "error"
+	Warning Level = "warning"
+	Remark  Level = "remark"
+)
+
+// Finding is something that a patch brought.
+type Finding struct {
+	Tool  string `json:"tool"`
+	Level Level  `json:"level"`
+	// Rule is the tool's own name of what it found, where it has one.
+	Rule string `json:"rule,omitempty"`
+	// File and Line are in the source with the patch; without them it is about the whole.
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Message string `json:"message"`
+}
+
+func (f Finding) String() string {
+	text := f.Tool + " " + string(f.Level) + ": "
+	if f.File != "" {
+		text += fmt.Sprintf("%s:%d: ", f.File, f.Line)
+	}
+	text += f.Message
+	if f.Rule != "" {
+		text += " [" + f.Rule + "]"
+	}
+	return text
+}
+
+// Change is a figure of a function or object that a patch changed, in bytes.
+type Change struct {
+	Name string `json:"name"`
+	Old  int    `json:"old"`
+	New  int    `json:"new"`
+}
+
+// Checked is what there is to say of one patch.
+type Checked struct {
+	// Number is from 1.
+	Number    int    `json:"number"`
+	Subject   string `json:"subject"`
+	MessageID string `json:"message_id,omitempty"`
+	// Builds says whether the kernel can be built with it and those before it.
+	Builds   bool      `json:"builds"`
+	Findings []Finding `json:"findings"`
+	// Unchecked are files that nothing was said of, each with the reason.
+	Unchecked []string `json:"unchecked,omitempty"`
+	// Sizes and Stack are those that are not as before.
+	Sizes []Change `json:"sizes,omitempty"`
+	Stack []Change `json:"stack,omitempty"`
+}
+
+// Passes says that it brought nothing that counts.
+func (c Checked) Passes() bool {
+	return !slices.ContainsFunc(c.Findings, func(f Finding) bool { return f.Level != Remark })
+}
+
+// Report is patchcheck.json.
+type Report struct {
+	Schema  int       `json:"schema"`
+	Series  string    `json:"series"`
+	On      string    `json:"on"`
+	Variant string    `json:"variant"`
+	Patches []Checked `json:"patches"`
+	// Missing are tools that this machine lacks, each with what installs it.
+	Missing []string `json:"missing,omitempty"`
+
+	dir string
+}
+
+// Schema is the number of the report's format.
+const Schema = 1
+
+// Passes says that all patches pass.
+func (r *Report) Passes() bool {
+	return !slices.ContainsFunc(r.Patches, func(c Checked) bool { return !c.Passes() })
+}
+
+// Path is the report's file.
+func (r *Report) Path() string { return filepath.Join(r.dir, "patchcheck.json") }
+
+// optional are tools without which something is not looked at.
+var optional = []struct{ name, install string }{
+	{"sparse", "apt-get install sparse"},
+	{"perl", "apt-get install perl"},
+}
+
+// Options are what a run is told.
+type Options struct {
+	Progress func(kernel.Progress)
+	// Done is called with each patch as soon as it is checked.
+	Done func(Checked)
+	// Say tells the user something in a line.
+	Say func(format string, args ...any)
+}
+
+// Run checks the patches of a selection's own series, in their order.
+func Run(ctx context.Context, sel vmtest.Selection, o Options) (*Report, error) {
+	lineup, err := kernel.Load()
+	if err != nil {
+		return nil, err
+	}
+	specs, variant, err := lineup.Resolve(sel.Selection)
+	if err != nil {
+		return nil, err
+	}
+	last := specs[len(specs)-1]
+	if last.Name != kernel.Patched {
+		return nil, errors.New("no patch to check; PATCH=file names one")
+	}
+	options := sel.Lab(o.Progress)
+	options.NoGuests = true
+	l, err := lab.Open(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	r := &Report{Schema: Schema, Series: last.Series[0].Name, On: last.Pin.Name, Variant: variant.Name}
+	if last.Tree != "" {
+		r.On = last.Tree + " " + last.Rev
+	}
+	for _, tool := range optional {
+		if _, err := exec.LookPath(tool.name); err != nil {
+			r.Missing = append(r.Missing, fmt.Sprintf("%s is not installed, and not run; %s", tool.name, tool.install))
+		}
+	}
+	for _, line := range r.Missing {
+		o.Say("%s", line)
+	}
+	c := checker{lab: l, variant: variant, all: upTo(last), built: map[int]*kernel.Built{}, broken: map[int]error{}}
+	// A series that does not apply is refused before anything is built.
+	if _, err := l.Builder.Apply(ctx, last); err != nil {
+		return nil, err
+	}
+	if _, err := exec.LookPath("perl"); err == nil {
+		if c.remarks, err = l.Builder.Checkpatch(ctx, last); err != nil {
+			return nil, fmt.Errorf("checkpatch.pl could not be run: %w", err)
+		}
+	}
+	for n, p := range last.Patches() {
+		o.Say("%d/%d  %s", n+1, len(last.Patches()), event.Printable(p.Subject))
+		checked, err := c.check(ctx, n+1)
+		if err != nil {
+			return nil, err
+		}
+		r.Patches = append(r.Patches, checked)
+		o.Done(checked)
+	}
+	return r, r.write()
+}
+
+// upTo are the kernels with none, one, two ... of a spec's patches.
+func upTo(spec kernel.Spec) []kernel.Spec {
+	list := spec.Patches()
+	all := []kernel.Spec{}
+	for n := range len(list) + 1 {
+		s := spec
+		// So named, they are built as what a stranger wrote.
+		s.Name = fmt.Sprintf("%s-%d", kernel.Patched, n)
+		if n == 0 {
+			s.Name = kernel.Base
+		} else if n == len(list) {
+			s.Name = kernel.Patched
+		}
+		s.Series = nil
+		if n > 0 {
+			series := spec.Series[len(spec.Series)-1]
+			series.Patches = list[:n]
+			s.Series = []patches.Series{series}
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// checker remembers what was found out about the kernels of a series.
+type checker struct {
+	lab     *lab.Lab
+	variant kernel.Variant
+	// all are the kernels by the number of their patches.
+	all     []kernel.Spec
+	built   map[int]*kernel.Built
+	broken  map[int]error
+	remarks [][]kernel.Remark
+}
+
+// check looks at the patch with that number, from 1.
+func (c *checker) check(ctx context.Context, n int) (Checked, error) {
+	p := c.all[n].Patches()[n-1]
+	checked := Checked{Number: n, Subject: p.Subject, MessageID: p.MessageID, Findings: []Finding{}}
+	if c.remarks != nil {
+		for _, remark := range c.remarks[n-1] {
+			checked.Findings = append(checked.Findings, ofCheckpatch(remark))
+		}
+	}
+	files := c.files(n)
+	before, err := c.lab.Builder.Examine(ctx, c.all[n-1], c.variant, oldNames(p, files))
+	if err != nil {
+		return checked, err
+	}
+	after, err := c.lab.Builder.Examine(ctx, c.all[n], c.variant, files)
+	if err != nil {
+		return checked, err
+	}
+	for _, file := range files {
+		compare(&checked, file, before[oldName(p, file)], after[file])
+	}
+	if err := c.build(ctx, n-1); err != nil {
+		return checked, err
+	}
+	if err := c.build(ctx, n); err != nil {
+		return checked, err
+	}
+	checked.Builds = c.broken[n] == nil
+	switch {
+	case c.broken[n] != nil && c.broken[n-1] != nil:
+		checked.Unchecked = append(checked.Unchecked, "the kernel does not build without the patch either")
+	case c.broken[n] != nil:
+		checked.Findings = append(checked.Findings, ofBuild(c.broken[n]))
+	case c.broken[n-1] == nil:
+		old, err := c.built[n-1].SectionMismatches()
+		if err != nil {
+			return checked, err
+		}
+		now, err := c.built[n].SectionMismatches()
+		if err != nil {
+			return checked, err
+		}
+		for _, line := range now {
+			if !slices.Contains(old, line) {
+				checked.Findings = append(checked.Findings, Finding{Tool: ToolModpost, Level: Warning, Message: line})
+			}
+		}
+	}
+	return checked, nil
+}
+
+// files are the C files that the patch may have changed something in: those that it
+// touches, and with a header of the patch all that the series touches.
+func (c *checker) files(n int) []string {
+	all := c.all[len(c.all)-1].Patches()
+	list := all[n-1 : n]
+	if slices.ContainsFunc(all[n-1].Files, func(f patches.File) bool { return filepath.Ext(f.Name()) == ".h" }) {
+		list = all
+	}
+	var files []string
+	for _, p := range list {
+		for _, f := range p.Files {
+			if filepath.Ext(f.New) == ".c" && compiled(f.New) {
+				files = append(files, f.New)
+			}
+		}
+	}
+	slices.Sort(files)
+	return slices.Compact(files)
+}
+
+// compiled says that a C file may be one of the kernel's: those of the tools, of the
+// samples' programs and of the selftests are built by makefiles of their own.
+func compiled(file string) bool {
+	return !strings.HasPrefix(file, "tools/") && !strings.HasPrefix(file, "scripts/") && !strings.HasPrefix(file, "Documentation/")
+}
+
+// oldName is what a file was called before the patch.
+func oldName(p patches.Patch, file string) string {
+	for _, f := range p.Files {
+		if f.New == file && f.Old != "" && !f.IsCopy {
+			return f.Old
+		}
+	}
+	return file
+}
+
+func oldNames(p patches.Patch, files []string) []string {
+	var names []string
+	for _, file := range files {
+		names = append(names, oldName(p, file))
+	}
+	return names
+}
+
+// build builds the kernel with that many patches, once.
+func (c *checker) build(ctx context.Context, n int) error {
+	if c.built[n] != nil || c.broken[n] != nil {
+		return nil
+	}
+	built, err := c.lab.Build(ctx, c.all[n], c.variant)
+	var refused *kernel.BuildError
+	var config *kernel.ConfigError
+	if errors.As(err, &refused) || errors.As(err, &config) {
+		c.broken[n] = err
+		return nil
+	}
+	c.built[n] = built
+	return err
+}
+
+// ofBuild is a kernel that cannot be built.
+func ofBuild(err error) Finding {
+	f := Finding{Tool: ToolBuild, Level: Error, Message: err.Error()}
+	var refused *kernel.BuildError
+	if errors.As(err, &refused) {
+		f.File, f.Line, f.Message = refused.File, refused.Line, "the kernel does not build: "+refused.Message+" (log: "+refused.Log+")"
+	}
+	return f
+}
+
+// ofCheckpatch is what checkpatch says; its warnings are often a matter of taste.
+func ofCheckpatch(r kernel.Remark) Finding {
+	level := Remark
+	if r.Level == "ERROR" {
+		level = Error
+	}
+	return Finding{Tool: ToolCheckpatch, Level: level, Rule: r.Type, File: r.File, Line: r.Line, Message: r.Message}
+}
+
+// compare adds what one file brought.
+func compare(c *Checked, file string, before, after kernel.Examined) {
+	switch {
+	case after.Absent:
+		return
+	case after.Unbuilt:
+		c.Unchecked = append(c.Unchecked, file+": the config leaves it out, it was not compiled")
+		return
+	case after.Error != nil && before.Error == nil:
+		c.Findings = append(c.Findings, Finding{Tool: ToolCompiler, Level: Error, File: after.Error.File, Line: after.Error.Line, Message: after.Error.Message})
+		return
+	case after.Error != nil:
+		c.Unchecked = append(c.Unchecked, file+": it does not compile without the patch either")
+		return
+	case before.Error != nil:
+		c.Unchecked = append(c.Unchecked, file+": it does not compile without the patch, so what is new in it is not known")
+		return
+	}
+	for _, w := range added(before.Warnings, after.Warnings) {
+		tool := ToolKernelDoc
+		if strings.Contains(w.Message, "[-W") {
+			tool = ToolCompiler
+		}
+		c.Findings = append(c.Findings, Finding{Tool: tool, Level: Warning, File: w.File, Line: w.Line, Message: w.Message})
+	}
+	for _, w := range added(before.Sparse, after.Sparse) {
+		c.Findings = append(c.Findings, Finding{Tool: ToolSparse, Level: Warning, File: w.File, Line: w.Line, Message: w.Message})
+	}
+	c.Sizes = append(c.Sizes, changes(before.Sizes, after.Sizes)...)
+	c.Stack = append(c.Stack, changes(before.Stack, after.Stack)...)
+}
+
+// digits are what moves in a warning without its meaning: lines, sizes.
+var digits = regexp.MustCompile(`\d+`)
+
+// added are the warnings of which there are more than before. Of several alike the last
+// ones count as new; where they are moves from patch to patch.
+func added(before, after []kernel.Warning) []kernel.Warning {
+	key := func(w kernel.Warning) string {
+		return filepath.Base(w.File) + ":" + digits.ReplaceAllString(w.Message, "N")
+	}
+	had := map[string]int{}
+	for _, w := range before {
+		had[key(w)]++
+	}
+	var all []kernel.Warning
+	for _, w := range after {
+		if had[key(w)]--; had[key(w)] < 0 {
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// changes are the figures that differ, the greatest change first.
+func changes(before, after map[string]int) []Change {
+	var all []Change
+	names := map[string]bool{}
+	for _, m := range []map[string]int{before, after} {
+		for name := range m {
+			names[name] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if before[name] != after[name] {
+			all = append(all, Change{Name: name, Old: before[name], New: after[name]})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Change) int { return abs(b.New-b.Old) - abs(a.New-a.Old) })
+	return all
+}
+
+func abs(n int) int { return max(n, -n) }
+
+// write puts the report into a folder of its own below results/out.
+func (r *Report) write() error {
+	root, err := kernel.Checkout()
+	if err != nil {
+		return err
+	}
+	out := filepath.Join(root, "results", "out")
+	id, err := results.NewFolder(out, time.Now().UTC())
+	if err != nil {
+		return fmt.Errorf("making a folder for the results: %w", err)
+	}
+	r.dir = filepath.Join(out, id)
+	if err := writeJSON(r.Path(), r); err != nil {
+		return err
+	}
+	for _, c := range r.Patches {
+		if err := writeJSON(filepath.Join(r.dir, fmt.Sprintf("b4-%d.json", c.Number)), c.b4()); err != nil {
+			return err
+		}
+	}
+	var text bytes.Buffer
+	if err := r.sarif().PrettyWrite(&text); err != nil {
+		return err
+	}
+	return renameio.WriteFile(filepath.Join(r.dir, "patchcheck.sarif"), text.Bytes(), 0o644)
+}
+
+func writeJSON(path string, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(path, append(text, '\n'), 0o644)
+}

@@ -1,0 +1,115 @@
+package patchcheck
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"patchproof/kernel"
+)
+
+// What the source had already is not the patch's, wherever the patch moved it.
+func TestCompare(t *testing.T) {
+	unused := func(line int) kernel.Warning {
+		return kernel.Warning{File: "fs/a.c", Line: line, Message: "unused variable 'n' [-Wunused-variable]"}
+	}
+	doc := kernel.Warning{File: "fs/a.c", Line: 9, Message: "Function parameter or member 'x' not described in 'f'"}
+	broken := &kernel.Warning{File: "fs/a.c", Line: 3, Message: "error: 'x' undeclared"}
+	imbalance := kernel.Warning{File: "fs/a.c", Line: 7, Message: "context imbalance in 'f' - wrong count at exit"}
+	for name, test := range map[string]struct {
+		before, after kernel.Examined
+		want          []Finding
+		unchecked     int
+	}{
+		"moved":             {before: kernel.Examined{Warnings: []kernel.Warning{unused(3)}}, after: kernel.Examined{Warnings: []kernel.Warning{unused(30)}}},
+		"one more":          {before: kernel.Examined{Warnings: []kernel.Warning{unused(3)}}, after: kernel.Examined{Warnings: []kernel.Warning{unused(3), unused(8)}}, want: []Finding{{Tool: ToolCompiler, Level: Warning, File: "fs/a.c", Line: 8, Message: unused(0).Message}}},
+		"gone":              {before: kernel.Examined{Warnings: []kernel.Warning{unused(3)}}},
+		"new file":          {before: kernel.Examined{Absent: true}, after: kernel.Examined{Warnings: []kernel.Warning{doc}}, want: []Finding{{Tool: ToolKernelDoc, Level: Warning, File: "fs/a.c", Line: 9, Message: doc.Message}}},
+		"file taken away":   {before: kernel.Examined{Warnings: []kernel.Warning{doc}}, after: kernel.Examined{Absent: true}},
+		"sparse":            {after: kernel.Examined{Sparse: []kernel.Warning{imbalance}}, want: []Finding{{Tool: ToolSparse, Level: Warning, File: "fs/a.c", Line: 7, Message: imbalance.Message}}},
+		"breaks":            {after: kernel.Examined{Error: broken}, want: []Finding{{Tool: ToolCompiler, Level: Error, File: "fs/a.c", Line: 3, Message: broken.Message}}},
+		"broken before":     {before: kernel.Examined{Error: broken}, after: kernel.Examined{Error: broken}, unchecked: 1},
+		"mends":             {before: kernel.Examined{Error: broken}, after: kernel.Examined{Warnings: []kernel.Warning{doc}}, unchecked: 1},
+		"not in the config": {before: kernel.Examined{Unbuilt: true}, after: kernel.Examined{Unbuilt: true}, unchecked: 1},
+	} {
+		var got Checked
+		compare(&got, "fs/a.c", test.before, test.after)
+		if diff := cmp.Diff(test.want, got.Findings); diff != "" || len(got.Unchecked) != test.unchecked {
+			t.Errorf("%s: findings (-want +got), %q unchecked, want %d:\n%s", name, got.Unchecked, test.unchecked, diff)
+		}
+	}
+}
+
+func TestChanges(t *testing.T) {
+	got := changes(map[string]int{"same": 8, "less": 90, "gone": 16}, map[string]int{"same": 8, "less": 10, "new": 24})
+	want := []Change{{"less", 90, 10}, {"new", 0, 24}, {"gone", 16, 0}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("changes (-want +got):\n%s", diff)
+	}
+}
+
+func report() *Report {
+	return &Report{Patches: []Checked{
+		{Number: 1, Subject: "a: good", Builds: true, Findings: []Finding{{Tool: ToolCheckpatch, Level: Remark, Rule: "LONG_LINE", File: "fs/a.c", Line: 4, Message: "line length of 117 exceeds 100 columns"}}},
+		{Number: 2, Subject: "a: bad", Findings: []Finding{
+			{Tool: ToolCompiler, Level: Warning, File: "fs/a.c", Line: 8, Message: "unused variable 'n' [-Wunused-variable]"},
+			{Tool: ToolBuild, Level: Error, Message: "the kernel does not build: undefined reference to `f'"},
+		}, Sizes: []Change{{"f", 10, 4}, {"g", 0, 8}}, Stack: []Change{{"f", 16, 64}}},
+		{Number: 3, Subject: "a: clean", Builds: true, Unchecked: []string{"fs/b.c: the config leaves it out, it was not compiled"}},
+	}}
+}
+
+func TestText(t *testing.T) {
+	r := report()
+	want := `  compiler warning: fs/a.c:8: unused variable 'n' [-Wunused-variable]
+  build error: the kernel does not build: undefined reference to ` + "`f'" + `
+  size +2 bytes: g 0 -> 8, f 10 -> 4
+  stack bytes: f 16 -> 64
+  DOES NOT PASS
+`
+	r.Patches[1].Sizes = changes(map[string]int{"f": 10}, map[string]int{"f": 4, "g": 8})
+	if diff := cmp.Diff(want, r.Patches[1].Text()); diff != "" {
+		t.Errorf("text (-want +got):\n%s", diff)
+	}
+	if got, want := r.Answer(), "2 of 3 patches pass; not so: 2. The kernel does not build with the patches up to 2."; got != want || r.Passes() {
+		t.Errorf("answer = %q, passes %v; want %q, false", got, r.Passes(), want)
+	}
+}
+
+// The document is valid by the schema of SARIF 2.1.0, also with no result at all.
+func TestSARIF(t *testing.T) {
+	for _, r := range []*Report{report(), {Patches: []Checked{{Number: 1, Subject: "a: good", Builds: true}}}} {
+		doc := r.sarif()
+		if err := doc.Validate(); err != nil {
+			t.Errorf("of %d patches: %v", len(r.Patches), err)
+		}
+	}
+	results := report().sarif().Runs[0].Results
+	if len(results) != 3 || *results[1].Locations[0].PhysicalLocation.Region.StartLine != 8 || len(results[2].Locations) != 0 {
+		t.Errorf("results = %+v; want three, the second at line 8, the third without a place", results)
+	}
+	broken := report().sarif()
+	broken.Runs[0].Results[0].Level = "catastrophic"
+	if broken.Validate() == nil {
+		t.Errorf("a level that there is not is valid; want the schema to refuse it")
+	}
+}
+
+func TestB4(t *testing.T) {
+	r := report()
+	var got [][]string
+	for _, c := range r.Patches {
+		for _, check := range c.b4() {
+			got = append(got, []string{check.Tool, check.Status, check.Summary, check.Details})
+		}
+	}
+	want := [][]string{
+		{"patchproof-checkpatch", "warn", "1 new", `[{"status":"warn","description":"checkpatch remark: fs/a.c:4: line length of 117 exceeds 100 columns [LONG_LINE]"}]`},
+		{"patchproof-compiler", "warn", "1 new", `[{"status":"warn","description":"compiler warning: fs/a.c:8: unused variable 'n' [-Wunused-variable]"}]`},
+		{"patchproof-build", "fail", "1 new", "[{\"status\":\"fail\",\"description\":\"build error: the kernel does not build: undefined reference to `f'\"}]"},
+		{"patchproof", "warn", "passes", "fs/b.c: the config leaves it out, it was not compiled"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("b4's checks (-want +got):\n%s", diff)
+	}
+}
