@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"mime"
 	"net/mail"
 	"net/url"
 	"os"
@@ -155,17 +156,19 @@ func download(ctx context.Context, address string) ([]byte, error) {
 	return text, nil
 }
 
-// inboxMail is a mail of a public-inbox repository, as its index has it.
-type inboxMail struct {
+// InboxMail is a mail of a public-inbox repository, as its index has it.
+type InboxMail struct {
 	Blob string   `json:"blob"`
 	ID   string   `json:"id"`
 	Refs []string `json:"refs,omitempty"`
+	// Patch says that it is no answer, and has a diff or is numbered as a patch.
+	Patch bool `json:"-"`
 }
 
 // inboxIndex lists the mails of one repository up to a commit.
 type inboxIndex struct {
 	Tip   string      `json:"tip"`
-	Mails []inboxMail `json:"mails"`
+	Mails []InboxMail `json:"mails"`
 	// Gone are blobs that were taken out again.
 	Gone []string `json:"gone,omitempty"`
 }
@@ -178,7 +181,7 @@ func fromInbox(ctx context.Context, dir, id, cache string) ([]byte, error) {
 		return nil, err
 	}
 	type entry struct {
-		inboxMail
+		InboxMail
 		repository string
 	}
 	var all []entry
@@ -200,20 +203,11 @@ func fromInbox(ctx context.Context, dir, id, cache string) ([]byte, error) {
 	if !slices.ContainsFunc(all, func(e entry) bool { return e.ID == id }) {
 		return nil, fmt.Errorf("no message %s among its %d; git fetch there may bring it", id, len(all))
 	}
-	// Whoever names one of the thread is of it, and so is whom it names.
-	in := map[string]bool{id: true}
-	for grown := true; grown; {
-		grown = false
-		for _, e := range all {
-			if !in[e.ID] && !slices.ContainsFunc(e.Refs, func(ref string) bool { return in[ref] }) {
-				continue
-			}
-			for _, name := range append(e.Refs, e.ID) {
-				grown = grown || !in[name]
-				in[name] = true
-			}
-		}
+	mails := make([]InboxMail, len(all))
+	for i, e := range all {
+		mails[i] = e.InboxMail
 	}
+	in := ThreadOf(mails, id)
 	var box bytes.Buffer
 	for _, e := range all {
 		if !in[e.ID] {
@@ -223,11 +217,37 @@ func fromInbox(ctx context.Context, dir, id, cache string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		box.WriteString("From mboxrd@z Thu Jan  1 00:00:00 1970\n")
-		box.Write(mboxFromLine.ReplaceAll(bytes.TrimSuffix(text, []byte("\n")), []byte(">$0")))
-		box.WriteString("\n\n")
+		box.Write(MailboxEntry(text))
 	}
 	return box.Bytes(), nil
+}
+
+// ThreadOf names the mails of a thread: whoever names one of them is of it, and so is whom it
+// names.
+func ThreadOf(all []InboxMail, id string) map[string]bool {
+	in := map[string]bool{id: true}
+	for grown := true; grown; {
+		grown = false
+		for _, m := range all {
+			if (m.ID == "" || !in[m.ID]) && !slices.ContainsFunc(m.Refs, func(ref string) bool { return in[ref] }) {
+				continue
+			}
+			for _, name := range append(m.Refs, m.ID) {
+				grown = grown || !in[name]
+				in[name] = true
+			}
+		}
+	}
+	return in
+}
+
+// MailboxEntry is a mail as it stands in a mailbox.
+func MailboxEntry(text []byte) []byte {
+	var box bytes.Buffer
+	box.WriteString("From mboxrd@z Thu Jan  1 00:00:00 1970\n")
+	box.Write(mboxFromLine.ReplaceAll(bytes.TrimSuffix(text, []byte("\n")), []byte(">$0")))
+	box.WriteString("\n\n")
+	return box.Bytes()
 }
 
 // mboxFromLine is a line that a mailbox must tell from the beginning of a mail.
@@ -284,9 +304,23 @@ func indexInbox(ctx context.Context, repository, cache string) (inboxIndex, erro
 			index = inboxIndex{}
 		}
 	}
-	log, err := localGit(ctx, repository, "log", "--reverse", "--raw", "--root", "-m", "--no-abbrev", "--no-renames", "--no-show-signature", "--format=", scope)
+	mails, gone, err := mailsOf(ctx, repository, scope)
 	if err != nil {
 		return index, err
+	}
+	index.Mails, index.Gone, index.Tip = append(index.Mails, mails...), append(index.Gone, gone...), tip
+	out, err := json.Marshal(index)
+	if err != nil {
+		return index, err
+	}
+	return index, writeAtomic(file, string(out))
+}
+
+// mailsOf reads the mails that commits brought, and names the blobs that they took away.
+func mailsOf(ctx context.Context, repository, scope string) (mails []InboxMail, gone []string, err error) {
+	log, err := localGit(ctx, repository, "log", "--reverse", "--raw", "--root", "-m", "--no-abbrev", "--no-renames", "--no-show-signature", "--format=", scope)
+	if err != nil {
+		return nil, nil, err
 	}
 	var blobs []string
 	for line := range strings.Lines(log) {
@@ -298,9 +332,9 @@ func indexInbox(ctx context.Context, repository, cache string) (inboxIndex, erro
 		}
 		switch {
 		case path == "d" && words[4] != "D":
-			index.Gone = append(index.Gone, words[3])
+			gone = append(gone, words[3])
 		case path != "m" && words[4] == "D":
-			index.Gone = append(index.Gone, words[2])
+			gone = append(gone, words[2])
 		case words[4] != "D" && (path == "m" || inboxPath.MatchString(path)):
 			blobs = append(blobs, words[3])
 		}
@@ -317,15 +351,7 @@ func indexInbox(ctx context.Context, repository, cache string) (inboxIndex, erro
 	}()
 	mails, readErr := readMails(bufio.NewReader(r), len(blobs))
 	r.CloseWithError(readErr)
-	if err := errors.Join(<-done, readErr); err != nil {
-		return index, err
-	}
-	index.Mails, index.Tip = append(index.Mails, mails...), tip
-	out, err := json.Marshal(index)
-	if err != nil {
-		return index, err
-	}
-	return index, writeAtomic(file, string(out))
+	return mails, gone, errors.Join(<-done, readErr)
 }
 
 // inboxPath is where a mail lies in the first layout: by the hash of its message id.
@@ -334,8 +360,8 @@ var inboxPath = regexp.MustCompile(`^[0-9a-f]{2}/[0-9a-f]{38}$`)
 var angled = regexp.MustCompile(`<([^<>\s]+)>`)
 
 // readMails reads n mails that git cat-file --batch writes.
-func readMails(r *bufio.Reader, n int) ([]inboxMail, error) {
-	var all []inboxMail
+func readMails(r *bufio.Reader, n int) ([]InboxMail, error) {
+	var all []InboxMail
 	for range n {
 		line, err := r.ReadString('\n')
 		if err != nil {
@@ -353,19 +379,115 @@ func readMails(r *bufio.Reader, n int) ([]inboxMail, error) {
 		if _, err := io.ReadFull(r, text); err != nil {
 			return nil, err
 		}
-		m := inboxMail{Blob: words[0]}
-		// What has no readable header is in no thread.
-		if parsed, err := mail.ReadMessage(bytes.NewReader(text)); err == nil {
-			if found := angled.FindStringSubmatch(parsed.Header.Get("Message-ID")); found != nil {
-				m.ID = found[1]
-			}
-			for _, found := range angled.FindAllStringSubmatch(parsed.Header.Get("References")+" "+parsed.Header.Get("In-Reply-To"), -1) {
-				if !slices.Contains(m.Refs, found[1]) {
-					m.Refs = append(m.Refs, found[1])
-				}
-			}
-		}
+		m := ReadInboxMail(text)
+		m.Blob = words[0]
 		all = append(all, m)
 	}
 	return all, nil
+}
+
+// ReadInboxMail reads a mail's place in its thread. One without a readable header is in none.
+func ReadInboxMail(text []byte) InboxMail {
+	var m InboxMail
+	parsed, err := mail.ReadMessage(bytes.NewReader(text))
+	if err != nil {
+		return m
+	}
+	if found := angled.FindStringSubmatch(parsed.Header.Get("Message-ID")); found != nil {
+		m.ID = found[1]
+	}
+	for _, found := range angled.FindAllStringSubmatch(parsed.Header.Get("References")+" "+parsed.Header.Get("In-Reply-To"), -1) {
+		if !slices.Contains(m.Refs, found[1]) {
+			m.Refs = append(m.Refs, found[1])
+		}
+	}
+	subject := parsed.Header.Get("Subject")
+	if decoded, err := new(mime.WordDecoder).DecodeHeader(subject); err == nil {
+		subject = decoded
+	}
+	m.Patch = !answer.MatchString(subject) && (tagged.MatchString(subject) || diffLine.Match(text))
+	return m
+}
+
+var (
+	answer   = regexp.MustCompile(`^\s*(?i:re|aw|fwd):`)
+	tagged   = regexp.MustCompile(`\[[^\]]*(?:PATCH|RFC|\d+/\d+)[^\]]*\]`)
+	diffLine = regexp.MustCompile(`(?m)^--- (?:a/|/dev/null)`)
+)
+
+// InboxNews lists the mails that came to a public-inbox clone since the tips of its
+// repositories were what tips has, and tells the tips now. A repository that is new beside others
+// has news only. Without any tips all is old, but for what came after the commit since.
+func InboxNews(ctx context.Context, dir string, tips map[string]string, since string) (news []InboxMail, now map[string]string, err error) {
+	repositories, err := inboxRepositories(ctx, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	now = map[string]string{}
+	for i, r := range repositories {
+		tip, err := localGit(ctx, r, "rev-parse", "--verify", "HEAD^{commit}")
+		if err != nil {
+			return nil, nil, err
+		}
+		now[r] = tip
+		old, known := tips[r]
+		if len(tips) == 0 && since != "" && i == len(repositories)-1 {
+			if old, err = localGit(ctx, r, "rev-parse", "--verify", since+"^{commit}"); err != nil {
+				return nil, nil, err
+			}
+			known = true
+		}
+		if tip == old || !known && len(tips) == 0 {
+			continue
+		}
+		scope := tip
+		if known {
+			scope = old + ".." + tip
+		}
+		mails, _, err := mailsOf(ctx, r, scope)
+		if err != nil {
+			return nil, nil, err
+		}
+		news = append(news, mails...)
+	}
+	return news, now, nil
+}
+
+// IsInbox says whether a folder is a public-inbox clone.
+func IsInbox(ctx context.Context, dir string) bool {
+	repositories, err := inboxRepositories(ctx, dir)
+	if err != nil {
+		return false
+	}
+	names, err := localGit(ctx, repositories[len(repositories)-1], "ls-tree", "--name-only", "HEAD")
+	if err != nil {
+		return false
+	}
+	return !slices.ContainsFunc(strings.Fields(names), func(name string) bool { return name != "m" && name != "d" && !inboxFolder.MatchString(name) })
+}
+
+var inboxFolder = regexp.MustCompile(`^[0-9a-f]{2}$`)
+
+// NewCommits lists the commits of a branch that came since it was at a commit, the oldest
+// first, and says where it is now; without one, all are old. Merges are left out: what they
+// bring in is listed itself.
+func NewCommits(ctx context.Context, dir, branch, since string) (commits []string, now string, err error) {
+	now, err = localGit(ctx, dir, "rev-parse", "--verify", branch+"^{commit}")
+	if err != nil || since == "" || since == now {
+		return nil, now, err
+	}
+	if since, err = localGit(ctx, dir, "rev-parse", "--verify", since+"^{commit}"); err != nil {
+		return nil, "", err
+	}
+	list, err := localGit(ctx, dir, "rev-list", "--reverse", "--topo-order", "--no-merges", since+".."+now)
+	return strings.Fields(list), now, err
+}
+
+// CommitTitle is the first line of a commit's message.
+func CommitTitle(ctx context.Context, dir, commit string) string {
+	title, err := localGit(ctx, dir, "log", "-1", "--no-show-signature", "--format=%s", commit)
+	if err != nil {
+		return commit
+	}
+	return title
 }

@@ -72,6 +72,7 @@ type commands struct {
 	Build        buildCmd        `cmd:"" help:"Build the selected kernels and print their paths."`
 	Shell        shellCmd        `cmd:"" help:"Boot the last selected kernel with a shell on the console."`
 	Deps         depsCmd         `cmd:"" help:"Install the system packages that are missing."`
+	Watch        watchCmd        `cmd:"" help:"Test each series or commit that arrives, and draft the answers."`
 	Console      consoleCmd      `cmd:"" help:"Read logs of kernels and say what they complain of."`
 	Patch        struct {
 		Show patchShowCmd `cmd:"" help:"Say what is taken of a patch's file, thread or folder, and what is left."`

@@ -1,0 +1,254 @@
+// Package watch tests what arrives: each series of a folder, a maildir or a public-inbox clone,
+// each commit of a branch, one after the other.
+//
+// All it knows is on disk, a folder for each job, and is written before it is acted upon. Who kills
+// it and starts it again loses nothing, and no job runs twice:
+//
+//	STATE/state.json             what of the source has been seen
+//	STATE/jobs/<job>/job.json    what a job is, and what came of it
+//	STATE/jobs/<job>/patch/      the patch as it arrived
+//	STATE/jobs/<job>/*.log       what the command said, a file for each shard
+//	STATE/jobs/<job>/reply.txt   a draft of an answer
+package watch
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2"
+
+	"patchproof/results"
+)
+
+// Watch is a queue and how it is worked off.
+type Watch struct {
+	// State is the folder of all that is kept.
+	State string
+	// Source is what is watched; Since is the commit, of a branch or an inbox, that it begins after.
+	Source, Since string
+	// Command is run by the shell for each job. It is told PATCH (and TREE for a branch), with
+	// several shards SHARD, and prints the path of its run.json. Merge makes one run of shards: a
+	// command that takes their folders.
+	Command string
+	Merge   []string
+	Shards  int
+	// Tries is how often a job is run that ends by the harness's trouble.
+	Tries int
+	// Every is how long to wait between looks.
+	Every time.Duration
+	// Draft writes an answer.
+	Draft func(*results.Run) string
+	// Say tells a person what happens.
+	Say func(format string, args ...any)
+
+	// retryAt is when a job that met trouble may be tried again, by its folder.
+	retryAt map[string]time.Time
+}
+
+// Status is where a job is.
+type Status string
+
+// The statuses. A job that was at work when all was killed is still Queued.
+const (
+	Queued     Status = "queued"
+	Expected   Status = "as expected"
+	Unexpected Status = "unexpected"
+	// Trouble means that it was tried as often as it may be.
+	Trouble Status = "trouble"
+	// Unreadable patches are never run.
+	Unreadable Status = "unreadable"
+)
+
+// Job is one series or commit.
+type Job struct {
+	// ID is a message id, a commit, or the hash of a patch that has neither.
+	ID string `json:"id"`
+	// Title is its first subject.
+	Title string `json:"title"`
+	// Patch is what PATCH is set to, a path inside the job's folder where it is a file; Tree
+	// is that of a commit.
+	Patch string `json:"patch,omitempty"`
+	Tree  string `json:"tree,omitempty"`
+	// Number is its place in the queue.
+	Number int       `json:"number"`
+	Found  time.Time `json:"found"`
+	Status Status    `json:"status"`
+	// Tries is how often it was begun.
+	Tries int `json:"tries"`
+	// Run is the folder of its result, and Answer what that says.
+	Run    string `json:"run,omitempty"`
+	Answer string `json:"answer,omitempty"`
+	// Error is the last trouble.
+	Error string `json:"error,omitempty"`
+
+	dir string
+}
+
+// state is what has been seen of the source.
+type state struct {
+	Source string `json:"source"`
+	// Tips are the commits of an inbox's repositories, or of a branch.
+	Tips map[string]string `json:"tips,omitempty"`
+	// Seen are the entries of a folder, with size and time.
+	Seen map[string]bool `json:"seen,omitempty"`
+}
+
+const (
+	stateFile = "state.json"
+	jobFile   = "job.json"
+	jobsDir   = "jobs"
+)
+
+// Run looks for what is new and works it off until ctx ends, or with once until nothing is left.
+func (w *Watch) Run(ctx context.Context, once bool) error {
+	source, err := open(ctx, w.Source)
+	if err != nil {
+		return err
+	}
+	lock, err := w.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	w.retryAt = map[string]time.Time{}
+	st, err := w.read(source.dir + source.branch)
+	if err != nil {
+		return err
+	}
+	for {
+		fresh, err := source.news(ctx, st, w)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil && once:
+			return err
+		case err != nil:
+			// It may be in the middle of a fetch.
+			w.Say("%v; looking again in %v\n", err, w.Every)
+		}
+		for _, f := range fresh {
+			if err := w.add(f); err != nil {
+				return err
+			}
+		}
+		if err == nil {
+			if err := write(filepath.Join(w.State, stateFile), st); err != nil {
+				return err
+			}
+		}
+		// One job between two looks, so that a long queue does not keep new ones from being seen.
+		job, left, err := w.next()
+		if err != nil {
+			return err
+		}
+		switch {
+		case job != nil:
+			if err := w.work(ctx, job); err != nil {
+				return err
+			}
+			continue
+		case once && left == 0:
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(w.Every):
+		}
+	}
+}
+
+// lock keeps a second watch away.
+func (w *Watch) lock() (*flock.Flock, error) {
+	if err := os.MkdirAll(filepath.Join(w.State, jobsDir), 0o755); err != nil {
+		return nil, err
+	}
+	lock := flock.New(filepath.Join(w.State, "lock"))
+	locked, err := lock.TryLock()
+	if err == nil && !locked {
+		err = fmt.Errorf("%s: another watch is at work there; --state=FOLDER names another place", w.State)
+	}
+	return lock, err
+}
+
+func (w *Watch) read(source string) (*state, error) {
+	st := &state{Source: source, Seen: map[string]bool{}}
+	file := filepath.Join(w.State, stateFile)
+	text, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return st, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, st)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; remove %s to begin anew", file, err, w.State)
+	}
+	if st.Source != source {
+		return nil, fmt.Errorf("%s is the state of a watch of %s; --state=FOLDER names another place", w.State, st.Source)
+	}
+	return st, nil
+}
+
+func write(file string, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(file, append(text, '\n'), 0o644)
+}
+
+func (j *Job) write() error { return write(filepath.Join(j.dir, jobFile), j) }
+
+// Jobs are all that were found, in their order.
+func (w *Watch) Jobs() ([]*Job, error) {
+	files, err := filepath.Glob(filepath.Join(w.State, jobsDir, "*", jobFile))
+	if err != nil {
+		return nil, err
+	}
+	var all []*Job
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		job := &Job{dir: filepath.Dir(file)}
+		if err := json.Unmarshal(text, job); err != nil {
+			return nil, fmt.Errorf("%s: %w; remove its folder to forget the job", file, err)
+		}
+		all = append(all, job)
+	}
+	slices.SortFunc(all, func(a, b *Job) int { return cmp.Or(a.Number-b.Number, strings.Compare(a.ID, b.ID)) })
+	return all, nil
+}
+
+// next is the job to run now, of those that were tried least the first; left counts those that
+// are to be run at all.
+func (w *Watch) next() (job *Job, left int, err error) {
+	all, err := w.Jobs()
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, j := range all {
+		if j.Status != Queued {
+			continue
+		}
+		left++
+		if time.Now().Before(w.retryAt[j.dir]) {
+			continue
+		}
+		if job == nil || j.Tries < job.Tries {
+			job = j
+		}
+	}
+	return job, left, nil
+}
