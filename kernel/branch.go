@@ -84,7 +84,7 @@ func commits(ctx context.Context, sel Selection) (base, text string, err error) 
 	}
 	if merges != "" {
 		first, _, _ := strings.Cut(merges, "\n")
-		return "", "", fmt.Errorf("PATCH=%s has the merge %.12s in it, which no patch can be made of; name a range without one", sel.Patch, first)
+		return "", "", &UnfitError{fmt.Errorf("PATCH=%s has the merge %.12s in it, which no patch can be made of; name a range without one", sel.Patch, first)}
 	}
 	text, err = localGit(ctx, sel.Tree, "format-patch", "--stdout", "--no-cover-letter", "--no-signature", "--no-attach", "--no-thread",
 		"--no-notes", "--no-base", "--numbered", "--subject-prefix=PATCH", "--no-ext-diff", "--no-textconv", "--no-renames",
@@ -93,7 +93,7 @@ func commits(ctx context.Context, sel Selection) (base, text string, err error) 
 		return "", "", err
 	}
 	if text == "" {
-		return "", "", fmt.Errorf("PATCH=%s is empty: %s has no change since %s", sel.Patch, to, from)
+		return "", "", &UnfitError{fmt.Errorf("PATCH=%s is empty: %s has no change since %s", sel.Patch, to, from)}
 	}
 	return base, text + "\n", nil
 }

@@ -439,7 +439,7 @@ func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
 			}
 			series, err := patches.ReadVersion(path, version)
 			if err != nil {
-				return nil, Variant{}, err
+				return nil, Variant{}, &UnfitError{err}
 			}
 			spec.Series = append(spec.Series, series)
 			spec.Known = append(spec.Known, series.Known...)

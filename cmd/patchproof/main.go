@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"patchproof/kernel"
+	"patchproof/vmtest/watch"
 )
 
 func main() {
@@ -164,6 +165,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fmt.Fprintln(stderr, "patchproof:", err)
 	if brokenByPatch(err) {
 		return exitUnexpected
+	}
+	if kernel.AboutPatch(err) {
+		fmt.Fprintln(stderr, watch.UnfitLine)
 	}
 	return exitTrouble
 }

@@ -88,7 +88,7 @@ func (c watchCmd) outcome(w *watch.Watch) error {
 		switch j.Status {
 		case watch.Unexpected:
 			return errUnexpected
-		case watch.Trouble, watch.Unreadable:
+		case watch.Trouble, watch.Unreadable, watch.Unfit:
 			code = exitTrouble
 		}
 	}

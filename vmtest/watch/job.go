@@ -120,6 +120,12 @@ func (w *Watch) work(ctx context.Context, j *Job) error {
 		j.Tries--
 		return errors.Join(context.Cause(ctx), j.write())
 	}
+	var unfit *unfitError
+	if errors.As(err, &unfit) {
+		j.Status, j.Error = Unfit, unfit.why
+		w.Say("%s: %s: %s; more is in %s\n", j.Status, results.Line(j.Title), results.Line(j.Error), j.dir)
+		return j.write()
+	}
 	if err != nil {
 		j.Error = err.Error()
 		if j.Tries >= w.Tries {
@@ -298,6 +304,18 @@ func exitCode(err error) int {
 	return 2
 }
 
+// UnfitLine is what a command of patchproof prints last when its error is an answer about the
+// patch. It is a line, not an exit code, because make and engines have exit codes of their own.
+const UnfitLine = "patchproof: this is about the patch; another try would end the same way"
+
+// logTime is what engines begin each line with.
+var logTime = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z `)
+
+// unfitError is a patch that a command says it cannot test.
+type unfitError struct{ why string }
+
+func (e *unfitError) Error() string { return e.why }
+
 // judged is the run that a command's output names. An exit code alone is no verdict: a shell or
 // an engine ends with 1, too, when it could not begin.
 func judged(log string, code int) (*results.Run, error) {
@@ -306,19 +324,28 @@ func judged(log string, code int) (*results.Run, error) {
 		return nil, err
 	}
 	defer f.Close()
-	var path, last string
+	var path, last, said, unfit string
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		line := strings.TrimSpace(lines.Text())
+		line := strings.TrimSpace(logTime.ReplaceAllString(lines.Text(), ""))
 		if line != "" {
 			last = line
 		}
-		if strings.HasSuffix(line, "/run.json") {
+		switch {
+		case strings.HasSuffix(line, "/run.json"):
 			path = line
+		case line == UnfitLine:
+			unfit = said
+		case strings.HasPrefix(line, "patchproof: "):
+			said = strings.TrimPrefix(line, "patchproof: ")
+		case said != "" && line != "":
+			said += "\n" + line
 		}
 	}
 	switch {
+	case code != 0 && path == "" && unfit != "":
+		return nil, &unfitError{unfit}
 	case code != 0 && code != 1:
 		return nil, fmt.Errorf("the command ended with %d: %s; see %s", code, last, log)
 	case path == "":

@@ -66,6 +66,8 @@ const (
 	Trouble Status = "trouble"
 	// Unreadable patches are never run.
 	Unreadable Status = "unreadable"
+	// Unfit means that the patch does not apply where it was to be tested, or changes nothing there.
+	Unfit Status = "unfit"
 )
 
 // Job is one series or commit.
@@ -87,7 +89,7 @@ type Job struct {
 	// Run is the folder of its result, and Answer what that says.
 	Run    string `json:"run,omitempty"`
 	Answer string `json:"answer,omitempty"`
-	// Error is the last trouble.
+	// Error is the last trouble, or why the patch was not tested.
 	Error string `json:"error,omitempty"`
 
 	dir string
