@@ -287,7 +287,8 @@ func (s *Shards) merge() error {
 			seen[c.key()], consoles[c.Console] = true, true
 			c.StartS += run.Started.Sub(m.Started).Seconds()
 			rank := slices.IndexFunc(run.Shard.Plan, func(p Planned) bool {
-				return c.Kernel == p.Kernel && c.Variant == p.Variant && c.Program == p.Program
+				return c.Kernel == p.Kernel && c.Variant == p.Variant && c.Program == p.Program ||
+					p.Mutant != "" && c.Kernel == p.Mutant
 			})
 			cells = append(cells, placed{c, rank, run})
 		}
@@ -297,6 +298,15 @@ func (s *Shards) merge() error {
 	})
 	for _, c := range cells {
 		m.Cells, s.from = append(m.Cells, c.Cell), append(s.from, c.from)
+	}
+	if first.Shard.Mutants() {
+		// The control comes first.
+		slices.SortStableFunc(m.Kernels, func(a, b Kernel) int {
+			rank := func(k Kernel) int {
+				return slices.IndexFunc(first.Shard.Plan, func(p Planned) bool { return p.Mutant == k.Name })
+			}
+			return cmp.Compare(rank(a), rank(b))
+		})
 	}
 	m.Against = s.against()
 	s.merged = m
@@ -349,11 +359,15 @@ func (s *Shards) Write(root string) (_ *Run, err error) {
 	}()
 	s.merged.ID = id
 	for i, c := range s.merged.Cells {
-		for _, file := range append([]string{c.Console}, c.Files...) {
-			if file == "" {
+		for _, file := range append([]string{c.Console, c.Counts()}, c.Files...) {
+			if file == "" || c.Console == "" && file == c.Counts() {
 				continue
 			}
-			if err := copyInside(s.from[i].Dir, dir, file); err != nil {
+			err := copyInside(s.from[i].Dir, dir, file)
+			if errors.Is(err, fs.ErrNotExist) && file == c.Counts() {
+				continue // Few cells are counted; who reads the counts says where they lack.
+			}
+			if err != nil {
 				return nil, fmt.Errorf("%s of %s: %w", s.from[i].Shard, s.from[i].Dir, err)
 			}
 		}
@@ -383,7 +397,7 @@ func copyInside(from, to, name string) error {
 	defer target.Close()
 	info, err := source.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("the run.json names %s, which is not there", Line(name))
+		return fmt.Errorf("the run.json names %s, which is not there (%w)", Line(name), fs.ErrNotExist)
 	}
 	if err != nil {
 		return err

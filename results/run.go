@@ -17,6 +17,7 @@ package results
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"patchproof/guest/event"
@@ -214,6 +215,10 @@ func (f Frame) Place(series []string) string {
 	}
 	return f.Function + " " + text
 }
+
+// Counts is the path, inside the run's folder, of what the counter of instructions wrote, where
+// the cell was counted.
+func (c Cell) Counts() string { return strings.TrimSuffix(c.Console, ".log") + ".counts" }
 
 // failedAsKnown says whether the check is a known issue that showed itself.
 func (c Check) failedAsKnown() bool {

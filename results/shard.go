@@ -23,7 +23,9 @@ type Planned struct {
 	Iteration int    `json:"iteration,omitempty"`
 	// Mutant is the name of one; what is run on it is known when it has been judged.
 	Mutant string `json:"mutant,omitempty"`
-	Shard  int    `json:"shard"`
+	// Patch is that of the mutant, by the ids of its patches.
+	Patch string `json:"patch,omitempty"`
+	Shard int    `json:"shard"`
 }
 
 // name is the planned cell's, or mutant's, for people.

@@ -6,7 +6,6 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"patchproof/patches"
 	"patchproof/results"
@@ -52,7 +51,7 @@ func Attribute(b patches.Bench, run *results.Run) ([]Attribution, error) {
 			if len(workloads(c)) == 0 {
 				continue
 			}
-			counts, err := counter.Read(filepath.Join(run.Dir, strings.TrimSuffix(c.Console, ".log")+".counts"))
+			counts, err := counter.Read(filepath.Join(run.Dir, c.Counts()))
 			if err != nil {
 				return nil, err
 			}

@@ -3,10 +3,13 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -25,9 +28,17 @@ const Boots = 2
 // where the differences come from.
 func Report(w io.Writer, b patches.Bench, run *results.Run) error {
 	rows := Rows(b, run)
-	attributions, err := Attribute(b, run)
-	if err != nil {
-		return err
+	// Merged shards may have been measured on machines whose stores are elsewhere.
+	elsewhere := slices.IndexFunc(run.Kernels, func(k results.Kernel) bool {
+		_, err := os.Stat(k.Vmlinux)
+		return errors.Is(err, fs.ErrNotExist)
+	})
+	var attributions []Attribution
+	if elsewhere < 0 {
+		var err error
+		if attributions, err = Attribute(b, run); err != nil {
+			return err
+		}
 	}
 	files, err := save(run, rows, struct {
 		Run         string        `json:"run"`
@@ -49,6 +60,10 @@ func Report(w io.Writer, b patches.Bench, run *results.Run) error {
 				}
 			}
 		}
+	}
+	if elsewhere >= 0 {
+		k := run.Kernels[elsewhere]
+		fmt.Fprintf(w, "\nWhere the differences come from is told where the kernels are; kernel %s has no %s here.\n", k.Name, k.Vmlinux)
 	}
 	fmt.Fprintf(w, "\nInstructions, not time. For benchstat: %s\n", strings.Join(files, " "))
 	return nil

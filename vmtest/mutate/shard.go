@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"patchproof/results"
 	"patchproof/vmtest"
@@ -18,7 +19,11 @@ func Take(mutants []Mutant, share vmtest.Share) ([]Mutant, *results.Shard) {
 	part := vmtest.Balance(make([]float64, len(mutants)), share.Of)
 	var mine []Mutant
 	for i, m := range mutants {
-		shard.Plan = append(shard.Plan, results.Planned{Mutant: m.Name, Shard: part[i]})
+		var ids []string
+		for _, p := range m.Series.Patches {
+			ids = append(ids, p.ID())
+		}
+		shard.Plan = append(shard.Plan, results.Planned{Mutant: m.Name, Patch: strings.Join(ids, " "), Shard: part[i]})
 		if part[i] == share.Index {
 			mine = append(mine, m)
 		}
