@@ -378,3 +378,37 @@ func sumOf(t *testing.T, text string) string {
 	}
 	return sum
 }
+
+// A machine that took a kernel from a file knows which lines are of which patch, without the source.
+func TestImportedKernelKnowsItsPatches(t *testing.T) {
+	spec := localSpec(fixtureRepo(t), "patched", readPatch(t, mainPatch), readPatch(t, goodPatch))
+	from := &Builder{Cache: t.TempDir()}
+	built := mustBuild(t, from, spec)
+	path, err := from.store().Export(t.Context(), built.Key, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := &Builder{Cache: t.TempDir()}
+	if _, _, err := to.store().Import(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	s := to.symbols(spec, to.store().kernelDir(built.Key), built.Commit)
+	s.files = map[string]*blamed{}
+	s.readTouched()
+	got := map[string][]int{}
+	for _, name := range s.touched {
+		file, err := s.file(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[name] = file.Patch
+	}
+	want := map[string][]int{"main.c": {1}, "fs/io_uring.c": {0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the patch of each line (-want +got):\n%s", diff)
+	}
+	base := mustBuild(t, from, localSpec(spec.Tree, "base"))
+	if _, err := os.Stat(filepath.Join(base.Dir, touchedFile)); err == nil {
+		t.Error("a kernel without patches has a " + touchedFile)
+	}
+}

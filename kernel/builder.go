@@ -611,6 +611,18 @@ func (j *job) make(ctx context.Context, commit string, keep bool) (key string, e
 		j.variant.Image: image, "vmlinux": filepath.Join(out, "vmlinux"),
 		"config": filepath.Join(out, ".config"), "System.map": filepath.Join(out, "System.map"), "build.log": j.log.Name(),
 	}
+	places := filepath.Join(j.tree.dir, touchedFile+tmpSuffix)
+	defer os.Remove(places)
+	written, err := j.symbols(j.spec, j.folder.dir, commit).writeTouched(ctx, places)
+	switch {
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	case err != nil:
+		// A kernel is not less good for that; where its source is, the source is asked.
+		j.note("the places of the patches are not stored: " + err.Error())
+	case written:
+		files[touchedFile] = places
+	}
 	return key, j.store().add(key, r, files)
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"debug/dwarf"
 	"debug/elf"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -52,10 +54,24 @@ type Frame struct {
 
 // blamed is a file of the patched source.
 type blamed struct {
-	// lines holds the text, patch the patch that added it.
-	lines []string
-	patch []int
+	// Lines holds the text, Patch the patch that added it.
+	Lines []string
+	Patch []int
 }
+
+// touchedFile is beside a kernel in the store and goes with it to other machines, which find the
+// places of the patches without the source.
+const touchedFile = "touched.json"
+
+// touchedFiles is what it holds: the files that the patches change.
+type touchedFiles struct {
+	Patches int
+	Files   map[string]*blamed
+}
+
+// mostTouched is for how many files it is written. A series across the tree would add more to
+// a kernel than the kernel has, and take minutes to look through.
+const mostTouched = 100
 
 func (b *Builder) symbols(spec Spec, dir, commit string) *Symbols {
 	s := &Symbols{vmlinux: filepath.Join(dir, "vmlinux"), src: tree{dir: b.treeDir(spec)}.src(), commit: commit, patches: len(spec.Patches())}
@@ -153,6 +169,7 @@ func (s *Symbols) load() error {
 			s.symbols[symbol.Name] = append(s.symbols[symbol.Name], symbol)
 		}
 	}
+	s.readTouched()
 	if image.Section(".debug_info") == nil {
 		return nil
 	}
@@ -160,6 +177,39 @@ func (s *Symbols) load() error {
 		return fmt.Errorf("the debug info of %s: %w", s.vmlinux, err)
 	}
 	return nil
+}
+
+// readTouched takes what is stored of the patched files, where it fits the patches.
+func (s *Symbols) readTouched() {
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(s.vmlinux), touchedFile))
+	var t touchedFiles
+	if err != nil || json.Unmarshal(text, &t) != nil || t.Patches != s.patches {
+		return // The repository is asked.
+	}
+	for name, file := range t.Files {
+		unknown := func(patch int) bool { return patch < 0 || patch > t.Patches }
+		if file != nil && len(file.Lines) == len(file.Patch) && !slices.ContainsFunc(file.Patch, unknown) {
+			s.files[name] = file
+		}
+	}
+}
+
+// writeTouched writes into a file what readTouched takes, and nothing where there is none.
+func (s *Symbols) writeTouched(ctx context.Context, to string) (written bool, err error) {
+	if len(s.touched) == 0 || len(s.touched) > mostTouched {
+		return false, nil
+	}
+	s.files = map[string]*blamed{}
+	for _, name := range s.touched {
+		if _, err := s.file(ctx, name); err != nil {
+			return false, err
+		}
+	}
+	text, err := json.Marshal(touchedFiles{s.patches, s.files})
+	if err != nil {
+		return false, err
+	}
+	return true, writeAtomic(to, string(text))
 }
 
 // lookUp returns the places of an address, the innermost first; none without
@@ -299,8 +349,8 @@ func (s *Symbols) mark(ctx context.Context, f *Frame) error {
 			return nil
 		}
 		file, err := s.file(ctx, f.File)
-		if err == nil && f.Line <= len(file.patch) {
-			f.Patch = file.patch[f.Line-1]
+		if err == nil && f.Line <= len(file.Patch) {
+			f.Patch = file.Patch[f.Line-1]
 		}
 		return err
 	}
@@ -326,15 +376,15 @@ func (b *blamed) changed(function string) (patch int, ok bool) {
 	// A part of a function that the compiler split off: io_free_req.part.0.
 	function, _, _ = strings.Cut(function, ".")
 	definition := regexp.MustCompile(`^[a-z].*\b` + regexp.QuoteMeta(function) + `\(`)
-	for i, line := range b.lines {
+	for i, line := range b.Lines {
 		if !definition.MatchString(line) || strings.HasSuffix(line, ";") {
 			continue
 		}
-		length := slices.Index(b.lines[i:], "}")
+		length := slices.Index(b.Lines[i:], "}")
 		if length < 0 {
 			continue
 		}
-		return slices.Max(b.patch[i : i+length+1]), true
+		return slices.Max(b.Patch[i : i+length+1]), true
 	}
 	return 0, false
 }
@@ -369,7 +419,7 @@ func parseBlame(text string, commits []string) *blamed {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		if code, ok := strings.CutPrefix(line, "\t"); ok {
-			file.lines, file.patch = append(file.lines, code), append(file.patch, patch)
+			file.Lines, file.Patch = append(file.Lines, code), append(file.Patch, patch)
 		} else if m := blameLine.FindStringSubmatch(line); m != nil {
 			patch = slices.Index(commits, m[1]) + 1
 		}

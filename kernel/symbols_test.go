@@ -86,9 +86,41 @@ int entry(int x)
 		{"vmlinux-g0", "other", "other :0 0"},
 		{"vmlinux-g", "nothing", ""},
 	}
-	for _, tc := range tests {
-		if got := found(tc.image, tc.function); !got[tc.want] {
-			t.Errorf("places in %s of %s = %v; want %q among them", tc.function, tc.image, got, tc.want)
+	try := func(where string) {
+		t.Helper()
+		for _, tc := range tests {
+			if got := found(tc.image, tc.function); !got[tc.want] {
+				t.Errorf("places in %s of %s, %s = %v; want %q among them", tc.function, tc.image, where, got, tc.want)
+			}
+		}
+	}
+	try("with the source")
+
+	// Elsewhere there is no repository, but what was stored with the kernel.
+	s := &Symbols{vmlinux: filepath.Join(build, "vmlinux-g"), src: src, commit: commit, patches: 1, touched: []string{"fs/entry.c"}}
+	stored := filepath.Join(build, touchedFile)
+	if written, err := s.writeTouched(t.Context(), stored); !written || err != nil {
+		t.Fatalf("writeTouched = %v, %v", written, err)
+	}
+	text, err := os.ReadFile(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src = filepath.Join(dir, "elsewhere")
+	try("with what was stored")
+
+	// What does not fit the patches, or itself, is not believed.
+	for _, bad := range []string{
+		"", "{", "{}", strings.Replace(string(text), `"Patches":1`, `"Patches":2`, 1), strings.Replace(string(text), `"Patch":[0,`, `"Patch":[`, 1),
+		strings.Replace(string(text), `"Patch":[0,`, `"Patch":[2,`, 1), `{"Patches":1,"Files":{"fs/entry.c":null}}`,
+	} {
+		if bad == string(text) {
+			t.Fatal("what was to be bad is not")
+		}
+		writeFile(t, stored, bad)
+		s := &Symbols{vmlinux: filepath.Join(build, "vmlinux-g"), src: src, commit: commit, patches: 1, touched: []string{"fs/entry.c"}}
+		if frames, err := s.Frames(t.Context(), "entry", 1, 128, false); err == nil {
+			t.Errorf("Frames with %.60q stored = %+v; want that the source is not there", bad, frames)
 		}
 	}
 }
@@ -98,7 +130,7 @@ func TestBlamedChanged(t *testing.T) {
 		strings.Repeat("a", 40) + " 1 1 2", "author x", "\tstatic void f(int x);", strings.Repeat("a", 40) + " 2 2", "\tstatic void f(int x)",
 		strings.Repeat("b", 40) + " 3 3 1", "\t{", strings.Repeat("a", 40) + " 4 4 1", "\t}", strings.Repeat("a", 40) + " 5 5 2", "\tint g(void)", "\t{", "\t}",
 	}, "\n"), []string{strings.Repeat("c", 40), strings.Repeat("b", 40)})
-	if diff := cmp.Diff([]int{0, 0, 2, 0, 0, 0, 0}, file.patch); diff != "" {
+	if diff := cmp.Diff([]int{0, 0, 2, 0, 0, 0, 0}, file.Patch); diff != "" {
 		t.Errorf("patch of each line (-want +got):\n%s", diff)
 	}
 	for function, want := range map[string]int{"f": 2, "f.part.0": 2, "g": 0} {
