@@ -36,6 +36,8 @@ type readLog struct {
 	// Verdict is the worst of the complaints, pass where there is none.
 	Verdict    event.Verdict `json:"verdict"`
 	Complaints []complaint   `json:"complaints"`
+	// Asked says where the kernel was when the harness, or somebody, asked it.
+	Asked string `json:"asked,omitempty"`
 	// Note says why no place in the source is known.
 	Note string `json:"note,omitempty"`
 }
@@ -86,6 +88,9 @@ func (c consoleCmd) Run(ctx context.Context, t *terminal) error {
 				t.printf("%s\n", event.PrintableLines(strings.Trim(said.places, "\n")))
 			}
 		}
+		if log.Asked != "" {
+			t.printf("%s\n", event.Printable(log.Asked))
+		}
 		if log.Note != "" {
 			t.note(event.Printable(log.Note))
 		}
@@ -122,7 +127,7 @@ func readConsole(ctx context.Context, file, vmlinux string, symbols *kernel.Symb
 	if err != nil {
 		return readLog{}, fmt.Errorf("%s: %w", file, err)
 	}
-	log := readLog{File: file, Verdict: event.Pass, Complaints: []complaint{}}
+	log := readLog{File: file, Verdict: event.Pass, Complaints: []complaint{}, Asked: w.Asked()}
 	placed := false
 	for _, s := range w.Splats() {
 		said := complaint{Verdict: s.Verdict, Title: s.Title, Times: s.Times, Text: s.Text}

@@ -11,10 +11,12 @@ import (
 // (kernel/sched/core.c, sched_show_task; kernel/sched/debug.c;
 // arch/x86/kernel/process_64.c, __show_regs).
 var (
-	taskHead = regexp.MustCompile(`^task:(\S+) +state:(\S).* pid: *(\d+) ppid: *(\d+)`)
+	taskHead = regexp.MustCompile(`^task:(.+?) +state:(\S).* pid: *(\d+) +(?:tgid: *\d+ +)?ppid: *(\d+)`)
 	// frame is a line of a stack, which names a function. A "?" marks what
 	// only may be one.
-	frame     = regexp.MustCompile(`^ (\? )?([\w.]+)\+0x[0-9a-f]+/0x[0-9a-f]+`)
+	frame = regexp.MustCompile(`^ (\? )?([\w.]+)\+0x[0-9a-f]+/0x[0-9a-f]+`)
+	// part is the beginning or the end of one, since 5.16 of a task's, too.
+	part      = regexp.MustCompile(`^ </?(?:TASK|IRQ|NMI|SOFTIRQ|#\w+|ENTRY_TRAMPOLINE)>$`)
 	registers = regexp.MustCompile(`^(?:R(?:[A-D]X|[SB]P|[SD]I|[01][0-9]): |RIP: 0033|[CF]S: |CR[0-9]: |Code: )`)
 )
 
@@ -60,9 +62,9 @@ func digest(dump string) (text, places string) {
 				now.stack = append(now.stack, call[2])
 			}
 			now.lines = append(now.lines, line)
-		case now != nil && strings.HasPrefix(text, "Workqueue:"):
+		case now != nil && (strings.HasPrefix(text, "Workqueue:") || strings.HasPrefix(text, "Stopper:")):
 			now.lines = append(now.lines, line)
-		case now != nil && strings.HasPrefix(text, "Call Trace:"):
+		case now != nil && (strings.HasPrefix(text, "Call Trace:") || part.MatchString(text)):
 		default:
 			end()
 			kept = append(kept, line)

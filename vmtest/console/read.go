@@ -35,7 +35,7 @@ func Read(r io.Reader) (*Watcher, error) {
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	w := &Watcher{Raw: true}
+	w := &Watcher{Raw: true, asking: asking{log: true}}
 	// A line of the kernel's own may look as if a host were named in it, but not all do.
 	journal := true
 	for line := range strings.Lines(string(head)) {

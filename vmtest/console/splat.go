@@ -86,6 +86,9 @@ type complaint struct {
 	// named says that the stack has a function to blame, finding that it is that of the
 	// interrupt which finds a stall.
 	named, finding bool
+	// shown says that it was found while a sysrq key was answered, nmi while the kernel
+	// went down for an NMI.
+	shown, nmi bool
 	// caller is whose lines it is made of, and since is when it began, in seconds. Those
 	// that began earlier have a smaller order.
 	caller string
@@ -143,6 +146,8 @@ type Watcher struct {
 	// asked is set while a stuck guest is asked where it is.
 	asked  atomic.Bool
 	answer strings.Builder
+	// asking is what a log tells of that.
+	asking asking
 }
 
 // Line takes the next line of the console.
@@ -195,7 +200,11 @@ func (w *Watcher) record(caller, text, line string) {
 		w.InitBegan = true
 	case strings.HasPrefix(text, "** ") && strings.Contains(text, "printk messages dropped"):
 		w.DroppedLines = true
+	case strings.HasPrefix(text, "sysrq: "):
+		// What is shown now is none of what was being told.
+		w.closeAll()
 	}
+	w.asking.read(text, line)
 	panics := strings.HasPrefix(text, "Kernel panic - not syncing: ")
 	if panics {
 		switch {
@@ -458,6 +467,9 @@ func (w *Watcher) closeNow(r *reader) {
 	function := c.function()
 	c.blamed = function
 	c.Title = c.whole(function)
+	if w.asking.brought(c) {
+		return
+	}
 	if c.sign.role == perhaps && !c.traced || c.poweredOff && stoppedCPU.MatchString(c.Title) {
 		return
 	}

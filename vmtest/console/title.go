@@ -194,6 +194,8 @@ func (c *complaint) push(site string) {
 	c.stack = append(c.stack, site)
 	c.named = c.named || blamed(site)
 	c.finding = c.finding || finders.MatchString(nameOf(site))
+	c.shown = c.shown || nameOf(site) == "__handle_sysrq"
+	c.nmi = c.nmi || nameOf(site) == "nmi_panic"
 }
 
 // forget drops the stack, which was somebody else's.
