@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"patchproof/guest/event"
@@ -165,6 +166,10 @@ func (s CellSpec) vm() qemu.VM {
 	if s.Features != nil {
 		features = strings.Join(s.Features, ",")
 	}
+	var brought []string
+	if s.Program.brought() {
+		brought = append(brought, console.AuthorOption)
+	}
 	return qemu.VM{
 		Machine: qemu.Machine{Accel: s.accel(), Mode: s.Program.Mode, CPUs: s.Program.CPUs, MemoryMiB: s.Program.MemoryMiB},
 		Counter: s.Counter, Counts: s.counts(), Pinned: s.Program.Timed,
@@ -178,7 +183,7 @@ func (s CellSpec) vm() qemu.VM {
 				fmt.Sprintf("patchproof.cpus=%d", s.Program.CPUs),
 				fmt.Sprintf("patchproof.memory=%d", s.Program.MemoryMiB),
 				fmt.Sprintf("patchproof.disks=%d", len(s.Program.Devices)),
-			}, s.Program.Append...),
+			}, slices.Concat(brought, s.Program.Append)...),
 		},
 		Devices:      s.Program.Devices,
 		Program:      s.Program.command(),

@@ -36,13 +36,11 @@ func judge(out *qemu.Outcome, err error, s CellSpec) finding {
 		return f
 	}
 	f.consoleChecks(out)
-	f.deadlineCheck(out, s)
-	if s.Program.brought() && out.Ending == qemu.Exited && out.PoweredOff && !out.TestEnded && out.Report.Started != nil && out.Report.Ended == nil {
-		// The program that runs a test powers off behind its last event.
-		f.checks = append(f.checks, results.Check{Check: event.Check{Name: "exit", Verdict: event.Fail,
-			Detail: "the machine was powered off while the test ran, before it had ended"}})
-		out.ReportErr = nil
+	if why := cutShort(out, s); why != "" {
+		f.checks = append(f.checks, results.Check{Check: event.Check{Name: "exit", Verdict: event.Fail, Detail: why}})
+		out.ReportErr, out.Reset, out.Ending = nil, false, qemu.Exited
 	}
+	f.deadlineCheck(out, s)
 	if out.Reset {
 		f.checks = append(f.checks, results.Check{Check: event.Check{Name: ResetCheck, Verdict: event.Crash,
 			Detail: "the guest reset itself without a word, as a processor does after a triple fault"}})
@@ -66,6 +64,23 @@ func judge(out *qemu.Outcome, err error, s CellSpec) finding {
 		f.reason = "the program reported no check"
 	}
 	return f
+}
+
+// cutShort says how a user's test took away what runs it, if it did: neither the kernel nor
+// the harness is to blame then. The program that runs a test powers off behind its last event.
+func cutShort(out *qemu.Outcome, s CellSpec) string {
+	if !s.Program.brought() || out.Report.Started == nil || out.Report.Ended != nil || out.TestEnded || out.Died {
+		return ""
+	}
+	switch {
+	case out.RunnerGone:
+		return "what runs the test was killed while it ran, before it had ended; does it send a signal to all processes?"
+	case out.InitExited && out.Ending == qemu.Exited:
+		return "init was killed while the test ran, before it had ended"
+	case out.SwitchedOff == "halted" || out.SwitchedOff != "" && out.Ending == qemu.Exited:
+		return "the machine was " + out.SwitchedOff + " while the test ran, before it had ended"
+	}
+	return ""
 }
 
 // kernelStopped says that the kernel itself is the reason why the report is

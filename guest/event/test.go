@@ -15,8 +15,19 @@ const TestKey = "patchproof.test"
 // its files are sent: a power-off after that is not the test's.
 const TestEnded = "exec: the test has ended"
 
+// RunnerGone is what is printed on the console, and the machine powered off, when the program
+// exec has ended before its test: something has killed it.
+const RunnerGone = "exec: what ran the test is gone"
+
+// TestChecks are the checks that tell of a test from outside: no result of its own is called
+// like one of them.
+var TestChecks = []string{"exit", "exec", "program", "leaks", "console", "deadline", "reset"}
+
 // OutputFile is the name of the file that a test's output comes back in.
 const OutputFile = "output.txt"
+
+// LeftFile is the name of the file that says which of a test's files did not come back.
+const LeftFile = "left-in-the-guest.txt"
 
 // Test is a user's test, as the host hands it to the program exec.
 type Test struct {

@@ -41,11 +41,15 @@ const (
 // Reader reads a test's output. Its zero value is not usable: see NewReader.
 type Reader struct {
 	emit func(Result)
+	// most is how many results are handed out one by one.
+	most int
 	// open are the tests under way, the outermost first.
 	open []*level
 	// recent are the last lines that belong to no result yet.
-	recent  []string
-	seen    map[string]int
+	recent []string
+	seen   map[string]bool
+	// copies is the number of the last result of a name, behind the first.
+	copies  map[string]int
 	emitted int
 	// beyond counts the results after maxResults.
 	beyond map[event.Verdict]int
@@ -67,10 +71,18 @@ type level struct {
 }
 
 // NewReader returns a Reader that hands each result to emit, as soon as its full
-// name is known.
-func NewReader(emit func(Result)) *Reader {
-	return &Reader{emit: emit, seen: map[string]int{}, beyond: map[event.Verdict]int{}}
+// name is known. No result is called like one of the taken names.
+func NewReader(emit func(Result), taken ...string) *Reader {
+	r := &Reader{emit: emit, most: maxResults, seen: map[string]bool{}, copies: map[string]int{}, beyond: map[event.Verdict]int{}}
+	for _, name := range taken {
+		r.seen[name] = true
+	}
+	return r
 }
+
+// Most bounds the results that are handed out one by one; those beyond are counted. There
+// is a bound without it, too, which it can only lower.
+func (r *Reader) Most(n int) { r.most = min(n, maxResults) }
 
 var (
 	versionLine = regexp.MustCompile(`^K?TAP version \d+\s*$`)
@@ -88,6 +100,10 @@ func (r *Reader) Found() bool { return r.found }
 // Line takes the next line, without its end.
 func (r *Reader) Line(line string) {
 	line = strings.TrimRight(line, "\r\n")
+	if !mayMean(line) {
+		r.keep(line)
+		return
+	}
 	depth, text := indentation(line)
 	switch {
 	case versionLine.MatchString(text):
@@ -108,6 +124,19 @@ func (r *Reader) Line(line string) {
 	default:
 		r.keep(line)
 	}
+}
+
+// mayMean says, cheaply, that a line may be of the protocol: most of what a test prints is not.
+func mayMean(line string) bool {
+	text := strings.TrimLeft(line, "# \t")
+	if text == "" {
+		return false
+	}
+	switch text[0] {
+	case 'K', 'T', '1', 'n', 'o', 'S', 'B':
+		return true
+	}
+	return false
 }
 
 // isResult says whether the line is a result. Without a version or a plan before it
@@ -194,7 +223,7 @@ func (r *Reader) deliver(res Result) {
 		r.open[n-1].waiting = append(r.open[n-1].waiting, res)
 		return
 	}
-	if r.emitted == maxResults {
+	if r.emitted >= r.most {
 		r.beyond[res.Verdict]++
 		return
 	}
@@ -204,12 +233,14 @@ func (r *Reader) deliver(res Result) {
 
 // unique makes a second test of the same name another one.
 func (r *Reader) unique(res Result) Result {
-	res.Name = clip(res.Name, maxName)
-	r.seen[res.Name]++
-	if n := r.seen[res.Name]; n > 1 {
-		res.Name = fmt.Sprintf("%s (%d)", res.Name, n)
-		r.seen[res.Name]++
+	// Names that differ only in what cannot be shown or sent are the same.
+	name := event.Printable(clip(res.Name, maxName))
+	res.Name = name
+	for n := max(r.copies[name]+1, 2); r.seen[res.Name]; n++ {
+		res.Name = fmt.Sprintf("%s (%d)", name, n)
+		r.copies[name] = n
 	}
+	r.seen[res.Name] = true
 	return res
 }
 
@@ -251,7 +282,7 @@ func (r *Reader) result(depth int, m []string) {
 	}
 	res.Name = clip(res.Name, maxName)
 	if res.Verdict != event.Pass && res.Verdict != event.Skip {
-		res.Detail = strings.TrimSpace(res.Detail + "\n" + strings.Join(r.recent, "\n"))
+		res.Detail = strings.TrimSpace(res.Detail + "\n" + strings.Join(r.recent[max(0, len(r.recent)-maxLines):], "\n"))
 	}
 	r.recent = r.recent[:0]
 	// The levels below end with this line: it is their parent's.
@@ -299,8 +330,8 @@ func directed(v event.Verdict, word, why string) (event.Verdict, string) {
 
 // keep remembers a line for the result that may follow.
 func (r *Reader) keep(line string) {
-	if len(r.recent) == maxLines {
-		r.recent = append(r.recent[:0], r.recent[1:]...)
+	if len(r.recent) == 2*maxLines {
+		r.recent = append(r.recent[:0], r.recent[maxLines:]...)
 	}
 	r.recent = append(r.recent, clip(line, maxLine))
 }

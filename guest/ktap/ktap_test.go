@@ -87,6 +87,21 @@ func TestReaderIsBounded(t *testing.T) {
 	}
 }
 
+// Names are unique whatever a test calls its results, and none is that of a check that
+// somebody else makes.
+func TestNamesAreUnique(t *testing.T) {
+	var got []string
+	r := NewReader(func(res Result) { got = append(got, res.Name) }, "exit")
+	for i, name := range []string{"exit", "b (2)", "b", "b", "b", "a\xff", "a\xfe", "a\\xff"} {
+		r.Line(fmt.Sprintf("ok %d %s", i+1, name))
+	}
+	r.End()
+	want := []string{"exit (2)", "b (2)", "b", "b (3)", "b (4)", `a\xff`, `a\xfe`, `a\xff (2)`}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("names (-want +got):\n%s", diff)
+	}
+}
+
 func FuzzReader(f *testing.F) {
 	f.Add("TAP version 13\n1..2\n# ok 1 a\n  not ok 2\nok 1\nBail out!\n")
 	f.Fuzz(func(t *testing.T, text string) {

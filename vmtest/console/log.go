@@ -28,7 +28,8 @@ type Log struct {
 	file  *os.File
 	watch func(line string)
 
-	line []byte
+	authors authors
+	line    []byte
 	// written counts the bytes in the file, dropped those in neither.
 	written, dropped int
 	tail             bytes.Buffer
@@ -73,7 +74,7 @@ func (c *Log) Write(p []byte) (int, error) {
 
 // flush ends the line.
 func (c *Log) flush() {
-	line := event.Printable(strings.TrimRight(string(c.line), "\r"))
+	line := c.authors.plain(event.Printable(strings.TrimRight(string(c.line), "\r")))
 	c.line = c.line[:0]
 	c.watch(line)
 	c.keep(line + "\n")

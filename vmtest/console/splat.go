@@ -120,6 +120,15 @@ type reader struct {
 	within *complaint
 }
 
+// switchedOff are the kernel's last words when it was told to end (kernel/reboot.c,
+// drivers/tty/sysrq.c).
+var switchedOff = map[string]string{
+	"reboot: Power down":        "powered off",
+	"reboot: Restarting system": "restarted",
+	"sysrq: Resetting":          "restarted",
+	"reboot: System halted":     "halted",
+}
+
 // Watcher reads a console line by line and keeps the kernel's complaints.
 type Watcher struct {
 	// Raw says that lines without a timestamp are the kernel's as well, as in a log
@@ -131,6 +140,11 @@ type Watcher struct {
 	InitExited, Died, PoweredOff, DroppedLines bool
 	// TestEnded is set when a user's test came to its end (event.TestEnded).
 	TestEnded bool
+	// RunnerGone is set when what runs a user's test ended before it (event.RunnerGone), and
+	// not by a fault of its own.
+	RunnerGone bool
+	// SwitchedOff says how the guest was told to end, if it was: powered off, restarted, halted.
+	SwitchedOff string
 	// InitBegan is set when the kernel said that it runs init.
 	InitBegan bool
 	// Last is the last line before Ask, and before a panic, with something in it.
@@ -138,7 +152,9 @@ type Watcher struct {
 
 	found []*complaint
 	begun int
-	hung  hungTasks
+	// ownFault says that a program of ours ended by a fault of its own.
+	ownFault bool
+	hung     hungTasks
 	// readers are those that have something open, the latest at the end.
 	readers []*reader
 	work    int
@@ -153,6 +169,8 @@ type Watcher struct {
 // Line takes the next line of the console.
 func (w *Watcher) Line(line string) {
 	w.TestEnded = w.TestEnded || strings.Contains(line, event.TestEnded)
+	w.ownFault = w.ownFault || strings.HasPrefix(line, "fatal error: ") || strings.HasPrefix(line, "panic: ")
+	w.RunnerGone = w.RunnerGone || strings.Contains(line, event.RunnerGone) && !w.ownFault
 	if w.asked.Load() {
 		w.closeAll()
 		if w.answer.Len() < maxDump {
@@ -193,6 +211,9 @@ func (w *Watcher) Line(line string) {
 
 // record takes what printk wrote at once.
 func (w *Watcher) record(caller, text, line string) {
+	if how := switchedOff[text]; how != "" {
+		w.SwitchedOff = how
+	}
 	switch {
 	case text == "reboot: Power down":
 		w.PoweredOff = true

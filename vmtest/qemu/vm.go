@@ -117,6 +117,10 @@ type Outcome struct {
 	PoweredOff bool
 	// TestEnded says that a user's test came to its end before that.
 	TestEnded bool
+	// RunnerGone says that what runs a test was killed before that, and SwitchedOff how the
+	// machine was told to end, if it was.
+	RunnerGone  bool
+	SwitchedOff string
 	// Printed says that the guest printed at least one byte.
 	Printed bool
 	// QEMUErr is a failure of QEMU itself, with what it printed.
@@ -254,6 +258,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	out.InitBegan = w.InitBegan
 	out.Dump, out.Places = w.Dump()
 	out.PoweredOff, out.TestEnded = w.PoweredOff, w.TestEnded
+	out.RunnerGone, out.SwitchedOff = w.RunnerGone, w.SwitchedOff
 	out.Reset = out.Ending == Exited && out.Printed && !w.PoweredOff && !w.InitExited && !w.Died
 	if w.DroppedLines && out.LogErr == nil {
 		out.LogErr = errors.New("the kernel could not print everything (printk messages dropped)")

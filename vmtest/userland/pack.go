@@ -20,7 +20,10 @@ type packer struct {
 }
 
 func newPacker() *packer {
-	return &packer{records: map[string]cpio.Record{}, closed: map[string]bool{}}
+	p := &packer{records: map[string]cpio.Record{}, closed: map[string]bool{}}
+	// u-root's init runs it after the program (cmds/core/init/init_linux.go).
+	p.add("/bin/defaultsh", []byte("#!/bbin/exec gone\n"), 0o755)
+	return p
 }
 
 // add packs a text.

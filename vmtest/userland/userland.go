@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -311,10 +312,14 @@ func isShell(all []string) bool {
 // and with a plain kernel.
 func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 	p := newPacker()
+	folders := map[string]string{} // where each lies in the guest
 	for _, t := range tests {
 		dir := filepath.Join(event.TestDir, t.Name)
 		if t.folder != "" {
-			dir = filepath.Join(event.TestDir, rowName(t.folder))
+			if folders[t.folder] == "" {
+				folders[t.folder] = folderIn(t.folder, folders, tests)
+			}
+			dir = folders[t.folder]
 			if err := p.tree(t.folder, dir); err != nil {
 				return nil, err
 			}
@@ -341,6 +346,20 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 		p.add(filepath.Join(event.TestDir, t.Name+".json"), text, 0o644)
 	}
 	return p.archive()
+}
+
+// folderIn is where a folder lies in the guest: under its own name, unless another one or a
+// test has that.
+func folderIn(folder string, taken map[string]string, tests []Test) string {
+	name := rowName(folder)
+	for n := 2; ; n++ {
+		dir := filepath.Join(event.TestDir, name)
+		if !slices.Contains(slices.Collect(maps.Values(taken)), dir) &&
+			!slices.ContainsFunc(tests, func(t Test) bool { return t.folder == "" && t.Name == name || t.Name+".json" == name }) {
+			return dir
+		}
+		name = fmt.Sprintf("%s-%d", rowName(folder), n)
+	}
 }
 
 // closure packs what a file needs to run and, where it is a script, what it names.

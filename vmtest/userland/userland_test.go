@@ -158,6 +158,38 @@ func TestArchive(t *testing.T) {
 	}
 }
 
+// Folders of one name are two folders in the guest, and so is a test of that name.
+func TestArchiveFoldersOfOneName(t *testing.T) {
+	dir := t.TempDir()
+	var list []string
+	for _, folder := range []string{"a/tests", "b/tests"} {
+		write(t, filepath.Join(dir, folder, "x.sh"), "#!/bin/sh\necho "+folder+"\n", 0o755)
+		list = append(list, filepath.Join(dir, folder))
+	}
+	list = append(list, write(t, filepath.Join(dir, "tests"), "#!/bin/sh\necho alone\n", 0o755))
+	tests, err := Find(strings.Join(list, ";"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive, err := Archive(tests, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := contents(t, archive)
+	var got []string
+	for _, test := range tests {
+		var spec event.Test
+		if err := json.Unmarshal([]byte(files["test/"+test.Name+".json"]), &spec); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, test.Name+": "+strings.TrimSpace(strings.TrimPrefix(files[strings.TrimPrefix(spec.Argv[0], "/")], "#!/bin/sh\n")))
+	}
+	want := []string{"x.sh: echo a/tests", "x.sh-2: echo b/tests", "tests: echo alone"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("what each test runs (-want +got):\n%s", diff)
+	}
+}
+
 func TestArchiveSuites(t *testing.T) {
 	root := t.TempDir()
 	write(t, filepath.Join(root, "net", "lib.sh"), "wait_for() { sleep 1; }\n", 0o644)
@@ -201,4 +233,22 @@ func TestArchiveSuites(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the suite's specification (-want +got):\n%s", diff)
 	}
+}
+
+// contents are the files of an archive, by name.
+func contents(t *testing.T, archive []byte) map[string]string {
+	t.Helper()
+	records, err := cpio.ReadAllRecords(cpio.Newc.Reader(bytes.NewReader(archive)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for _, r := range records {
+		text, err := io.ReadAll(io.NewSectionReader(r, 0, int64(r.FileSize)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[r.Name] = string(text)
+	}
+	return files
 }

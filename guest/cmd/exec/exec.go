@@ -3,11 +3,13 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -25,12 +27,18 @@ import (
 // tools/testing/selftests/kselftest.h).
 const skipCode = 4
 
+// maxSuiteResults bounds the results of all tests of a suite that are told one by one: the
+// host takes so many events and no more.
+const maxSuiteResults = 50_000
+
 func run(t *report.T) {
 	test, err := specification()
 	if err != nil {
 		t.Error("exec", err)
 		return
 	}
+	// A signal to all processes is meant for the test.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE, unix.SIGALRM, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
 	if err := prepare(); err != nil {
 		t.Error("exec", err)
 		return
@@ -39,7 +47,7 @@ func run(t *report.T) {
 	if len(test.Suite) > 0 {
 		runSuite(t, test.Suite, out)
 	} else {
-		tap := ktap.NewReader(func(r ktap.Result) { t.Verdict(r.Name, r.Verdict, r.Detail) })
+		tap := ktap.NewReader(func(r ktap.Result) { t.Verdict(r.Name, r.Verdict, r.Detail) }, event.TestChecks...)
 		out.line = tap.Line
 		state, late, err := execute(test, out)
 		fmt.Println(event.TestEnded)
@@ -47,20 +55,23 @@ func run(t *report.T) {
 		tap.End()
 		conclude(t, "exit", test, out, state, late, err)
 	}
-	if err := sendResults(t, out.sent); err != nil {
-		t.Error("results", err)
-	}
+	sendResults(t, out.sent)
 }
 
 // runSuite runs tests one after the other: what one of them does to its time keeps no other
 // from running. The checks of one begin with its name.
 func runSuite(t *report.T, tests []event.Test, out *output) {
+	left := maxSuiteResults
 	for _, test := range tests {
 		if test.Missing != "" {
 			t.Verdict(test.Name, event.Skip, test.Missing)
 			continue
 		}
-		tap := ktap.NewReader(func(r ktap.Result) { t.Verdict(test.Name+"/"+r.Name, r.Verdict, r.Detail) })
+		tap := ktap.NewReader(func(r ktap.Result) {
+			left--
+			t.Verdict(test.Name+"/"+r.Name, r.Verdict, r.Detail)
+		})
+		tap.Most(left)
 		out.next(test.Name, tap.Line)
 		state, late, err := execute(test, out)
 		out.endPart()
@@ -78,12 +89,27 @@ func conclude(t *report.T, check string, test event.Test, out *output, state *os
 		return
 	}
 	verdict, detail := judge(state, late, seconds(test.TimeoutS))
+	if killed := oomKills() - out.oomKills; verdict != event.Pass && killed > 0 {
+		first, rest, _ := strings.Cut(detail, "\n")
+		detail = fmt.Sprintf("%s; memory ran out while it ran (tasks killed for that: %d), MEMORY= gives it more\n%s", first, killed, rest)
+	}
 	if recent := out.last(); verdict != event.Pass && len(recent) > 0 {
 		first, rest, _ := strings.Cut(detail, "\n")
 		detail = strings.TrimSpace(fmt.Sprintf("%s; its last line: %s\n%s\n\nIts last lines:\n%s",
 			first, recent[len(recent)-1], rest, strings.Join(recent, "\n")))
 	}
 	t.Verdict(check, verdict, detail)
+}
+
+// oomKills is how many tasks the kernel says in its log, as far as it goes back, that it has
+// killed because memory ran out. Not every config counts them in /proc/vmstat.
+func oomKills() int {
+	log := make([]byte, 1<<20)
+	n, err := unix.Klogctl(unix.SYSLOG_ACTION_READ_ALL, log)
+	if err != nil {
+		return 0
+	}
+	return bytes.Count(log[:n], []byte("ut of memory: Killed process "))
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
@@ -144,8 +170,26 @@ func child(argv []string) {
 	os.Exit(127)
 }
 
+// goneArg has the program say that another of its kind is gone, see gone.
+const goneArg = "gone"
+
+// gone is what init starts when the program has ended without powering the machine off,
+// which it never does by itself.
+func gone() {
+	// What goes to stdout is copied by init, which may not come to it any more.
+	fd, err := unix.Open("/dev/console", unix.O_WRONLY, 0)
+	if err == nil {
+		unix.Write(fd, []byte(event.RunnerGone+"\n"))
+		unix.IoctlSetInt(fd, unix.TCSBRK, 1) // until it is sent, tcdrain(3)
+	}
+	err = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	fmt.Fprintf(os.Stderr, "exec: power-off: %v\n", err)
+	os.Exit(1)
+}
+
 // execute runs the test to its end or to its limit, and ends what it left behind.
 func execute(test event.Test, out *output) (state *os.ProcessState, late string, err error) {
+	out.oomKills = oomKills()
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, "", err

@@ -15,5 +15,8 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == childArg {
 		child(os.Args[2:])
 	}
+	if len(os.Args) > 1 && os.Args[1] == goneArg {
+		gone()
+	}
 	report.Main("exec", run)
 }

@@ -22,6 +22,8 @@ const (
 	maxHead = 1 << 20
 	maxTail = 64 << 10
 	maxLine = 16 << 10
+	// So many lines are told of a test that did not pass.
+	maxRecent = 30
 	// So many pieces are sent as soon as they come; later ones wait until they are
 	// worth an event.
 	maxPrompt = 2000
@@ -46,6 +48,8 @@ type output struct {
 	tail      []byte
 	recent    []string
 	closed    bool
+	// oomKills is what oomKills said when the test began.
+	oomKills int
 }
 
 // copy reads to the end.
@@ -86,8 +90,8 @@ func (o *output) endLine() {
 	text := string(o.partial)
 	o.partial = o.partial[:0]
 	o.line(text)
-	if len(o.recent) == 30 {
-		o.recent = slices.Delete(o.recent, 0, 1)
+	if len(o.recent) == 2*maxRecent {
+		o.recent = append(o.recent[:0], o.recent[maxRecent:]...)
 	}
 	o.recent = append(o.recent, text[:min(len(text), 400)])
 }
@@ -158,42 +162,82 @@ func (o *output) close() {
 func (o *output) last() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(o.recent), func(line string) bool { return strings.TrimSpace(line) == "" })
+	return slices.DeleteFunc(slices.Clone(o.recent[max(0, len(o.recent)-maxRecent):]), func(line string) bool { return strings.TrimSpace(line) == "" })
 }
 
+// maxResultFiles is how many files may come back: each is an event at least.
+const maxResultFiles = 5_000
+
 // sendResults sends the files that the test left, as far as they fit beside what was
-// sent already.
-func sendResults(t *report.T, sent int) error {
-	left := event.MaxFiles - sent
-	return filepath.WalkDir(event.ResultsDir, func(path string, d fs.DirEntry, err error) error {
+// sent already. What does not is said in a file of its own, and on the console.
+func sendResults(t *report.T, sent int) {
+	left, files, names := event.MaxFiles-sent-maxTail, 0, map[string]bool{event.OutputFile: true}
+	behind := 0
+	leave := func(name, why string) {
+		if behind++; behind > 20 {
+			return
+		}
+		line := fmt.Sprintf("%s is left in the guest: %s\n", event.Printable(name), why)
+		fmt.Print("exec: " + line)
+		t.File(event.LeftFile, []byte(line))
+	}
+	defer func() {
+		if behind > 20 {
+			t.File(event.LeftFile, fmt.Appendf(nil, "and %d more\n", behind-20))
+		}
+	}()
+	// The test may have done anything to that folder: no error there is the harness's.
+	filepath.WalkDir(event.ResultsDir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return err
+			leave(path, err.Error())
+			return nil
 		}
 		if !d.Type().IsRegular() {
 			return nil
 		}
 		name, err := filepath.Rel(event.ResultsDir, path)
-		if err != nil || len(name) > event.MaxFileName {
-			return err
+		if err != nil {
+			leave(path, err.Error())
+			return nil
+		}
+		// It need not be a name on the host: no line end, no other encoding, none of ours.
+		at := event.Printable(name)
+		if first, _, _ := strings.Cut(at, "/"); first == event.OutputFile || first == event.LeftFile {
+			at = "results/" + at
+		}
+		switch {
+		case len(at) > event.MaxFileName:
+			leave(name, fmt.Sprintf("its name has more than %d bytes", event.MaxFileName))
+			return nil
+		case names[at]:
+			leave(name, "there is another of this name")
+			return nil
+		case files == maxResultFiles:
+			leave(name, fmt.Sprintf("no more than %d files come back", maxResultFiles))
+			return nil
 		}
 		info, err := d.Info()
 		if err != nil {
-			return err
+			leave(name, err.Error())
+			return nil
 		}
 		if info.Size() > int64(left) {
-			t.Logf("%s (%d bytes) is left in the guest: all files together may have %d MiB", name, info.Size(), event.MaxFiles>>20)
+			leave(name, fmt.Sprintf("it has %d bytes, and all files together may have %d MiB", info.Size(), event.MaxFiles>>20))
 			return nil
 		}
 		data, err := os.ReadFile(path)
 		if err != nil {
-			return err
+			leave(name, err.Error())
+			return nil
 		}
 		left -= len(data)
+		files++
+		names[at] = true
 		for part := range slices.Chunk(data, report.FilePart) {
-			t.File(name, part)
+			t.File(at, part)
 		}
 		if len(data) == 0 {
-			t.File(name, nil)
+			t.File(at, nil)
 		}
 		return nil
 	})
