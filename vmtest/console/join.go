@@ -1,6 +1,7 @@
 package console
 
 import (
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ var (
 
 	heldBy    = regexp.MustCompile(`^\d+ locks? held by .*/(\d+):$`)
 	heldHere  = regexp.MustCompile(`^ #\d+: ([0-9a-f]{8,16}) \(`)
-	blockedOn = regexp.MustCompile(`^INFO: task .*:(\d+) (?:is )?blocked on an? .* by task .*:(\d+)`)
+	blockedOn = regexp.MustCompile(`^INFO: task .*:(\d+) (?:is |<\w+> )?blocked on an? .* by task .*:(\d+)`)
 )
 
 const (
@@ -101,6 +102,8 @@ func (c *complaint) calls() []string {
 
 // hungTasks knows which of the hung tasks wait for a lock that another of them has.
 type hungTasks struct {
+	// any is set once there was one.
+	any   bool
 	tasks []hungTask
 	// locks are those that a task has or waits for, by its pid, with the last one it asked
 	// for at the end. They are being told of the task with the pid of.
@@ -113,21 +116,29 @@ type hungTasks struct {
 // hungTask is a task that was complained of.
 type hungTask struct {
 	pid, title string
-	// locked says that it waits for a lock.
-	locked bool
+	// locked says that it waits for a lock, graced for a grace period of RCU.
+	locked, graced bool
+	since          float64
 }
 
+// add takes a hung task, or one that a processor is stuck in and that may have a lock.
 func (h *hungTasks) add(c *complaint) {
-	if len(h.tasks) < mostTasks {
-		locked := slices.ContainsFunc(c.stack, func(f string) bool { return locking.MatchString(nameOf(f)) })
-		h.tasks = append(h.tasks, hungTask{c.pid, c.Title, locked})
+	in := func(what *regexp.Regexp) bool {
+		return slices.ContainsFunc(c.stack, func(f string) bool { return what.MatchString(nameOf(f)) })
+	}
+	switch {
+	case len(h.tasks) >= mostTasks:
+	case c.pid != "":
+		h.tasks = append(h.tasks, hungTask{c.pid, c.Title, in(locking), in(waitsGP), c.since})
+	case c.stuckAt.pid != "":
+		h.tasks = append(h.tasks, hungTask{pid: c.stuckAt.pid, title: c.Title})
 	}
 }
 
 // read takes a line that may tell who has which lock.
 func (h *hungTasks) read(text string) {
 	switch {
-	case len(h.tasks) == 0:
+	case !h.any:
 	case strings.HasPrefix(text, " #"):
 		if m := heldHere.FindStringSubmatch(text); m != nil && h.of != "" && len(h.locks[h.of]) < mostLocks {
 			h.locks[h.of] = append(h.locks[h.of], m[1])
@@ -150,13 +161,16 @@ func (h *hungTasks) read(text string) {
 	}
 }
 
-// victim says that the task waits for a lock that another hung task has.
-func (h *hungTasks) victim(t hungTask) bool {
+// waitsFor is the hung task that has the lock which the task waits for, -1 for none.
+func (h *hungTasks) waitsFor(t hungTask) int {
 	wanted := ""
 	if own := h.locks[t.pid]; len(own) > 0 {
 		wanted = own[len(own)-1]
 	}
-	return t.locked && slices.ContainsFunc(h.tasks, func(other hungTask) bool {
+	if !t.locked {
+		return -1
+	}
+	return slices.IndexFunc(h.tasks, func(other hungTask) bool {
 		if other.pid == t.pid {
 			return false
 		}
@@ -166,17 +180,34 @@ func (h *hungTasks) victim(t hungTask) bool {
 	})
 }
 
-// withoutVictims leaves out the complaints of which all tasks are victims. When all wait for
-// each other, the first remains.
+// withoutVictims leaves out the complaints of which all tasks wait for other hung tasks, or for
+// a grace period that stalls. Of those that wait for each other the first remains.
 func (h *hungTasks) withoutVictims(found []*complaint) []*complaint {
+	next := make([]int, len(h.tasks))
+	for i, t := range h.tasks {
+		next[i] = h.waitsFor(t)
+	}
 	guilty := map[string]bool{}
-	for _, t := range h.tasks {
-		if !h.victim(t) {
+	for i, t := range h.tasks {
+		stalled := t.graced && slices.ContainsFunc(found, func(c *complaint) bool {
+			return stallOfGP.MatchString(c.title) && slices.ContainsFunc(c.places, func(p stuck) bool { return math.Abs(p.since-t.since) < sameHang })
+		})
+		if !stalled && (next[i] < 0 || firstOfCircle(next, i)) {
 			guilty[t.title] = true
 		}
 	}
-	if len(guilty) == 0 && len(h.tasks) > 0 {
-		guilty[h.tasks[0].title] = true
-	}
 	return slices.DeleteFunc(slices.Clone(found), func(c *complaint) bool { return c.pid != "" && !guilty[c.Title] })
+}
+
+// firstOfCircle says that who waits for the next, and so on, comes back to i, and no
+// smaller number is on the way.
+func firstOfCircle(next []int, i int) bool {
+	at := next[i]
+	for range next {
+		if at <= i {
+			return at == i
+		}
+		at = next[at]
+	}
+	return false
 }

@@ -98,6 +98,11 @@ type complaint struct {
 	within *complaint
 	// pid is that of a hung task.
 	pid string
+	// stuckAt is who is stuck, as far as it is known, and places all who were with this
+	// title; more says that there were too many to keep.
+	stuckAt stuck
+	places  []stuck
+	more    bool
 	// waiter is set in the stack of RCU's own thread, worded once WARN()'s text is known.
 	waiter, worded bool
 	// unended is the function of the complaint in whose end this one began, and
@@ -268,6 +273,9 @@ func (w *Watcher) record(caller, text, line string) {
 		if strings.HasPrefix(text, "NMI backtrace for cpu") {
 			w.lend(caller, text, line)
 		}
+	case r.now != nil && r.now.traced && strings.HasPrefix(text, "NMI backtrace for cpu") && w.awaited(r.now):
+		w.close(r)
+		w.lend(caller, text, line)
 	case r.preface != nil:
 		if r.said == "" {
 			r.said = text
@@ -315,6 +323,13 @@ func (w *Watcher) lend(caller, text, line string) {
 	}
 }
 
+// awaited says that a complaint which began after c waits for where another CPU is.
+func (w *Watcher) awaited(c *complaint) bool {
+	return slices.ContainsFunc(w.readers, func(r *reader) bool {
+		return r.now != nil && r.now.order > c.order && r.now.Verdict == event.Hang && !r.now.traced
+	})
+}
+
 // begin takes a line with a sign, which is a part or a consequence of the complaint
 // before it or begins another one.
 func (w *Watcher) begin(caller string, s *sign, m []int, text, line string) {
@@ -356,7 +371,9 @@ func (w *Watcher) begin(caller string, s *sign, m []int, text, line string) {
 	}
 	c.at = group(s, m, text, "f")
 	c.pid = group(s, m, text, "pid")
+	w.hung.any = w.hung.any || c.pid != ""
 	c.fromText = c.at != ""
+	c.begunBy(text)
 	for _, l := range lines {
 		c.add(l)
 	}
@@ -494,9 +511,8 @@ func (w *Watcher) closeNow(r *reader) {
 	if c.sign.role == perhaps && !c.traced || c.poweredOff && stoppedCPU.MatchString(c.Title) {
 		return
 	}
-	if c.pid != "" {
-		w.hung.add(c)
-	}
+	c.remember()
+	w.hung.add(c)
 	if old := w.partOf(c, function); old != nil {
 		for _, line := range c.lines {
 			old.add(line)
@@ -508,10 +524,12 @@ func (w *Watcher) closeNow(r *reader) {
 		same := old.Title == c.Title && old.place == c.place
 		if same || cut && strings.HasPrefix(old.Title, c.Title+" in ") {
 			old.Times++
+			old.again(c)
 			return
 		}
 		if old.cut && strings.HasPrefix(c.Title, old.Title+" in ") {
 			c.Times, c.order = old.Times+1, old.order
+			c.again(old)
 			*old = *c
 			return
 		}
@@ -527,7 +545,7 @@ func (w *Watcher) Splats() []Splat {
 	w.closeAll()
 	slices.SortStableFunc(w.found, func(a, b *complaint) int { return a.order - b.order })
 	var all []Splat
-	for _, c := range w.hung.withoutVictims(w.found) {
+	for _, c := range toldOnce(w.hung.withoutVictims(w.found)) {
 		c.Text = strings.Join(c.lines, "\n")
 		all = append(all, c.Splat)
 	}

@@ -54,6 +54,9 @@ func (c *complaint) read(text string) {
 	if c.done || c.waiter {
 		return
 	}
+	if !c.traced {
+		c.ranBy(text)
+	}
 	if c.sign.role == warns && !c.worded && !c.traced {
 		// WARN() prints its text second where it is no exception (warn_slowpath_fmt).
 		c.worded = true
