@@ -158,6 +158,8 @@ type Group struct {
 	Icount bool `toml:"icount"`
 	// Uncounted groups measure something else than instructions.
 	Uncounted bool `toml:"uncounted"`
+	// Workloads are the names of what it measures, by which a search finds the group.
+	Workloads []string `toml:"workloads"`
 }
 
 // Figure is a picture of a report that a subject asks for.

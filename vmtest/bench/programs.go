@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime"
@@ -92,4 +93,38 @@ func Programs(b patches.Bench, names []string, instrument Instrument) ([]vmtest.
 		return nil, fmt.Errorf("nothing of BENCH=%s can be timed on this host, which has %d processors", strings.Join(names, ","), runtime.NumCPU())
 	}
 	return programs, nil
+}
+
+// Measuring is the program that counts the instructions of a workload; where several
+// machines run it, name is that of one.
+func Measuring(b patches.Bench, workload, name string) (vmtest.Program, error) {
+	programs, err := Programs(b, nil, Insns)
+	if err != nil {
+		return vmtest.Program{}, err
+	}
+	var workloads, measuring, all []string
+	for _, g := range b.Groups {
+		if g.Uncounted {
+			continue
+		}
+		workloads = append(workloads, g.Workloads...)
+		for _, cpus := range g.CPUs {
+			all = append(all, program(g, cpus))
+			if slices.Contains(g.Workloads, workload) {
+				measuring = append(measuring, program(g, cpus))
+			}
+		}
+	}
+	switch {
+	case name != "" && !slices.Contains(all, name):
+		return vmtest.Program{}, fmt.Errorf("unknown PROGRAM %q; known: %s", name, strings.Join(all, ", "))
+	case len(measuring) == 0:
+		return vmtest.Program{}, fmt.Errorf("no such workload; known: %s", strings.Join(workloads, ", "))
+	case name == "" && len(measuring) > 1:
+		return vmtest.Program{}, fmt.Errorf("several machines run it: want PROGRAM, one of %s", strings.Join(measuring, ", "))
+	case name != "" && !slices.Contains(measuring, name):
+		return vmtest.Program{}, fmt.Errorf("PROGRAM=%s does not run it; %s does", name, strings.Join(measuring, ", "))
+	}
+	name = cmp.Or(name, measuring[0])
+	return programs[slices.IndexFunc(programs, func(p vmtest.Program) bool { return p.Name == name })], nil
 }

@@ -59,30 +59,17 @@ func metricOf(text string) (*metric, error) {
 }
 
 // program is the guest program that measures the workload: PROGRAM, or that of the group
-// that the workload's name begins with.
+// that has the workload.
 func (m *metric) program(name string, q Question) (vmtest.Program, error) {
 	subject, err := kernel.NamedSubject(q.Subject)
 	if err != nil {
 		return vmtest.Program{}, err
 	}
-	programs, err := bench.Programs(subject.Bench, nil, bench.Insns)
+	p, err := bench.Measuring(subject.Bench, m.bench, name)
 	if err != nil {
-		return vmtest.Program{}, err
+		return vmtest.Program{}, fmt.Errorf("METRIC=insns bench=%s: %w", m.bench, err)
 	}
-	var known []string
-	best := -1
-	for i, p := range programs {
-		known = append(known, p.Name)
-		group := strings.TrimPrefix(p.Name, "bench-")
-		begins := name == "" && strings.HasPrefix(strings.ToLower(m.bench), group)
-		if p.Name == name || begins && (best < 0 || len(p.Name) > len(programs[best].Name)) {
-			best = i
-		}
-	}
-	if best < 0 {
-		return vmtest.Program{}, fmt.Errorf("METRIC=insns bench=%s: want PROGRAM, the one that measures it, of %s", m.bench, strings.Join(known, ", "))
-	}
-	return programs[best], nil
+	return p, nil
 }
 
 func (m *metric) String() string {

@@ -146,6 +146,40 @@ func TestFindWarning(t *testing.T) {
 	}
 }
 
+// What can stop a search is said before a kernel is built.
+func TestWhatCannotBeSearched(t *testing.T) {
+	for _, test := range []struct {
+		vars map[string]string
+		want string // "" is that it can be
+	}{
+		{map[string]string{"METRIC": "insns bench=Nop/batch=32"}, ""},
+		{map[string]string{"METRIC": "insns bench=Nop/batch=3x"}, "no such workload; known: Nop/batch=1, Nop/batch=2, "},
+		{map[string]string{"METRIC": "insns bench=nop/batch=32"}, "no such workload"},
+		{map[string]string{"METRIC": "insns bench=Nop/batch=32", "PROGRAM": "bench-nop"}, ""},
+		{map[string]string{"METRIC": "insns bench=Nop/batch=32", "PROGRAM": "nop"}, `unknown PROGRAM "nop"; known: bench-nop, bench-file`},
+		{map[string]string{"METRIC": "insns bench=Nop/batch=32", "PROGRAM": "bench-file"}, "PROGRAM=bench-file does not run it; bench-nop does"},
+		{map[string]string{"METRIC": "insns bench=Nop/cpus=2/batch=32"}, "want PROGRAM, one of bench-cpus-1, bench-cpus-2"},
+		{map[string]string{"METRIC": "insns bench=Nop/cpus=2/batch=32", "PROGRAM": "bench-cpus-2"}, ""},
+		{map[string]string{"CHECK": "nvme-polled/*"}, ""},
+		{map[string]string{"CHECK": "hang"}, ""},
+		{map[string]string{"CHECK": "["}, `CHECK=[: "[" stands for nothing here; want a check's name`},
+		{map[string]string{"CHECK": "nvme-*/exits"}, `"*" stands for nothing here`},
+		{map[string]string{"CHECK": "*"}, "names nothing"},
+		{map[string]string{"CHECK": "pass"}, "CHECK=pass: a search goes by what is wrong"},
+		{map[string]string{"FIND": "fixx"}, "FIND=fixx: want break, fix"},
+		{map[string]string{"FIXUP": "/nosuch.patch"}, "FIXUP"},
+		{map[string]string{"PROGRAM": "nopp"}, `unknown PROGRAM "nopp"; known: `},
+	} {
+		q, err := FromEnv(func(name string) string { return test.vars[name] })
+		if err == nil {
+			err = Check(q)
+		}
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%v: error %v; want %q", test.vars, err, test.want)
+		}
+	}
+}
+
 func TestMetricsThatAreNone(t *testing.T) {
 	for _, text := range []string{"size", "size text", "insns", "insns Nop", "time bench=Nop", "insns bench="} {
 		if _, err := metricOf(text); err == nil || !strings.Contains(err.Error(), "METRIC="+text+": want") {

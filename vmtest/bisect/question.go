@@ -89,6 +89,11 @@ func FromEnv(getenv func(string) string) (Question, error) {
 	default:
 		return Question{}, fmt.Errorf("FIND=%s: want break, fix for the first commit that passes again, or warning for the compiler's", sel.Set["FIND"])
 	}
+	if !q.Warning {
+		if err := checkAsked(q.Check); err != nil {
+			return Question{}, err
+		}
+	}
 	if q.Metric != "" {
 		for _, name := range []string{"CHECK", "FIND", "CONFIDENCE"} {
 			if sel.Set[name] != "" {

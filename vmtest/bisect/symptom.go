@@ -59,6 +59,22 @@ func (s Symptom) same(other Symptom) bool {
 // verdict.
 type asked string
 
+// checkAsked refuses a CHECK that no symptom can come out as.
+func checkAsked(text string) error {
+	const want = "want a check's name as runs print it, the beginning of some with a * behind it, or fail, hang or crash"
+	name := strings.TrimSuffix(text, "*")
+	verdicts := []event.Verdict{event.Pass, event.Skip, event.Error}
+	switch i := strings.IndexAny(name, `[]{}?*^$|\`); {
+	case i >= 0:
+		return fmt.Errorf("CHECK=%s: %q stands for nothing here; %s", text, name[i:i+1], want)
+	case text != "" && strings.TrimSpace(name) == "":
+		return fmt.Errorf("CHECK=%s names nothing: leave it out for whatever only the bad end shows", text)
+	case slices.Contains(verdicts, event.Verdict(text)):
+		return fmt.Errorf("CHECK=%s: a search goes by what is wrong with a kernel; %s", text, want)
+	}
+	return nil
+}
+
 // wants says whether the symptom is what the user asked about.
 func (a asked) wants(s Symptom) bool {
 	return a == "" || string(s.Verdict) == string(a) || a.names(s)
