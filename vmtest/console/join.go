@@ -36,11 +36,11 @@ const (
 
 // partOf is the complaint that has been told already and of the same fault as c.
 func (w *Watcher) partOf(c *complaint, function string) *complaint {
-	if c.Verdict != event.Crash || len(w.found) == 0 {
+	if c.Verdict != event.Crash || w.last == nil {
 		return nil
 	}
 	breaks := c.sign.role == faults || c.sign.role == dies || c.sign.role == bugs || c.sign.role == warns
-	if up := c.within; up != nil && c.caller != "" && breaks && slices.Contains(w.found, up) && c.since-up.since < reportTakes {
+	if up := c.within; up != nil && c.caller != "" && breaks && slices.Contains(w.found, up) && near(c, up) {
 		// The report that was being printed has no stack yet, or is on the stack.
 		if !up.traced && up.sign.role == plain && up.sign.blame != byNobody || slices.ContainsFunc(c.stack, func(f string) bool { return reporters.MatchString(nameOf(f)) }) {
 			up.learn(c)
@@ -54,24 +54,28 @@ func (w *Watcher) partOf(c *complaint, function string) *complaint {
 			}
 		}
 	}
-	last := w.found[len(w.found)-1]
+	last := w.last
 	if cache, ok := strings.CutPrefix(c.title, "kmem_cache_destroy "); ok {
 		// What is left in a cache is told of first.
 		if name, _, _ := strings.Cut(cache, ":"); strings.HasPrefix(last.title, "BUG "+name+": Objects remaining") {
-			return last
+			return w.kept
 		}
 	}
-	if last.caller != c.caller || c.since-last.since >= reportTakes || function == "" || function != last.blamed {
+	if last.caller != c.caller || !near(c, last) || function == "" || function != last.blamed {
 		return nil
 	}
 	if (c.sign.role == faults || c.sign.role == dies) && noObject.MatchString(last.title) {
-		return last
+		return w.kept
 	}
 	if calls := c.calls(); len(calls) > 0 && slices.Equal(calls, last.calls()) {
-		return last
+		return w.kept
 	}
 	return nil
 }
+
+// near says that one report may still be that of the other; behind another boot the clock
+// begins anew.
+func near(a, b *complaint) bool { return math.Abs(a.since-b.since) < reportTakes }
 
 // learn takes from what broke the report what the report could not tell any more.
 func (c *complaint) learn(broke *complaint) {

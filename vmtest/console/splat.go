@@ -156,7 +156,9 @@ type Watcher struct {
 	Last string
 
 	found []*complaint
-	begun int
+	// last is the latest complaint, and kept the one in found that it is counted with.
+	last, kept *complaint
+	begun      int
 	// ownFault says that a program of ours ended by a fault of its own.
 	ownFault bool
 	hung     hungTasks
@@ -216,6 +218,7 @@ func (w *Watcher) Line(line string) {
 
 // record takes what printk wrote at once.
 func (w *Watcher) record(caller, text, line string) {
+	text = strings.TrimRight(text, " \t\r")
 	if how := switchedOff[text]; how != "" {
 		w.SwitchedOff = how
 	}
@@ -408,7 +411,7 @@ func (w *Watcher) ended(s *sign, text, line string) bool {
 			return true
 		}
 	}
-	return len(w.found) > 0 && last(w.found[len(w.found)-1])
+	return last(w.kept)
 }
 
 // goesOn says that the sign belongs to the fault that is being told.
@@ -523,6 +526,7 @@ func (w *Watcher) closeNow(r *reader) {
 	for _, old := range w.found {
 		same := old.Title == c.Title && old.place == c.place
 		if same || cut && strings.HasPrefix(old.Title, c.Title+" in ") {
+			w.last, w.kept = c, old
 			old.Times++
 			old.again(c)
 			return
@@ -531,12 +535,14 @@ func (w *Watcher) closeNow(r *reader) {
 			c.Times, c.order = old.Times+1, old.order
 			c.again(old)
 			*old = *c
+			w.last, w.kept = old, old
 			return
 		}
 	}
 	c.cut = cut
 	if len(w.found) < maxSplats {
 		w.found = append(w.found, c)
+		w.last, w.kept = c, c
 	}
 }
 
