@@ -124,6 +124,9 @@ func (w *Watch) work(ctx context.Context, j *Job) error {
 	if errors.As(err, &unfit) {
 		j.Status, j.Error = Unfit, unfit.why
 		w.Say("%s: %s: %s; more is in %s\n", j.Status, results.Line(j.Title), results.Line(j.Error), j.dir)
+		if err := os.WriteFile(filepath.Join(j.dir, "reply.txt"), []byte(j.header()+j.refusal()), 0o644); err != nil {
+			return err
+		}
 		return j.write()
 	}
 	if err != nil {
@@ -158,6 +161,21 @@ func (j *Job) header() string {
 	}
 	return fmt.Sprintf("Subject: Re: %s\nIn-Reply-To: <%s>\n\n", results.Line(j.Title), results.Line(j.ID))
 }
+
+// refusal is the answer about a patch that was not tested, without what only this machine's
+// user has a use for.
+func (j *Job) refusal() string {
+	text := "This was not tested:\n\n"
+	for line := range strings.Lines(j.Error) {
+		if !strings.HasPrefix(line, "bin/patchproof ") {
+			text += localFolder.ReplaceAllString(line, "$1")
+		}
+	}
+	return strings.TrimRight(text, "\n") + "\n"
+}
+
+// localFolder is the way to a file.
+var localFolder = regexp.MustCompile(`(^|[\s("=])/(?:[^/\s"]+/)+`)
 
 // attempt runs all parts of a job that have no result yet, and puts them together.
 func (w *Watch) attempt(ctx context.Context, j *Job) (*results.Run, error) {

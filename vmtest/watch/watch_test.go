@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 const (
@@ -175,5 +177,22 @@ func TestTries(t *testing.T) {
 				t.Errorf("the job is %s; want %q after %d tries, because of %q", text, tt.want, tt.tries, tt.error)
 			}
 		})
+	}
+}
+
+// The answer about a patch that was not tested has the reason, and nothing of this machine.
+func TestRefusal(t *testing.T) {
+	j := &Job{Error: `kernel patched: patch 1, "A change" (/srv/results/watch/jobs/1/patch/thread.mbox), does not apply to v5.10.13
+fs/io_uring.c, hunk 1 of 2 does not apply: line 10 is another
+  -int a;
+bin/patchproof patch base says which commit it was made for`}
+	want := `This was not tested:
+
+kernel patched: patch 1, "A change" (thread.mbox), does not apply to v5.10.13
+fs/io_uring.c, hunk 1 of 2 does not apply: line 10 is another
+  -int a;
+`
+	if diff := cmp.Diff(want, j.refusal()); diff != "" {
+		t.Errorf("refusal (-want +got):\n%s", diff)
 	}
 }
