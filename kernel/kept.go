@@ -58,14 +58,19 @@ func TempDir(what string) (dir string, remove func(), err error) {
 			lock.Unlock()
 		}
 	}
-	// Somebody who cleans up may take a new one for an old one, once.
-	for range 3 {
+	// Somebody who cleans up may take a new one for an old one before it is locked.
+	for range 10 {
 		if dir, err = os.MkdirTemp("", "patchproof-"+what+"-"); err != nil {
 			return "", nil, err
 		}
 		lock := flock.New(filepath.Join(dir, tempLock))
 		var mine bool
 		if mine, err = lock.TryLock(); err == nil && mine {
+			// He may have let go of the lock by then, and have removed the folder.
+			if _, err = os.Stat(lock.Path()); err != nil {
+				lock.Unlock()
+				continue
+			}
 			return dir, func() {
 				os.RemoveAll(dir)
 				lock.Unlock()

@@ -3,6 +3,7 @@ package kernel
 import (
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -67,4 +68,26 @@ func TestTempDirRemovesThatOfTheDead(t *testing.T) {
 	if left := list(t, os.TempDir()); len(left) != 2 {
 		t.Errorf("left: %v; want the stranger's only", left)
 	}
+}
+
+// Many who make temporary folders at once, and clean up, leave each other's alone.
+func TestTempDirsAtOnce(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	var makers sync.WaitGroup
+	for range 8 {
+		makers.Go(func() {
+			for range 200 {
+				dir, remove, err := TempDir("test")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := os.Stat(dir); err != nil {
+					t.Error(err)
+				}
+				remove()
+			}
+		})
+	}
+	makers.Wait()
 }
