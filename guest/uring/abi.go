@@ -146,6 +146,7 @@ const (
 	RegisterEventFD      = 4
 	RegisterFilesUpdate  = 6
 	RegisterEventFDAsync = 7
+	RegisterPersonality  = 9
 )
 
 // Offsets at which the rings are mapped.
