@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"patchproof/guest/event"
 )
@@ -85,14 +86,20 @@ func NewReader(emit func(Result), taken ...string) *Reader {
 func (r *Reader) Most(n int) { r.most = min(n, maxResults) }
 
 var (
-	versionLine = regexp.MustCompile(`^K?TAP version \d+\s*$`)
-	planLine    = regexp.MustCompile(`^1\.\.(\d+)\s*(?:#\s*(.*))?$`)
-	resultLine  = regexp.MustCompile(`^(not )?ok\b(?:\s+(\d+))?\s*(?:-\s+)?(.*)$`)
-	subtestLine = regexp.MustCompile(`^# Subtest:\s*(.+?)\s*$`)
-	bailLine    = regexp.MustCompile(`^Bail out!\s*(.*)$`)
-	directive   = regexp.MustCompile(`(?i)(?:^|\s)#\s*(SKIP|TODO|XFAIL|TIMEOUT|ERROR)\b:?\s*(.*)$`)
-	remark      = regexp.MustCompile(`\s#\s*(.*)$`)
+	versionLine = pattern(`^K?TAP version \d+\s*$`)
+	planLine    = pattern(`^1\.\.(\d+)\s*(?:#\s*(.*))?$`)
+	resultLine  = pattern(`^(not )?ok\b(?:\s+(\d+))?\s*(?:-\s+)?(.*)$`)
+	subtestLine = pattern(`^# Subtest:\s*(.+?)\s*$`)
+	bailLine    = pattern(`^Bail out!\s*(.*)$`)
+	directive   = pattern(`(?i)(?:^|\s)#\s*(SKIP|TODO|XFAIL|TIMEOUT|ERROR)\b:?\s*(.*)$`)
+	remark      = pattern(`\s#\s*(.*)$`)
 )
+
+// pattern returns what compiles expr when it is first used: this package is linked into
+// every process of a guest, and most of them read no KTAP.
+func pattern(expr string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
+}
 
 // Found says whether anything of the protocol has come.
 func (r *Reader) Found() bool { return r.found }
@@ -106,21 +113,21 @@ func (r *Reader) Line(line string) {
 	}
 	depth, text := indentation(line)
 	switch {
-	case versionLine.MatchString(text):
+	case versionLine().MatchString(text):
 		r.found = true
 		r.enter(depth, true)
-	case planLine.MatchString(text) && (r.found || depth == 0):
+	case planLine().MatchString(text) && (r.found || depth == 0):
 		r.found = true
-		r.plan(depth, planLine.FindStringSubmatch(text))
-	case r.found && subtestLine.MatchString(text):
+		r.plan(depth, planLine().FindStringSubmatch(text))
+	case r.found && subtestLine().MatchString(text):
 		// It stands at the indentation of the subtest's results.
-		r.enter(depth, false).name = clip(subtestLine.FindStringSubmatch(text)[1], maxName)
+		r.enter(depth, false).name = clip(subtestLine().FindStringSubmatch(text)[1], maxName)
 	case r.isResult(depth, text):
 		r.found = true
-		r.result(depth, resultLine.FindStringSubmatch(text))
-	case bailLine.MatchString(text):
+		r.result(depth, resultLine().FindStringSubmatch(text))
+	case bailLine().MatchString(text):
 		r.found = true
-		r.bailed = clip("Bail out! "+bailLine.FindStringSubmatch(text)[1], maxLine)
+		r.bailed = clip("Bail out! "+bailLine().FindStringSubmatch(text)[1], maxLine)
 	default:
 		r.keep(line)
 	}
@@ -142,7 +149,7 @@ func mayMean(line string) bool {
 // isResult says whether the line is a result. Without a version or a plan before it
 // only a numbered one at the beginning of a line is: programs print "ok" as well.
 func (r *Reader) isResult(depth int, text string) bool {
-	m := resultLine.FindStringSubmatch(text)
+	m := resultLine().FindStringSubmatch(text)
 	return m != nil && (r.found || depth == 0 && m[2] != "")
 }
 
@@ -158,15 +165,15 @@ func indentation(line string) (depth int, text string) {
 			continue
 		}
 		rest, ok := strings.CutPrefix(text, "# ")
-		if !ok || subtestLine.MatchString(text) {
+		if !ok || subtestLine().MatchString(text) {
 			return min(depth, 2*maxDepth), text
 		}
 		// A remark is a level only when the protocol goes on in it.
 		inner := strings.TrimLeft(rest, " ")
-		for strings.HasPrefix(inner, "# ") && !subtestLine.MatchString(inner) {
+		for strings.HasPrefix(inner, "# ") && !subtestLine().MatchString(inner) {
 			inner = strings.TrimLeft(inner[2:], " ")
 		}
-		if !versionLine.MatchString(inner) && !planLine.MatchString(inner) && !subtestLine.MatchString(inner) && !numbered(inner) {
+		if !versionLine().MatchString(inner) && !planLine().MatchString(inner) && !subtestLine().MatchString(inner) && !numbered(inner) {
 			return min(depth, 2*maxDepth), text
 		}
 		depth += 2
@@ -175,7 +182,7 @@ func indentation(line string) (depth int, text string) {
 }
 
 func numbered(text string) bool {
-	m := resultLine.FindStringSubmatch(text)
+	m := resultLine().FindStringSubmatch(text)
 	return m != nil && m[2] != ""
 }
 
@@ -266,11 +273,11 @@ func (r *Reader) result(depth int, m []string) {
 	if m[1] != "" {
 		res.Verdict = event.Fail
 	}
-	if at := directive.FindStringSubmatchIndex(res.Name); at != nil {
+	if at := directive().FindStringSubmatchIndex(res.Name); at != nil {
 		word, why := strings.ToUpper(res.Name[at[2]:at[3]]), strings.TrimSpace(res.Name[at[4]:at[5]])
 		res.Name = strings.TrimSpace(res.Name[:at[0]])
 		res.Verdict, res.Detail = directed(res.Verdict, word, why)
-	} else if at := remark.FindStringSubmatchIndex(res.Name); at != nil {
+	} else if at := remark().FindStringSubmatchIndex(res.Name); at != nil {
 		res.Detail = res.Name[at[2]:at[3]]
 		res.Name = strings.TrimSpace(res.Name[:at[0]])
 	}

@@ -47,14 +47,12 @@ func ShrinkEvents(prefix string, do func() error) ([]Shrunk, error) {
 	return parseShrunk(string(text), prefix)
 }
 
-var (
-	shrinkStart = regexp.MustCompile(`mm_shrink_slab_start: (\S+) .* cache items (-?\d+) delta \d+ total_scan (-?\d+)`)
-	shrinkEnd   = regexp.MustCompile(`mm_shrink_slab_end: (\S+) .* total_scan (-?\d+) last shrinker return val (-?\d+)`)
-)
-
 // parseShrunk pairs the starts and ends of one shrinker
 // (include/trace/events/vmscan.h, do_shrink_slab). One thread shrinks at a time.
 func parseShrunk(trace, prefix string) ([]Shrunk, error) {
+	// Compiled here, since a package's variables are initialised in every process of a guest.
+	shrinkStart := regexp.MustCompile(`mm_shrink_slab_start: (\S+) .* cache items (-?\d+) delta \d+ total_scan (-?\d+)`)
+	shrinkEnd := regexp.MustCompile(`mm_shrink_slab_end: (\S+) .* total_scan (-?\d+) last shrinker return val (-?\d+)`)
 	var rounds []Shrunk
 	total := -1
 	for line := range strings.Lines(trace) {

@@ -87,10 +87,9 @@ func parse(args []string, out io.Writer) (o options, err error) {
 	return o, nil
 }
 
-// wholeNVMe matches a disk and no partition of one: programs make their own.
-var wholeNVMe = regexp.MustCompile(`^/dev/nvme\d+n\d+$`)
-
 func (o options) check() error {
+	// A disk and no partition of one: programs make their own.
+	wholeNVMe := regexp.MustCompile(`^/dev/nvme\d+n\d+$`)
 	switch {
 	case o.scratch != "" && !wholeNVMe.MatchString(o.scratch):
 		return fmt.Errorf("-scratch=%s: want a whole NVMe disk, such as /dev/nvme1n1", o.scratch)
