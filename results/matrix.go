@@ -21,6 +21,7 @@ type printer struct {
 	table  table
 	colour bool
 	width  int
+	flakes Flakes
 	out    strings.Builder
 }
 
@@ -85,6 +86,9 @@ func (p *printer) block(kernel string, t tally) {
 	fmt.Fprintf(&p.out, "%s%s on %s: %s, %s", marks[t.mood()], Line(head.Program), kernel, head.Verdict, expectation)
 	if len(t) > 1 {
 		fmt.Fprintf(&p.out, " in %d of %d runs", n, len(t))
+		if n < len(t) {
+			fmt.Fprintf(&p.out, " (%s)", t.counts())
+		}
 	}
 	p.out.WriteString("\n")
 	if head.Reason != "" {
@@ -126,6 +130,9 @@ func (p *printer) checks(cells tally) {
 			p.out.WriteString("\n")
 			if c.Detail != "" {
 				fmt.Fprintf(&p.out, "      %s\n", Line(c.Detail))
+			}
+			if flake, ok := p.flakes.of(cell, c); ok {
+				fmt.Fprintf(&p.out, "      comes and goes: fails in %s stored runs of this kernel and program\n", flake.Rate)
 			}
 		}
 	}

@@ -14,6 +14,8 @@ type View struct {
 	All bool
 	// Since is what the reference results say, see SinceReference.
 	Since string
+	// Flakes are what comes and goes in the stored runs, for what is unexpected in this one.
+	Flakes Flakes
 }
 
 // Report prints the run for a terminal: the matrix (rows are programs, columns
@@ -25,7 +27,7 @@ type View struct {
 // keeps to 80 columns, by going on below with the kernels that do not fit. Nothing that a
 // guest wrote reaches the terminal raw.
 func Report(w io.Writer, r *Run, v View) error {
-	p := printer{run: r, table: r.table(), colour: v.Colour, width: matrixWidth}
+	p := printer{run: r, table: r.table(), colour: v.Colour, width: matrixWidth, flakes: v.Flakes}
 	p.matrix()
 	for _, text := range []string{v.Since, diff(r, v.All)} {
 		if text != "" {

@@ -137,6 +137,9 @@ type Cell struct {
 	Program string `json:"program"`
 	// Iteration counts from 1 to COUNT.
 	Iteration int `json:"iteration"`
+	// Version is a hash of what ran and how: of what the guest booted into, the program's
+	// machine and its arguments. Cells of one version on one kernel are runs of one thing.
+	Version string `json:"version,omitempty"`
 	// Mode is how the processors were emulated where that is not the usual way:
 	// singlestep or icount, both with TCG.
 	Mode    string        `json:"mode,omitempty"`

@@ -76,6 +76,15 @@ func (t tally) headline() (Cell, int) {
 	return worst, alike
 }
 
+// counts says how many iterations came out with each verdict.
+func (t tally) counts() string {
+	counts := map[event.Verdict]int{}
+	for _, c := range t {
+		counts[c.Verdict]++
+	}
+	return verdictCounts(counts)
+}
+
 // known returns how many checks failed as declared, each counted once.
 func (t tally) known() int {
 	names := map[string]bool{}

@@ -2,6 +2,8 @@ package vmtest
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -117,6 +119,7 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 		Variant:   s.Variant,
 		Program:   s.Program.Name,
 		Iteration: s.Iteration,
+		Version:   s.version(),
 		Mode:      string(s.Program.Mode),
 		Verdict:   f.verdict,
 		Expected:  f.expected,
@@ -147,7 +150,7 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 func (s CellSpec) notRun() results.Cell {
 	cell := results.Cell{
 		Kernel: s.Kernel, Variant: s.Variant, Program: s.Program.Name, Iteration: s.Iteration,
-		Mode: string(s.Program.Mode), Verdict: event.Error,
+		Version: s.version(), Mode: string(s.Program.Mode), Verdict: event.Error,
 	}
 	switch {
 	case s.lacksErr != nil:
@@ -159,6 +162,26 @@ func (s CellSpec) notRun() results.Cell {
 		cell.Reason = fmt.Sprintf("the kernel has no CONFIG_%s, which the program needs", s.lacks)
 	}
 	return cell
+}
+
+// version is a hash of what the guest runs and how, the same on every machine: an initramfs is
+// named by what is in it, and behind a dash by what one build made of that.
+func (s CellSpec) version() string {
+	p := s.Program
+	initramfs, _, _ := strings.Cut(strings.TrimSuffix(filepath.Base(s.Initramfs), ".cpio"), "-")
+	// Where it lies; what it says is in the initramfs.
+	p.Script = ""
+	doc, err := json.Marshal(struct {
+		Initramfs string
+		Program   Program
+		Scale     float64
+		Features  []string
+	}{initramfs, p, s.Scale, s.Features})
+	if err != nil {
+		// It is strings and figures.
+		panic(err)
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(doc))[:16]
 }
 
 func (s CellSpec) vm() qemu.VM {

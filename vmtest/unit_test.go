@@ -183,3 +183,31 @@ func TestTurns(t *testing.T) {
 		}
 	}
 }
+
+// A version is that of what the guest runs and how, wherever that lies.
+func TestVersion(t *testing.T) {
+	spec := CellSpec{
+		Initramfs: "/here/0a1b-77.cpio", Scale: 1, Features: []string{"f"},
+		Program: Program{Name: "p", Script: "/here/p.sh", CPUs: 2, Append: []string{"seed=1"}},
+	}
+	for name, tt := range map[string]struct {
+		change func(*CellSpec)
+		same   bool
+	}{
+		"another checkout":   {func(s *CellSpec) { s.Program.Script = "/there/p.sh" }, true},
+		"another cache":      {func(s *CellSpec) { s.Initramfs = "/there/0a1b-78.cpio" }, true},
+		"another kernel":     {func(s *CellSpec) { s.Kernel, s.Image = "patched", "/there/vmlinux" }, true},
+		"again":              {func(s *CellSpec) { s.Iteration = 2 }, true},
+		"another initramfs":  {func(s *CellSpec) { s.Initramfs = "/here/0a1c-77.cpio" }, false},
+		"other arguments":    {func(s *CellSpec) { s.Program.Append = []string{"seed=2"} }, false},
+		"another machine":    {func(s *CellSpec) { s.Program.CPUs = 1 }, false},
+		"more time":          {func(s *CellSpec) { s.Scale = 2 }, false},
+		"what is not judged": {func(s *CellSpec) { s.Features = nil }, false},
+	} {
+		changed := spec
+		tt.change(&changed)
+		if got := changed.version() == spec.version(); got != tt.same {
+			t.Errorf("%s: the version is the same: %v; want %v", name, got, tt.same)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -92,6 +93,27 @@ func wholeSuite(run *results.Run) error {
 			return fmt.Errorf("it %s %s; make vmtest without PROGRAMS, KERNELS, PATCH and TREE makes one", pair.what, results.Line(strings.Join(odd, ", ")))
 		}
 	}
+	return nil
+}
+
+type resultsFlakyCmd struct {
+	runArg `embed:""`
+	JSON   bool `name:"json" help:"Print JSON."`
+}
+
+// Run prints what comes and goes.
+func (c resultsFlakyCmd) Run(t *terminal) error {
+	run, err := c.read()
+	if err != nil {
+		return err
+	}
+	flakes := results.FlakesOf(run, results.Newest(c.Out))
+	if c.JSON {
+		out := json.NewEncoder(t.out)
+		out.SetIndent("", "  ")
+		return out.Encode(flakes)
+	}
+	t.printf("%s", flakes)
 	return nil
 }
 

@@ -97,6 +97,7 @@ type commands struct {
 		Annotate  resultsAnnotateCmd  `cmd:"" help:"Print what a run found as marks of GitHub, for a CI job."`
 		Summary   resultsSummaryCmd   `cmd:"" help:"Print a run as Markdown, for a CI job's summary."`
 		Trend     resultsTrendCmd     `cmd:"" help:"Follow a metric through the stored runs."`
+		Flaky     resultsFlakyCmd     `cmd:"" help:"Say which checks of a run come and go in the stored runs, and how often."`
 		Reference resultsReferenceCmd `cmd:"" help:"Keep a run as what later ones are held against."`
 	} `cmd:"" help:"Look at stored runs, and compare them."`
 }

@@ -104,6 +104,9 @@ func report(t *terminal, run *results.Run, all bool) error {
 			return err
 		}
 	}
+	if run.ExitCode() == exitUnexpected {
+		view.Flakes = results.FlakesOf(run, results.Newest(filepath.Dir(run.Dir)))
+	}
 	t.printf("\n")
 	if err := results.Report(t.out, run, view); err != nil {
 		return err

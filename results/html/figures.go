@@ -60,7 +60,7 @@ func figures(run *results.Run, asked []patches.Figure) []figure {
 		held = held || holds && len(drawn) > 0
 		all = append(all, drawn...)
 	}
-	return slices.Concat(all, bootTrend(run), waterfall(run))
+	return slices.Concat(all, comesAndGoes(run), bootTrend(run), waterfall(run))
 }
 
 // plot is the making of a figure of lines over a common axis.

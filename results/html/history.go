@@ -2,6 +2,7 @@ package html
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -84,4 +85,20 @@ func trend(run *results.Run, id, title, caption string, all []results.Series) []
 	}
 	p.table("run", func(x float64) string { return runs[int(x)] }, columns)
 	return []figure{p.finish(id, 0)}
+}
+
+// comesAndGoes lists what fails in some of the stored runs and not in others.
+func comesAndGoes(run *results.Run) []figure {
+	flakes := results.FlakesOf(run, slices.Values(before(run)))
+	if len(flakes.Flakes) == 0 {
+		return nil
+	}
+	f := figure{
+		Title: "What comes and goes", Wide: true, Caption: fmt.Sprintf("%s, of the last %d stored runs.", flakes.Scope(), trendRuns),
+		Head: []string{"what", "on", "fails", "verdicts", "last failed in"},
+	}
+	for _, flake := range flakes.Flakes {
+		f.Rows = append(f.Rows, []string{flake.Name(), flake.On(), flake.Rate.String(), flake.Counts(), results.Line(flake.LastFailed)})
+	}
+	return []figure{f}
 }

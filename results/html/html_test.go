@@ -2,6 +2,8 @@ package html
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -214,5 +216,41 @@ func TestTrend(t *testing.T) {
 	}
 	if _, page := write(t, run); !strings.Contains(page, "Trend: seconds to boot") {
 		t.Error("the page has no trend of three runs")
+	}
+}
+
+// The page says how often a check failed in the stored runs.
+func TestPageSaysWhatComesAndGoes(t *testing.T) {
+	root := t.TempDir()
+	var run *results.Run
+	for n, verdict := range []event.Verdict{event.Fail, event.Pass, event.Pass} {
+		stored := results.Run{
+			Schema: results.Schema, ID: fmt.Sprintf("20260301-00000%d.000", n), Status: results.Finished, Started: time.Unix(int64(n), 0).UTC(),
+			Accel: results.Accel{Name: "tcg"}, Kernels: []results.Kernel{{Name: "base", Variant: "plain"}},
+			Cells: []results.Cell{{
+				Kernel: "base", Variant: "plain", Program: "nop", Iteration: 1, Version: "v", Verdict: verdict, Expected: true, WallS: float64(n + 1),
+				Checks: []results.Check{{Check: event.Check{Name: "cqe", Verdict: verdict}, Expected: true}},
+			}},
+		}
+		text, err := json.Marshal(stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(root, stored.ID)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "run.json"), text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if run, err = results.Read(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, page := write(t, run)
+	for _, want := range []string{"What comes and goes", `<th scope="row">nop/cqe</th>`, `<td class="number">1 of 3</td>`, "20260301-000000.000"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page has not %q", want)
+		}
 	}
 }
