@@ -61,7 +61,7 @@ reference: command ## keep the latest run, or RUN, as the reference of its subje
 	@$(PATCHPROOF) results reference $(RUN)
 
 # Targets that end as their command does: 0, 1 or 2.
-CAMPAIGNS := vmtest bench mutants bisect bisect-config patchcheck
+CAMPAIGNS := vmtest bench mutants bisect bisect-config patchcheck ready
 # GNU make ends with 2 whatever a recipe returned, and with 1 only in question
 # mode. So the run happens while make remakes a file that it includes, and after
 # a run with an unexpected verdict that file turns question mode on.
@@ -93,6 +93,7 @@ mutants: ## break the kernel on purpose, a patch at a time, and say which progra
 bisect: ## find the patch or commit that a failure began with; without variables, a demonstration
 bisect-config: ## find the config options that GOOD passes and BAD fails by
 patchcheck: ## check each patch of PATCH by itself: does it build, what do compiler and checkers say that is new
+ready: ## say whether the mails of PATCH are fit to be sent: subjects, threading, names; and each patch builds and boots
 $(CAMPAIGNS):
 	@exit $(or $(CODE),2)
 

@@ -68,6 +68,7 @@ type commands struct {
 	Mutants      mutantsCmd      `cmd:"" help:"Break the kernel on purpose and say which breakages the programs see."`
 	BisectConfig bisectConfigCmd `cmd:"" help:"Find the config options by which GOOD passes and BAD fails."`
 	Patchcheck   patchcheckCmd   `cmd:"" help:"Check each patch of a series by itself: does it build, what do compiler and checkers say that is new."`
+	Ready        readyCmd        `cmd:"" help:"Say whether a series is fit to be sent: its mails, and each patch by itself."`
 	Apply        applyCmd        `cmd:"" help:"Apply a patch in a work tree of its own, which stops for hand work."`
 	Refresh      refreshCmd      `cmd:"" help:"Write what became of the patches there back as mails."`
 	Build        buildCmd        `cmd:"" help:"Build the selected kernels and print their paths."`
@@ -108,7 +109,7 @@ func newCommands() *commands {
 		Vmtest: vmtestCmd{flagsOf("vmtest")}, Bisect: bisectCmd{flagsOf("bisect")}, Bench: benchCmd{flagsOf("bench")},
 		Bundle: bundleCmd{flagsOf("bundle")}, Mutants: mutantsCmd{flagsOf("mutants")},
 		BisectConfig: bisectConfigCmd{flagsOf("bisect-config")}, Build: buildCmd{flagsOf("build")}, Apply: applyCmd{flagsOf("apply")}, Refresh: refreshCmd{flagsOf("refresh")},
-		Shell: shellCmd{flagsOf("shell")}, Patchcheck: patchcheckCmd{flagsOf("patchcheck")}, Deps: depsCmd{flagsOf("deps")},
+		Shell: shellCmd{flagsOf("shell")}, Patchcheck: patchcheckCmd{flagsOf("patchcheck")}, Ready: readyCmd{flagsOf("ready")}, Deps: depsCmd{flagsOf("deps")},
 	}
 	c.Cache.Ls = cacheLsCmd{flagsOf("cache ls")}
 	c.Cache.Export = cacheExportCmd{flags: flagsOf("cache export")}

@@ -47,7 +47,7 @@ var (
 	lineups   = []string{"vmtest", "build", "shell", "bench", "bundle", "mutants"}
 	campaigns = slices.Concat(lineups, searches)
 	stored    = []string{"report", "reply", "summary", "reference"}
-	checks    = []string{"patchcheck"}
+	checks    = []string{"patchcheck", "ready"}
 	sources   = slices.Concat(campaigns, []string{"apply"}, checks)
 )
 
@@ -62,7 +62,7 @@ var table = []variable{
 		meaning: "guest programs of the subject, see docs/programs.md; `quick` stands for a few"},
 	{name: "VARIANT", form: "NAME", standard: "plain", commands: slices.Concat(campaigns, checks),
 		meaning: "config: `plain` to measure, `debug` for KASAN, lockdep and other checks of the kernel's own"},
-	{name: "ACCEL", form: "auto|kvm|tcg", standard: "auto", commands: campaigns, machine: true,
+	{name: "ACCEL", form: "auto|kvm|tcg", standard: "auto", commands: slices.Concat(campaigns, []string{"ready"}), machine: true,
 		meaning: "how QEMU runs guests: `kvm`, `tcg`, or `auto`, which takes KVM where a guest really runs under it"},
 	{name: "PIN", form: "NAME", standard: "the subject's", commands: sources,
 		meaning: "kernel source, held to its hash; or a release: `6.12.107`, or `7.1` for its newest (docs/trees.md)"},

@@ -47,6 +47,9 @@ func (c Checked) Text() string {
 		}
 		fmt.Fprintf(&b, "  %s%s bytes: %s\n", figures.what, total, event.Printable(strings.Join(shown, ", ")))
 	}
+	if c.Boot != "" {
+		fmt.Fprintf(&b, "  boot: %s\n", c.Boot)
+	}
 	fmt.Fprintf(&b, "  %s\n", c.verdict())
 	return b.String()
 }
@@ -77,7 +80,11 @@ func (r *Report) Answer() string {
 		of += "; not so: " + strings.Join(bad, ", ")
 	}
 	if len(broken) == 0 {
-		return of + ". The kernel builds with each of them on top of those before it."
+		does := "builds"
+		if !slices.ContainsFunc(r.Patches, func(c Checked) bool { return c.Boot != string(event.Pass) }) {
+			does = "builds and boots"
+		}
+		return of + ". The kernel " + does + " with each of them on top of those before it."
 	}
 	return of + ". The kernel does not build with the patches up to " + strings.Join(broken, ", ") + "."
 }

@@ -36,6 +36,7 @@ const (
 	ToolSparse     = "sparse"
 	ToolCheckpatch = "checkpatch"
 	ToolModpost    = "modpost"
+	ToolBoot       = "boot"
 )
 
 // Level is how much a finding counts.
@@ -85,8 +86,10 @@ type Checked struct {
 	Number    int    `json:"number"`
 	Subject   string `json:"subject"`
 	MessageID string `json:"message_id,omitempty"`
-	// Builds says whether the kernel can be built with it and those before it.
+	// Builds says whether the kernel can be built with it and those before it, and Boot
+	// what came of booting that, where it was.
 	Builds   bool      `json:"builds"`
+	Boot     string    `json:"boot,omitempty"`
 	Findings []Finding `json:"findings"`
 	// Unchecked are files that nothing was said of, each with the reason.
 	Unchecked []string `json:"unchecked,omitempty"`
@@ -137,6 +140,10 @@ type Options struct {
 	Done func(Checked)
 	// Say tells the user something in a line.
 	Say func(format string, args ...any)
+	// Boot is what runs on the kernel with each patch; nothing where it has no name.
+	Boot vmtest.Program
+	// Unsigned has a patch without Signed-off-by pass.
+	Unsigned bool
 }
 
 // Run checks the patches of a selection's own series, in their order.
@@ -154,7 +161,7 @@ func Run(ctx context.Context, sel vmtest.Selection, o Options) (*Report, error) 
 		return nil, errors.New("no patch to check; PATCH=file names one")
 	}
 	options := sel.Lab(o.Progress)
-	options.NoGuests = true
+	options.NoGuests = o.Boot.Name == ""
 	l, err := lab.Open(ctx, options)
 	if err != nil {
 		return nil, err
@@ -172,7 +179,7 @@ func Run(ctx context.Context, sel vmtest.Selection, o Options) (*Report, error) 
 	for _, line := range r.Missing {
 		o.Say("%s", line)
 	}
-	c := checker{lab: l, variant: variant, all: upTo(last), built: map[int]*kernel.Built{}, broken: map[int]error{}}
+	c := checker{Options: o, lab: l, report: r, variant: variant, all: upTo(last), built: map[int]*kernel.Built{}, broken: map[int]error{}, cells: map[int]results.Cell{}}
 	// A series that does not apply is refused before anything is built.
 	if _, err := l.Builder.Apply(ctx, last); err != nil {
 		return nil, err
@@ -180,6 +187,11 @@ func Run(ctx context.Context, sel vmtest.Selection, o Options) (*Report, error) 
 	if _, err := exec.LookPath("perl"); err == nil {
 		if c.remarks, err = l.Builder.Checkpatch(ctx, last); err != nil {
 			return nil, fmt.Errorf("checkpatch.pl could not be run: %w", err)
+		}
+	}
+	if o.Boot.Name != "" {
+		if err := vmtest.Furnish(ctx, l, []vmtest.Program{o.Boot}); err != nil {
+			return nil, err
 		}
 	}
 	for n, p := range last.Patches() {
@@ -220,12 +232,15 @@ func upTo(spec kernel.Spec) []kernel.Spec {
 
 // checker remembers what was found out about the kernels of a series.
 type checker struct {
+	Options
 	lab     *lab.Lab
+	report  *Report
 	variant kernel.Variant
 	// all are the kernels by the number of their patches.
 	all     []kernel.Spec
 	built   map[int]*kernel.Built
 	broken  map[int]error
+	cells   map[int]results.Cell
 	remarks [][]kernel.Remark
 }
 
@@ -235,6 +250,9 @@ func (c *checker) check(ctx context.Context, n int) (Checked, error) {
 	checked := Checked{Number: n, Subject: p.Subject, MessageID: p.MessageID, Findings: []Finding{}}
 	if c.remarks != nil {
 		for _, remark := range c.remarks[n-1] {
+			if c.Unsigned && remark.Type == "MISSING_SIGN_OFF" {
+				continue
+			}
 			checked.Findings = append(checked.Findings, ofCheckpatch(remark))
 		}
 	}
@@ -277,7 +295,71 @@ func (c *checker) check(ctx context.Context, n int) (Checked, error) {
 			}
 		}
 	}
+	if checked.Builds && c.Boot.Name != "" {
+		if err := c.compareBoots(ctx, n, &checked); err != nil {
+			return checked, err
+		}
+	}
 	return checked, nil
+}
+
+// compareBoots boots the kernel with the patch, and the one without it where that fails.
+func (c *checker) compareBoots(ctx context.Context, n int, checked *Checked) error {
+	cell, err := c.boot(ctx, n)
+	if err != nil {
+		return err
+	}
+	checked.Boot = string(cell.Verdict)
+	if cell.Verdict == event.Pass {
+		return nil
+	}
+	why := failure(cell)
+	if c.built[n-1] != nil {
+		before, err := c.boot(ctx, n-1)
+		if err != nil {
+			return err
+		}
+		if before.Verdict != event.Pass {
+			checked.Unchecked = append(checked.Unchecked, "the kernel does not boot without the patch either: "+why)
+			return nil
+		}
+	}
+	checked.Findings = append(checked.Findings, Finding{Tool: ToolBoot, Level: Error, Message: why})
+	return nil
+}
+
+// failure is what a kernel did that did not boot, or did and failed.
+func failure(cell results.Cell) string {
+	for _, check := range cell.Checks {
+		if check.Verdict != event.Pass && check.Verdict != event.Skip {
+			title, _, _ := strings.Cut(check.Detail, "\n")
+			return fmt.Sprintf("%s: %s: %s (console: %s)", cell.Verdict, check.Name, title, cell.Console)
+		}
+	}
+	return fmt.Sprintf("%s: %s (console: %s)", cell.Verdict, cell.Reason, cell.Console)
+}
+
+// boot runs the program on the kernel with that many patches, once.
+func (c *checker) boot(ctx context.Context, n int) (results.Cell, error) {
+	if cell, done := c.cells[n]; done {
+		return cell, nil
+	}
+	if err := c.report.folder(); err != nil {
+		return results.Cell{}, err
+	}
+	spec := vmtest.CellSpec{
+		Kernel: c.all[n].Name, Variant: c.variant.Name, Program: c.Boot, Iteration: 1, Scale: c.variant.Scale,
+		Features: c.all[n].Features, Known: c.all[n].Known, Console: filepath.Join(c.report.dir, fmt.Sprintf("boot-%d.log", n)),
+	}
+	cell := vmtest.RunCell(ctx, spec.In(c.lab, c.built[n]))
+	if ctx.Err() != nil {
+		return cell, context.Cause(ctx)
+	}
+	if cell.Verdict == event.Error {
+		return cell, fmt.Errorf("the kernel with %d patches could not be booted: %s (console: %s)", n, cell.Reason, spec.Console)
+	}
+	c.cells[n] = cell
+	return cell, nil
 }
 
 // files are the C files that the patch may have changed something in: those that it
@@ -433,8 +515,11 @@ func changes(before, after map[string]int) []Change {
 
 func abs(n int) int { return max(n, -n) }
 
-// write puts the report into a folder of its own below results/out.
-func (r *Report) write() error {
+// folder makes the report's folder, below results/out.
+func (r *Report) folder() error {
+	if r.dir != "" {
+		return nil
+	}
 	root, err := kernel.Checkout()
 	if err != nil {
 		return err
@@ -445,6 +530,14 @@ func (r *Report) write() error {
 		return fmt.Errorf("making a folder for the results: %w", err)
 	}
 	r.dir = filepath.Join(out, id)
+	return nil
+}
+
+// write writes the report.
+func (r *Report) write() error {
+	if err := r.folder(); err != nil {
+		return err
+	}
 	if err := writeJSON(r.Path(), r); err != nil {
 		return err
 	}

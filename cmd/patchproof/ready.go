@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"patchproof/patches"
+	"patchproof/vmtest"
+	"patchproof/vmtest/patchcheck"
+)
+
+type readyCmd struct {
+	flags
+}
+
+// bootProgram is what runs on the kernel with each patch.
+const bootProgram = "boot"
+
+// Run says whether mails with patches are fit to be sent: first what the mails
+// themselves tell, then whether each patch builds, boots and passes the checkers.
+func (c readyCmd) Run(ctx context.Context, t *terminal) error {
+	sel, err := c.selection()
+	if err != nil {
+		return err
+	}
+	if sel.Patch == "" {
+		return errors.New("no series to look at; PATCH=folder names what git format-patch wrote")
+	}
+	out, err := patches.ReadOutgoing(sel.Patch)
+	if err != nil {
+		return err
+	}
+	var wrong, persons bool
+	for _, f := range out.Flaws {
+		if f.Person {
+			persons = true
+			t.printf("for you: %s\n", f)
+			continue
+		}
+		wrong = true
+		t.printf("mails: %s\n", f)
+	}
+	for _, note := range out.Notes {
+		t.printf("note: %s\n", note)
+	}
+	if err := ensureTools(ctx, t, sel.Compiler); err != nil {
+		return err
+	}
+	programs := sel
+	programs.Programs = []string{bootProgram}
+	boot, err := vmtest.SelectPrograms(programs, sel.Variant)
+	if err != nil {
+		return err
+	}
+	r, err := patchcheck.Run(ctx, sel, patchcheck.Options{
+		Progress: t.progress,
+		Say:      func(format string, args ...any) { t.printf(format+"\n", args...) },
+		Done:     func(checked patchcheck.Checked) { t.printf("%s", checked.Text()) },
+		Boot:     boot[0],
+		Unsigned: true,
+	})
+	t.endLive()
+	if err != nil {
+		return err
+	}
+	t.printf("\n%s\n%s\n", r.Answer(), r.Path())
+	switch {
+	case wrong:
+		t.printf("NOT READY: there is something wrong with the mails, see above.\n")
+	case !r.Passes():
+		t.printf("NOT READY: a patch does not pass.\n")
+	case persons:
+		t.printf("NOT YET: all is well but for what only you can give: names and Signed-off-by, see above.\n")
+	default:
+		t.printf("READY to be sent.\n")
+		return nil
+	}
+	return errUnexpected
+}
