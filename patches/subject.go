@@ -46,7 +46,7 @@ type Subject struct {
 	// Issues are known issues of the programs on any pin, base included. Those of one
 	// series are declared beside it.
 	Issues  []KnownIssue `toml:"issue"`
-	Mutants Mutants      `toml:"mutants"`
+	Mutants []Mutants    `toml:"mutants"`
 	Demo    Demo         `toml:"bisect"`
 	Bench   Bench        `toml:"bench"`
 	Figures []Figure     `toml:"figure"`
@@ -107,7 +107,8 @@ type Device struct {
 	BadSectors []int64 `toml:"bad-sectors"`
 }
 
-// Mutants are patches that are wrong on purpose, one a file.
+// Mutants are patches that are wrong on purpose, one a file. Those of the first kernel
+// are meant where nobody names one.
 type Mutants struct {
 	// Kernel is the one that they break.
 	Kernel string `toml:"kernel"`
@@ -374,12 +375,22 @@ func (s *Subject) validate() error {
 	if len(groups) > 0 && s.Bench.Command == "" {
 		return errors.New("bench.command is missing")
 	}
+	var broken []string
+	for _, m := range s.Mutants {
+		if m.Kernel == "" {
+			return errors.New("mutants.kernel is missing")
+		}
+		if slices.Contains(broken, m.Kernel) {
+			return fmt.Errorf("mutants.kernel %s is declared twice", m.Kernel)
+		}
+		broken = append(broken, m.Kernel)
+	}
 	for _, list := range []struct {
 		key         string
 		names, have []string
 	}{
 		{"quick", s.Quick, programs}, {"hardware", s.Hardware, programs}, {"bench.hardware", s.Bench.Hardware, groups},
-		{"mutants.kernel", given(s.Mutants.Kernel), kernels}, {"bisect.program", given(s.Demo.Program), programs},
+		{"mutants.kernel", broken, kernels}, {"bisect.program", given(s.Demo.Program), programs},
 	} {
 		for _, name := range list.names {
 			if !slices.Contains(list.have, name) {
@@ -392,13 +403,12 @@ func (s *Subject) validate() error {
 			return fmt.Errorf("issue %d (program %q, check %q): %w", i+1, strings.Join(k.programs(), ", "), k.Check, err)
 		}
 	}
-	for pin, path := range s.Mutants.Folders {
-		if err := s.has(path); err != nil {
-			return fmt.Errorf("mutants.folder %s: %w", pin, err)
+	for _, m := range s.Mutants {
+		for pin, path := range m.Folders {
+			if err := s.has(path); err != nil {
+				return fmt.Errorf("mutants.folder %s: %w", pin, err)
+			}
 		}
-	}
-	if len(s.Mutants.Folders) > 0 && s.Mutants.Kernel == "" {
-		return errors.New("mutants.kernel is missing")
 	}
 	for pin, path := range s.Demo.Series {
 		if err := s.has(path); err != nil {

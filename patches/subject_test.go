@@ -27,6 +27,9 @@ programs = ["one", "two*"]
 check = "c"
 verdict = "fail"
 reason = "r"
+[[mutants]]
+kernel = "better"
+folder = { v1 = "one.patch" }
 [bench]
 command = "measure"
 [[bench.group]]
@@ -68,6 +71,9 @@ func TestReadSubject(t *testing.T) {
 		`deadline = "10s"` + "\n":       {"deadline = \"10s\"\nscript = \"no.sh\"\n", "script: there is no no.sh"},
 		`programs = ["one", "two*"]`:    {`programs = ["one", "t*o"]`, "* only as their last"},
 		`check = "c"`:                   {"program = \"x\"\ncheck = \"c\"", "want one of them"},
+		`kernel = "better"`:             {``, "mutants.kernel is missing"},
+		"[[mutants]]":                   {"[[mutants]]\nkernel = \"better\"\n[[mutants]]", "mutants.kernel better is declared twice"},
+		`{ v1 = "one.patch" }`:          {`{ v1 = "wrong" }`, "mutants.folder v1: there is no wrong"},
 		`cpus = [1]`:                    {`cpus = []`, "bench.group g: cpus"},
 		`command = "measure"`:           {``, "bench.command is missing"},
 		`kind = "scale"`:                {`kind = "pie"`, "figure 1: kind"},

@@ -29,12 +29,12 @@ func (c mutantsCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if len(sel.Kernels) == 0 && sel.Patch == "" && subject.Mutants.Kernel != "" {
-		sel.Kernels = []string{subject.Mutants.Kernel}
+	if len(sel.Kernels) == 0 && sel.Patch == "" && len(subject.Mutants) > 0 {
+		sel.Kernels = []string{subject.Mutants[0].Kernel}
 	}
 	folder := c.value("MUTANTS")
 	if folder == "" {
-		if folder, err = mutate.Folder(subject, sel.Pin); err != nil {
+		if folder, err = mutate.Folder(subject, strings.Join(sel.Kernels, ","), sel.Pin); err != nil {
 			return err
 		}
 	}

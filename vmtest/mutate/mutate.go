@@ -376,12 +376,14 @@ func Exit(verdicts []Verdict) int {
 	return code
 }
 
-// Folder is where a subject's mutants of a pin are, of its own pin for none.
-func Folder(s *patches.Subject, pin string) (string, error) {
+// Folder is where a subject's mutants of a kernel are for a pin: of the first kernel that
+// has some, and for the subject's own pin, where none is named.
+func Folder(s *patches.Subject, name, pin string) (string, error) {
 	pin = cmp.Or(pin, s.Pin)
-	folder := s.Mutants.Folders[pin]
-	if folder == "" {
-		return "", fmt.Errorf("subject %s has no mutants for %s (name a folder with MUTANTS=)", s.Name, pin)
+	for _, m := range s.Mutants {
+		if folder := m.Folders[pin]; (name == "" || m.Kernel == name) && folder != "" {
+			return s.Path(folder), nil
+		}
 	}
-	return s.Path(folder), nil
+	return "", fmt.Errorf("subject %s has no mutants of %s for %s (name a folder with MUTANTS=)", s.Name, cmp.Or(name, "any kernel"), pin)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 	"patchproof/results"
 )
 
@@ -83,5 +84,19 @@ func TestKiller(t *testing.T) {
 				t.Errorf("killer() = %q, timeout %v; want %q, %v", by, timeout, tt.by, tt.timeout)
 			}
 		})
+	}
+}
+
+func TestFolder(t *testing.T) {
+	s := &patches.Subject{Dir: "/s", Pin: "v1", Mutants: []patches.Mutants{
+		{Kernel: "first", Folders: map[string]string{"v1": "a", "v2": "b"}},
+		{Kernel: "second", Folders: map[string]string{"v1": "c"}},
+	}}
+	for _, test := range []struct{ kernel, pin, want string }{
+		{"", "", "/s/a"}, {"first", "v2", "/s/b"}, {"second", "v1", "/s/c"}, {"second", "v2", ""}, {"third", "", ""},
+	} {
+		if got, err := Folder(s, test.kernel, test.pin); got != test.want || (err == nil) != (test.want != "") {
+			t.Errorf("Folder(%q, %q) = %q, %v; want %q", test.kernel, test.pin, got, err, test.want)
+		}
 	}
 }
