@@ -29,27 +29,46 @@ func TestReadTellsAskingFromComplaints(t *testing.T) {
 			"C0  show_stack+0x1/0x2\nC0  show_state_filter+0x1/0x2\nC0  __handle_sysrq+0x1/0x2\nC0 ======\n"
 		crash = "T9 sysrq: Trigger a crash\nT9 Kernel panic - not syncing: sysrq triggered crash\nT9 Call Trace:\nT9  panic+0x1/0x2\nT9  sysrq_handle_crash+0x1/0x2\nT9  __handle_sysrq+0x1/0x2\n"
 		down  = "C0 WARNING: CPU: 0 PID: 9 at kernel/smp.c:9 smp_call_function_many+0x1/0x2\nC0 RIP: 0010:smp_call_function_many+0x1/0x2\nC0 Call Trace:\nC0  panic+0x1/0x2\nC0  nmi_panic+0x1/0x2\nC0 ---[ end trace 0000000000000000 ]---\n"
-		where = "at 12.000001 s sysrq asked it where it is: init in quokka_wait"
+		// What the harness's guests begin with, and what other people's kernels do.
+		guest  = "T0 Command line: console=ttyS0 sysrq_always_enabled oops=panic unknown_nmi_panic patchproof.features=auto patchproof.cpus=2\n"
+		others = "T0 Command line: BOOT_IMAGE=/vmlinuz-7.1.0 root=/dev/sda1 ro unknown_nmi_panic panic=30\n"
+		where  = "at 12.000001 s sysrq asked it where it is: init in quokka_wait"
 	)
 	const softLockup = "BUG: soft lockup in quokka_spin"
+	const (
+		serr   = "C0 NMI: PCI system error (SERR) for reason b1 on CPU 0.\n"
+		byNMI  = "at 12.000001 s an NMI asked it where it is: a processor was in quokka_put"
+		broken = "BUG: KASAN: stack-out-of-bounds in show_state_filter"
+	)
+	hardware := serr + strings.SplitAfterN(nmi, "\n", 2)[1]
 	tests := []struct {
 		name, log string
 		want      []string
 		asked     string
 	}{
 		{"nothing", "C0 sysrq: sysrq always enabled.\n", nil, ""},
-		{"the keys of the harness", level + tasks + cpus, nil, where},
+		{"the keys of the harness", guest + level + tasks + cpus, nil, where},
 		{"the key of a user", tasks, nil, where},
-		{"an NMI", nmi, nil, "at 12.000001 s an NMI asked it where it is: a processor was in quokka_put"},
-		{"an NMI, and what comes of going down", nmi + down, nil, "at 12.000001 s an NMI asked it where it is: a processor was in quokka_put"},
-		{"a complaint, and the keys", lockup + level + tasks + cpus, []string{softLockup}, where},
-		{"a complaint, and an NMI", lockup + nmi, []string{softLockup}, "at 12.000001 s an NMI asked it where it is: a processor was in quokka_put"},
+		{"an NMI", guest + nmi, nil, byNMI},
+		{"an NMI, and what comes of going down", guest + nmi + down, nil, byNMI},
+		{"a command line as 5.7 prints it again", strings.Replace(guest, "Command", "Kernel command", 1) + nmi, nil, byNMI},
+		{"somebody else's NMI", others + nmi, []string{nmiPanic}, ""},
+		{"an NMI, and no beginning", nmi, []string{nmiPanic}, ""},
+		{"somebody else's NMI, and what comes of going down", others + nmi + down, []string{nmiPanic}, ""},
+		{"another kernel booted after the harness's", guest + others + nmi, []string{nmiPanic}, ""},
+		{"a program's name for the harness's words", strings.Replace(others, "ro ", "ro quokka=patchproof. ", 1) + nmi, []string{nmiPanic}, ""},
+		{"an NMI of a device", guest + hardware, []string{nmiPanic}, ""},
+		{"a complaint, and the keys", guest + lockup + level + tasks + cpus, []string{softLockup}, where},
+		{"a complaint, and an NMI", guest + lockup + nmi, []string{softLockup}, byNMI},
+		{"somebody else's complaint, and an NMI", others + lockup + nmi, []string{softLockup, nmiPanic}, ""},
 		{"a complaint after a user's key", tasks + lockup, []string{softLockup}, where},
-		{"a stall that printing brings", tasks + stall, nil, where},
-		{"what the harness's keys bring to light", level + tasks + unwinder, nil, where},
-		{"what a user's key brings to light", tasks + unwinder, []string{"BUG: KASAN: stack-out-of-bounds in show_state_filter"}, where},
-		{"a crash that was asked for", crash, []string{"Kernel panic - not syncing: sysrq triggered crash"}, ""},
-		{"an NMI of broken memory", strings.Replace(nmi, "NMI: Not", "NMI SERR: Not", 1), []string{"Kernel panic - not syncing: NMI SERR: Not continuing"}, ""},
+		{"a stall that printing brings", others + tasks + stall, nil, where},
+		{"a stall in a key that shows nothing", others + strings.Replace(stall, "show_state_filter", "sysrq_handle_mountro", 1), []string{"rcu: stall of rcu_preempt in serial8250_interrupt"}, ""},
+		{"what the harness's keys bring to light", guest + level + tasks + unwinder, nil, where},
+		{"what a user's keys bring to light", others + level + tasks + unwinder, []string{broken}, where},
+		{"what a user's key brings to light in a guest", guest + tasks + unwinder, []string{broken}, where},
+		{"a crash that was asked for", guest + crash, []string{"Kernel panic - not syncing: sysrq triggered crash"}, ""},
+		{"an NMI of broken memory", guest + strings.Replace(nmi, "NMI: Not", "NMI IOCK error: Not", 1), []string{"Kernel panic - not syncing: NMI IOCK error: Not continuing"}, ""},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {

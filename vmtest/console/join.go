@@ -54,6 +54,9 @@ func (w *Watcher) partOf(c *complaint, function string) *complaint {
 			}
 		}
 	}
+	if w.Died && !w.InitExited && !c.panicked && slices.ContainsFunc(c.stack, goesDown) {
+		return w.kept
+	}
 	last := w.last
 	if cache, ok := strings.CutPrefix(c.title, "kmem_cache_destroy "); ok {
 		// What is left in a cache is told of first.
@@ -71,6 +74,12 @@ func (w *Watcher) partOf(c *complaint, function string) *complaint {
 		return w.kept
 	}
 	return nil
+}
+
+// goesDown is on the stack of what goes wrong while the kernel ends in a panic.
+func goesDown(site string) bool {
+	name := nameOf(site)
+	return name == "panic" || name == "vpanic"
 }
 
 // near says that one report may still be that of the other; behind another boot the clock

@@ -96,6 +96,8 @@ type complaint struct {
 	order  int
 	// within is the complaint that the same caller was telling when this one began.
 	within *complaint
+	// panicked says that the kernel panicked of it.
+	panicked bool
 	// pid is that of a hung task.
 	pid string
 	// stuckAt is who is stuck, as far as it is known, and places all who were with this
@@ -350,7 +352,7 @@ func (w *Watcher) begin(caller string, s *sign, m []int, text, line string) {
 		if now.sign.role == warns {
 			now.title, now.worded = firstTitle(s, m, text), true
 		}
-		if s.role != panics {
+		if now.panicked = s.role == panics; !now.panicked {
 			now.sign = &sign{verdict: now.sign.verdict, blame: now.sign.blame, role: s.role}
 		}
 		now.add(line)
@@ -365,7 +367,7 @@ func (w *Watcher) begin(caller string, s *sign, m []int, text, line string) {
 		unended = r.now.function()
 	}
 	w.closeNow(r)
-	c := &complaint{sign: s, unended: unended, poweredOff: w.PoweredOff, caller: caller, since: seconds(line), order: w.begun, within: within}
+	c := &complaint{sign: s, unended: unended, poweredOff: w.PoweredOff, caller: caller, since: seconds(line), order: w.begun, within: within, panicked: s.role == panics}
 	w.begun++
 	c.Verdict, c.Times, c.place = s.verdict, 1, sourceLine.FindString(text)
 	c.title = firstTitle(s, m, text)
@@ -389,6 +391,7 @@ func (w *Watcher) ended(s *sign, text, line string) bool {
 		if c == nil || s.verdict == event.Hang && c.Verdict != event.Hang {
 			return false
 		}
+		c.panicked = true
 		c.add(line)
 		// Before 6.2 panic_on_warn comes before the warning's registers and stack.
 		c.done = c.traced
