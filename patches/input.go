@@ -169,14 +169,14 @@ func readFiles(path string, files []string, version int) (Series, error) {
 	if version > 0 {
 		return Series{}, fmt.Errorf("%s: V=%d selects a version of a mailed series, and some of these are no mails", path, version)
 	}
-	s := Series{Name: stem(path), Path: path, Notes: []string{fmt.Sprintf("%d files taken, in the order of their names", len(files))}}
+	s := Series{Name: stem(path), Path: path, Notes: []string{fmt.Sprintf("%d files, in the order of their names", len(files))}}
 	if !isFolder(path) {
-		s.Notes = []string{fmt.Sprintf("%d files taken, in the order given", len(files))}
+		s.Notes = []string{fmt.Sprintf("%d files, in the order given", len(files))}
 	}
 	for _, file := range files {
 		p, err := readOne(file, autoStrip)
 		if errors.Is(err, errNoDiff) && coverName.MatchString(filepath.Base(file)) {
-			s.Left = append(s.Left, filepath.Base(file)+" is a cover letter")
+			s.Left = append(s.Left, filepath.Base(file)+": a cover letter")
 			continue
 		}
 		if err != nil {

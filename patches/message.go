@@ -63,10 +63,10 @@ func locate(path, message string, first int, err error) error {
 }
 
 // errHTML is a mail whose only text is HTML.
-var errHTML = errors.New("the mail has only an HTML text; save it as plain text, or take it from the list's archive")
+var errHTML = errors.New("the mail is HTML only; save it as plain text, or take it from the list's archive")
 
 // errQuoted is a diff in a quotation.
-var errQuoted = fmt.Errorf("%w: it only quotes one with \">\", as an answer does; save the patch's own mail", errNoDiff)
+var errQuoted = fmt.Errorf("%w: it only quotes one with \">\", as a reply does; save the mail with the patch itself", errNoDiff)
 
 // read reads one mail. number counts the mails of the file, from 1. It returns more
 // than one message when whole mails are attached to it.
@@ -133,7 +133,7 @@ var messageID = regexp.MustCompile(`<([^<>\s]+)>`)
 func (m *message) setDate(value string) {
 	t, ok := parseDate(value)
 	if !ok {
-		m.note("the date %q cannot be read; %s stands for it", value, unknownDate.Format(time.DateOnly))
+		m.note("the date %q cannot be read; %s is used instead", value, unknownDate.Format(time.DateOnly))
 		return
 	}
 	m.patch.Date = t
@@ -354,7 +354,7 @@ func (m *message) attached(parts []part) []message {
 				if found.version == 0 {
 					found.version, found.minor = m.version, m.minor
 				}
-				found.note("it is attached to the mail %q", m.patch.Subject)
+				found.note("attached to the mail %q", m.patch.Subject)
 				inner = append(inner, found)
 			}
 		}
@@ -469,7 +469,7 @@ func (m *message) oneDiff(texts []part, diffs []int) ([]part, error) {
 		}
 	}
 	drop := func(keep int, why string) []part {
-		m.note("of its %d diffs %s", len(diffs), why)
+		m.note("it has %d diffs; %s", len(diffs), why)
 		var kept []part
 		for i, p := range texts {
 			if i == keep || !slices.Contains(diffs, i) {
@@ -483,14 +483,14 @@ func (m *message) oneDiff(texts []part, diffs []int) ([]part, error) {
 	}
 	switch {
 	case len(ids) == 1 && len(good) == len(diffs):
-		return drop(diffs[0], "all say the same; one is taken"), nil
+		return drop(diffs[0], "they are the same, and one is taken"), nil
 	case len(good) == 1 && good[0] != diffs[0]:
-		return drop(good[0], "the attached one is taken: the one in the text is broken"), nil
+		return drop(good[0], "the attached one is taken, as the one in the text is broken"), nil
 	case len(good) == len(diffs) && !overlap:
-		m.note("its %d diffs change different files; all are taken, in the mail's order", len(diffs))
+		m.note("its %d diffs change different files; all are taken, in the order of the mail", len(diffs))
 		return texts, nil
 	}
-	return nil, fmt.Errorf("it has %d different diffs, in its text or attached; save the one that is meant as a file", len(diffs))
+	return nil, fmt.Errorf("it has %d different diffs, in its text or attached; save the one you mean as a file", len(diffs))
 }
 
 // proseOf is a text up to its diff.

@@ -80,7 +80,7 @@ func readLog(s Series, commits []commit, strip int) (Series, error) {
 		p, err := c.patch(s.Path, strip)
 		if err == errNoDiff {
 			if slices.ContainsFunc(c.lines, func(line string) bool { return strings.HasPrefix(line, "Merge: ") }) {
-				s.Left = append(s.Left, fmt.Sprintf("commit %.12s is a merge, which changes nothing by itself", c.id))
+				s.Left = append(s.Left, fmt.Sprintf("commit %.12s: a merge, which changes nothing by itself", c.id))
 				continue
 			}
 			return Series{}, fmt.Errorf("%s: commit %.12s: %w; print the log with -p", place(s.Path, c.line), c.id, errNoDiff)
@@ -101,9 +101,9 @@ func readLog(s Series, commits []commit, strip int) (Series, error) {
 		how := "in the file's order"
 		if newestFirst {
 			slices.Reverse(s.Patches)
-			how = "oldest first; the file has the newest first"
+			how = "oldest first, unlike in the file"
 		}
-		s.Notes = append(s.Notes, fmt.Sprintf("%d commits taken, %s (%s)", len(s.Patches), how, why))
+		s.Notes = append(s.Notes, fmt.Sprintf("%d commits, %s (%s)", len(s.Patches), how, why))
 	}
 	return s, nil
 }
@@ -132,11 +132,11 @@ func logOrder(list []Patch) (newestFirst bool, why string, err error) {
 	}
 	switch {
 	case up > 0 && down > 0:
-		return false, "", fmt.Errorf("its commits follow each other in no order; print them with git log -p or git format-patch")
+		return false, "", fmt.Errorf("the order of its commits cannot be told from their index lines; print them with git log -p or git format-patch")
 	case up > 0:
-		return false, "by the blobs of their files", nil
+		return false, "as their index lines say", nil
 	case down > 0:
-		return true, "by the blobs of their files", nil
+		return true, "as their index lines say", nil
 	}
 	for i, p := range list[1:] {
 		before := list[i]
@@ -150,7 +150,7 @@ func logOrder(list []Patch) (newestFirst bool, why string, err error) {
 		}
 	}
 	if up > 0 && down == 0 {
-		return false, "by their dates", nil
+		return false, "as their dates say", nil
 	}
 	return true, "as git log prints them", nil
 }

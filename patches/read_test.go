@@ -154,10 +154,10 @@ func TestReadRefuses(t *testing.T) {
 		{"second message", letterText("[PATCH 1/2] a", plainDiff+"\n") + letterText("[PATCH 2/2] b", strings.Replace(plainDiff, "-1,3", "-1,9", 1)), `m:28: hunk "@@ -1,9 +1,4 @@ struct x {" is cut short`},
 		{"patch missing in thread", letterText("[PATCH 1/3] a", plainDiff+"\n") + letterText("[PATCH 3/3] c", plainDiff), "m: patch 2/3 is missing"},
 		{"last patch missing", letterText("[PATCH 1/3] a", plainDiff+"\n") + letterText("[PATCH 2/3] c", plainDiff), "m: patch 3/3 is missing"},
-		{"twice the same number", letterText("[PATCH 1/2] a", plainDiff+"\n") + letterText("[PATCH 1/2] b", plainDiff), "message 2 (b) is number 1/2, and so is message 1"},
-		{"two series", letterText("[PATCH 1/2] a", plainDiff+"\n") + letterText("[PATCH 2/3] b", plainDiff), "are these two series?"},
+		{"twice the same number", letterText("[PATCH 1/2] a", plainDiff+"\n") + letterText("[PATCH 1/2] b", plainDiff), "message 2 (b) and message 1 are both 1/2"},
+		{"two series", letterText("[PATCH 1/2] a", plainDiff+"\n") + letterText("[PATCH 2/3] b", plainDiff), "these look like two series"},
 		{"lost diff in thread", letterText("[PATCH 1/2] a", plainDiff+"\n") + letterText("[PATCH 2/2] b", "Oops.\n"), "there is no diff in it (message 2: b)"},
-		{"only cover letters", letterText("[PATCH 0/2] a", "x\n\n") + letterText("Re: [PATCH 0/2] a", "y\n"), "none of its 2 messages has a diff"},
+		{"only cover letters", letterText("[PATCH 0/2] a", "x\n\n") + letterText("Re: [PATCH 0/2] a", "y\n"), "none of the 2 messages has a diff"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -44,7 +44,7 @@ func (s Series) Describe() string {
 	for _, part := range []struct {
 		name  string
 		lines []string
-	}{{"taken", s.Notes}, {"left", s.Left}, {"given", s.Trailers}} {
+	}{{"taken", s.Notes}, {"left out", s.Left}, {"in replies", s.Trailers}} {
 		for _, line := range part.lines {
 			fmt.Fprintf(&b, "%s: %s\n", part.name, event.Printable(line))
 		}

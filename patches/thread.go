@@ -61,7 +61,7 @@ func (t *thread) add(m *message) {
 	if m.id != "" {
 		before := t.byID[m.id]
 		if before != nil && before.tag == m.tag && before.patch.Subject == m.patch.Subject && before.sameChange(m) {
-			t.left = append(t.left, fmt.Sprintf("message %d is message %d once more, by its Message-ID", m.patch.Message, before.patch.Message))
+			t.left = append(t.left, fmt.Sprintf("message %d: the same mail as message %d (same Message-ID)", m.patch.Message, before.patch.Message))
 			return
 		}
 		if before == nil {
@@ -120,14 +120,14 @@ func (t *thread) patches() ([]*message, error) {
 			}
 		case m.err != nil && !m.saysPatch() && len(m.answers) > 0 && len(t.mails) > 1:
 			// A part of a diff in a discussion.
-			t.leave(m, "its diff is broken, and it has no [PATCH]")
+			t.leave(m, "a broken diff, and no [PATCH] in the subject")
 		default:
 			found = append(found, m)
 		}
 	}
 	if len(found) > 0 {
 		for _, m := range answers {
-			t.leave(m, "an answer with a diff is no patch of the series")
+			t.leave(m, "a reply with a diff, not a patch of the series")
 		}
 		return found, nil
 	}
@@ -140,13 +140,13 @@ func (t *thread) patches() ([]*message, error) {
 				return nil, m.err
 			}
 		}
-		return nil, fmt.Errorf("%s: none of its %d messages has a diff", t.path, len(t.mails))
+		return nil, fmt.Errorf("%s: none of the %d messages has a diff", t.path, len(t.mails))
 	case len(answers) > 1 && slices.ContainsFunc(answers, func(m *message) bool { return m.of == 0 }):
 		var names []string
 		for _, m := range answers {
 			names = append(names, m.title())
 		}
-		return nil, fmt.Errorf("%s: only answers have diffs, %s; save the one that is meant alone", t.path, joinAnd(names))
+		return nil, fmt.Errorf("%s: only replies have diffs: %s; save the one you mean in a file of its own", t.path, joinAnd(names))
 	}
 	return answers, nil
 }
@@ -159,7 +159,7 @@ func (t *thread) leave(m *message, why string) {
 	if m.patch.Author != "" {
 		by = " by " + m.patch.Author
 	}
-	t.left = append(t.left, fmt.Sprintf("message %d (%s)%s is left out: %s", m.patch.Message, cmp.Or(m.patch.Subject, "no subject"), by, why))
+	t.left = append(t.left, fmt.Sprintf("%s%s: %s", m.title(), by, why))
 }
 
 // versionOf is a patch's version. One that names none has that of its cover letter,
@@ -289,7 +289,7 @@ func (t *thread) aside(s *set, all []*set) string {
 	}
 	for _, o := range all {
 		if s.of == 0 && s.cover != nil && o.cover == s.cover && o.of > 0 {
-			return "it answers the cover letter and has no number; give it as a file of its own to test it on top"
+			return "a reply to the cover letter, without a number; to test it on top, give it as a second file"
 		}
 	}
 	for _, a := range t.ancestors(top) {
@@ -305,10 +305,10 @@ func (t *thread) aside(s *set, all []*set) string {
 			continue
 		}
 		if top.sender != a.sender {
-			return fmt.Sprintf("it answers %q of %s and is no patch of that series", a.patch.Subject, cmp.Or(a.patch.Author, "another"))
+			return fmt.Sprintf("a reply to %q by %s, not a patch of that series", a.patch.Subject, cmp.Or(a.patch.Author, "somebody else"))
 		}
 		if s.of == 0 && a.of > 1 {
-			return fmt.Sprintf("it answers %d/%d and has no number; give it as a file of its own to test it on top", a.number, a.of)
+			return fmt.Sprintf("a reply to %d/%d, without a number; to test it on top, give it as a second file", a.number, a.of)
 		}
 	}
 	return ""
@@ -349,9 +349,9 @@ func (t *thread) settle(s *set) error {
 		for _, m := range list {
 			switch {
 			case m.noDiff() && some:
-				drop(m, "it has the number of a patch, but no diff")
+				drop(m, "it is numbered like a patch, but has no diff")
 			case m.sender != owner && slices.ContainsFunc(list, func(o *message) bool { return o.sender == owner }):
-				drop(m, "it is from another than the series")
+				drop(m, "somebody other than the author of the series sent it")
 			}
 		}
 	}
@@ -377,11 +377,11 @@ func (t *thread) settle(s *set) error {
 		case older.sameChange(newer) && older.patch.Subject == newer.patch.Subject:
 			drop(older, fmt.Sprintf("message %d is the same %s, sent later", newer.patch.Message, where))
 		case slices.Contains(t.ancestors(newer), older):
-			drop(older, fmt.Sprintf("message %d answers it with a newer %s", newer.patch.Message, where))
+			drop(older, fmt.Sprintf("message %d is a newer %s in reply to it", newer.patch.Message, where))
 		case again:
-			drop(older, fmt.Sprintf("the whole series was sent again, and message %d is the newer %s", newer.patch.Message, where))
+			drop(older, fmt.Sprintf("the whole series was sent again, and message %d is its newer %s", newer.patch.Message, where))
 		default:
-			return fmt.Errorf("%s: %s is number %s, and so is message %d; keep one of them", t.path, newer.title(), where, older.patch.Message)
+			return fmt.Errorf("%s: %s and message %d are both %s; keep one of them", t.path, newer.title(), older.patch.Message, where)
 		}
 	}
 }
@@ -522,11 +522,11 @@ func (t *thread) choose(sets []*set, want int) (*set, error) {
 		}
 		text := chosen.why()
 		if len(keys) > 1 {
-			text = fmt.Sprintf("of %s %s", chosen.name(), text)
+			text = chosen.name() + ": " + text
 		}
 		lacks = append(lacks, text)
 	}
-	e := &IncompleteError{Path: t.path, Missing: strings.Join(lacks, ", ")}
+	e := &IncompleteError{Path: t.path, Missing: strings.Join(lacks, "; ")}
 	for _, m := range byVersion[keys[0]][0].list() {
 		if m.err != nil {
 			// What is there does not help either.
@@ -550,10 +550,10 @@ func (t *thread) oneOf(sets []*set) (*set, error) {
 		for _, m := range part.members {
 			for _, o := range complete[0].bySlot[slot{m.number, m.half}] {
 				if part.of == complete[0].of && o.sender == m.sender && !m.resend {
-					return nil, fmt.Errorf("%s: %s is number %d/%d, and so is message %d; keep one of them", t.path, m.title(), m.number, m.of, o.patch.Message)
+					return nil, fmt.Errorf("%s: %s and message %d are both %d/%d; keep one of them", t.path, m.title(), o.patch.Message, m.number, m.of)
 				}
 			}
-			t.leave(m, "the series that it belongs to is not complete: "+part.why())
+			t.leave(m, "its series is incomplete: "+part.why())
 		}
 	}
 	sets = complete
@@ -567,7 +567,7 @@ func (t *thread) oneOf(sets []*set) (*set, error) {
 			}
 		case first.patch.Subject != second.patch.Subject || first.sender != second.sender:
 			if t.answersAny(second, first) || t.answersAny(first, second) {
-				return nil, fmt.Errorf("%s: %s answers %s, and both are patches without a number: keep the one that is meant, or number them",
+				return nil, fmt.Errorf("%s: %s is a reply to %s, and neither is numbered: keep the one you mean, or number them",
 					t.path, second.title(), first.title())
 			}
 			return t.sequence(sets)
@@ -599,7 +599,7 @@ func (t *thread) sequence(sets []*set) (*set, error) {
 			titles[m.patch.Subject] = m
 			for _, o := range whole.members {
 				if t.answersAny(m, o) {
-					return nil, fmt.Errorf("%s: %s answers %s, and both are patches without a number: keep the one that is meant, or number them",
+					return nil, fmt.Errorf("%s: %s is a reply to %s, and neither is numbered: keep the one you mean, or number them",
 						t.path, m.title(), o.title())
 				}
 			}
@@ -632,7 +632,7 @@ func (t *thread) twoSeries(a, b *set) error {
 		}
 		return fmt.Sprintf("%s %s of %d", m.title(), s.name(), s.of)
 	}
-	return fmt.Errorf("%s: are these two series? %s, and %s; keep the one that is meant", t.path, name(a), name(b))
+	return fmt.Errorf("%s: these look like two series: %s, and %s; keep the one you mean", t.path, name(a), name(b))
 }
 
 func (s *set) sent() (latest time.Time) {
@@ -764,20 +764,20 @@ func (t *thread) series(chosen *set, sets []*set) (Series, error) {
 		if slices.ContainsFunc(other.members, func(m *message) bool { return t.set[m] == other && !taken[m] }) {
 			why := "it is older"
 			if other.version > chosen.version {
-				why = "another was asked for"
+				why = "another version was asked for"
 			}
 			if lacks := other.missing(); len(lacks) > 0 {
 				why = other.why()
 			}
 			if other.version != chosen.version || other.minor != chosen.minor {
-				s.Left = append(s.Left, fmt.Sprintf("%s is left out: %s", other.name(), why))
+				s.Left = append(s.Left, fmt.Sprintf("%s: %s", other.name(), why))
 			}
 		}
 	}
 	for _, m := range t.mails {
 		if m.isCover() && m.noDiff() && !slices.ContainsFunc(sets, func(o *set) bool { return o.cover == m }) {
 			version, _ := t.versionOf(m)
-			s.Left = append(s.Left, fmt.Sprintf("the cover letter of v%d (%s) is left out: its patches are not here", version, m.patch.Subject))
+			s.Left = append(s.Left, fmt.Sprintf("the cover letter of v%d (%s): its patches are not here", version, m.patch.Subject))
 		}
 	}
 	s.Left = append(s.Left, t.left...)
@@ -788,22 +788,24 @@ func (t *thread) series(chosen *set, sets []*set) (Series, error) {
 
 // taken says in one line what was taken.
 func (t *thread) taken(chosen *set, sets []*set) string {
-	what := plural(len(chosen.members), "patch")
+	text := "1 patch"
 	if len(chosen.members) > 1 {
-		what = fmt.Sprintf("%d patches", len(chosen.members))
+		text = fmt.Sprintf("%d patches", len(chosen.members))
 	}
-	text := what + " taken"
-	var versions []string
+	var others []string
 	for _, s := range sets {
-		if !slices.Contains(versions, s.name()) {
-			versions = append(versions, s.name())
+		if s.name() != chosen.name() && !slices.Contains(others, s.name()) {
+			others = append(others, s.name())
 		}
 	}
-	slices.Sort(versions)
-	if len(versions) > 1 {
-		text += fmt.Sprintf(": %s of %s", chosen.name(), joinAnd(versions))
-	} else if chosen.version > 1 {
-		text += ": " + chosen.name()
+	slices.Sort(others)
+	switch {
+	case len(others) == 1:
+		text += fmt.Sprintf(", %s (%s is there, too)", chosen.name(), others[0])
+	case len(others) > 1:
+		text += fmt.Sprintf(", %s (%s are there, too)", chosen.name(), joinAnd(others))
+	case chosen.version > 1:
+		text += ", " + chosen.name()
 	}
 	if chosen.from != nil {
 		var old []string
@@ -812,13 +814,13 @@ func (t *thread) taken(chosen *set, sets []*set) string {
 				old = append(old, fmt.Sprintf("%d/%d", m.number, m.of))
 			}
 		}
-		text += fmt.Sprintf(", a partial reroll: %s from %s", joinAnd(old), chosen.from.name())
+		text += fmt.Sprintf("; %s, which %s does not have, from %s", joinAnd(old), chosen.name(), chosen.from.name())
 	}
 	if chosen.of == 0 && len(chosen.members) > 1 {
-		text += ", in the file's order (they have no numbers)"
+		text += ", in the order of the file (they are not numbered)"
 	}
 	if chosen.cover != nil {
-		text += ", below the cover letter (" + chosen.cover.patch.Subject + ")"
+		text += ", cover letter: " + chosen.cover.patch.Subject
 	}
 	return text
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"slices"
 	"strings"
 
 	"patchproof/kernel"
@@ -112,11 +111,14 @@ func sayPatch(ctx context.Context, t *terminal, sel vmtest.Selection) error {
 	if err != nil {
 		return err
 	}
-	for _, line := range slices.Concat(sel.Notes, series.Notes) {
+	for _, line := range sel.Notes {
 		t.printf("patch: %s\n", line)
 	}
+	for _, line := range series.Notes {
+		t.printf("patch: taken: %s\n", line)
+	}
 	for _, line := range series.Left {
-		t.printf("patch: %s\n", line)
+		t.printf("patch: left out: %s\n", line)
 	}
 	if line := kernel.ElsewhereNote(ctx, series, sel.Tree, sel.Rev); line != "" {
 		t.printf("patch: %s\n", line)
