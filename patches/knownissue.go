@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 const knownIssuesFile = "known-issues.toml"
@@ -36,6 +37,11 @@ type KnownIssue struct {
 	// Function and Hunk say where in the patch the cause is.
 	Function string `toml:"function"`
 	Hunk     string `toml:"hunk"`
+	// Since and Until make it a quarantine, see the type of that name. Expired says that
+	// Until has passed.
+	Since   string `toml:"-" json:",omitempty"`
+	Until   string `toml:"-" json:",omitempty"`
+	Expired bool   `toml:"-" json:",omitempty"`
 }
 
 // Covers reports whether the issue is declared for this check. It does not look
@@ -55,7 +61,7 @@ func names(pattern, name string) bool {
 	return name == pattern || wild && strings.HasPrefix(name, start)
 }
 
-// ReadKnownIssues reads [[issue]] tables from a TOML file. A key it does not know
+// ReadKnownIssues reads [[issue]] and [[quarantine]] tables from a TOML file. A key it does not know
 // is an error: a mistyped declaration would turn a run red, or keep it green.
 func ReadKnownIssues(path string) ([]KnownIssue, error) {
 	data, err := readFile(path)
@@ -63,7 +69,8 @@ func ReadKnownIssues(path string) ([]KnownIssue, error) {
 		return nil, err
 	}
 	var doc struct {
-		Issue []KnownIssue `toml:"issue"`
+		Issue      []KnownIssue `toml:"issue"`
+		Quarantine []Quarantine `toml:"quarantine"`
 	}
 	if err := decodeTOML(path, data, &doc); err != nil {
 		return nil, err
@@ -73,7 +80,11 @@ func ReadKnownIssues(path string) ([]KnownIssue, error) {
 			return nil, fmt.Errorf("%s: issue %d (program %q, check %q): %w", path, i+1, strings.Join(k.programs(), ", "), k.Check, err)
 		}
 	}
-	return doc.Issue, nil
+	held, err := inForce(doc.Quarantine, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return append(doc.Issue, held...), nil
 }
 
 func (k KnownIssue) validate() error {

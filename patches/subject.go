@@ -45,11 +45,13 @@ type Subject struct {
 	Hardware []string `toml:"hardware"`
 	// Issues are known issues of the programs on any pin, base included. Those of one
 	// series are declared beside it.
-	Issues  []KnownIssue `toml:"issue"`
-	Mutants []Mutants    `toml:"mutants"`
-	Demo    Demo         `toml:"bisect"`
-	Bench   Bench        `toml:"bench"`
-	Figures []Figure     `toml:"figure"`
+	Issues []KnownIssue `toml:"issue"`
+	// Quarantine are added to Issues when it is read.
+	Quarantine []Quarantine `toml:"quarantine"`
+	Mutants    []Mutants    `toml:"mutants"`
+	Demo       Demo         `toml:"bisect"`
+	Bench      Bench        `toml:"bench"`
+	Figures    []Figure     `toml:"figure"`
 }
 
 // SubjectKernel is a kernel of the line-up.
@@ -237,6 +239,11 @@ func ReadSubject(dir string) (*Subject, error) {
 	if err := s.validate(); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	held, err := inForce(s.Quarantine, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	s.Issues = append(s.Issues, held...)
 	return s, nil
 }
 

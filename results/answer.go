@@ -27,6 +27,7 @@ func Answer(r *Run) string {
 		}
 		parts = append(parts, surprises(t)...)
 	}
+	parts = append(parts, r.quarantineAnswer()...)
 	answer := strings.Join(parts, "; ") + "."
 	if r.Shard != nil {
 		answer = fmt.Sprintf("Only %s: %s", r.Shard, answer)
@@ -51,7 +52,8 @@ func (r *Run) kernelAnswer(t table, col column) []string {
 	baseTallies := t.tallies[column{base.Name, base.Variant}]
 	passes, known, skipped, asOnBase := 0, 0, 0, hasBase
 	for program, tally := range tallies {
-		known += tally.known()
+		declared, quarantined := tally.known()
+		known += declared - quarantined
 		if head, _ := tally.headline(); head.Verdict == event.Skip {
 			skipped++
 		}

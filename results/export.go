@@ -117,7 +117,7 @@ func (c Cell) cases() []testCase {
 		case check.Verdict == event.Skip:
 			one.ending, one.reason = skipped, Line(check.Detail)
 		case check.Verdict != event.Pass:
-			one.ending, one.reason = asDeclared, fmt.Sprintf("%s, a known issue: %s", check.Verdict, Line(check.KnownIssue))
+			one.ending, one.reason = asDeclared, fmt.Sprintf("%s, %s", check.Verdict, check.declaration())
 		}
 		told = told || one.ending == failed || one.ending == broken
 		all = append(all, one)

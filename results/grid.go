@@ -43,7 +43,8 @@ func (r *Run) Grid() (columns []Column, rows [][]Square) {
 			if cells := t.tallies[c][program]; len(cells) > 0 {
 				head, alike := cells.headline()
 				square.Cells, square.Verdict, square.Alike = cells, head.Verdict, alike
-				square.Known, square.Mood = cells.known(), moods[cells.mood()]
+				square.Known, _ = cells.known()
+				square.Mood = moods[cells.mood()]
 			}
 			row = append(row, square)
 		}

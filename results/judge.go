@@ -82,8 +82,10 @@ const (
 	deadlineCheck = "deadline"
 )
 
-// title is the check's name, and what a complaint of the kernel says, without
+// Title is the check's name, and what a complaint of the kernel says, without
 // which two crashes by different causes would be alike.
+func (c Check) Title() string { return c.title() }
+
 func (c Check) title() string {
 	if c.Name != consoleCheck && !strings.HasPrefix(c.Name, consoleCheck+" ") {
 		return c.Name

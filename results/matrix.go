@@ -122,7 +122,7 @@ func (p *printer) checks(cells tally) {
 			told[o] = true
 			fmt.Fprintf(&p.out, "    %s: %s", Line(c.Name), c.Verdict)
 			if c.KnownIssue != "" && c.Expected {
-				fmt.Fprintf(&p.out, ", a known issue: %s", Line(c.KnownIssue))
+				fmt.Fprintf(&p.out, ", %s", c.declaration())
 			}
 			if c.KnownIssue != "" && !c.Expected {
 				fmt.Fprintf(&p.out, ", but its known issue says otherwise: %s", Line(c.KnownIssue))
@@ -165,7 +165,7 @@ func (t tally) mood() mood {
 	if head.Verdict == event.Error {
 		return trouble
 	}
-	if t.known() > 0 {
+	if declared, _ := t.known(); declared > 0 {
 		return known
 	}
 	return plain
@@ -181,8 +181,12 @@ func (t tally) text() string {
 	if len(t) > 1 {
 		text += fmt.Sprintf(" %d/%d", n, len(t))
 	}
-	if n := t.known(); n > 0 {
+	declared, quarantined := t.known()
+	if n := declared - quarantined; n > 0 {
 		text += fmt.Sprintf(", %d known", n)
+	}
+	if quarantined > 0 {
+		text += fmt.Sprintf(", %d in quarantine", quarantined)
 	}
 	return text
 }

@@ -118,6 +118,7 @@ func (r *Run) otherThan(o *Run) string {
 			{"the compiler", k.Compiler, other.Compiler},
 			{"the kernel (key)", k.Key, other.Key},
 			{"what the patches broke", k.BuildError, other.BuildError},
+			{"the quarantines", k.declaredQuarantines(), other.declaredQuarantines()},
 		} {
 			if pair.a != pair.b {
 				return differ(fmt.Sprintf("%s of %s/%s", pair.what, Line(k.Name), Line(k.Variant)), pair.a, pair.b)

@@ -407,6 +407,9 @@ func (r *Run) notClean() string {
 				return fmt.Sprintf("%s of %s on %s was not expected", c.Verdict, Line(c.Program), Line(k.Name))
 			}
 			for _, check := range c.Checks {
+				if check.failedAsKnown() && check.Quarantine != "" {
+					return fmt.Sprintf("%s failed in quarantine in %s", Line(k.Name), Line(c.Program))
+				}
 				if check.failedAsKnown() && !r.fails(base, c.Program, check.Name) {
 					return fmt.Sprintf("%s has a known issue in %s that its base has not", Line(k.Name), Line(c.Program))
 				}

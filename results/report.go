@@ -38,9 +38,23 @@ func Report(w io.Writer, r *Run, v View) error {
 		p.blocks(known)
 	}
 	p.blocks(trouble, alarm)
+	p.quarantines()
 	fmt.Fprintln(&p.out, Answer(r))
 	_, err := io.WriteString(w, p.out.String())
 	return err
+}
+
+// quarantines lists all of them: what they hold is never hidden.
+func (p *printer) quarantines() {
+	lines := Quarantines(p.run)
+	if len(lines) == 0 {
+		return
+	}
+	p.out.WriteString("In quarantine:\n")
+	for _, line := range lines {
+		fmt.Fprintf(&p.out, "  %s\n", line)
+	}
+	p.out.WriteString("\n")
 }
 
 // blocks prints the cells of these moods.

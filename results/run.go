@@ -119,6 +119,25 @@ type Kernel struct {
 	BuildError string `json:"build_error,omitempty"`
 	// Source is the archive that a pin was taken from.
 	Source *Source `json:"source,omitempty"`
+	// Quarantine is all that was declared when it was run, for this kernel or another.
+	Quarantine []Quarantine `json:"quarantine,omitempty"`
+}
+
+// Quarantine is a declared one.
+type Quarantine struct {
+	// Kernels and Variants are those that it is for; none means all.
+	Kernels  []string `json:"kernels,omitempty"`
+	Variants []string `json:"variants,omitempty"`
+	Program  string   `json:"program"`
+	// Check is a name, or "console: " and what the kernel complained of.
+	Check   string        `json:"check"`
+	Verdict event.Verdict `json:"verdict"`
+	Reason  string        `json:"reason"`
+	// Since and Until are days; Until, in UTC, is the last on which it held. Expired
+	// says that it had passed when the run began.
+	Since   string `json:"since"`
+	Until   string `json:"until"`
+	Expired bool   `json:"expired,omitempty"`
 }
 
 // Source is a kernel source's archive.
@@ -179,6 +198,8 @@ type Check struct {
 	// MayFail says that the known issue is a race that cannot be forced, so that
 	// the check may come out either way.
 	MayFail bool `json:"may_fail,omitempty"`
+	// Quarantine is the last day of the quarantine by which the failure is expected.
+	Quarantine string `json:"quarantine,omitempty"`
 	// Where are the places of the patched source that a complaint of the kernel
 	// names, in its order.
 	Where []Frame `json:"where,omitempty"`
@@ -226,6 +247,14 @@ func (c Cell) Counts() string { return strings.TrimSuffix(c.Console, ".log") + "
 // failedAsKnown says whether the check is a known issue that showed itself.
 func (c Check) failedAsKnown() bool {
 	return c.KnownIssue != "" && c.Expected && c.Verdict != event.Pass && c.Verdict != event.Skip
+}
+
+// declaration says why the failure is expected.
+func (c Check) declaration() string {
+	if c.Quarantine != "" {
+		return Line(c.KnownIssue)
+	}
+	return "a known issue: " + Line(c.KnownIssue)
 }
 
 // blamesKernel says whether the cell's verdict is an unexpected one of the

@@ -166,6 +166,13 @@ func (s *summary) selection() string {
 }
 
 func (s *summary) knownIssues() {
+	if lines := Quarantines(s.run); len(lines) > 0 {
+		s.printf("In quarantine:\n\n")
+		for _, line := range lines {
+			s.printf("- %s\n", markdown(line))
+		}
+		s.printf("\n")
+	}
 	issues := s.run.shownIssues(s.table)
 	if len(issues) == 0 {
 		return

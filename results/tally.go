@@ -85,17 +85,22 @@ func (t tally) counts() string {
 	return verdictCounts(counts)
 }
 
-// known returns how many checks failed as declared, each counted once.
-func (t tally) known() int {
+// known returns how many checks failed as declared, and how many of these are in quarantine,
+// each counted once.
+func (t tally) known() (known, quarantined int) {
 	names := map[string]bool{}
 	for _, c := range t {
 		for _, check := range c.Checks {
-			if check.failedAsKnown() {
+			if check.failedAsKnown() && !names[check.Name] {
 				names[check.Name] = true
+				known++
+				if check.Quarantine != "" {
+					quarantined++
+				}
 			}
 		}
 	}
-	return len(names)
+	return known, quarantined
 }
 
 // passed says whether every iteration passed.

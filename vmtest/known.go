@@ -13,13 +13,13 @@ import (
 // expect holds a finding against the issues that are declared for the kernel.
 // A cell is as expected when every check that did not pass is declared with
 // that verdict, and every declared check that was reported did fail. A check
-// that may fail is fine both ways. An error is never as expected, and a skip
-// only of a feature that the kernel is not declared to have, which the program
-// itself has judged.
+// that may fail is fine both ways, and so is one in quarantine. An error is never as
+// expected, and a skip only of a feature that the kernel is not declared to have,
+// which the program itself has judged.
 func expect(f *finding, s CellSpec) {
 	var issues []patches.KnownIssue
 	for _, k := range s.Known {
-		if k.Covers(s.Kernel, s.Variant, s.Program.Name, k.Check) {
+		if !k.IsQuarantine() && k.Covers(s.Kernel, s.Variant, s.Program.Name, k.Check) {
 			issues = append(issues, k)
 		}
 	}
@@ -43,6 +43,7 @@ func expect(f *finding, s CellSpec) {
 			}
 			break
 		}
+		f.quarantine(c, s)
 		f.expected = f.expected && c.Expected
 	}
 	f.blameKernelFirst()
@@ -54,6 +55,34 @@ func expect(f *finding, s CellSpec) {
 		}
 		f.expected = false
 		f.reason = fmt.Sprintf("known issue passed: %s did not show (declared: %s)", k.Check, k.Reason)
+	}
+}
+
+// quarantine makes a check's failure expected that is in quarantine with its verdict. Where the
+// quarantine has run out the reason says so.
+func (f *finding) quarantine(c *results.Check, s CellSpec) {
+	if c.Expected {
+		return
+	}
+	expired := ""
+	for _, k := range s.Known {
+		k.Check = results.TitleKey(k.Check)
+		switch {
+		case !k.Quarantines(s.Kernel, s.Variant, s.Program.Name, c.Title(), string(c.Verdict)):
+		case k.Expired:
+			expired = fmt.Sprintf("the quarantine of %s ran out on %s: %s", c.Title(), k.Until, k.Reason)
+		default:
+			c.Expected, c.MayFail, c.Quarantine = true, true, k.Until
+			c.KnownIssue = fmt.Sprintf("in quarantine until %s: %s", k.Until, k.Reason)
+			return
+		}
+	}
+	switch {
+	case expired == "":
+	case f.reason == "":
+		f.reason = expired
+	default:
+		f.reason += "; " + expired
 	}
 }
 

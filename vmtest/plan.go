@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"patchproof/guest/event"
 	"patchproof/kernel"
 	"patchproof/patches"
 	"patchproof/results"
@@ -272,8 +273,22 @@ func KernelRecord(b *kernel.Built) results.Kernel {
 		Series: b.Subjects, PatchIDs: b.PatchIDs,
 		Commit: b.Commit, Tree: b.Tree, ConfigHash: b.ConfigHash, Compiler: b.Compiler,
 		Key: b.Key, Vmlinux: b.Vmlinux, Objects: b.Objects, BuildS: b.BuildS,
-		Features: b.Spec.Features, Source: sourceRecord(b.Spec.Pin),
+		Features: b.Spec.Features, Source: sourceRecord(b.Spec.Pin), Quarantine: quarantines(b.Spec.Known),
 	}
+}
+
+// quarantines are what run.json says of those.
+func quarantines(known []patches.KnownIssue) []results.Quarantine {
+	var all []results.Quarantine
+	for _, k := range known {
+		if k.IsQuarantine() {
+			all = append(all, results.Quarantine{
+				Kernels: k.Kernels, Variants: k.Variants, Program: k.Program, Check: k.Check, Verdict: event.Verdict(k.Verdict),
+				Reason: k.Reason, Since: k.Since, Until: k.Until, Expired: k.Expired,
+			})
+		}
+	}
+	return all
 }
 
 // sourceRecord is what run.json says of a pin's archive.

@@ -79,6 +79,8 @@ type view struct {
 	Cells    []cell
 	Verdicts []event.Verdict
 	Figures  []figure
+	// Quarantines has a line for each that was declared.
+	Quarantines []string
 	// Outcome and Told are a search's: how it ended, and its answer in full.
 	Outcome, Told string
 }
@@ -117,7 +119,7 @@ type cell struct {
 type metric struct{ Name, Labels, Value, Unit string }
 
 func look(run *results.Run, asked []patches.Figure) *view {
-	v := &view{Run: run, CSS: template.CSS(css), JS: template.JS(js), Answer: results.Answer(run), Mood: results.AsExpected}
+	v := &view{Run: run, CSS: template.CSS(css), JS: template.JS(js), Answer: results.Answer(run), Mood: results.AsExpected, Quarantines: results.Quarantines(run)}
 	v.Policy = fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; base-uri 'none'; form-action 'none'", hash(css), hash(js))
 	var names []string
 	var rows [][]results.Square

@@ -48,7 +48,8 @@ func hostile(t *testing.T) *results.Run {
 	return &results.Run{
 		Dir: dir, ID: nasty, Status: results.Finished, Started: time.Unix(0, 0), Finished: time.Unix(9, 0), QEMU: nasty,
 		Command: []string{nasty}, Selection: map[string]string{nasty: nasty}, Host: results.Host{OS: nasty, CPU: nasty},
-		Kernels: []results.Kernel{{Name: nasty, Pin: nasty, Variant: nasty, Series: []string{nasty}, PatchIDs: []string{nasty}, Commit: nasty}},
+		Kernels: []results.Kernel{{Name: nasty, Pin: nasty, Variant: nasty, Series: []string{nasty}, PatchIDs: []string{nasty}, Commit: nasty,
+			Quarantine: []results.Quarantine{{Program: nasty, Check: nasty, Reason: nasty, Until: nasty}}}},
 		Cells: []results.Cell{{Kernel: nasty, Variant: nasty, Program: nasty, Iteration: 1, Verdict: event.Fail, Reason: nasty, StartS: 1, WallS: 2, BootS: 1,
 			Checks: []results.Check{check}, Console: "cell.log", Command: nasty, Metrics: []event.Metric{
 				{Name: "nr_avail", Value: 1, Unit: nasty, Labels: map[string]string{"during": nasty, "step": "0", "cpu": nasty}},
@@ -216,6 +217,16 @@ func TestTrend(t *testing.T) {
 	}
 	if _, page := write(t, run); !strings.Contains(page, "Trend: seconds to boot") {
 		t.Error("the page has no trend of three runs")
+	}
+}
+
+// The page lists what is in quarantine.
+func TestPageListsQuarantines(t *testing.T) {
+	run := fixture(t)
+	run.Kernels[0].Quarantine = []results.Quarantine{{Program: "nop", Check: "a <b>", Verdict: event.Fail, Reason: "nobody knows", Until: "2026-02-01", Expired: true}}
+	_, page := write(t, run)
+	if want := "nobody knows"; !strings.Contains(page, "<h3>In quarantine</h3>") || !strings.Contains(page, want) || strings.Contains(page, "<b>:") {
+		t.Errorf("the page has not the quarantine with its reason, %q, as text", want)
 	}
 }
 

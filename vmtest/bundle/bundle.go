@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"text/template"
+	"time"
 
 	"github.com/google/renameio/v2"
 
@@ -293,6 +294,9 @@ func Judge(c *results.Cell, log []string, known json.RawMessage) error {
 		if err := json.Unmarshal(known, &issues); err != nil {
 			return fmt.Errorf("the issues declared in the bundle: %w", err)
 		}
+	}
+	for i, k := range issues {
+		issues[i] = k.AsOf(time.Now())
 	}
 	return vmtest.JudgeIron(c, log, issues)
 }
