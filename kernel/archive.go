@@ -80,7 +80,7 @@ var ErrOtherKernel = errors.New("its key does not fit what it was built from; an
 // fits says whether the key is the one that a kernel with that record and config has.
 func (r record) fits(key, config string) bool {
 	return r.ConfigHash == hashOf(config) &&
-		key == kernelKey(r.Tree, config, r.Compiler, r.Image)
+		key == kernelKey(r.Tree, config, r.Compiler, r.Image, r.SHA256[modulesFile] != "")
 }
 
 // Export writes a kernel of the store into a file of the folder to, which is named after its

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,6 +59,8 @@ type Built struct {
 	Key, Dir string
 	// Vmlinux is the image to boot: an ELF vmlinux or a bzImage, as the variant says.
 	Vmlinux, Config, Log string
+	// Modules is an archive of the modules for an initramfs, empty where none were built.
+	Modules string
 	// Commit and Tree are git ids of the patched source.
 	Commit, Tree string
 	// ConfigHash is the sha256 of the resolved config.
@@ -301,6 +304,9 @@ func (b *Builder) request(ctx context.Context, spec Spec, v Variant, compiler st
 		return "", err
 	}
 	parts := append([]string{source, compiler, v.Image, asked(requests)}, recipe...)
+	if wantsModules(v, requests) {
+		parts = append(parts, modulesFile)
+	}
 	for _, p := range spec.Patches() {
 		parts = append(parts, string(p.MailMessage()))
 	}
@@ -324,6 +330,9 @@ func (b *Builder) known(request string, spec Spec, v Variant) (*Built, bool) {
 		Commit: r.Commit, Tree: r.Tree, ConfigHash: r.ConfigHash, Compiler: r.Compiler,
 		Objects: r.Objects, BuildS: r.BuildS, Reused: true,
 		Symbols: b.symbols(spec, dir, r.Commit),
+	}
+	if r.SHA256[modulesFile] != "" {
+		built.Modules = filepath.Join(dir, modulesFile)
 	}
 	for _, p := range spec.Patches() {
 		built.PatchIDs = append(built.PatchIDs, p.ID())
@@ -577,13 +586,21 @@ func (j *job) make(ctx context.Context, commit string, keep bool) (key string, e
 	if err != nil {
 		return "", err
 	}
-	key = kernelKey(oid, config, j.compiler, j.variant.Image)
+	modules, err := j.variant.modular(config)
+	if err != nil {
+		return "", err
+	}
+	key = kernelKey(oid, config, j.compiler, j.variant.Image, modules)
 	if _, ok := j.store().lookup(key); ok && keep {
 		j.reused = true
 		return key, nil
 	}
 	m.object(0)
-	if err := m.run(ctx, append(quirks(m.src, config), j.variant.Image)...); err != nil {
+	targets := append(quirks(m.src, config), j.variant.Image)
+	if modules {
+		targets = append(targets, "modules")
+	}
+	if err := m.run(ctx, targets...); err != nil {
 		return "", err
 	}
 	if now, err := os.ReadFile(filepath.Join(out, ".config")); err != nil || string(now) != config {
@@ -599,6 +616,16 @@ func (j *job) make(ctx context.Context, commit string, keep bool) (key string, e
 			return "", &hostError{what: fmt.Sprintf("make says that all is well, but left no %s", filepath.Base(file))}
 		}
 	}
+	var installed map[string]string
+	if modules {
+		installed, err = m.installModules(ctx, config, j.tree.dir)
+		for _, file := range installed {
+			defer os.Remove(file)
+		}
+		if err != nil {
+			return "", err
+		}
+	}
 	if !keep {
 		return key, nil
 	}
@@ -611,6 +638,7 @@ func (j *job) make(ctx context.Context, commit string, keep bool) (key string, e
 		j.variant.Image: image, "vmlinux": filepath.Join(out, "vmlinux"),
 		"config": filepath.Join(out, ".config"), "System.map": filepath.Join(out, "System.map"), "build.log": j.log.Name(),
 	}
+	maps.Copy(files, installed)
 	places := filepath.Join(j.tree.dir, touchedFile+tmpSuffix)
 	defer os.Remove(places)
 	written, err := j.symbols(j.spec, j.folder.dir, commit).writeTouched(ctx, places)

@@ -12,8 +12,8 @@ import (
 )
 
 // SameCode says whether two kernels would run the same: every section of their
-// vmlinux that is loaded holds the same bytes, but for what tells builds and
-// source lines apart.
+// vmlinux and of their modules that is loaded holds the same bytes, but for what tells
+// builds and source lines apart.
 func SameCode(a, b *Built) (bool, error) {
 	if a.Key == b.Key {
 		return true, nil
@@ -26,42 +26,72 @@ func SameCode(a, b *Built) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return maps.EqualFunc(one, other, bytes.Equal), nil
+	if !maps.EqualFunc(one, other, bytes.Equal) {
+		return false, nil
+	}
+	mine, err := readModules(filepath.Join(a.Dir, modulesFile))
+	if err != nil {
+		return false, err
+	}
+	theirs, err := readModules(filepath.Join(b.Dir, modulesFile))
+	return err == nil && maps.EqualFunc(mine, theirs, func(one, other []byte) bool {
+		return maps.EqualFunc(loadedModule(one), loadedModule(other), bytes.Equal)
+	}), err
 }
 
 // SameShape says whether two kernels may differ in numbers of lines only: they have
 // the same functions and objects, each of the same size.
 func SameShape(a, b *Built) (bool, error) {
-	one, err := shape(filepath.Join(a.Dir, "vmlinux"))
+	one, err := shape(a.Dir)
 	if err != nil {
 		return false, err
 	}
-	other, err := shape(filepath.Join(b.Dir, "vmlinux"))
+	other, err := shape(b.Dir)
 	return err == nil && slices.Equal(one, other), err
 }
 
 // counted are the numbers that a compiler or a macro puts into a name.
 var counted = regexp.MustCompile(`\d+`)
 
-// shape lists the functions and objects of a vmlinux with their sizes, sorted.
-func shape(path string) ([]string, error) {
+// shape lists the functions and objects of a kernel with their sizes, sorted.
+func shape(dir string) ([]string, error) {
+	path := filepath.Join(dir, "vmlinux")
 	f, err := elf.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	defer f.Close()
-	symbols, err := f.Symbols()
+	all, err := symbolSizes(f, "")
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	var all []string
-	for _, s := range symbols {
-		if kind := elf.ST_TYPE(s.Info); kind == elf.STT_FUNC || kind == elf.STT_OBJECT {
-			all = append(all, fmt.Sprintf("%s %d", counted.ReplaceAllString(s.Name, "N"), s.Size))
+	modules, err := readModules(filepath.Join(dir, modulesFile))
+	if err != nil {
+		return nil, err
+	}
+	for name, text := range modules {
+		sizes := []string{name + " " + hashOf(string(text))} // one that is compressed
+		if f, err := elf.NewFile(bytes.NewReader(text)); err == nil {
+			if sizes, err = symbolSizes(f, name+" "); err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
 		}
+		all = append(all, sizes...)
 	}
 	slices.Sort(all)
 	return all, nil
+}
+
+// symbolSizes lists the functions and objects of an image, each behind what it belongs to.
+func symbolSizes(f *elf.File, of string) ([]string, error) {
+	symbols, err := f.Symbols()
+	var all []string
+	for _, s := range symbols {
+		if kind := elf.ST_TYPE(s.Info); kind == elf.STT_FUNC || kind == elf.STT_OBJECT {
+			all = append(all, fmt.Sprintf("%s%s %d", of, counted.ReplaceAllString(s.Name, "N"), s.Size))
+		}
+	}
+	return all, err
 }
 
 // labels are sections that change with a line number, or name the build.

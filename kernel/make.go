@@ -36,8 +36,13 @@ var recipe = []string{
 }
 
 // kernelKey is the name under which a kernel is stored: the hash of all that it is made of.
-func kernelKey(tree, config, compiler, image string) string {
-	return hashOf(append([]string{tree, config, compiler, image}, recipe...)...)
+// With modules it is another kernel than without, though its config is the same.
+func kernelKey(tree, config, compiler, image string, modules bool) string {
+	parts := append([]string{tree, config, compiler, image}, recipe...)
+	if modules {
+		parts = append(parts, modulesFile)
+	}
+	return hashOf(parts...)
 }
 
 // BuildError is a compiler's or linker's refusal of the kernel's code.
@@ -262,8 +267,9 @@ type failureFinder struct {
 var (
 	// compilerError is gcc's, as's and Kconfig's form of a message with a place.
 	compilerError = regexp.MustCompile(`^([^\s:]+|\{standard input\}):(\d+):(?:\d+:)? ((?:fatal )?[Ee]rror:? .*)$`)
-	// linkerError is ld's and lld's: a symbol that nobody defines, a section that is too big.
-	linkerError   = regexp.MustCompile(`^(?:(?:\S+/)?ld(?:\.lld(?:-\d+)?)?|\S+\.o): .*|.*undefined reference to .*|^ERROR: .*`)
+	// linkerError is ld's and lld's: a symbol that nobody defines, a section that is too big;
+	// modpost's, and depmod's of modules that need each other.
+	linkerError   = regexp.MustCompile(`^(?:(?:\S+/)?ld(?:\.lld(?:-\d+)?)?|\S+\.o): .*|.*undefined reference to .*|^ERROR: .*|^depmod: ERROR: (?:Cycle detected|Found \d+ modules in dependency cycles).*`)
 	linkerWarning = regexp.MustCompile(`: (?:warning|NOTE|note): `)
 	// minimum is what a source says that it wants where it finds a compiler too old.
 	minimum = regexp.MustCompile(`^\*\*\*\s+Minimum (.+) version:\s*(\S+)$`)

@@ -33,9 +33,6 @@ func ReadConfig(files string) ([]Fragment, error) {
 		if len(requests) == 0 {
 			return nil, fmt.Errorf("CONFIG: %s has no options", name)
 		}
-		if err := f.RefuseModules(); err != nil {
-			return nil, fmt.Errorf("CONFIG: %w", err)
-		}
 		if f.isWhole() {
 			if whole != "" {
 				return nil, fmt.Errorf("CONFIG: %s and %s are whole .configs both: give one, and fragments", whole, name)
@@ -150,19 +147,42 @@ func withModules(v Variant, all []request) ([]request, error) {
 	if first < 0 {
 		return all, nil
 	}
-	about := slices.IndexFunc(all, func(r request) bool { return r.options[0].name == modulesOption })
-	if about >= 0 && all[about].options[0].value != "y" && !v.Lenient && !all[about].yields {
+	about := wants(func(o option) bool { return o.name == modulesOption })
+	if about >= 0 && all[about].options[0].value != "y" && !v.Lenient {
 		return nil, fmt.Errorf("%s wants %s, and %s wants %s: they contradict each other",
 			all[first].place(), all[first].options[0], all[about].place(), all[about].options[0])
 	}
-	if about >= 0 {
-		return all, nil
-	}
 	// One that is tested is also taken out again.
 	for _, name := range []string{modulesOption, "MODULE_UNLOAD"} {
-		all = append(all, request{options: []option{{name, "y"}}, from: "what =m needs"})
+		if wants(func(o option) bool { return o.name == name }) < 0 {
+			o := option{name, "y"}
+			all = append(without(all, []option{o}), request{options: []option{o}, from: "what =m needs"})
+		}
 	}
 	return all, nil
+}
+
+// wantsModules says that a user's fragment asks for a module. A whole .config is full of
+// them, and a distribution's would take hours and not go into a guest.
+func wantsModules(v Variant, requests []request) bool {
+	return !v.Lenient && slices.ContainsFunc(requests, func(r request) bool {
+		return !r.yields && slices.ContainsFunc(r.options, func(o option) bool { return o.value == module })
+	})
+}
+
+// modular says that modules are built with a kernel that has this config.
+func (v Variant) modular(config string) (bool, error) {
+	requests, err := readFragments(v)
+	if err != nil || !wantsModules(v, requests) {
+		return false, err
+	}
+	return strings.Contains("\n"+config, "\nCONFIG_"+modulesOption+"=y\n") && strings.Contains(config, "=m\n"), nil
+}
+
+// WantsModules says that CONFIG asks for modules, as far as the files that it names can be read.
+func WantsModules(files string) bool {
+	fragments, err := ReadConfig(files)
+	return err == nil && slices.ContainsFunc(fragments, func(f Fragment) bool { return f.RefuseModules() != nil })
 }
 
 // told is how many options a note tells of.
@@ -213,14 +233,15 @@ func (b *Builder) tellDisplaced(built *Built, v Variant) error {
 	if text != "" {
 		b.report(Progress{Step: fmt.Sprintf("note: %s: %s (all of them: %s)", built.Spec.Name, text, built.Config)})
 	}
-	if n := strings.Count("\n"+string(config), "=m\n"); n > 0 {
-		b.report(Progress{Step: fmt.Sprintf("note: %s: %d options are =m: modules are not built, so the guest has none of them; ask for what a test needs with =y in a fragment", built.Spec.Name, n)})
+	if n := strings.Count("\n"+string(config), "=m\n"); n > 0 && built.Modules == "" {
+		b.report(Progress{Step: fmt.Sprintf("note: %s: %d options of the whole .config are =m, which are not built, so the guest has none of them; a fragment that asks for what a test needs has it: with =y built in, with =m as a module, and then all the others, too", built.Spec.Name, n)})
 	}
 	return err
 }
 
-// RefuseModules says which line of a fragment asks for a module: nothing would bring it to
-// the guest, so that a test of it would pass without it. A whole .config is full of them.
+// RefuseModules says which line of a fragment asks for a module, for who does not build any:
+// nothing would bring it to the machine, so that a test of it would pass without it. A whole
+// .config is full of them.
 func (f Fragment) RefuseModules() error {
 	if f.isWhole() {
 		return nil
@@ -231,7 +252,7 @@ func (f Fragment) RefuseModules() error {
 	}
 	for _, r := range requests {
 		if o := r.options[0]; o.value == module {
-			return fmt.Errorf("%s:%d: %s: modules are not built, the guest would not have it; ask for =y", f.Name, r.line, o)
+			return fmt.Errorf("%s:%d: %s: modules are not built here, the machine would not have it; ask for =y", f.Name, r.line, o)
 		}
 	}
 	return nil

@@ -41,7 +41,10 @@ func TestContradictions(t *testing.T) {
 		{"what the VM needs", map[string]string{"a.config": "# CONFIG_VIRTIO_CONSOLE is not set\n"}, "a.config:1 wants # CONFIG_VIRTIO_CONSOLE is not set, and machine.config:"},
 		{"what verdicts need", map[string]string{"a.config": "# CONFIG_KALLSYMS is not set\n"}, "and diagnose.config:"},
 		{"a module", map[string]string{"a.config": "CONFIG_MODULES=y\nCONFIG_BLK_DEV_LOOP=m\n"},
-			"a.config:2: CONFIG_BLK_DEV_LOOP=m: modules are not built"},
+			""},
+		{"a module without modules", map[string]string{"a.config": "# CONFIG_MODULES is not set\nCONFIG_BLK_DEV_LOOP=m\n"},
+			"a.config:2 wants CONFIG_BLK_DEV_LOOP=m, and a.config:1 wants # CONFIG_MODULES is not set: they contradict each other"},
+		{"a module of what the VM needs", map[string]string{"a.config": "CONFIG_VIRTIO_BLK=m\n"}, "a.config:1 wants CONFIG_VIRTIO_BLK=m, and machine.config:"},
 		{"one of two alternatives", map[string]string{"a.config": "# CONFIG_EMBEDDED is not set\n"}, ""},
 		{"a number", map[string]string{"a.config": "CONFIG_NR_CPUS=64\n"}, ""},
 		{"what was trimmed", map[string]string{"a.config": "CONFIG_INPUT=y\nCONFIG_DEBUG_LIST=y\n"}, ""},
@@ -108,7 +111,11 @@ func TestModulesComeWithTheirNeeds(t *testing.T) {
 		t.Errorf("asked for (-want +got):\n%s", diff)
 	}
 	v.Config[0].Text = "CONFIG_MODULES=y\nCONFIG_BLK_DEV_LOOP=m\n"
-	if diff := cmp.Diff([]string{"CONFIG_MODULES=y", "CONFIG_BLK_DEV_LOOP=m"}, askedLines(t, v)); diff != "" {
+	if diff := cmp.Diff([]string{"CONFIG_MODULES=y", "CONFIG_BLK_DEV_LOOP=m", "CONFIG_MODULE_UNLOAD=y"}, askedLines(t, v)); diff != "" {
+		t.Errorf("asked for (-want +got):\n%s", diff)
+	}
+	v.Config[0].Text = "# CONFIG_MODULE_UNLOAD is not set\nCONFIG_BLK_DEV_LOOP=m\n"
+	if diff := cmp.Diff([]string{"# CONFIG_MODULE_UNLOAD is not set", "CONFIG_BLK_DEV_LOOP=m", "CONFIG_MODULES=y"}, askedLines(t, v)); diff != "" {
 		t.Errorf("asked for (-want +got):\n%s", diff)
 	}
 	v.Config[0].Text = "CONFIG_NUMA=y\n"

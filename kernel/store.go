@@ -84,7 +84,7 @@ func (r record) write(dir string) error {
 }
 
 // keptFiles are hashed; a log serves people only.
-var keptFiles = []string{"vmlinux", "bzImage", "config", "System.map", touchedFile}
+var keptFiles = []string{"vmlinux", "bzImage", "config", "System.map", touchedFile, modulesFile, debugModulesFile}
 
 // hashes returns the hashes of a kernel's files.
 func hashes(dir string) (map[string]string, error) {

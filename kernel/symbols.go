@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
 	"debug/dwarf"
 	"debug/elf"
@@ -23,18 +24,27 @@ type Symbols struct {
 	// vmlinux is the ELF image, src the repository that has commit, on whose base
 	// are the patches.
 	vmlinux, src, commit string
-	patches              int
+	// modules is an archive of its modules, which need not be there.
+	modules string
+	patches int
 	// touched are the files that the patches change.
 	touched []string
 
 	mu     sync.Mutex
 	loaded bool
 	err    error
+	image
+	// ofModules are the images of modules by their names, nil for one that is not there.
+	ofModules map[string]*image
+	files     map[string]*blamed
+}
+
+// image is what is known of a file with code.
+type image struct {
 	// symbols are the functions by name: static ones may share it.
 	symbols map[string][]elf.Symbol
 	// debug is nil for an image without debug info.
 	debug *dwarf.Data
-	files map[string]*blamed
 }
 
 // Frame is a place in the kernel's source.
@@ -75,6 +85,10 @@ const mostTouched = 100
 
 func (b *Builder) symbols(spec Spec, dir, commit string) *Symbols {
 	s := &Symbols{vmlinux: filepath.Join(dir, "vmlinux"), src: tree{dir: b.treeDir(spec)}.src(), commit: commit, patches: len(spec.Patches())}
+	s.modules = filepath.Join(dir, modulesFile)
+	if debug := filepath.Join(dir, debugModulesFile); exists(debug) {
+		s.modules = debug
+	}
 	for _, p := range spec.Patches() {
 		for _, f := range p.Files {
 			if !f.IsDelete && !slices.Contains(s.touched, f.New) {
@@ -107,16 +121,23 @@ func (s *Symbols) loadOnce() error {
 
 // Frames returns the place of function+offset, where the function has size
 // bytes, and after it, when the code there was inlined, the places that it was
-// inlined into. called says that the address is one to return to, as those of a
-// stack are, and the call before it is meant. It returns nothing for a function
-// that is not the kernel's.
-func (s *Symbols) Frames(ctx context.Context, function string, offset, size uint64, called bool) ([]Frame, error) {
+// inlined into. It is one of the module, where that is named. called says that the
+// address is one to return to, as those of a stack are, and the call before it is
+// meant. It returns nothing for a function that is not the kernel's or the module's.
+func (s *Symbols) Frames(ctx context.Context, module, function string, offset, size uint64, called bool) ([]Frame, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.loadOnce(); err != nil {
 		return nil, err
 	}
-	symbol, ok := s.symbol(function, size)
+	in := &s.image
+	if module != "" {
+		var err error
+		if in, err = s.module(module); err != nil || in == nil {
+			return nil, err
+		}
+	}
+	symbol, ok := in.symbol(function, size)
 	if !ok || offset > size {
 		return nil, nil
 	}
@@ -124,7 +145,7 @@ func (s *Symbols) Frames(ctx context.Context, function string, offset, size uint
 	if called && offset > 0 {
 		pc--
 	}
-	frames, err := s.lookUp(pc)
+	frames, err := in.lookUp(pc)
 	if err != nil {
 		return nil, err
 	}
@@ -141,10 +162,10 @@ func (s *Symbols) Frames(ctx context.Context, function string, offset, size uint
 
 // symbol returns the function of that name and size. The size that the kernel
 // prints reaches to the next symbol, so the largest that fits is meant.
-func (s *Symbols) symbol(name string, size uint64) (elf.Symbol, bool) {
+func (i *image) symbol(name string, size uint64) (elf.Symbol, bool) {
 	var best elf.Symbol
 	found := false
-	for _, symbol := range s.symbols[name] {
+	for _, symbol := range i.symbols[name] {
 		if symbol.Size <= size && (!found || symbol.Size > best.Size) {
 			best, found = symbol, true
 		}
@@ -154,29 +175,67 @@ func (s *Symbols) symbol(name string, size uint64) (elf.Symbol, bool) {
 
 // load reads the symbols, and the debug info if there is one.
 func (s *Symbols) load() error {
-	image, err := elf.Open(s.vmlinux)
+	f, err := elf.Open(s.vmlinux)
 	if err != nil {
 		return fmt.Errorf("the symbols of %s: %w", s.vmlinux, err)
 	}
-	defer image.Close()
-	all, err := image.Symbols()
-	if err != nil {
-		return fmt.Errorf("the symbols of %s: %w", s.vmlinux, err)
+	defer f.Close()
+	if err := s.image.read(f); err != nil {
+		return fmt.Errorf("%s: %w", s.vmlinux, err)
 	}
-	s.symbols, s.files = map[string][]elf.Symbol{}, map[string]*blamed{}
+	s.ofModules, s.files = map[string]*image{}, map[string]*blamed{}
+	s.readTouched()
+	return nil
+}
+
+// read reads what is known of a file.
+func (i *image) read(f *elf.File) error {
+	all, err := f.Symbols()
+	if err != nil {
+		return fmt.Errorf("its symbols: %w", err)
+	}
+	i.symbols = map[string][]elf.Symbol{}
 	for _, symbol := range all {
-		if elf.ST_TYPE(symbol.Info) == elf.STT_FUNC || elf.ST_TYPE(symbol.Info) == elf.STT_NOTYPE {
-			s.symbols[symbol.Name] = append(s.symbols[symbol.Name], symbol)
+		if kind := elf.ST_TYPE(symbol.Info); symbol.Section != elf.SHN_UNDEF && (kind == elf.STT_FUNC || kind == elf.STT_NOTYPE) {
+			i.symbols[symbol.Name] = append(i.symbols[symbol.Name], symbol)
 		}
 	}
-	s.readTouched()
-	if image.Section(".debug_info") == nil {
+	if f.Section(".debug_info") == nil {
 		return nil
 	}
-	if s.debug, err = image.DWARF(); err != nil {
-		return fmt.Errorf("the debug info of %s: %w", s.vmlinux, err)
+	if i.debug, err = f.DWARF(); err != nil {
+		return fmt.Errorf("its debug info: %w", err)
 	}
 	return nil
+}
+
+// module returns what is known of a module, nil where nothing is.
+func (s *Symbols) module(name string) (*image, error) {
+	if found, ok := s.ofModules[name]; ok {
+		return found, nil
+	}
+	all, err := readModules(s.modules)
+	if err != nil {
+		return nil, err
+	}
+	s.ofModules[name] = nil
+	for file, text := range all {
+		// Files have hyphens where names have underscores; one that is compressed is not read.
+		base, ok := strings.CutSuffix(filepath.Base(file), ".ko")
+		if !ok || strings.ReplaceAll(base, "-", "_") != name {
+			continue
+		}
+		f, err := elf.NewFile(bytes.NewReader(laidOut(text)))
+		if err != nil {
+			return nil, fmt.Errorf("module %s: %w", name, err)
+		}
+		found := &image{}
+		if err := found.read(f); err != nil {
+			return nil, fmt.Errorf("module %s: %w", name, err)
+		}
+		s.ofModules[name] = found
+	}
+	return s.ofModules[name], nil
 }
 
 // readTouched takes what is stored of the patched files, where it fits the patches.
@@ -214,11 +273,11 @@ func (s *Symbols) writeTouched(ctx context.Context, to string) (written bool, er
 
 // lookUp returns the places of an address, the innermost first; none without
 // debug info, as an assembler file may be.
-func (s *Symbols) lookUp(pc uint64) ([]Frame, error) {
-	if s.debug == nil {
+func (i *image) lookUp(pc uint64) ([]Frame, error) {
+	if i.debug == nil {
 		return nil, nil
 	}
-	r := s.debug.Reader()
+	r := i.debug.Reader()
 	unit, err := r.SeekPC(pc)
 	if errors.Is(err, dwarf.ErrUnknownPC) {
 		return nil, nil
@@ -226,7 +285,7 @@ func (s *Symbols) lookUp(pc uint64) ([]Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	lines, err := s.debug.LineReader(unit)
+	lines, err := i.debug.LineReader(unit)
 	if err != nil || lines == nil {
 		return nil, err
 	}
@@ -237,7 +296,7 @@ func (s *Symbols) lookUp(pc uint64) ([]Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	chain, err := s.chain(r, pc)
+	chain, err := i.chain(r, pc)
 	if err != nil {
 		return nil, err
 	}
@@ -254,8 +313,8 @@ func (s *Symbols) lookUp(pc uint64) ([]Frame, error) {
 	files := lines.Files()
 	place := Frame{File: relative(at.File), Line: at.Line}
 	var frames []Frame
-	for i, entry := range slices.Backward(chain) {
-		place.Function, place.Inlined = s.nameOf(entry), i > 0
+	for depth, entry := range slices.Backward(chain) {
+		place.Function, place.Inlined = i.nameOf(entry), depth > 0
 		frames = append(frames, place)
 		line, _ := entry.Val(dwarf.AttrCallLine).(int64)
 		file, _ := entry.Val(dwarf.AttrCallFile).(int64)
@@ -286,7 +345,7 @@ func lineAt(table *dwarf.LineReader, pc uint64) (dwarf.LineEntry, error) {
 
 // chain returns the function that has pc, and from the outermost to the
 // innermost what is inlined there. r has just read the unit.
-func (s *Symbols) chain(r *dwarf.Reader, pc uint64) ([]*dwarf.Entry, error) {
+func (i *image) chain(r *dwarf.Reader, pc uint64) ([]*dwarf.Entry, error) {
 	var chain []*dwarf.Entry
 	for {
 		entry, err := r.Next()
@@ -300,7 +359,7 @@ func (s *Symbols) chain(r *dwarf.Reader, pc uint64) ([]*dwarf.Entry, error) {
 		inside := false
 		switch entry.Tag {
 		case dwarf.TagSubprogram, dwarf.TagInlinedSubroutine, dwarf.TagLexDwarfBlock:
-			ranges, err := s.debug.Ranges(entry)
+			ranges, err := i.debug.Ranges(entry)
 			if err != nil {
 				return nil, err
 			}
@@ -320,7 +379,7 @@ func (s *Symbols) chain(r *dwarf.Reader, pc uint64) ([]*dwarf.Entry, error) {
 }
 
 // nameOf is a function's name, which an inlined or split one has elsewhere.
-func (s *Symbols) nameOf(entry *dwarf.Entry) string {
+func (i *image) nameOf(entry *dwarf.Entry) string {
 	for range 4 {
 		if name, ok := entry.Val(dwarf.AttrName).(string); ok {
 			return name
@@ -331,7 +390,7 @@ func (s *Symbols) nameOf(entry *dwarf.Entry) string {
 				return ""
 			}
 		}
-		r := s.debug.Reader()
+		r := i.debug.Reader()
 		r.Seek(origin)
 		next, err := r.Next()
 		if err != nil || next == nil {

@@ -61,7 +61,7 @@ int entry(int x)
 		s := &Symbols{vmlinux: filepath.Join(build, image), src: src, commit: commit, patches: 1, touched: []string{"fs/entry.c"}}
 		all := map[string]bool{}
 		for offset := range uint64(128) {
-			frames, err := s.Frames(context.Background(), function, offset, 128, false)
+			frames, err := s.Frames(context.Background(), "", function, offset, 128, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -119,7 +119,7 @@ int entry(int x)
 		}
 		writeFile(t, stored, bad)
 		s := &Symbols{vmlinux: filepath.Join(build, "vmlinux-g"), src: src, commit: commit, patches: 1, touched: []string{"fs/entry.c"}}
-		if frames, err := s.Frames(t.Context(), "entry", 1, 128, false); err == nil {
+		if frames, err := s.Frames(t.Context(), "", "entry", 1, 128, false); err == nil {
 			t.Errorf("Frames with %.60q stored = %+v; want that the source is not there", bad, frames)
 		}
 	}

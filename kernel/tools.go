@@ -21,6 +21,8 @@ type Tool struct {
 	Optional bool
 	// Test tools are for the tests of patchproof itself.
 	Test bool
+	// Modules says that only runs with modules need it.
+	Modules bool
 }
 
 // tools is the one table of what the host must have besides Go.
@@ -37,6 +39,7 @@ var tools = []Tool{
 	{Name: "gelf.h", Package: "libelf-dev", Why: "objtool, for exact stack traces"},
 	{Name: "bwrap", Package: "bubblewrap", Why: "keeps what a patch's makefiles run in a box"},
 	{Name: arch.Target.QEMU, Package: arch.Target.QEMUPackage, Why: "boots the kernels"},
+	{Name: "kmod", Package: "kmod", Why: "lists modules, and loads them in the guest", Modules: true},
 	{Name: "chromium", Package: "chromium", Why: "shows the report to its tests", Test: true},
 	{Name: "xmllint", Package: "libxml2-utils", Why: "validates junit.xml in a test", Test: true},
 	{Name: "python3", Package: "python3", Why: "runs the kernel's KTAP parser in a test", Test: true},

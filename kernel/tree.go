@@ -30,11 +30,16 @@ type tree struct {
 func (t tree) src() string { return filepath.Join(t.dir, "src") }
 
 // build is the build folder (O=). A variant with options of its own has one for
-// itself, so that the next kernel of the plain one compiles only what changed.
+// itself, so that the next kernel of the plain one compiles only what changed, and so
+// has one with modules, without which most objects are others.
 func (t tree) build(v Variant, c Compiler) string {
 	name := t.plainBuild(v, c)
-	if len(v.Over)+len(v.Config) > 0 {
-		name += "-with-options"
+	requests, err := readFragments(v)
+	switch {
+	case err == nil && wantsModules(v, requests):
+		return name + "-with-modules"
+	case len(v.Over)+len(v.Config) > 0:
+		return name + "-with-options"
 	}
 	return name
 }

@@ -71,8 +71,10 @@ func (s CellSpec) step(phase qemu.Phase, check string) {
 
 // In is the cell on a kernel, with what the laboratory has for all guests.
 func (s CellSpec) In(l *lab.Lab, b *kernel.Built) CellSpec {
-	s.Image, s.Initramfs, s.Accel = b.Vmlinux, l.Initramfs, l.Accel
-	s.lacks, s.lacksErr = b.Lacks(s.Program.Config)
+	s.Image, s.Accel = b.Vmlinux, l.Accel
+	if s.lacks, s.lacksErr = b.Lacks(s.Program.Config); s.lacksErr == nil {
+		s.Initramfs, s.lacksErr = l.WithModules(l.Initramfs, b)
+	}
 	if s.Program.Counted {
 		s.Counter = l.Counter
 	}

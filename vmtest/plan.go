@@ -169,7 +169,7 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 			return ctx.Err()
 		}
 		if archive != nil {
-			if err := p.pack(spec.Name, archive); err != nil {
+			if err := p.pack(built, archive); err != nil {
 				return err
 			}
 		}
@@ -182,8 +182,11 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 }
 
 // pack puts the tests of a kernel's own source behind what its guests boot into.
-func (p *Plan) pack(kernel string, archive func() ([]byte, error)) error {
+func (p *Plan) pack(built *kernel.Built, archive func() ([]byte, error)) error {
 	path, err := initramfs.With(p.lab.Builder.Cache, p.lab.Initramfs, archive)
+	if err == nil {
+		path, err = p.lab.WithModules(path, built)
+	}
 	if err != nil {
 		return err
 	}
@@ -192,7 +195,7 @@ func (p *Plan) pack(kernel string, archive func() ([]byte, error)) error {
 	if p.packed == nil {
 		p.packed = map[string]string{}
 	}
-	p.packed[kernel] = path
+	p.packed[built.Spec.Name] = path
 	return nil
 }
 

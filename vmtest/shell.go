@@ -45,6 +45,9 @@ func (p *Plan) Shell(ctx context.Context, in, out *os.File) error {
 	}
 	defer remove()
 	base, err := initramfs.BuildShell(ctx, p.lab.Builder.Cache)
+	if err == nil {
+		base, err = p.lab.WithModules(base, built[len(built)-1])
+	}
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func (c benchCmd) measure(ctx context.Context, t *terminal, sel vmtest.Selection
 	if sel.Variant != "" && sel.Variant != measured.Name {
 		t.printf("note: VARIANT=%s was asked for: its kernels check themselves, and the checks are in every figure\n", sel.Variant)
 	}
-	if err := ensureTools(ctx, t, sel.Compiler); err != nil {
+	if err := ensureTools(ctx, t, sel.Compiler, sel.Config); err != nil {
 		return err
 	}
 	plan, err := vmtest.Prepare(ctx, sel, t.progress)

@@ -24,7 +24,7 @@ func (f flags) search(ctx context.Context, t *terminal, check func(bisect.Questi
 	if err := check(q); err != nil {
 		return err
 	}
-	if err := ensureTools(ctx, t, q.Compiler); err != nil {
+	if err := ensureTools(ctx, t, q.Compiler, q.Config); err != nil {
 		return err
 	}
 	r, err := run(ctx, q, t.teller())

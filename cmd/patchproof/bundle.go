@@ -20,7 +20,7 @@ func (c bundleCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if err := ensureTools(ctx, t, sel.Compiler); err != nil {
+	if err := ensureTools(ctx, t, sel.Compiler, sel.Config); err != nil {
 		return err
 	}
 	root, err := kernel.Checkout()

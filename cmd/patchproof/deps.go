@@ -31,9 +31,10 @@ func (c depsCmd) Run(ctx context.Context, t *terminal) error {
 	return nil
 }
 
-// ensureTools installs what building with the compiler, and booting, needs.
-func ensureTools(ctx context.Context, t *terminal, c kernel.Compiler) error {
-	return install(ctx, t, c, func(tool kernel.Tool) bool { return !tool.Test })
+// ensureTools installs what building with the compiler and what CONFIG names, and booting, needs.
+func ensureTools(ctx context.Context, t *terminal, c kernel.Compiler, config string) error {
+	modules := kernel.WantsModules(config)
+	return install(ctx, t, c, func(tool kernel.Tool) bool { return !tool.Test && (modules || !tool.Modules) })
 }
 
 // install installs the packages of the missing tools that are wanted through apt,

@@ -42,7 +42,7 @@ func (c mutantsCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if err := ensureTools(ctx, t, sel.Compiler); err != nil {
+	if err := ensureTools(ctx, t, sel.Compiler, sel.Config); err != nil {
 		return err
 	}
 	var part *results.Shard

@@ -19,7 +19,7 @@ func (c patchcheckCmd) Run(ctx context.Context, t *terminal) error {
 	if err := sayPatch(ctx, t, sel); err != nil {
 		return err
 	}
-	if err := ensureTools(ctx, t, sel.Compiler); err != nil {
+	if err := ensureTools(ctx, t, sel.Compiler, sel.Config); err != nil {
 		return err
 	}
 	r, err := patchcheck.Run(ctx, sel, patchcheck.Options{

@@ -43,7 +43,7 @@ func (c readyCmd) Run(ctx context.Context, t *terminal) error {
 	for _, note := range out.Notes {
 		t.printf("note: %s\n", note)
 	}
-	if err := ensureTools(ctx, t, sel.Compiler); err != nil {
+	if err := ensureTools(ctx, t, sel.Compiler, sel.Config); err != nil {
 		return err
 	}
 	programs := sel

@@ -116,6 +116,11 @@ func resolve(sel vmtest.Selection) ([]kernel.Spec, kernel.Variant, error) {
 	if variant.Role != kernel.RoleHardware {
 		return nil, kernel.Variant{}, fmt.Errorf("VARIANT=%s is for VMs, which boot a bare vmlinux; a bundle is of VARIANT=%s", variant.Name, forMachines.Name)
 	}
+	for _, f := range variant.Config {
+		if err := f.RefuseModules(); err != nil {
+			return nil, kernel.Variant{}, fmt.Errorf("CONFIG: %w", err)
+		}
+	}
 	return specs, variant, nil
 }
 

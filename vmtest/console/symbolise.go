@@ -14,9 +14,10 @@ import (
 // maxFrames bounds the places of one complaint.
 const maxFrames = 64
 
-// codeAddress is how the kernel prints an address in its code: function,
-// offset, size. In a stack a question mark stands before what may be a left-over.
-var codeAddress = regexp.MustCompile(`(\? )?\b([A-Za-z_][\w.]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)`)
+// codeAddress is how the kernel prints an address in its code: function, offset, size,
+// and the module, behind which since v5.14 its build ID may stand. In a stack a question
+// mark stands before what may be a left-over.
+var codeAddress = regexp.MustCompile(`(\? )?\b([A-Za-z_][\w.]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)(?: \[(\w+)(?: [0-9a-f]{8,}[^]]*)?\])?`)
 
 // atFault are lines with the address of an instruction, where the others have
 // one to return to.
@@ -36,7 +37,7 @@ func Places(ctx context.Context, symbols *kernel.Symbols, series []string, splat
 		seen[m[0]] = true
 		offset, _ := strconv.ParseUint(m[3], 16, 64)
 		size, _ := strconv.ParseUint(m[4], 16, 64)
-		frames, err := symbols.Frames(ctx, m[2], offset, size, !atFault.MatchString(line))
+		frames, err := symbols.Frames(ctx, m[5], m[2], offset, size, !atFault.MatchString(line))
 		if err != nil {
 			return nil, "", err
 		}

@@ -341,16 +341,25 @@ func With(cache, base string, more func() ([]byte, error)) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the initramfs: %w", err)
 	}
-	// An archive begins at a multiple of four.
-	text = append(text, make([]byte, -len(text)&3)...)
-	text = append(text, archive...)
+	text = Join(text, archive)
 	sum := sha256.Sum256(text)
 	file := filepath.Join(cache, "initramfs", hex.EncodeToString(sum[:])[:32]+".cpio")
-	if _, err := os.Stat(file); err == nil {
+	if there, err := os.ReadFile(file); err == nil && bytes.Equal(there, text) {
 		return file, nil
 	}
 	if err := renameio.WriteFile(file, text, 0o644); err != nil {
 		return "", fmt.Errorf("the cache cannot be written (choose another with CACHE=): %w", err)
 	}
 	return file, nil
+}
+
+// Join puts archives behind each other.
+func Join(archives ...[]byte) []byte {
+	var all []byte
+	for _, archive := range archives {
+		// One begins at a multiple of four.
+		all = append(all, make([]byte, -len(all)&3)...)
+		all = append(all, archive...)
+	}
+	return all
 }

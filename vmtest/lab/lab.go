@@ -19,6 +19,7 @@ import (
 	"patchproof/vmtest/counter"
 	"patchproof/vmtest/initramfs"
 	"patchproof/vmtest/qemu"
+	"patchproof/vmtest/userland"
 )
 
 // Options say what a campaign asks of its laboratory.
@@ -53,6 +54,10 @@ type Lab struct {
 	release  func()
 	building sync.Mutex
 	places
+
+	packing sync.Mutex
+	// packed are the results of WithModules, by what they were made of.
+	packed map[string]string
 }
 
 // Open finds QEMU and keeps the store from being pruned until Close.
@@ -114,6 +119,36 @@ func (l *Lab) Ready(ctx context.Context, first *kernel.Built) (err error) {
 		l.Accel, err = qemu.ChooseAccel(ctx, l.accel, l.Builder.Cache, first.Vmlinux)
 	}
 	return err
+}
+
+// WithModules returns what guests of a kernel boot into: what all guests do, and behind it
+// the kernel's modules and what loads them, where it has any.
+func (l *Lab) WithModules(base string, b *kernel.Built) (string, error) {
+	if b.Modules == "" {
+		return base, nil
+	}
+	l.packing.Lock()
+	defer l.packing.Unlock()
+	of := base + " " + b.Key
+	if file := l.packed[of]; file != "" {
+		return file, nil
+	}
+	file, err := initramfs.With(l.Builder.Cache, base, func() ([]byte, error) {
+		modules, err := os.ReadFile(b.Modules)
+		if err != nil {
+			return nil, err
+		}
+		loader, err := userland.Loader()
+		return initramfs.Join(modules, loader), err
+	})
+	if err != nil {
+		return "", fmt.Errorf("the modules of kernel %s: %w", b.Spec.Name, err)
+	}
+	if l.packed == nil {
+		l.packed = map[string]string{}
+	}
+	l.packed[of] = file
+	return file, nil
 }
 
 // Record begins the record of a run of that subject, which may be nil, in results/out

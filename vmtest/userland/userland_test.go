@@ -252,3 +252,21 @@ func contents(t *testing.T, archive []byte) map[string]string {
 	}
 	return files
 }
+
+// What loads modules has the names by which the kernel and people call it.
+func TestLoader(t *testing.T) {
+	archive, err := Loader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := contents(t, archive)
+	for _, command := range moduleCommands {
+		kmod := strings.TrimPrefix(files["sbin/"+command], "/")
+		if target := files[kmod]; !strings.HasPrefix(target, "\x7fELF") && !strings.HasPrefix(files[strings.TrimPrefix(target, "/")], "\x7fELF") {
+			t.Errorf("/sbin/%s leads to %q, which is no program of the archive", command, kmod)
+		}
+	}
+	if files["bin/defaultsh"] != "" {
+		t.Error("it brings what belongs to a test")
+	}
+}
