@@ -100,6 +100,9 @@ func (s *search) answer(ctx context.Context) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a := asked(s.record.Check).unknown(good); a != nil {
+		return a, nil
+	}
 	bad, err := s.tryEnd(ctx, s.bad, roleBad)
 	if err != nil {
 		return nil, err
@@ -150,9 +153,12 @@ func (s *search) tryEnd(ctx context.Context, commit, role string) (*Trial, error
 	if err != nil {
 		return nil, err
 	}
+	if role == roleGood {
+		return s.try(ctx, point, asked(s.record.Check).endQuestion())
+	}
 	// How often the bad end fails is to be known, so all of its runs are made.
 	q := question{role: role, enough: func(results.Cell) bool { return false }}
-	if role != roleBad || s.confidence == 0 {
+	if s.confidence == 0 {
 		return s.try(ctx, point, q)
 	}
 	// A search by quorum has its own way of finding that out, once it has shown.

@@ -566,6 +566,36 @@ func TestEndsThatAreNot(t *testing.T) {
 	}
 }
 
+// A CHECK that nothing makes is told of after the good end's first run: neither is the bad
+// end built for it nor the good end run again.
+func TestUnknownCheck(t *testing.T) {
+	dir := fixture(t, numbered(4, 2, leak)...)
+	for _, test := range []struct {
+		check string
+		want  Outcome
+		text  string
+	}{
+		{"ring-gon", Untestable, `CHECK=ring-gon: the good end, `},
+		{"ring-gon", Untestable, ` made 3 checks in fixedfile, none of that name; near: ring-gone, `},
+		{"wrong/*", Untestable, "none of that name"},
+		{"ring-*", Found, "change 2"},
+		{"hang", Found, "change 2"},
+		{"console", OtherVerdict, "does not show CHECK=console"},
+		{"dead*", OtherVerdict, "does not show CHECK=dead*"},
+	} {
+		b := newBench(t, 3)
+		q, s := b.question(t, dir, "HEAD~4")
+		q.Check = test.check
+		a := b.mustSearch(t, q, s).Answer
+		if a.Outcome != test.want || !strings.Contains(a.Text, test.text) {
+			t.Errorf("CHECK=%s: %s, %q; want %s, %q", test.check, a.Outcome, a.Text, test.want, test.text)
+		}
+		if test.want == Untestable && len(b.ran) != 1 {
+			t.Errorf("CHECK=%s: %d runs; want the good end's first only", test.check, len(b.ran))
+		}
+	}
+}
+
 // The first error of the compiler is the signature; another error in between is not
 // taken for it, and nothing is run to find out.
 func TestBuildBreak(t *testing.T) {

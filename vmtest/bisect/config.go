@@ -156,20 +156,24 @@ func (s *configSpan) identity(q Question, initramfs string) string {
 }
 
 func (s *configSearch) answer(ctx context.Context) (*Answer, error) {
-	good, goodConfig, err := s.tryEnd(ctx, roleGood, s.good)
+	check := asked(s.record.Check)
+	good, goodConfig, err := s.tryEnd(ctx, check.endQuestion(), s.good)
 	if err != nil {
 		return nil, err
 	}
-	bad, badConfig, err := s.tryEnd(ctx, roleBad, s.bad)
+	if a := check.unknown(good); a != nil {
+		return a, nil
+	}
+	bad, badConfig, err := s.tryEnd(ctx, question{role: roleBad, enough: func(results.Cell) bool { return false }}, s.bad)
 	if err != nil {
 		return nil, err
 	}
 	if good.Broken != "" || bad.Broken != "" {
 		return noEnd(good, bad), nil
 	}
-	sig, ok := signatureOf(good.Cells, bad.Cells, asked(s.record.Check))
+	sig, ok := signatureOf(good.Cells, bad.Cells, check)
 	if !ok {
-		return noSignature(bad, asked(s.record.Check)), nil
+		return noSignature(bad, check), nil
 	}
 	s.sig = sig
 	good.Mark, good.Why = sig.judge(good.Cells)
@@ -193,13 +197,12 @@ func (s *configSearch) answer(ctx context.Context) (*Answer, error) {
 }
 
 // tryEnd tries an end and reads the config that it came out with.
-func (s *configSearch) tryEnd(ctx context.Context, role string, v kernel.Variant) (*Trial, string, error) {
+func (s *configSearch) tryEnd(ctx context.Context, q question, v kernel.Variant) (*Trial, string, error) {
 	title := "variant " + v.Name
 	for _, f := range v.Over {
 		title += " with " + f.Name
 	}
-	t, err := s.try(ctx, subject{key: role, title: title, spec: s.named(strings.ReplaceAll(role, " ", "-")), variant: v},
-		question{role: role, enough: func(results.Cell) bool { return false }})
+	t, err := s.try(ctx, subject{key: q.role, title: title, spec: s.named(strings.ReplaceAll(q.role, " ", "-")), variant: v}, q)
 	if err != nil || t.Broken != "" {
 		return t, "", err
 	}

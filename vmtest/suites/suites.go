@@ -184,8 +184,8 @@ func inside(path, tree string) (string, bool) {
 // nearNames is how many names are told of when one is not there.
 const nearNames = 6
 
-// near are the names that are most like one, the most like first.
-func near(name string, names []string) string {
+// Near lists the names that are most like one, the most like first.
+func Near(name string, names []string) string {
 	word := strings.Trim(strings.ToLower(name), "*?[]")
 	type scored struct {
 		name  string
