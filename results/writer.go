@@ -144,6 +144,16 @@ func (w *Writer) Finish(s Status) error {
 	return errors.Join(w.write(), w.run.export(w.dir))
 }
 
+// WriteJSON writes what lies beside a run.json, or is no record of a run, for people and
+// other tools: indented, and in one step.
+func WriteJSON(path string, value any) error {
+	text, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return renameio.WriteFile(path, append(text, '\n'), 0o644)
+}
+
 // write replaces run.json in one step, so that a reader, or a kill at any
 // moment, meets either the old record or the new one.
 func (w *Writer) write() error {

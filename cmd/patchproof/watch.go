@@ -17,6 +17,7 @@ type watchCmd struct {
 	Since   string        `placeholder:"COMMIT" help:"Begin after this commit of the branch or inbox (with what comes from now on)."`
 	Command string        `placeholder:"COMMAND" help:"What the shell runs for each job, instead of patchproof vmtest; PATCH, and SHARD where there are several, are in its environment."`
 	Shards  int           `default:"1" placeholder:"N" help:"How many commands to run at once, a shard each (1)."`
+	Jobs    int           `default:"1" placeholder:"N" help:"How many jobs to work on side by side (1)."`
 	Tries   int           `default:"3" placeholder:"N" help:"How often to try what ends by the harness's own trouble (3)."`
 	Every   time.Duration `default:"1m" placeholder:"TIME" help:"How long to wait between looks (1m)."`
 	Once    bool          `help:"End when there is nothing left to do."`
@@ -24,8 +25,8 @@ type watchCmd struct {
 
 // Run watches until it is stopped.
 func (c watchCmd) Run(ctx context.Context, t *terminal) error {
-	if c.Shards < 1 || c.Tries < 1 || c.Every <= 0 {
-		return fmt.Errorf("--shards=%d --tries=%d --every=%v: want numbers from 1, and a time", c.Shards, c.Tries, c.Every)
+	if c.Shards < 1 || c.Jobs < 1 || c.Tries < 1 || c.Every <= 0 {
+		return fmt.Errorf("--shards=%d --jobs=%d --tries=%d --every=%v: want numbers from 1, and a time", c.Shards, c.Jobs, c.Tries, c.Every)
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -33,7 +34,7 @@ func (c watchCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	w := watch.Watch{
 		State: c.State, Source: c.Source, Since: c.Since, Command: c.Command,
-		Merge: []string{self, "results", "merge"}, Shards: c.Shards, Tries: c.Tries, Every: c.Every,
+		Merge: []string{self, "results", "merge"}, Shards: c.Shards, AtOnce: c.Jobs, Tries: c.Tries, Every: c.Every,
 		Say: t.printf,
 		Draft: func(r *results.Run) string {
 			text, note := results.Reply(r, nil, tester())

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/google/renameio/v2"
 
 	"patchproof/patches"
 	"patchproof/results"
@@ -92,11 +89,7 @@ func ReportTimes(w io.Writer, b patches.Bench, run *results.Run) error {
 
 // save writes bench.json and the files for benchstat, whose names it returns.
 func save(run *results.Run, rows []Row, record any) (files []string, err error) {
-	doc, err := json.MarshalIndent(record, "", "  ")
-	if err != nil {
-		return nil, err
-	}
-	if err := renameio.WriteFile(filepath.Join(run.Dir, "bench.json"), append(doc, '\n'), 0o644); err != nil {
+	if err := results.WriteJSON(filepath.Join(run.Dir, "bench.json"), record); err != nil {
 		return nil, err
 	}
 	for _, k := range run.Kernels {

@@ -13,8 +13,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/google/renameio/v2"
-
 	"patchproof/kernel"
 	"patchproof/patches"
 	"patchproof/results"
@@ -317,9 +315,5 @@ func keep(file string, what any) error {
 const verdictsFile = "mutants.json"
 
 func writeVerdicts(dir string, verdicts []Verdict) error {
-	doc, err := json.MarshalIndent(verdicts, "", "  ")
-	if err != nil {
-		return err
-	}
-	return renameio.WriteFile(filepath.Join(dir, verdictsFile), append(doc, '\n'), 0o644)
+	return results.WriteJSON(filepath.Join(dir, verdictsFile), verdicts)
 }

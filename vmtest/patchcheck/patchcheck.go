@@ -7,7 +7,6 @@ package patchcheck
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -538,11 +537,11 @@ func (r *Report) write() error {
 	if err := r.folder(); err != nil {
 		return err
 	}
-	if err := writeJSON(r.Path(), r); err != nil {
+	if err := results.WriteJSON(r.Path(), r); err != nil {
 		return err
 	}
 	for _, c := range r.Patches {
-		if err := writeJSON(filepath.Join(r.dir, fmt.Sprintf("b4-%d.json", c.Number)), c.b4()); err != nil {
+		if err := results.WriteJSON(filepath.Join(r.dir, fmt.Sprintf("b4-%d.json", c.Number)), c.b4()); err != nil {
 			return err
 		}
 	}
@@ -551,12 +550,4 @@ func (r *Report) write() error {
 		return err
 	}
 	return renameio.WriteFile(filepath.Join(r.dir, "patchcheck.sarif"), text.Bytes(), 0o644)
-}
-
-func writeJSON(path string, value any) error {
-	text, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return err
-	}
-	return renameio.WriteFile(path, append(text, '\n'), 0o644)
 }

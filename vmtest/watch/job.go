@@ -36,14 +36,10 @@ func (w *Watch) add(f found) error {
 	if _, err := os.Stat(job.dir); err == nil {
 		return nil
 	}
-	all, err := w.Jobs()
-	if err != nil {
-		return err
+	job.Number = 1
+	if n := len(w.jobs); n > 0 {
+		job.Number = w.jobs[n-1].Number + 1
 	}
-	for _, j := range all {
-		job.Number = max(job.Number, j.Number)
-	}
-	job.Number++
 	job.Found = time.Now().UTC()
 	if job.Status == "" {
 		job.Status = Queued
@@ -64,10 +60,12 @@ func (w *Watch) add(f found) error {
 	if err := os.Rename(temp, final); err != nil {
 		return err
 	}
+	job.dir = final
+	w.jobs = append(w.jobs, &job)
 	if job.Status == Unreadable {
-		w.Say("%s: %s: %s\n", job.Status, results.Line(job.Title), results.Line(job.Error))
+		w.say("%s: %s: %s\n", job.Status, results.Line(job.Title), results.Line(job.Error))
 	} else {
-		w.Say("found: %s (%s)\n", results.Line(job.Title), results.Line(job.ID))
+		w.say("found: %s (%s)\n", results.Line(job.Title), results.Line(job.ID))
 	}
 	return nil
 }
@@ -113,7 +111,7 @@ func (w *Watch) work(ctx context.Context, j *Job) error {
 	if err := j.write(); err != nil {
 		return err
 	}
-	w.Say("testing: %s, try %d of %d; its output is in %s\n", results.Line(j.Title), j.Tries, w.Tries, j.dir)
+	w.say("testing: %s, try %d of %d; its output is in %s\n", results.Line(j.Title), j.Tries, w.Tries, j.dir)
 	run, err := w.attempt(ctx, j)
 	if ctx.Err() != nil {
 		// To be stopped is not to fail.
@@ -123,7 +121,7 @@ func (w *Watch) work(ctx context.Context, j *Job) error {
 	var unfit *unfitError
 	if errors.As(err, &unfit) {
 		j.Status, j.Error = Unfit, unfit.why
-		w.Say("%s: %s: %s; more is in %s\n", j.Status, results.Line(j.Title), results.Line(j.Error), j.dir)
+		w.say("%s: %s: %s; more is in %s\n", j.Status, results.Line(j.Title), results.Line(j.Error), j.dir)
 		if err := os.WriteFile(filepath.Join(j.dir, "reply.txt"), []byte(j.header()+j.refusal()), 0o644); err != nil {
 			return err
 		}
@@ -134,9 +132,11 @@ func (w *Watch) work(ctx context.Context, j *Job) error {
 		if j.Tries >= w.Tries {
 			j.Status = Trouble
 		} else {
+			w.mu.Lock()
 			w.retryAt[j.dir] = time.Now().Add(w.Every)
+			w.mu.Unlock()
 		}
-		w.Say("trouble: %s: %s\n", results.Line(j.Title), results.Line(j.Error))
+		w.say("trouble: %s: %s\n", results.Line(j.Title), results.Line(j.Error))
 		return j.write()
 	}
 	dir, err := filepath.Abs(run.Dir)
@@ -150,7 +150,7 @@ func (w *Watch) work(ctx context.Context, j *Job) error {
 	if err := os.WriteFile(filepath.Join(j.dir, "reply.txt"), []byte(j.header()+w.Draft(run)), 0o644); err != nil {
 		return err
 	}
-	w.Say("%s: %s: %s\n", j.Status, results.Line(j.Title), results.Line(j.Answer))
+	w.say("%s: %s: %s\n", j.Status, results.Line(j.Title), results.Line(j.Answer))
 	return j.write()
 }
 
@@ -292,7 +292,7 @@ func (w *Watch) wait(ctx context.Context, j *Job, lock *os.File) error {
 			return err
 		}
 		if !said {
-			w.Say("waiting: a run of %q is still at work, from before this watch began\n", results.Line(j.Title))
+			w.say("waiting: a run of %q is still at work, from before this watch began\n", results.Line(j.Title))
 			said = true
 		}
 		select {

@@ -205,7 +205,7 @@ func (w *Watch) take(all []found, file, id string) []found {
 	}
 	switch {
 	case f.Status == waiting:
-		w.Say("waiting: %s\n", f.Error)
+		w.say("waiting: %s\n", f.Error)
 		return all
 	case slices.ContainsFunc(all, func(o found) bool { return o.ID == f.ID }):
 		return all
@@ -236,7 +236,7 @@ func (s source) newFiles(st *state, w *Watch) ([]found, error) {
 		f := w.series(file)
 		st.Seen[key] = true
 		if f.Status == waiting {
-			w.Say("waiting: %s\n", f.Error)
+			w.say("waiting: %s\n", f.Error)
 			continue
 		}
 		if f.ID == "" {

@@ -1,5 +1,5 @@
 // Package watch tests what arrives: each series of a folder, a maildir or a public-inbox clone,
-// each commit of a branch, one after the other.
+// each commit of a branch, one after the other or some at once.
 //
 // All it knows is on disk, a folder for each job, and is written before it is acted upon. Who kills
 // it and starts it again loses nothing, and no job runs twice:
@@ -21,10 +21,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
-	"github.com/google/renameio/v2"
 
 	"patchproof/results"
 )
@@ -41,17 +41,33 @@ type Watch struct {
 	Command string
 	Merge   []string
 	Shards  int
+	// AtOnce is how many jobs are at work side by side.
+	AtOnce int
 	// Tries is how often a job is run that ends by the harness's trouble.
 	Tries int
 	// Every is how long to wait between looks.
 	Every time.Duration
 	// Draft writes an answer.
 	Draft func(*results.Run) string
-	// Say tells a person what happens.
+	// Say tells a person what happens. It is called by one goroutine at a time.
 	Say func(format string, args ...any)
 
+	// jobs are all there are: nobody else adds one or works on one while this watch has the lock.
+	jobs []*Job
+	// atWork are those that a goroutine has, which alone may look at them.
+	atWork map[*Job]bool
+
+	// mu guards what follows, and Say.
+	mu sync.Mutex
 	// retryAt is when a job that met trouble may be tried again, by its folder.
 	retryAt map[string]time.Time
+}
+
+// say tells a person.
+func (w *Watch) say(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.Say(format, args...)
 }
 
 // Status is where a job is.
@@ -121,11 +137,35 @@ func (w *Watch) Run(ctx context.Context, once bool) error {
 		return err
 	}
 	defer lock.Unlock()
-	w.retryAt = map[string]time.Time{}
 	st, err := w.read(source.dir + source.branch)
 	if err != nil {
 		return err
 	}
+	if err := w.load(); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	ended := make(chan ending)
+	err = w.watch(ctx, source, st, once, ended)
+	// What is at work is stopped in order, and begun again by the next watch.
+	stop(err)
+	for len(w.atWork) > 0 {
+		end := <-ended
+		delete(w.atWork, end.job)
+		if end.err != nil && !errors.Is(end.err, context.Cause(ctx)) {
+			err = errors.Join(err, end.err)
+		}
+	}
+	return err
+}
+
+// ending is a job that is no more at work, and why it could not be worked on.
+type ending struct {
+	job *Job
+	err error
+}
+
+func (w *Watch) watch(ctx context.Context, source source, st *state, once bool, ended chan ending) error {
 	for {
 		fresh, err := source.news(ctx, st, w)
 		switch {
@@ -135,7 +175,7 @@ func (w *Watch) Run(ctx context.Context, once bool) error {
 			return err
 		case err != nil:
 			// It may be in the middle of a fetch.
-			w.Say("%v; looking again in %v\n", err, w.Every)
+			w.say("%v; looking again in %v\n", err, w.Every)
 		}
 		for _, f := range fresh {
 			if err := w.add(f); err != nil {
@@ -143,27 +183,31 @@ func (w *Watch) Run(ctx context.Context, once bool) error {
 			}
 		}
 		if err == nil {
-			if err := write(filepath.Join(w.State, stateFile), st); err != nil {
+			if err := results.WriteJSON(filepath.Join(w.State, stateFile), st); err != nil {
 				return err
 			}
 		}
-		// One job between two looks, so that a long queue does not keep new ones from being seen.
-		job, left, err := w.next()
-		if err != nil {
-			return err
-		}
-		switch {
-		case job != nil:
-			if err := w.work(ctx, job); err != nil {
-				return err
+		left := 0
+		for {
+			var job *Job
+			if job, left = w.next(); job == nil || len(w.atWork) >= w.AtOnce {
+				break
 			}
-			continue
-		case once && left == 0:
+			w.atWork[job] = true
+			go func() { ended <- ending{job, w.work(ctx, job)} }()
+		}
+		if once && left == 0 {
 			return nil
 		}
+		// What came while a job was at work is seen when it ends, and else now and then.
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case end := <-ended:
+			delete(w.atWork, end.job)
+			if end.err != nil {
+				return end.err
+			}
 		case <-time.After(w.Every):
 		}
 	}
@@ -201,15 +245,7 @@ func (w *Watch) read(source string) (*state, error) {
 	return st, nil
 }
 
-func write(file string, value any) error {
-	text, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return err
-	}
-	return renameio.WriteFile(file, append(text, '\n'), 0o644)
-}
-
-func (j *Job) write() error { return write(filepath.Join(j.dir, jobFile), j) }
+func (j *Job) write() error { return results.WriteJSON(filepath.Join(j.dir, jobFile), j) }
 
 // Jobs are all that were found, in their order.
 func (w *Watch) Jobs() ([]*Job, error) {
@@ -233,14 +269,23 @@ func (w *Watch) Jobs() ([]*Job, error) {
 	return all, nil
 }
 
-// next is the job to run now, of those that were tried least the first; left counts those that
-// are to be run at all.
-func (w *Watch) next() (job *Job, left int, err error) {
-	all, err := w.Jobs()
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, j := range all {
+// load reads the jobs that earlier watches left.
+func (w *Watch) load() (err error) {
+	w.jobs, err = w.Jobs()
+	w.atWork, w.retryAt = map[*Job]bool{}, map[string]time.Time{}
+	return err
+}
+
+// next is the job to begin now, of those that were tried least the first; left counts those that
+// are to be run at all, or are at work.
+func (w *Watch) next() (job *Job, left int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, j := range w.jobs {
+		if w.atWork[j] {
+			left++
+			continue
+		}
 		if j.Status != Queued {
 			continue
 		}
@@ -252,5 +297,5 @@ func (w *Watch) next() (job *Job, left int, err error) {
 			job = j
 		}
 	}
-	return job, left, nil
+	return job, left
 }

@@ -1,15 +1,20 @@
 package watch
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"patchproof/results"
 )
 
 const (
@@ -90,7 +95,9 @@ func TestNext(t *testing.T) {
 		name string
 		jobs []Job
 		// waits are the numbers of those that may not be tried again yet.
-		waits      []int
+		waits []int
+		// atWork are the numbers of those that another goroutine has.
+		atWork     []int
 		want, left int
 	}{
 		{name: "nothing"},
@@ -99,10 +106,13 @@ func TestNext(t *testing.T) {
 		{name: "new ones before those that failed", jobs: []Job{queued(1, 1), queued(2, 0)}, want: 2, left: 2},
 		{name: "again", jobs: []Job{{Number: 1, Status: Expected}, queued(2, 2)}, want: 2, left: 1},
 		{name: "not yet", jobs: []Job{queued(1, 1)}, waits: []int{1}, left: 1},
+		{name: "side by side", jobs: []Job{queued(1, 0), queued(2, 0), queued(3, 0)}, atWork: []int{1, 2}, want: 3, left: 3},
+		{name: "all at work", jobs: []Job{queued(1, 0), queued(2, 0)}, atWork: []int{1, 2}, left: 2},
+		{name: "at work, and ended", jobs: []Job{{Number: 1, Status: Expected}}, atWork: []int{1}, left: 1},
 		{name: "another meanwhile", jobs: []Job{queued(1, 1), queued(2, 2)}, waits: []int{1}, want: 2, left: 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := &Watch{State: t.TempDir(), retryAt: map[string]time.Time{}}
+			w := &Watch{State: t.TempDir()}
 			for i := range tt.jobs {
 				j := &tt.jobs[i]
 				j.dir = filepath.Join(w.State, jobsDir, string(rune('a'+i)))
@@ -112,16 +122,17 @@ func TestNext(t *testing.T) {
 				if err := j.write(); err != nil {
 					t.Fatal(err)
 				}
-				for _, number := range tt.waits {
-					if number == j.Number {
-						w.retryAt[j.dir] = time.Now().Add(time.Hour)
-					}
-				}
 			}
-			job, left, err := w.next()
-			if err != nil {
+			if err := w.load(); err != nil {
 				t.Fatal(err)
 			}
+			for _, j := range w.jobs {
+				if slices.Contains(tt.waits, j.Number) {
+					w.retryAt[j.dir] = time.Now().Add(time.Hour)
+				}
+				w.atWork[j] = slices.Contains(tt.atWork, j.Number)
+			}
+			job, left := w.next()
 			got := 0
 			if job != nil {
 				got = job.Number
@@ -151,8 +162,11 @@ func TestTries(t *testing.T) {
 		{"unfit in a shard, trouble in another", `test $SHARD = 1/2 && exit 2; ` + unfit, 2, Unfit, 1, "patch 1 does not apply"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := &Watch{State: t.TempDir(), Command: tt.command, Shards: tt.shards, Tries: 3, retryAt: map[string]time.Time{}, Say: t.Logf}
+			w := &Watch{State: t.TempDir(), Command: tt.command, Shards: tt.shards, Tries: 3, Say: t.Logf}
 			if err := os.MkdirAll(filepath.Join(w.State, jobsDir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.load(); err != nil {
 				t.Fatal(err)
 			}
 			if err := w.add(found{Job: Job{ID: "1@example.org", Title: "A change"}, text: []byte("patch\n")}); err != nil {
@@ -160,10 +174,7 @@ func TestTries(t *testing.T) {
 			}
 			var job *Job
 			for {
-				next, left, err := w.next()
-				if err != nil {
-					t.Fatal(err)
-				}
+				next, left := w.next()
 				if left == 0 {
 					break
 				}
@@ -194,5 +205,119 @@ fs/io_uring.c, hunk 1 of 2 does not apply: line 10 is another
 `
 	if diff := cmp.Diff(want, j.refusal()); diff != "" {
 		t.Errorf("refusal (-want +got):\n%s", diff)
+	}
+}
+
+// watched makes a watch of a folder with so many patches.
+func watched(t *testing.T, patches int, command string) *Watch {
+	t.Helper()
+	source := t.TempDir()
+	for i := range patches {
+		text := fmt.Sprintf("From: A <a@example.org>\nSubject: Change %d\nMessage-ID: <%d@example.org>\n\n---\n f | 2 +-\n\ndiff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -1 +1 @@\n-a\n+b\n", i, i)
+		file, settledAt := filepath.Join(source, fmt.Sprintf("%d.patch", i)), time.Now().Add(-time.Minute)
+		if err := errors.Join(os.WriteFile(file, []byte(text), 0o644), os.Chtimes(file, settledAt, settledAt)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("WATCH_TEST", t.TempDir())
+	return &Watch{
+		State: t.TempDir(), Source: source, Command: command, Shards: 1, AtOnce: 2, Tries: 1, Every: time.Hour, Say: t.Logf,
+		Draft: func(*results.Run) string { return "" },
+	}
+}
+
+// outcomes are the statuses of all jobs, as the disk has them.
+func outcomes(t *testing.T, w *Watch) []string {
+	t.Helper()
+	jobs, err := w.Jobs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for i, j := range jobs {
+		if j.Number != i+1 {
+			t.Errorf("job %d has the number %d", i+1, j.Number)
+		}
+		all = append(all, fmt.Sprintf("%s, %d tries", j.Status, j.Tries))
+	}
+	return all
+}
+
+// Jobs are at work side by side, as many as were asked for and no more, and none twice.
+func TestAtOnce(t *testing.T) {
+	record := filepath.Join(t.TempDir(), "run.json")
+	if err := os.WriteFile(record, []byte(good), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// Each takes one of two seats, or fails. The first two wait for each other.
+	command := `cd "$WATCH_TEST"
+		mkdir "ran-$(basename "$PATCH")" || { echo twice; exit 2; }
+		if mkdir seat-1; then seat=seat-1; elif mkdir seat-2; then seat=seat-2; touch both; else echo no seat; exit 2; fi
+		for i in $(seq 300); do [ ! -e both ] || break; sleep 0.1; done
+		[ -e both ] || { echo alone; exit 2; }
+		sleep 0.1; rmdir $seat; echo ` + record
+	w := watched(t, 5, command)
+	if err := w.Run(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	want := slices.Repeat([]string{"as expected, 1 tries"}, 5)
+	if diff := cmp.Diff(want, outcomes(t, w)); diff != "" {
+		t.Errorf("the jobs (-want +got):\n%s", diff)
+	}
+	// Found again, they are not new.
+	if err := os.Remove(filepath.Join(w.State, stateFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Run(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, outcomes(t, w)); diff != "" {
+		t.Errorf("the jobs, after all was found again (-want +got):\n%s", diff)
+	}
+}
+
+// Who stops a watch stops all that is at work, and it counts as not tried.
+func TestStopAtOnce(t *testing.T) {
+	w := watched(t, 3, `touch "$WATCH_TEST/$(basename "$PATCH")"; exec sleep 1000`)
+	ctx, stop := context.WithCancelCause(t.Context())
+	why := errors.New("the user had enough")
+	go func() {
+		for {
+			if begun, _ := filepath.Glob(filepath.Join(os.Getenv("WATCH_TEST"), "*.patch")); len(begun) == 2 {
+				stop(why)
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	if err := w.Run(ctx, true); !errors.Is(err, why) {
+		t.Errorf("Run = %v; want why it was stopped", err)
+	}
+	if diff := cmp.Diff(slices.Repeat([]string{"queued, 0 tries"}, 3), outcomes(t, w)); diff != "" {
+		t.Errorf("the jobs (-want +got):\n%s", diff)
+	}
+}
+
+// A new job is written without a look at the others, however many they are.
+func TestAddReadsNoOtherJob(t *testing.T) {
+	w := watched(t, 0, "")
+	if err := os.MkdirAll(filepath.Join(w.State, jobsDir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.load(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if err := w.add(found{Job: Job{ID: fmt.Sprintf("%d@example.org", i)}, text: []byte("patch\n")}); err != nil {
+			t.Fatal(err)
+		}
+		last := w.jobs[len(w.jobs)-1]
+		if last.Number != i+1 {
+			t.Errorf("job %d has the number %d", i+1, last.Number)
+		}
+		// It could not be read again.
+		if err := os.WriteFile(filepath.Join(last.dir, jobFile), []byte("{"), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
