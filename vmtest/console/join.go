@@ -40,11 +40,12 @@ func (w *Watcher) partOf(c *complaint, function string) *complaint {
 		return nil
 	}
 	breaks := c.sign.role == faults || c.sign.role == dies || c.sign.role == bugs || c.sign.role == warns
-	if up := c.within; up != nil && c.caller != "" && breaks && slices.Contains(w.found, up) && near(c, up) {
+	if up := c.within; up != nil && c.caller != "" && breaks && up.as != nil && near(c, up) {
 		// The report that was being printed has no stack yet, or is on the stack.
 		if !up.traced && up.sign.role == plain && up.sign.blame != byNobody || slices.ContainsFunc(c.stack, func(f string) bool { return reporters.MatchString(nameOf(f)) }) {
-			up.learn(c)
-			return up
+			up.as.learn(c)
+			up.as = w.rejoin(up.as)
+			return up.as
 		}
 	}
 	if slices.ContainsFunc(c.stack, func(f string) bool { return dying.MatchString(nameOf(f)) }) {
@@ -98,6 +99,22 @@ func (c *complaint) learn(broke *complaint) {
 	}
 	c.blamed = c.function()
 	c.Title = c.whole(c.blamed)
+	c.cut = c.cut && c.blamed == ""
+}
+
+// rejoin counts a complaint that has got another title with the one that has it already.
+func (w *Watcher) rejoin(c *complaint) *complaint {
+	own := slices.Index(w.found, c)
+	i := slices.IndexFunc(w.found, func(old *complaint) bool { return old != c && old.Title == c.Title && old.place == c.place })
+	if own < 0 || i < 0 {
+		return c
+	}
+	old := w.found[i]
+	old.Times += c.Times
+	old.again(c)
+	c.as, w.kept = old, old
+	w.found = slices.Delete(w.found, own, own+1)
+	return old
 }
 
 // calls are the places of the calls that led to the machinery which complains, from the

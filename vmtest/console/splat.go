@@ -94,8 +94,9 @@ type complaint struct {
 	caller string
 	since  float64
 	order  int
-	// within is the complaint that the same caller was telling when this one began.
-	within *complaint
+	// within is the complaint that the same caller was telling when this one began, and as
+	// the one that is told for this one: itself, or another of the same fault.
+	within, as *complaint
 	// panicked says that the kernel panicked of it.
 	panicked bool
 	// pid is that of a hung task.
@@ -349,6 +350,10 @@ func (w *Watcher) begin(caller string, s *sign, m []int, text, line string) {
 		if now.at == "" {
 			now.at = group(s, m, text, "f")
 		}
+		if now.sign.role == says && s.role == warns {
+			// What it says was told in front.
+			now.worded = true
+		}
 		if now.sign.role == warns {
 			now.title, now.worded = firstTitle(s, m, text), true
 		}
@@ -519,17 +524,25 @@ func (w *Watcher) closeNow(r *reader) {
 	}
 	c.remember()
 	w.hung.add(c)
-	if old := w.partOf(c, function); old != nil {
+	c.as = w.partOf(c, function)
+	// What it was within is kept no longer than it takes to know that.
+	c.within = nil
+	if c.as != nil {
 		for _, line := range c.lines {
-			old.add(line)
+			c.as.add(line)
 		}
 		return
 	}
-	cut := function == "" && !c.traced && c.subject == ""
+	c.cut = function == "" && !c.traced
+	w.keep(c)
+}
+
+// keep takes a complaint that is no part of another.
+func (w *Watcher) keep(c *complaint) {
 	for _, old := range w.found {
 		same := old.Title == c.Title && old.place == c.place
-		if same || cut && strings.HasPrefix(old.Title, c.Title+" in ") {
-			w.last, w.kept = c, old
+		if same || c.cut && strings.HasPrefix(old.Title, c.Title+" in ") {
+			w.last, w.kept, c.as = c, old, old
 			old.Times++
 			old.again(c)
 			return
@@ -538,14 +551,13 @@ func (w *Watcher) closeNow(r *reader) {
 			c.Times, c.order = old.Times+1, old.order
 			c.again(old)
 			*old = *c
-			w.last, w.kept = old, old
+			w.last, w.kept, c.as, old.as = old, old, old, old
 			return
 		}
 	}
-	c.cut = cut
 	if len(w.found) < maxSplats {
 		w.found = append(w.found, c)
-		w.last, w.kept = c, c
+		w.last, w.kept, c.as = c, c, c
 	}
 }
 
