@@ -23,7 +23,7 @@ var machinery = functions([]row{
 	{"checks of SLUB, of the page allocator and of kmemleak, which look at what somebody else has broken",
 		`object_err slab_err slab_fix slab_bug check_object check_slab check_bytes_and_report on_freelist free_debug_processing
 		alloc_debug_processing slab_pad_check bad_page check_new_page* check_free_page* check_*object* usercopy_* kmemleak_*
-		debug_print_* debug_check_* debug_object* debug_obj_* *_debug_hint timer_is_static_object work_is_static_object ref_tracker*`},
+		page_table_check_* debug_print_* debug_check_* debug_object* debug_obj_* *_debug_hint timer_is_static_object work_is_static_object ref_tracker*`},
 	{"strings, memory and bits belong to the caller",
 		`memcpy* memset* memmove* memcmp* memchr* memscan* memdup* strlen* strnlen* strcmp* strncmp* strcpy* strncpy* strlcpy* strscpy*
 		strcat* strncat* strlcat* strchr* strnchr* strrchr* strstr* strnstr* strdup* strndup* strsep* strspn* sized_strscpy copy_*user*
@@ -75,6 +75,8 @@ var machinery = functions([]row{
 		do_softirq* handle_softirqs stext run_ksoftirqd smpboot_thread_fn call_timer_fn expire_timers run_timer* local_bh_* handle_irq* handle_*_irq
 		generic_handle_* trace_* traceiter* perf_trace* ftrace_* del_timer* timer_delete* timer_shutdown* try_to_del_timer* mod_timer*
 		add_timer* init_timer_key lock_timer_base sk_stop_timer* sk_reset_timer *notifier_call_chain*`},
+	{"entries of page tables are written for who maps", `set_pte* set_ptes* set_pmd* set_pud* ptep_* pmdp_*`},
+	{"the DMA API maps what its driver says, and checks that", `debug_dma_* check_unmap check_sync check_sg_segment add_dma_entry dma_map_* dma_unmap_* dma_sync_* dma_free_*`},
 	{"another processor is asked to do something",
 		`smp_call_function* csd_lock* on_each_cpu* generic_exec_single flush_smp_* generic_smp_call*`},
 	{"addresses and ports are the caller's",

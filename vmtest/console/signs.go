@@ -82,7 +82,7 @@ var signs = []sign{
 	// chance, so that self-detected ones are no others.
 	hang("expedited stalls", `^(?:rcu: )?INFO: (\S+) detected expedited stalls`, "rcu: expedited stall of $1", byStuck),
 	hang(" detected stalls on tasks", `^(?:rcu: )?INFO: (\S+) detected stalls on tasks`, "INFO: $1 detected stalls on tasks", byStuck),
-	hang("stall", `^(?:rcu: )?INFO: (\S+) (?:self-)?detected stalls? on`, "rcu: stall of $1", byStuck),
+	hang("stall", `^(?:rcu: )?INFO: (\S+) (?:self-)?detected stalls?(?: on|, but suppressed)`, "rcu: stall of $1", byStuck),
 	hang("BUG: workqueue lockup", `^BUG: workqueue lockup`, "BUG: workqueue lockup", byNobody),
 	hang("BUG: spinlock lockup", `^BUG: spinlock lockup suspected`, "BUG: spinlock lockup suspected", byCaller),
 	// kernel/smp.c
@@ -108,6 +108,9 @@ var signs = []sign{
 	crash("general protection", `^(?:Oops: )?(segment-related )?general protection fault`, "${1}general protection fault", byFault, dies),
 	crash("stack segment: ", `^(?:Oops: )?stack segment: [0-9a-f]+ \[#\d+\]`, "stack segment fault", byFault, dies),
 	crash("divide", `^(?:Oops: )?divide[_ ]error: [0-9a-f]+ \[#\d+\]`, "divide error", byFault, dies),
+	// die() takes it with the line's end in its name.
+	crash("Split lock detected", `^(?:Oops: )?Split lock detected$`, "Split lock detected", byFault, dies),
+	crash("FRED event", `^BUG: (invalid or fatal FRED event)`, "BUG: $1", byFault, says),
 	crash(" [#", `^Internal error: (?:Oops - )?(.*?)(?:: [0-9a-f]+)? \[#\d+\]`, "Internal error: $1", byFault, dies),
 	crash(" [#", `^Oops(?:: [0-9a-f]+| -.*?)? \[#\d+\]`, "Oops", byFault, dies),
 	crash(" [#", `^(?:Oops: )?([A-Za-z#][^:\[]{1,60}?(?: \([^)]*\))?): [0-9a-f]{4,16} \[#\d+\]`, "$1", byFault, dies),
@@ -118,6 +121,7 @@ var signs = []sign{
 	crash("SAN: ", `^BUG: (K[A-Z]*SAN: .*?)(?: in `+address+`.*)?$`, "BUG: $1", byFault, plain),
 	crash("KFENCE: ", `^BUG: (KFENCE: .*?)(?: in `+address+`.*)?$`, "BUG: $1", byFault, plain),
 	crash("UBSAN: ", `^UBSAN: (.*?) in (?:\.\.?/)*([\w./-]+?):\d+`, "UBSAN: $1 in $2", byCaller, plain),
+	crash("UBSAN: ", `^UBSAN: (.*?) at `+address+`$`, "UBSAN: $1", byFault, says),
 	crash("UBSAN: ", `^UBSAN: `, "", byCaller, plain),
 
 	// Checks of data: mm/slub.c and slab_common.c, lib/list_debug.c, refcount.c,
@@ -142,6 +146,8 @@ var signs = []sign{
 	crash("page allocation failure", `page allocation failure: (order:\d+)`, "page allocation failure: $1", byCaller, plain),
 	crash("vmalloc", `: (vmalloc(?: error)?: .*?), (?:failed|mode:0x)`, "$1", byCaller, plain),
 	crash("BUG: Bad ", `^BUG: (Bad (?:page state|page map|page cache|rss-counter state))`, "BUG: $1", byCaller, plain),
+	// mm/page_poison.c: what wrote to the page is gone.
+	crash("pagealloc: ", `^pagealloc: (memory corruption|single bit error)`, "pagealloc: $1", byNobody, plain),
 	// kernel/irq/spurious.c: an interrupt that its drivers do not know is switched
 	// off, and what hangs on it stops.
 	crash(": nobody cared", `^irq \d+: nobody cared`, "irq: nobody cared", byNobody, plain),
@@ -151,6 +157,7 @@ var signs = []sign{
 	// kernel/locking/spinlock_debug.c
 	crash("BUG: sleeping function", `^(BUG: sleeping function called from invalid context at) (?:\.\.?/)*([\w./-]+?):\d+`, "$1 $2", byCaller, plain),
 	crash("BUG: scheduling while", `^BUG: scheduling while atomic`, "BUG: scheduling while atomic", byCaller, plain),
+	crash("BUG: scheduling in", `^BUG: scheduling in a non-blocking section`, "BUG: scheduling in a non-blocking section", byCaller, plain),
 	crash("BUG: using ", `^BUG: using (\w+)\(?\)? in preemptible`, "BUG: using $1() in preemptible code:", byCaller, plain),
 	crash("BUG: workqueue leaked", `^BUG: workqueue leaked`, "BUG: workqueue leaked atomic, lock or RCU", byNobody, plain),
 	crash("BUG: ", `^BUG: ((?:spin|rw)lock (?:[\w ]+?)) on CPU#`, "BUG: $1", byCaller, plain),
@@ -181,7 +188,8 @@ var signs = []sign{
 var (
 	hangPanic = regexp.MustCompile(`^Kernel panic - not syncing: (?:RCU Stall|Hard LOCKUP|softlockup: hung tasks|hung_task: blocked tasks|workqueue: .*stall|CSD)`)
 	corrupted = regexp.MustCompile(`^Kernel panic - not syncing: (?:corrupted stack end|stack-protector: )`)
-	afterOops = regexp.MustCompile(`^Kernel panic - not syncing: (?:.*Fatal exception|Oops - |(?:\w+: )?panic_on_\w+ set|scheduling while atomic|Aiee, killing interrupt|Attempted to kill (?:init! exitcode=0x0000000[9b]|the idle task))`)
+	afterOops = regexp.MustCompile(`^Kernel panic - not syncing: (?:.*Fatal exception|Oops - |Oopsed too often|Oops failed to kill thread|(?:\w+: )?panic_on_\w+ set|(?:\w+: )?system warned too often|(?:kasan|kfence|kmsan)\.\S+ set|` +
+		`scheduling while atomic|Aiee, killing interrupt|Machine halted|invalid or fatal FRED event|[\w ]*stack guard hit|cannot return from double fault|can't return from __builtin_unreachable|Attempted to kill (?:init! exitcode=0x0000000[9b]|the idle task))`)
 )
 
 // begins finds the sign in a line, with what its pattern matched.

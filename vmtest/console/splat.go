@@ -429,7 +429,9 @@ func goesOn(c *complaint, s *sign) bool {
 	}
 	switch c.sign.role {
 	case says:
-		return s.role == warns || s.role == bugs || s.role == dies
+		// A check's own words, and then those of the WARN() that it ends in.
+		behind := s.role == says && len(c.lines) == 2 && strings.Contains(c.lines[1], cutHere)
+		return behind || s.role == warns || s.role == bugs || s.role == dies
 	case warns:
 		return s.role == says && !c.worded
 	case bugs, faults:

@@ -117,6 +117,9 @@ func (s stuck) same(other stuck, function bool) bool {
 // toldBy says that the complaint tells of nothing but what the other tells better.
 func (c *complaint) toldBy(others []*complaint) bool {
 	rank := c.rank()
+	if strings.Contains(c.lines[0], "due to a stuck CSD-lock") {
+		return slices.ContainsFunc(others, func(o *complaint) bool { return strings.HasPrefix(o.title, "csd: ") })
+	}
 	if rank < 0 || c.more || len(c.places) == 0 || strings.HasPrefix(c.title, "INFO: task hung") {
 		return false
 	}
