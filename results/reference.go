@@ -245,11 +245,19 @@ func (ref *Reference) path(dir string) string {
 	return filepath.Join(dir, ref.Pin+"-"+ref.Variant+".toml")
 }
 
-// Write puts the reference into its file below dir and returns the path. Keys are
+// Write puts the reference into its file below dir and returns the path. Kernels that the
+// file has already stay in it, unless they were seen under another accelerator. Keys are
 // sorted and each has a line, so that a diff says what changed.
 func (ref *Reference) Write(dir string) (string, error) {
 	if name := ref.Pin + ref.Variant; !filepath.IsLocal(name) || strings.ContainsRune(name, filepath.Separator) {
 		return "", fmt.Errorf("pin %q and variant %q are no name for a file", ref.Pin, ref.Variant)
+	}
+	switch old, err := readReference(ref.path(dir)); {
+	case err == nil && old.Accel == ref.Accel:
+		maps.Copy(old.Kernels, ref.Kernels)
+		ref.Kernels = old.Kernels
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", err
 	}
 	var doc bytes.Buffer
 	doc.WriteString("# What the kernels of the line-up do; checks that are not listed pass. make reference renews this file.\n")

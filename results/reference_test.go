@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"patchproof/guest/event"
 )
 
@@ -45,6 +47,42 @@ func TestReferenceGolden(t *testing.T) {
 		t.Errorf("the file is %s", path)
 	}
 	golden(t, "reference", string(text))
+}
+
+// A run of one kernel renews what is written of that one.
+func TestReferenceKeepsOthers(t *testing.T) {
+	dir := t.TempDir()
+	of := func(accel string, kernels ...string) *Reference {
+		ref := &Reference{Pin: "v1", Variant: "plain", Accel: accel, Kernels: map[string]ReferenceKernel{}}
+		for _, name := range kernels {
+			ref.Kernels[name] = ReferenceKernel{Patches: []string{}, Programs: map[string]string{"nop": accel + strings.Join(kernels, "+")}}
+		}
+		return ref
+	}
+	for _, step := range []struct {
+		ref  *Reference
+		want map[string]string
+	}{
+		{of("tcg", "base", "a"), map[string]string{"base": "tcgbase+a", "a": "tcgbase+a"}},
+		{of("tcg", "a", "b"), map[string]string{"base": "tcgbase+a", "a": "tcga+b", "b": "tcga+b"}},
+		{of("kvm", "b"), map[string]string{"b": "kvmb"}},
+	} {
+		path, err := step.ref.Write(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ref, err := readReference(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]string{}
+		for name, k := range ref.Kernels {
+			got[name] = k.Programs["nop"]
+		}
+		if diff := cmp.Diff(step.want, got); diff != "" {
+			t.Errorf("kernels (-want +got):\n%s", diff)
+		}
+	}
 }
 
 func TestSinceReference(t *testing.T) {

@@ -49,8 +49,8 @@ func (c resultsReferenceCmd) Run(t *terminal) error {
 	return nil
 }
 
-// wholeSuite says what a run lacks of all programs on all kernels of its pin, or what
-// it has beside them: a reference is for the line-up.
+// wholeSuite says what a run lacks of all programs on its kernels, or what it has beside
+// them: a reference is for the line-up.
 func wholeSuite(run *results.Run) error {
 	lineup, err := kernel.Load()
 	if err != nil {
@@ -63,7 +63,12 @@ func wholeSuite(run *results.Run) error {
 		return fmt.Errorf("its kernels have options of CONFIG=%s", results.Line(config))
 	}
 	pin, variant := run.Kernels[0].Pin, run.Kernels[0].Variant
-	sel := vmtest.Selection{Selection: kernel.Selection{Subject: run.Subject, Pin: pin, Variant: variant}}
+	var names []string
+	for _, k := range run.Kernels {
+		names = append(names, k.Name)
+	}
+	slices.Sort(names)
+	sel := vmtest.Selection{Selection: kernel.Selection{Subject: run.Subject, Pin: pin, Variant: variant, Kernels: slices.Compact(names)}}
 	specs, _, err := lineup.Resolve(sel.Selection)
 	if err != nil {
 		return err
@@ -90,7 +95,7 @@ func wholeSuite(run *results.Run) error {
 			odd = append(odd[:3], fmt.Sprintf("%d more", n-3))
 		}
 		if len(odd) > 0 {
-			return fmt.Errorf("it %s %s; make vmtest without PROGRAMS, KERNELS, PATCH and TREE makes one", pair.what, results.Line(strings.Join(odd, ", ")))
+			return fmt.Errorf("it %s %s; make vmtest without PROGRAMS, PATCH and TREE makes one", pair.what, results.Line(strings.Join(odd, ", ")))
 		}
 	}
 	return nil
