@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,6 +49,28 @@ func FuzzConsole(f *testing.F) {
 				t.Errorf("a complaint %q with the verdict %q", s.Title, s.Verdict)
 			}
 			safe(t, s.Title+s.Text)
+		}
+	})
+}
+
+// FuzzRead gives the reader of logs whatever somebody may keep in a file.
+func FuzzRead(f *testing.F) {
+	for _, log := range []string{
+		"[   12.345678][    T9] BUG: x\n", "<4>BUG: x\n", "kern  :warn  : [Sun Nov 29 06:00:00 2026] BUG: x\n", "4,1,12345678,-,caller=T9;BUG: x\n",
+		`{"dmesg": [{"pri": 4, "time": 12.345678, "msg": "BUG: x"},{`, `{"MESSAGE":[66,85,71],"_TRANSPORT":"kernel"}`,
+	} {
+		f.Add([]byte(log))
+	}
+	f.Fuzz(func(t *testing.T, log []byte) {
+		w, err := Read(bytes.NewReader(log))
+		if err != nil {
+			return
+		}
+		w.Asked()
+		for _, s := range w.Splats() {
+			if s.Title == "" {
+				t.Errorf("a complaint without a title: %q", s.Text)
+			}
 		}
 	})
 }

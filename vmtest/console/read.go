@@ -19,6 +19,8 @@ var (
 	record = regexp.MustCompile(`^\d+,\d+,\d+,[^;]*?(?:,caller=([TC]\d+)[^;]*)?;`)
 	// journalHost is what journalctl -o short-monotonic puts between the time and the text.
 	journalHost = regexp.MustCompile(`^\S+ kernel: `)
+	// decoded is what dmesg -x puts in front: who wrote the line, and how grave it is.
+	decoded = regexp.MustCompile(`^([a-z]\w*) *:(?:emerg|alert|crit|err|warn|notice|info|debug) *: `)
 	// colours are those of dmesg --color.
 	colours = regexp.MustCompile(`\x1b\[[0-9;]*m`)
 )
@@ -36,6 +38,10 @@ func Read(r io.Reader) (*Watcher, error) {
 		return nil, err
 	}
 	w := &Watcher{Raw: true, asking: asking{log: true}}
+	if m := inRecords.FindSubmatch(head[:min(len(head), 1<<10)]); m != nil {
+		w.Raw = false
+		return w, readRecords(in, w, len(m[1]) > 0)
+	}
 	// A line of the kernel's own may look as if a host were named in it, but not all do.
 	journal := true
 	for line := range strings.Lines(string(head)) {
@@ -58,6 +64,12 @@ func Read(r io.Reader) (*Watcher, error) {
 		text := plainText(string(line))
 		for more && err == nil {
 			_, more, err = in.ReadLine()
+		}
+		if m := decoded.FindStringSubmatch(text); m != nil {
+			if m[1] != "kern" {
+				continue
+			}
+			text = text[len(m[0]):]
 		}
 		switch {
 		case w.Raw:
