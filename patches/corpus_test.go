@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -171,10 +172,14 @@ func mailinfo(t *testing.T, mail string) (read, error) {
 	if !looksLikeDiff(patch) {
 		return read{}, errNoDiff
 	}
-	id := mustGit(t, dir, string(patch), "patch-id", "--stable")
+	// Of an empty line that should be a space, git apply takes note, and git patch-id does not.
+	text = string(emptyLine.ReplaceAll(patch, []byte(" ")))
+	id := mustGit(t, dir, text, "patch-id", "--stable")
 	r.id, _, _ = strings.Cut(id, " ")
 	return r, nil
 }
+
+var emptyLine = regexp.MustCompile(`(?m)^$`)
 
 func differ(a, b read) string {
 	switch {

@@ -40,7 +40,8 @@ func TestIDIsGitPatchID(t *testing.T) {
 	rename := "diff --git a/p/q b/p/r\nsimilarity index 80%\nrename from p/q\nrename to p/r\nindex 1234567..7654321 100644\n--- a/p/q\n+++ b/p/r\n@@ -1,2 +1,2 @@ f()\n-a \t b\n+a b\n c\n\\ No newline at end of file\n"
 	created := "diff --git a/n b/n\nnew file mode 100644\nindex 0000000..1234567\n--- /dev/null\n+++ b/n\n@@ -0,0 +1,2 @@\n+n\xff\n+--- x\n"
 	deleted := "diff --git a/d b/d\ndeleted file mode 100644\nindex 1234567..0000000\n--- a/d\n+++ /dev/null\n@@ -1 +0,0 @@\n-d\n"
-	for i, text := range []string{plainDiff, stepDiff, rename, created, deleted, mode, mode + plainDiff, plainDiff + mode, plainDiff + mode + stepDiff + rename + created + deleted, mode + rename} {
+	feed := "diff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -1,2 +1,3 @@\n }\n \f\n+\v\n"
+	for i, text := range []string{plainDiff, stepDiff, feed, rename, created, deleted, mode, mode + plainDiff, plainDiff + mode, plainDiff + mode + stepDiff + rename + created + deleted, mode + rename} {
 		got := mustRead(t, text).ID()
 		want, _, _ := strings.Cut(mustGit(t, t.TempDir(), text, "patch-id", "--stable"), " ")
 		if got != want {

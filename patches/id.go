@@ -25,9 +25,10 @@ func (p Patch) ID() string {
 		hash.Reset()
 	}
 	write := func(line string) {
-		// By bytes, as git does: old sources hold lines that are not UTF-8.
+		// By bytes, as git does: old sources hold lines that are not UTF-8. To git a form
+		// feed is no white space.
 		for i := range len(line) {
-			if strings.IndexByte(" \t\n\v\f\r", line[i]) < 0 {
+			if strings.IndexByte(" \t\n\r", line[i]) < 0 {
 				hash.Write([]byte{line[i]})
 			}
 		}
