@@ -330,7 +330,8 @@ func (s baseSearch) paths() []string {
 
 // tips are the commits of the user's branches and tags, and head.
 func (s baseSearch) tips(ctx context.Context, head string) (string, error) {
-	out, err := localGit(ctx, s.user, "for-each-ref", "--format=%(objecttype) %(objectname) %(*objecttype) %(*objectname)")
+	// A mirror may have thousands of others, such as pull requests.
+	out, err := localGit(ctx, s.user, "for-each-ref", "--format=%(objecttype) %(objectname) %(*objecttype) %(*objectname)", "refs/heads", "refs/remotes", "refs/tags")
 	if err != nil {
 		return "", err
 	}
@@ -349,7 +350,9 @@ func (s baseSearch) tips(ctx context.Context, head string) (string, error) {
 // index lets git note which commit changes which paths (git-commit-graph), once for each
 // commit. Without it a search in the kernel's history takes minutes.
 func (s baseSearch) index(ctx context.Context, tips string) error {
-	s.b.report(Progress{Step: "note: indexing the history of " + s.user + ", which takes time once"})
+	if !exists(filepath.Join(s.git, ".git", "objects", "info", "commit-graphs")) {
+		s.b.report(Progress{Step: "note: indexing the history of " + s.user + ", which takes time once"})
+	}
 	cmd := gitCommand(s.git, "commit-graph", "write", "--stdin-commits", "--changed-paths", "--split", "--no-progress")
 	cmd.Stdin = strings.NewReader(tips)
 	_, err := output(ctx, cmd)
@@ -390,11 +393,15 @@ func (s baseSearch) changes(ctx context.Context, tips, path string) ([]change, e
 
 // tagged is a tagged commit with the same files, where there is one: people build these.
 func (s baseSearch) tagged(ctx context.Context, found Fit) string {
-	out, err := localGit(ctx, s.user, "for-each-ref", "--contains="+found.Commit, "--sort=creatordate", "--count=3", "--format=%(objectname)", "refs/tags")
-	if err != nil || out == "" {
+	cmd := gitCommand(s.user, "--no-optional-locks", "-c", "core.fsmonitor=false",
+		"for-each-ref", "--contains="+found.Commit, "--sort=creatordate", "--count=3", "--format=%(objectname)", "refs/tags")
+	// The index is in our repository, which sees the objects of theirs.
+	cmd.Env = append(cmd.Env, "GIT_OBJECT_DIRECTORY="+filepath.Join(s.git, ".git", "objects"))
+	out, err := output(ctx, cmd)
+	if err != nil {
 		return found.Commit
 	}
-	for tag := range strings.FieldsSeq(out) {
+	for tag := range strings.FieldsSeq(string(out)) {
 		commit, err := localGit(ctx, s.user, "rev-parse", "--verify", "--quiet", tag+"^{commit}")
 		if err != nil {
 			continue
