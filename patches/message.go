@@ -343,7 +343,7 @@ func (m *message) attached(parts []part) []message {
 				found.id = cmp.Or(m.id, found.id)
 				found.answers = append(found.answers, m.answers...)
 				found.sender = cmp.Or(m.sender, found.sender)
-				found.reply = false
+				found.reply = m.reply
 				if !found.sent.IsZero() && !m.sent.IsZero() {
 					found.sent = m.sent
 				}

@@ -141,7 +141,8 @@ func (t *thread) patches() ([]*message, error) {
 			}
 		}
 		return nil, fmt.Errorf("%s: none of the %d messages has a diff", t.path, len(t.mails))
-	case len(answers) > 1 && slices.ContainsFunc(answers, func(m *message) bool { return m.of == 0 }):
+	case slices.ContainsFunc(answers, func(m *message) bool { return m.of == 0 }) &&
+		slices.ContainsFunc(answers, func(m *message) bool { return m.patch.Message != answers[0].patch.Message }):
 		var names []string
 		for _, m := range answers {
 			names = append(names, m.title())

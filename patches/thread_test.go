@@ -62,6 +62,15 @@ func TestThreads(t *testing.T) {
 	const later, latest = "Sun, 3 May 2020 10:00:00 +0200", "Mon, 4 May 2020 10:00:00 +0200"
 	v1 := []sketch{{subject: "[PATCH 0/2] cover", id: "c"}, {subject: "[PATCH 1/2] a", id: "1", re: "c", line: 5}, {subject: "[PATCH 2/2] b", id: "2", re: "c", line: 15}}
 	v2 := []sketch{{subject: "[PATCH v2 0/2] cover", id: "C", re: "c", date: later}, {subject: "[PATCH v2 1/2] a", id: "11", re: "C", line: 6, date: later}, {subject: "[PATCH v2 2/2] b", id: "22", re: "C", line: 16, date: later}}
+	mail := "Subject: [PATCH 1/1] %s\nFrom: Ada <ada@example.org>\n\nBecause.\n---\n%s"
+	attached := func(mails ...string) (headers, body string) {
+		for _, m := range mails {
+			body += "--XX\nContent-Type: text/plain\nContent-Disposition: attachment; filename=x.patch\n\n" + m + "\n"
+		}
+		return "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"XX\"\n", "--XX\nContent-Type: text/plain\n\nSee below.\n\n" + body + "--XX--\n"
+	}
+	mimeHeaders, example := attached(fmt.Sprintf(mail, "an example", diffAt(25)))
+	_, examples := attached(fmt.Sprintf(mail, "an example", diffAt(25)), fmt.Sprintf(strings.Replace(mail, "1/1", "1/2", 1), "another", diffAt(35)))
 	with := func(base []sketch, more ...sketch) []sketch { return append(append([]sketch{}, base...), more...) }
 	for _, tc := range []struct {
 		name    string
@@ -121,6 +130,10 @@ func TestThreads(t *testing.T) {
 		{"only an answer has a diff", []sketch{{subject: "bug", id: "1", from: bo}, {subject: "Re: bug", id: "2", re: "1", line: 5}}, 0, "5", ""},
 		{"two answers have diffs", []sketch{{subject: "bug", id: "1", from: bo}, {subject: "Re: bug", id: "2", re: "1", line: 5}, {subject: "Re: bug", id: "3", re: "2", line: 6}}, 0, "only replies have diffs", ""},
 		{"the quotation alone", []sketch{{subject: "Re: [PATCH] a", id: "2", re: "1", body: "\n> diff --git a/fs/x.c b/fs/x.c\n> --- a/fs/x.c\n> +++ b/fs/x.c\n"}}, 0, "it only quotes one", ""},
+		{"a patch attached to a reply", with(v1, sketch{subject: "Re: [PATCH 2/2] b", id: "r", re: "2", headers: mimeHeaders, body: example}), 0, "5 15", "a reply with a diff"},
+		{"patches attached to a reply", with(v1, sketch{subject: "Re: [PATCH 2/2] b", id: "r", re: "2", headers: mimeHeaders, body: examples}), 0, "5 15", "a reply with a diff"},
+		{"a patch attached to a lone reply", []sketch{{subject: "bug", id: "1", from: bo}, {subject: "Re: bug", id: "2", re: "1", headers: mimeHeaders, body: example}}, 0, "25", "attached to the mail"},
+		{"patches attached to a lone reply", []sketch{{subject: "bug", id: "1", from: bo}, {subject: "Re: bug", id: "2", re: "1", headers: mimeHeaders, body: strings.NewReplacer("1/1", "", "1/2", "").Replace(examples)}}, 0, "25 35", "attached to the mail"},
 		{"by References", with(v1, sketch{subject: "[PATCH] warnings", id: "r", from: bo, line: 25, headers: "References: <c> <2>\n"}), 0, "5 15", "not a patch of that series"},
 		{"list and direct copy", with(v1, sketch{subject: "[PATCH 1/2] a", id: "1", re: "c", line: 5, headers: "List-Id: <l>\n"}), 0, "5 15", "the same mail as"},
 	} {
