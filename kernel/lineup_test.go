@@ -19,7 +19,7 @@ func TestResolve(t *testing.T) {
 	}{
 		"default":     {Selection{}, []string{"base v5.10.13 0", "posted v5.10.13 6"}},
 		"one":         {Selection{Kernels: []string{"posted"}}, []string{"posted v5.10.13 6"}},
-		"on request":  {Selection{Kernels: []string{"base", "fixed"}}, []string{"base v5.10.13 0", "fixed v5.10.13 3"}},
+		"on request":  {Selection{Kernels: []string{"base", "fixed"}}, []string{"base v5.10.13 0", "fixed v5.10.13 5"}},
 		"verbatim":    {Selection{Pin: "for-5.8"}, []string{"base for-5.8 0", "posted for-5.8 1"}},
 		"own patch":   {Selection{Patch: patch}, []string{"base v5.10.13 0", "patched v5.10.13 1"}},
 		"tree":        {Selection{Tree: "."}, []string{"base tree 0"}},
