@@ -410,6 +410,9 @@ var ErrNothingLeft = errors.New("nothing of it is left")
 // changed or taken out since.
 var ErrRewritten = fmt.Errorf("%w: all of its lines were changed since", ErrNoRevert)
 
+// ErrNoPatch means that what takes a commit out is no patch that can be put on a kernel.
+var ErrNoPatch = errors.New("what takes it out cannot be written as a patch")
+
 // left says whether onto still has a line that a commit added. One that added none
 // may have left anything.
 func (h *History) left(ctx context.Context, commit Commit, onto string) (bool, error) {
@@ -477,7 +480,7 @@ func (h *History) Revert(ctx context.Context, commit Commit, onto string) (patch
 	}
 	series, err := patches.Read(file)
 	if err != nil {
-		return patches.Patch{}, fmt.Errorf("%w: %w", ErrNoRevert, err)
+		return patches.Patch{}, fmt.Errorf("%w: %s", ErrNoPatch, strings.TrimPrefix(err.Error(), file+":"))
 	}
 	patch := series.Patches[0]
 	patch.Subject = fmt.Sprintf("Revert %q", commit.Subject)

@@ -188,6 +188,64 @@ func TestRevert(t *testing.T) {
 	}
 }
 
+// What no patch can hold is not told of as changed since.
+func TestRevertThatIsNoPatch(t *testing.T) {
+	dir := fixtureRepo(t)
+	writeFile(t, filepath.Join(dir, "fs/line\nbreak.c"), "int x;\n")
+	userGit(t, dir, "add", "-A")
+	userGit(t, dir, "commit", "-qm", "culprit")
+	writeFile(t, filepath.Join(dir, "fs/io_uring.c"), fixtureFiles["fs/io_uring.c"]+"int more;\n")
+	userGit(t, dir, "commit", "-qam", "harmless")
+	h := mustHistory(t, &Builder{Cache: t.TempDir()}, localSpec(dir, "base"))
+	culprit, err := h.Commit(t.Context(), h.Tip+"^")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Revert(t.Context(), culprit, h.Tip); !errors.Is(err, ErrNoPatch) || strings.Contains(err.Error(), h.dir) {
+		t.Errorf("Revert = %v; want ErrNoPatch, and nothing of where it was tried", err)
+	}
+}
+
+func TestNames(t *testing.T) {
+	dir := fixtureRepo(t)
+	first := userGit(t, dir, "rev-parse", "HEAD")
+	move := func(from, to string) {
+		userGit(t, dir, "mv", from, to)
+		userGit(t, dir, "commit", "-qm", from+" becomes "+to)
+	}
+	writeFile(t, filepath.Join(dir, "fs/old.c"), "int a;\nint b;\nint c;\nint d;\nint e;\nint f;\n")
+	writeFile(t, filepath.Join(dir, "fs/gone.c"), "int g;\n")
+	userGit(t, dir, "add", "-A")
+	userGit(t, dir, "commit", "-qm", "files")
+	move("fs/old.c", "fs/caf\xe9.c")
+	writeFile(t, filepath.Join(dir, "fs/caf\xe9.c"), "int a;\nint b;\nint c;\nint d;\nint e;\nint f;\nint g;\n")
+	userGit(t, dir, "commit", "-qam", "changed")
+	userGit(t, dir, "rm", "-q", "fs/gone.c")
+	userGit(t, dir, "commit", "-qm", "gone")
+	move("fs/caf\xe9.c", "fs/new.c")
+	h := mustHistory(t, &Builder{Cache: t.TempDir()}, localSpec(dir, "base"))
+	moved := []string{"fs/new.c", "fs/caf\xe9.c", "fs/old.c"}
+	for _, test := range []struct {
+		file string
+		want []string
+	}{
+		{"fs/new.c", moved},
+		{"fs/old.c", moved},
+		{"fs/caf\xe9.c", moved},
+		{"fs/io_uring.c", []string{"fs/io_uring.c"}},
+		{"fs/gone.c", nil},
+		{"fs/none.c", nil},
+	} {
+		got, err := h.Names(t.Context(), test.file, first, h.Tip)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("Names(%q) (-want +got):\n%s", test.file, diff)
+		}
+	}
+}
+
 func TestTouched(t *testing.T) {
 	const diff = `diff --git fs/io_uring.c fs/io_uring.c
 index 1..2 100644

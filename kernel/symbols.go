@@ -260,6 +260,10 @@ func (s *Symbols) writeTouched(ctx context.Context, to string) (written bool, er
 	}
 	s.files = map[string]*blamed{}
 	for _, name := range s.touched {
+		// A submodule has no lines.
+		if kind, err := git(ctx, s.src, "cat-file", "-t", s.commit+":"+name); err != nil || kind != "blob" {
+			continue
+		}
 		if _, err := s.file(ctx, name); err != nil {
 			return false, err
 		}

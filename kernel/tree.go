@@ -355,7 +355,7 @@ func copyReplaced(ctx context.Context, to, from string) error {
 // To fetch them is for the user's own git: that has the keys, and what its
 // configuration names is not run here.
 func checkWhole(ctx context.Context, t tree, spec Spec, commit string) error {
-	if promisor, err := localGit(ctx, spec.Tree, "config", "--get-regexp", `^(remote\..*\.promisor|extensions\.partialclone)$`); err != nil || promisor == "" {
+	if !isPartial(ctx, spec.Tree) {
 		return nil
 	}
 	objects, err := git(ctx, t.src(), "rev-list", "--objects", "--missing=print", "--max-count=1", commit)
@@ -427,7 +427,7 @@ func resolveLocal(ctx context.Context, spec Spec) (string, error) {
 	}
 	commit, err := localGit(ctx, spec.Tree, "rev-parse", "--verify", "--quiet", "--end-of-options", spec.Rev+"^{commit}")
 	if err != nil {
-		return "", fmt.Errorf("TREE=%s has no commit %q", spec.Tree, spec.Rev)
+		return "", fmt.Errorf("TREE=%s has no commit %q%s", spec.Tree, spec.Rev, Shallow(ctx, spec.Tree))
 	}
 	return commit, nil
 }

@@ -261,6 +261,48 @@ func TestPartialClone(t *testing.T) {
 }
 
 // A tree whose objects are another repository's, which borrows them in turn.
+// What git cannot read of a partial clone is told with what fetches it, and of any other
+// error nothing is said.
+func TestIncomplete(t *testing.T) {
+	origin := fixtureRepo(t)
+	userGit(t, origin, "config", "uploadpack.allowFilter", "true")
+	dir := filepath.Join(t.TempDir(), "tree")
+	userGit(t, origin, "clone", "-q", "--no-checkout", "--filter=tree:0", "file://"+origin, dir)
+	// A repository that borrows from it cannot fetch.
+	tip, borrower := userGit(t, dir, "rev-parse", "HEAD"), t.TempDir()
+	userGit(t, borrower, "init", "-q")
+	writeFile(t, filepath.Join(borrower, ".git/objects/info/alternates"), filepath.Join(dir, ".git/objects")+"\n")
+	_, lacking := localGit(t.Context(), borrower, "diff-tree", "--root", "-r", tip)
+	if lacking == nil {
+		t.Fatal("the clone has all trees")
+	}
+	other := errors.New("exit status 1")
+	for _, test := range []struct {
+		dir    string
+		err    error
+		advice bool
+	}{{dir, lacking, true}, {dir, other, false}, {origin, lacking, false}, {"", lacking, false}, {dir, nil, false}} {
+		err := Incomplete(t.Context(), test.dir, test.err)
+		advice := err != nil && strings.Contains(err.Error(), "git -C "+dir+" fetch --refetch --no-filter")
+		if advice != test.advice || !errors.Is(err, test.err) {
+			t.Errorf("Incomplete(%q, %v) = %v; want advice: %v", test.dir, test.err, err, test.advice)
+		}
+	}
+}
+
+func TestShallow(t *testing.T) {
+	origin := fixtureRepo(t)
+	userGit(t, origin, "commit", "--allow-empty", "-qm", "more")
+	dir := filepath.Join(t.TempDir(), "tree")
+	userGit(t, origin, "clone", "-q", "--depth=1", "file://"+origin, dir)
+	for _, test := range []struct{ dir, want string }{{dir, "git -C " + dir + " fetch --unshallow"}, {origin, ""}} {
+		_, err := LocalCommit(t.Context(), test.dir, "HEAD~5")
+		if err == nil || strings.Contains(err.Error(), "shallow") != (test.want != "") || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("HEAD~5 of %s: %v; want %q", test.dir, err, test.want)
+		}
+	}
+}
+
 func TestAlternates(t *testing.T) {
 	origin := fixtureRepo(t)
 	first, second := filepath.Join(t.TempDir(), "first"), filepath.Join(t.TempDir(), "second")

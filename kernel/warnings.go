@@ -26,8 +26,9 @@ type Warning struct {
 var compilerWarning = regexp.MustCompile(`(?m)^([^\s:]+):(\d+):(?:\d+:)? warning: (.*)$`)
 
 // Warnings compiles one C file of a spec's source, whatever was compiled before, and
-// returns each warning once. A file that is not there has none. It fails as Build does.
-func (b *Builder) Warnings(ctx context.Context, spec Spec, v Variant, file string) ([]Warning, error) {
+// returns each warning once. Of several names it is the first that is there; a file that
+// is not there has none. It fails as Build does.
+func (b *Builder) Warnings(ctx context.Context, spec Spec, v Variant, names ...string) ([]Warning, error) {
 	b, err := b.absolute()
 	if err != nil {
 		return nil, err
@@ -45,11 +46,15 @@ func (b *Builder) Warnings(ctx context.Context, spec Spec, v Variant, file strin
 		if err != nil {
 			return err
 		}
-		if _, err := git(ctx, t.src(), "cat-file", "-e", commit+":"+file); err != nil {
+		i := slices.IndexFunc(names, func(name string) bool {
+			_, err := git(ctx, t.src(), "cat-file", "-e", commit+":"+name)
+			return err == nil
+		})
+		if i < 0 {
 			return nil
 		}
 		j := job{Builder: b, spec: spec, variant: v, tree: t, commit: commit, compiler: compiler}
-		all, err = j.warnings(ctx, file)
+		all, err = j.warnings(ctx, names[i])
 		return err
 	})
 	return all, err

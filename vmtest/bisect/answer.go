@@ -165,7 +165,7 @@ func (sig signature) stacks(all []Symptom) string {
 func (a *Answer) end(s *search) *Answer {
 	o := oddsOf(s.record, s.sig)
 	a.Rate, a.Confidence, a.Runs = o.rate(), o.confidence(), s.count
-	if s.sig.build != "" || s.sig.warning != "" {
+	if len(s.sig.build) > 0 || s.sig.warning != "" {
 		// A compiler says the same each time.
 		a.Rate, a.Confidence, a.Runs = 0, 0, 0
 	}

@@ -85,7 +85,7 @@ func (l *trials) search(ctx context.Context, q Question, span *span) (*Record, e
 	defer unlock()
 	s := &search{path: p, trials: l}
 	answer, err := s.answer(ctx)
-	return l.close(answer, err)
+	return l.close(answer, kernel.Incomplete(ctx, span.base.Tree, err))
 }
 
 // answer makes the search.
@@ -173,7 +173,7 @@ func (sig signature) question(role string) question {
 	switch {
 	case sig.metric != nil:
 		return sig.metric.question(role)
-	case sig.build != "":
+	case len(sig.build) > 0:
 		return question{role: role, built: sig.judgeBuild}
 	case sig.warning != "":
 		return question{role: role, built: sig.judgeWarning}
@@ -249,7 +249,7 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 	}
 	with := s.record.trial(culprit.key)
 	a.Shown, a.Evidence = s.sig.evidence(with.Cells)
-	if s.sig.build != "" {
+	if len(s.sig.build) > 0 {
 		a.Evidence = with.Detail
 	}
 	if s.sig.warning != "" {
@@ -504,6 +504,10 @@ func (s *search) cure(ctx context.Context, a *Answer, culprit subject, of string
 		return err
 	}
 	patch, err := s.history.Revert(ctx, *culprit.commit, onto)
+	if errors.Is(err, kernel.ErrNoPatch) {
+		a.Outcome, a.Doubt = NotProven, fmt.Sprintf("the bad end cannot be tried without it, as %v", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

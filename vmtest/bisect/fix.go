@@ -47,7 +47,7 @@ func (s *search) verifyFix(ctx context.Context, first, newer string) (*Answer, e
 		a.Outcome, a.Doubt = NotBelieved, "its parent passes, too"
 		return s.endFix(a), nil
 	}
-	if before.Broken == "" && with.Broken == "" && s.sig.build == "" {
+	if before.Broken == "" && with.Broken == "" && len(s.sig.build) == 0 {
 		if a.SameCode, err = s.sameCode(ctx, with, fix, parent); err != nil {
 			return nil, err
 		}
@@ -77,7 +77,7 @@ func (s *search) relapse(ctx context.Context, a *Answer, fix subject, newer stri
 		return err
 	}
 	patch, err := s.history.Revert(ctx, *fix.commit, onto)
-	if errors.Is(err, kernel.ErrNoRevert) || errors.Is(err, kernel.ErrNothingLeft) {
+	if errors.Is(err, kernel.ErrNoRevert) || errors.Is(err, kernel.ErrNothingLeft) || errors.Is(err, kernel.ErrNoPatch) {
 		a.Revert = err.Error() + " on the good end, so it could not be tried without it"
 		return nil
 	}

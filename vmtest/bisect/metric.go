@@ -188,6 +188,20 @@ func (m *metric) question(role string) question {
 	return question{role: role, ran: m.judge, enough: func(results.Cell) bool { return false }}
 }
 
+// unmarked has the figure told in place of the side; nil for nil.
+func (m *metric) unmarked(judge func(*Trial) (kernel.Mark, string)) func(*Trial) (kernel.Mark, string) {
+	if judge == nil {
+		return nil
+	}
+	return func(t *Trial) (kernel.Mark, string) {
+		why, ok := m.measure(t)
+		if ok {
+			why = m.text(*t.Figure)
+		}
+		return "", why
+	}
+}
+
 // sizeOf is the size of a section of a vmlinux, 0 if it has none of that name, or of all
 // that are loaded. Of code it is that of the functions, as scripts/bloat-o-meter counts
 // them: x86 pads .text to huge pages, in which any change would go under.
@@ -239,7 +253,10 @@ func (s *search) answerMetric(ctx context.Context) (*Answer, error) {
 		if err != nil {
 			return nil, err
 		}
-		t, err := s.try(ctx, point, m.question(end.role))
+		// Its side is known when both are.
+		q := m.question(end.role)
+		q.built, q.ran = m.unmarked(q.built), m.unmarked(q.ran)
+		t, err := s.try(ctx, point, q)
 		if err != nil {
 			return nil, err
 		}

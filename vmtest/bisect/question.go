@@ -335,7 +335,7 @@ func (p *path) checkEnds(ctx context.Context) error {
 	if base := p.history.MergeBase(ctx, p.good, p.bad); base != "" {
 		where = "try GOOD=" + base + ", where they part"
 	}
-	return fmt.Errorf("GOOD=%s is not an ancestor of BAD=%s, so no commit between them is the first bad one; %s", p.span.good, p.span.bad, where)
+	return fmt.Errorf("GOOD=%s is not an ancestor of BAD=%s, so no commit between them is the first bad one; %s%s", p.span.good, p.span.bad, where, kernel.Shallow(ctx, p.base.Tree))
 }
 
 // place is where a commit stands in the series, -1 if it is not of it.

@@ -143,8 +143,9 @@ type signature struct {
 	alone []Symptom
 	// goods are the symptoms that the good end has, which say nothing of a step.
 	goods []Symptom
-	// build is the compiler's error that is searched for, where the bad end does not build.
-	build string
+	// build is the compiler's error that is searched for, where the bad end does not build,
+	// under each name that its file had.
+	build []string
 	// warning is the compiler's that is searched for.
 	warning string
 	// metric is the figure that is searched for, in place of a symptom.

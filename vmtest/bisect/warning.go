@@ -9,14 +9,18 @@ import (
 	"patchproof/guest/event"
 	"patchproof/kernel"
 	"patchproof/results"
+	"patchproof/vmtest/suites"
 )
 
 // warningCheck stands for what the compiler warns of.
 const warningCheck = "warning"
 
 // warned is a file whose warnings are searched, and a part of the warning's words, or
-// nothing.
-type warned struct{ file, words string }
+// nothing. Names are what the file is called in the range, the name at its end first.
+type warned struct {
+	file, words string
+	names       []string
+}
 
 // warnedOf reads the CHECK of FIND=warning: a C file, and behind a colon words of the
 // warning where it is not just any new one.
@@ -25,12 +29,12 @@ func warnedOf(check string) (*warned, error) {
 	if file = strings.TrimSpace(file); !strings.HasSuffix(file, ".c") || strings.HasPrefix(file, "/") || strings.Contains(file, "..") {
 		return nil, fmt.Errorf("FIND=warning: want CHECK=file.c, a C file of the tree that the compiler warns of, or CHECK='file.c: words of the warning'; got %q", check)
 	}
-	return &warned{file, strings.TrimSpace(words)}, nil
+	return &warned{file: file, words: strings.TrimSpace(words)}, nil
 }
 
 // compile takes a trial's warnings in place of its kernel.
 func (l *trials) compile(ctx context.Context, s subject, t *Trial) error {
-	found, err := l.lab.Builder.Warnings(ctx, s.spec, s.variant, l.warned.file)
+	found, err := l.lab.Builder.Warnings(ctx, s.spec, s.variant, l.warned.names...)
 	if why := brokenBy(err); why != "" {
 		t.Broken, t.Detail = why, err.Error()
 		return nil
@@ -40,7 +44,10 @@ func (l *trials) compile(ctx context.Context, s subject, t *Trial) error {
 	}
 	t.Warnings = &[]string{}
 	for _, w := range found {
-		// Where it is moves from commit to commit.
+		// Where it is moves from commit to commit, and so may the file.
+		if slices.Contains(l.warned.names, w.File) {
+			w.File = l.warned.file
+		}
 		if text := w.File + ": " + w.Message; strings.Contains(text, l.warned.words) && !slices.Contains(*t.Warnings, text) {
 			*t.Warnings = append(*t.Warnings, text)
 		}
@@ -48,9 +55,40 @@ func (l *trials) compile(ctx context.Context, s subject, t *Trial) error {
 	return nil
 }
 
+// nameWarned finds what the file is called at the commits of the search. It answers where
+// the bad end has no such file.
+func (s *search) nameWarned(ctx context.Context) (*Answer, error) {
+	names, err := s.history.Names(ctx, s.warned.file, s.path.good, s.path.bad)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(names) > 0:
+		if names[0] != s.warned.file {
+			s.tell.Say("%s is called %s now", s.warned.file, names[0])
+		}
+		s.warned.file, s.warned.names = names[0], names
+		return nil, nil
+	case len(s.top) > 0:
+		// The patch on top of every commit may bring it.
+		s.warned.names = []string{s.warned.file}
+		return nil, nil
+	}
+	have, err := s.history.CFiles(ctx, s.path.bad)
+	if err != nil {
+		return nil, err
+	}
+	point, err := s.at(ctx, s.path.bad)
+	text := fmt.Sprintf("CHECK=%s: the bad end, %s, has no such file; near: %s.", s.warned.file, point.title, suites.Near(s.warned.file, have))
+	return &Answer{Outcome: Untestable, Text: text}, err
+}
+
 // answerWarning searches for the first commit at which the compiler warns of something.
 func (s *search) answerWarning(ctx context.Context) (*Answer, error) {
 	s.confidence = 0
+	if a, err := s.nameWarned(ctx); a != nil || err != nil {
+		return a, err
+	}
 	none := func(*Trial) (kernel.Mark, string) { return "", "" }
 	var ends []*Trial
 	for _, end := range []struct{ commit, role string }{{s.path.good, roleGood}, {s.path.bad, roleBad}} {
