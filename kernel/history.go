@@ -368,7 +368,7 @@ func touched(diff string) []Touched {
 		switch head := hunkHead.FindStringSubmatch(line); {
 		case strings.HasPrefix(line, "diff --git "):
 			inHunk = false
-			all = append(all, Touched{File: line[strings.LastIndexByte(line, ' ')+1:]})
+			all = append(all, Touched{File: fileOf(strings.TrimPrefix(line, "diff --git "))})
 		case head != nil && len(all) > 0:
 			inHunk = true
 			add(nameIn(head[1]))
@@ -379,6 +379,19 @@ func touched(diff string) []Touched {
 		}
 	}
 	return all
+}
+
+// fileOf is the new one of the two names that begin a file of a diff without prefixes. A
+// space may be in them; where they differ, none is taken to be.
+func fileOf(names string) string {
+	name := names[strings.LastIndexByte(names, ' ')+1:]
+	if half := len(names) / 2; len(names)%2 == 1 && names[:half] == names[half+1:] {
+		name = names[:half]
+	}
+	if plain, err := strconv.Unquote(name); err == nil {
+		return plain
+	}
+	return name
 }
 
 // nameIn is the name of the function or type that a hunk's header shows.

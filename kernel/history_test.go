@@ -278,6 +278,21 @@ diff --git Documentation/x.rst Documentation/x.rst
 	}
 }
 
+func TestFileOf(t *testing.T) {
+	for names, want := range map[string]string{
+		"fs/a.c fs/a.c":             "fs/a.c",
+		"fs/a.c fs/b.c":             "fs/b.c",
+		"fs/a b.c fs/a b.c":         "fs/a b.c",
+		`"fs/caf\351" "fs/caf\351"`: "fs/caf\xe9",
+		`"a\"b \t\\" "a\"b \t\\"`:   "a\"b \t\\",
+		`fs/a.c "fs/\303\251.c"`:    "fs/é.c",
+	} {
+		if got := fileOf(names); got != want {
+			t.Errorf("fileOf(%q) = %q; want %q", names, got, want)
+		}
+	}
+}
+
 func TestSameCode(t *testing.T) {
 	image := func(name, source string) *Built {
 		dir := t.TempDir()

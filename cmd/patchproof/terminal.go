@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/term"
 
+	"patchproof/guest/event"
 	"patchproof/kernel"
 	"patchproof/results"
 	"patchproof/vmtest"
@@ -68,7 +69,7 @@ func (t *terminal) note(text string) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.print(t.err, "note: "+text+"\n")
+	t.print(t.err, "note: "+event.Printable(text)+"\n")
 }
 
 // print writes whole lines, above the view where there is one.

@@ -232,7 +232,7 @@ func (r *Record) Report() string {
 	if len(a.Touched) > 0 {
 		b.WriteString("\n  it touches:\n")
 		for _, t := range a.Touched {
-			fmt.Fprintf(&b, "    %s\n", t)
+			fmt.Fprintf(&b, "    %s\n", results.Line(t.String()))
 		}
 	}
 	if a.Merge {
