@@ -76,6 +76,15 @@ type layer struct {
 	user, required, yields bool
 }
 
+// DeclaredFragment is one of configs/.
+func DeclaredFragment(name string) (Fragment, error) {
+	text, err := declared.ReadFile("configs/" + name)
+	if err != nil {
+		return Fragment{}, fmt.Errorf("no fragment configs/%s", name)
+	}
+	return Fragment{Name: name, Text: string(text)}, nil
+}
+
 // layers are the fragments of a variant in their order. A whole .config comes first.
 func (v Variant) layers() ([]layer, error) {
 	own := slices.Clone(v.Config)
@@ -91,11 +100,11 @@ func (v Variant) layers() ([]layer, error) {
 		if yields && whole {
 			continue
 		}
-		text, err := declared.ReadFile("configs/" + name)
+		f, err := DeclaredFragment(name)
 		if err != nil {
-			return nil, fmt.Errorf("no fragment configs/%s", name)
+			return nil, err
 		}
-		all = append(all, layer{Fragment: Fragment{Name: name, Text: string(text)}, required: slices.Contains(v.Required, name), yields: yields})
+		all = append(all, layer{Fragment: f, required: slices.Contains(v.Required, name), yields: yields})
 	}
 	for _, f := range v.Over {
 		all = append(all, layer{Fragment: f, required: !f.Wish})

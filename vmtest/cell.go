@@ -42,6 +42,8 @@ type CellSpec struct {
 	Symbols *kernel.Symbols
 	// Console is the path of the console log to write.
 	Console string
+	// View is what the guest sees of the host's root, where the program does.
+	View kernel.View
 	// Counter is the plugin that counts instructions, where the program is counted.
 	Counter string
 	// Watch, when set, is told how the cell goes, from several goroutines.
@@ -195,7 +197,16 @@ func (s CellSpec) vm() qemu.VM {
 	if s.Program.brought() {
 		brought = append(brought, console.AuthorOption)
 	}
+	if s.Program.Net {
+		// The kernel sets it up by itself (Documentation/admin-guide/nfs/nfsroot.rst).
+		brought = append(brought, fmt.Sprintf("ip=%s::%s:255.255.255.0:guest:eth0:off:%s", event.NetGuest, event.NetHost, event.NetDNS))
+	}
+	var root *kernel.View
+	if s.Program.HostRoot {
+		root = &s.View
+	}
 	return qemu.VM{
+		Root: root, Net: s.Program.Net,
 		Machine: qemu.Machine{Accel: s.accel(), Mode: s.Program.Mode, CPUs: s.Program.CPUs, MemoryMiB: s.Program.MemoryMiB},
 		Counter: s.Counter, Counts: s.counts(), Pinned: s.Program.Timed,
 		Boot: qemu.Boot{

@@ -52,6 +52,8 @@ type Plan struct {
 	// ready holds the kernels that can be booted, in the order in which they came;
 	// madeErr is why there will not be more.
 	ready []*kernel.Built
+	// view is what guests see of the host's root, where tests do.
+	view kernel.View
 	// packed is the initramfs of a kernel whose guests have another than all.
 	packed  map[string]string
 	madeErr error
@@ -78,6 +80,9 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 	}
 	p, shard, err := plan(sel, s)
 	if err != nil {
+		return nil, err
+	}
+	if p.view, err = open(ctx, sel.Limits.Guest, s, progress); err != nil {
 		return nil, err
 	}
 	if shard != nil {
@@ -156,7 +161,7 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 	for _, spec := range s.specs {
 		var archive func() ([]byte, error)
 		if len(s.targets) > 0 {
-			if archive, err = selftests(ctx, p.lab, spec, s.targets, sel.Limits.Timeout); err != nil {
+			if archive, err = selftests(ctx, p.lab, spec, s.targets, sel.Limits); err != nil {
 				return err
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"patchproof/kernel"
 	"patchproof/patches"
 	"patchproof/vmtest/qemu"
+	"patchproof/vmtest/userland"
 )
 
 // Program is a guest program and the machine that it needs.
@@ -53,6 +54,7 @@ type Program struct {
 	// console: those of the suites that one of the globs matches, or of all without one.
 	KUnit bool
 	Globs []string
+	userland.Guest
 	// Harm is what it does that nobody wants on a machine in use; empty is safe.
 	Harm string
 }

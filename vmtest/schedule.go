@@ -135,7 +135,7 @@ func (p *Plan) run(t *turn, b *kernel.Built) {
 	p.mu.Lock()
 	s.Initramfs = cmp.Or(p.packed[s.Kernel], s.Initramfs)
 	p.mu.Unlock()
-	s.Series, s.Symbols, s.Watch = b.Subjects, b.Symbols, p.Watch
+	s.Series, s.Symbols, s.Watch, s.View = b.Subjects, b.Symbols, p.Watch, p.view
 	s.Console = filepath.Join(p.Dir(), strings.ReplaceAll(s.Name(), "/", "-")+".log")
 	start := time.Since(p.started)
 	t.cell = RunCell(t.ctx, s)

@@ -240,6 +240,9 @@ func resolve(sel Selection) (s selected, err error) {
 		}
 		programs = append(programs, p)
 	}
+	if s.variant, err = furnished(s.variant, sel.Limits.Guest); err != nil {
+		return s, err
+	}
 	s.programs, s.tests = seeded(programs, sel.Seed), append(s.tests, declared...)
 	return s, qemu.CheckAccel(sel.Accel)
 }

@@ -29,7 +29,7 @@ func findTests(sel Selection) (asked suites.Asked, tests []userland.Test, err er
 	}
 	asked, brought, err := suites.Split(sel.Test, sel.Tree)
 	if err == nil && (brought != "" || asked.None()) {
-		tests, err = userland.Find(brought)
+		tests, err = userland.Find(brought, sel.Limits.Guest)
 	}
 	return asked, tests, err
 }
@@ -135,13 +135,13 @@ func targetRow(t suites.Target, l Limits) Program {
 	name := targetProgram(t)
 	return Program{
 		Name: name, Command: testCommand, CPUs: l.CPUs, MemoryMiB: l.MemoryMiB, Deadline: targetDeadline, Devices: l.Devices,
-		Append: append([]string{event.TestKey + "=" + name}, l.Append...),
+		Append: append([]string{event.TestKey + "=" + name}, l.Append...), Guest: l.Guest,
 	}
 }
 
 // selftests builds the kselftest targets of a kernel's source, and returns what makes
 // their archive.
-func selftests(ctx context.Context, l *lab.Lab, spec kernel.Spec, targets []suites.Target, limit time.Duration) (func() ([]byte, error), error) {
+func selftests(ctx context.Context, l *lab.Lab, spec kernel.Spec, targets []suites.Target, limits Limits) (func() ([]byte, error), error) {
 	var names []string
 	for _, t := range targets {
 		names = append(names, t.Name)
@@ -152,8 +152,8 @@ func selftests(ctx context.Context, l *lab.Lab, spec kernel.Spec, targets []suit
 	}
 	var all []userland.Suite
 	for _, t := range targets {
-		timeout := cmp.Or(t.Timeout, max(targetLongest, limit))
-		all = append(all, userland.Suite{Name: targetProgram(t), Root: built.Dir, Dir: t.Name, Tests: built.Tests[t.Name], Timeout: timeout})
+		timeout := cmp.Or(t.Timeout, max(targetLongest, limits.Timeout))
+		all = append(all, userland.Suite{Name: targetProgram(t), Root: built.Dir, Dir: t.Name, Tests: built.Tests[t.Name], Timeout: timeout, Guest: limits.Guest})
 	}
 	return func() ([]byte, error) { return userland.ArchiveSuites(all) }, nil
 }

@@ -26,10 +26,11 @@ type Limits struct {
 	Devices         []qemu.Device
 	// Append are words for the kernel command line.
 	Append []string
+	userland.Guest
 }
 
 // limitVariables are those of Limits.
-var limitVariables = []string{"TIMEOUT", "MEMORY", "CPUS", "DISK", "APPEND"}
+var limitVariables = []string{"TIMEOUT", "MEMORY", "CPUS", "DISK", "APPEND", "ROOT", "NET"}
 
 // The defaults of a test's machine. The time is kselftest's own, rounded up.
 const (
@@ -90,6 +91,20 @@ func limits(set map[string]string) (Limits, error) {
 		l.Devices = append(l.Devices, d)
 	}
 	l.Append = strings.Fields(set["APPEND"])
+	switch set["ROOT"] {
+	case "":
+	case "host":
+		l.HostRoot = true
+	default:
+		return l, fmt.Errorf("ROOT=%s: want host, for a test that sees this machine's root", set["ROOT"])
+	}
+	switch set["NET"] {
+	case "":
+	case "user":
+		l.Net = true
+	default:
+		return l, fmt.Errorf("NET=%s: want user, for a test that has QEMU's user network", set["NET"])
+	}
 	return l, nil
 }
 
@@ -126,6 +141,7 @@ func testPrograms(tests []userland.Test, l Limits) []Program {
 		programs = append(programs, Program{
 			Name: t.Name, Command: testCommand, CPUs: l.CPUs, MemoryMiB: l.MemoryMiB, Deadline: l.Timeout + testSlack,
 			Devices: l.Devices, Append: append([]string{event.TestKey + "=" + t.Name}, l.Append...),
+			Guest: l.Guest,
 		})
 	}
 	return programs
@@ -138,7 +154,7 @@ func scripts(programs []Program) ([]userland.Test, error) {
 		if p.Script == "" {
 			continue
 		}
-		found, err := userland.Find(p.Script)
+		found, err := userland.Find(p.Script, userland.Guest{})
 		if err != nil {
 			return nil, fmt.Errorf("program %s: %w", p.Name, err)
 		}

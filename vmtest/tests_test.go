@@ -31,6 +31,8 @@ func TestLimits(t *testing.T) {
 		{"MEMORY", "much", "MEMORY=much"},
 		{"DISK", "1G,floppy", `"floppy" is no kind of disk`},
 		{"DISK", "large", "DISK=large: want a size"},
+		{"ROOT", "/", "ROOT=/: want host"},
+		{"NET", "eth0", "NET=eth0: want user"},
 	} {
 		if _, err := limits(map[string]string{"TEST": "x", test.name: test.value}); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("limits of %s=%s: %v; want %q", test.name, test.value, err, test.want)

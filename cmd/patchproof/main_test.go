@@ -97,10 +97,13 @@ func runScripts(t *testing.T, scripts testscript.T, dir string) {
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
-			if name != "iron" {
-				return false, fmt.Errorf("unknown condition %q", name)
+			switch name {
+			case "iron":
+				return ironStored(t, cache), nil
+			case "served":
+				return servedStored(t, cache), nil
 			}
-			return ironStored(t, cache), nil
+			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits},
 	})
@@ -121,8 +124,34 @@ func ironStored(t *testing.T, cache string) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return inStore(t, cache, specs[0], variant)
+}
+
+// servedStored says whether the store has a kernel for tests that see the host's root and
+// have a network, whose options are others than the suite's.
+func servedStored(t *testing.T, cache string) bool {
+	lineup, err := kernel.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	specs, variant, err := lineup.Resolve(kernel.Selection{Kernels: []string{kernel.Base}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"hostroot.config", "net.config"} {
+		f, err := kernel.DeclaredFragment(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Pulls = true
+		variant.Over = append(variant.Over, f)
+	}
+	return inStore(t, cache, specs[0], variant)
+}
+
+func inStore(t *testing.T, cache string, spec kernel.Spec, variant kernel.Variant) bool {
 	b := kernel.Builder{Cache: cache}
-	built, err := b.Stored(t.Context(), specs[0], variant)
+	built, err := b.Stored(t.Context(), spec, variant)
 	return err == nil && built != nil
 }
 

@@ -23,6 +23,24 @@ const RunnerGone = "exec: what ran the test is gone"
 // like one of them.
 var TestChecks = []string{"exit", "exec", "program", "leaks", "console", "deadline", "reset"}
 
+// HostTag is the name under which the guest is served the host's root, where a test sees
+// that, and OverDir the folder of the initramfs whose files lie over it.
+const (
+	HostTag = "hostroot"
+	OverDir = "/over"
+)
+
+// The addresses of a guest's network, which is QEMU's: its own, the host's, and where it
+// asks for names.
+const (
+	NetGuest = "10.0.2.15"
+	NetHost  = "10.0.2.2"
+	NetDNS   = "10.0.2.3"
+)
+
+// TestPath is where a test's commands are looked for.
+const TestPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/bbin"
+
 // OutputFile is the name of the file that a test's output comes back in.
 const OutputFile = "output.txt"
 
@@ -36,6 +54,10 @@ type Test struct {
 	Dir  string   `json:"dir"`
 	// TimeoutS is how long it may run under KVM and with a plain kernel, in seconds.
 	TimeoutS float64 `json:"timeout_s"`
+	// HostRoot has the test see the host's root, with OverDir over it.
+	HostRoot bool `json:"host_root,omitempty"`
+	// Unseen are commands that it names and that only the host has in its PATH.
+	Unseen []string `json:"unseen,omitempty"`
 	// Suite are tests that are run in its place, one after the other.
 	Suite []Test `json:"suite,omitempty"`
 	// Name is that of a test of a suite, and Missing why it cannot run, where it cannot.

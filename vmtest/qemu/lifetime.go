@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ func (l *lifetime) passed() time.Duration {
 	now := bootTime()
 	gap := now - l.last
 	l.last = now
-	if gap > standstill || stopped(l.pid) {
+	if gap > standstill || slices.ContainsFunc(append(children(l.pid), l.pid), stopped) {
 		l.still += gap
 		return 0
 	}
@@ -70,16 +71,26 @@ func stopped(pid int) bool {
 // childWith returns the process that this one started with a word on its command
 // line, which the library keeps to itself, or 0.
 func childWith(word string) int {
-	lists, _ := filepath.Glob("/proc/self/task/*/children")
-	for _, list := range lists {
-		text, _ := os.ReadFile(list)
-		for _, id := range strings.Fields(string(text)) {
-			line, _ := os.ReadFile("/proc/" + id + "/cmdline")
-			if bytes.Contains(line, []byte(word)) {
-				pid, _ := strconv.Atoi(id)
-				return pid
-			}
+	for _, pid := range children(os.Getpid()) {
+		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if bytes.Contains(line, []byte(word)) {
+			return pid
 		}
 	}
 	return 0
+}
+
+// children are the processes that one has started: of a sandbox, what runs in it.
+func children(pid int) []int {
+	var all []int
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for _, id := range strings.Fields(string(text)) {
+			if child, err := strconv.Atoi(id); err == nil {
+				all = append(all, child)
+			}
+		}
+	}
+	return all
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,14 +15,13 @@ import (
 	"patchproof/kernel/arch"
 )
 
-// process starts QEMU so that it dies with the harness, even when the harness
-// is killed: setpriv (util-linux) sets PR_SET_PDEATHSIG, see prctl(2), and
-// execs QEMU in its own place. Without setpriv only the harness's own clean-up
-// ends QEMU.
-func process() qemu.Fn {
-	command := Binary
+// process starts QEMU, by the words of a command line, so that it dies with the harness,
+// even when the harness is killed: setpriv (util-linux) sets PR_SET_PDEATHSIG, see
+// prctl(2), and execs QEMU in its own place. Without setpriv only the harness's own
+// clean-up ends QEMU.
+func process(command []string) qemu.Fn {
 	if _, err := exec.LookPath("setpriv"); err == nil {
-		command = "setpriv --pdeathsig KILL " + Binary
+		command = append([]string{"setpriv", "--pdeathsig", "KILL"}, command...)
 	}
 	return bare(command)
 }
@@ -30,9 +30,10 @@ func process() qemu.Fn {
 // default -nographic puts the serial port on QEMU's stdout, from where its Wait
 // reads all output into memory, and its VMTEST_* variables would make two runs
 // of one selection differ.
-func bare(command string) qemu.Fn {
+func bare(command []string) qemu.Fn {
 	return func(_ *qemu.IDAllocator, o *qemu.Options) error {
-		o.QEMUCommand, o.QEMUArgs, o.KernelArgs, o.VMTimeout = command, nil, "", 0
+		// The library would part the command's words at blanks.
+		o.QEMUCommand, o.QEMUArgs, o.KernelArgs, o.VMTimeout = command[0], command[1:], "", 0
 		return nil
 	}
 }
@@ -163,8 +164,8 @@ type Boot struct {
 
 func (b Boot) options() qemu.Fn {
 	return qemu.All(
-		qemu.WithKernel(b.Kernel),
-		qemu.WithInitramfs(b.Initramfs),
+		qemu.WithKernel(absolute(b.Kernel)),
+		qemu.WithInitramfs(absolute(b.Initramfs)),
 		qemu.WithAppendKernel(
 			"console="+arch.Target.Console,
 			// 256 ptys of the old kind cost a fifth of a second under TCG
@@ -174,6 +175,14 @@ func (b Boot) options() qemu.Fn {
 			"sysrq_always_enabled"),
 		qemu.WithAppendKernel(b.Append...),
 	)
+}
+
+// absolute makes a path one that leads to the same file from another folder.
+func absolute(path string) string {
+	if full, err := filepath.Abs(path); path != "" && err == nil {
+		return full
+	}
+	return path
 }
 
 // endOnPanic makes a panic the end of QEMU: the kernel reboots at once and

@@ -40,6 +40,10 @@ type VM struct {
 	// Counter is the plugin that counts instructions and Counts the file that it
 	// writes, where they are counted.
 	Counter, Counts string
+	// Root, when set, is what the guest sees of the host's root.
+	Root *kernel.View
+	// Net gives it a network card, behind which QEMU is the network.
+	Net bool
 	// Pinned binds the guest's processors to the host's from the program's first
 	// event on, and has the host's trouble with them recorded.
 	Pinned bool
@@ -144,6 +148,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 		return nil, fmt.Errorf("a folder for the guest's disks: %w", err)
 	}
 	defer remove()
+	tmp = absolute(tmp)
 	disks, err := v.disks(tmp)
 	if err != nil {
 		return nil, err
@@ -169,9 +174,13 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	g := &guest{console: port.in, qmp: sync.OnceValues(func() (*qmp, error) { return openQMP(monitorConn) }), began: make(chan struct{}), broke: broken.Done(), gone: make(chan struct{})}
 	g.printed.first = v.enough
 	stderr := &clipped{}
+	command, err := v.process(tmp)
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
 	start := time.Now()
 	q, err := qemu.StartContext(ctx, qemu.ArchAMD64,
-		process(), confined(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks, v.counter(),
+		process(command), confined(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks, v.counter(), v.root(), v.net(),
 		port.options(), monitor(&monitorConn), events(reports, breakOff),
 		qemu.WithSerialOutput(stderr))
 	if monitorConn != nil {
@@ -343,7 +352,12 @@ func eventsFile() qemu.Fn {
 // the guest on.
 func (v VM) Command(report bool) string {
 	v.Machine.stepped = v.Machine.Mode == Singlestep
-	fns := []qemu.Fn{bare(Binary), v.Machine.options(), v.Boot.options(), endOnPanic(), qemu.WithQEMUArgs("-serial", "mon:stdio")}
+	// By hand, the disks and the report lie in the current folder.
+	command, err := v.process(".")
+	if err != nil {
+		return ""
+	}
+	fns := []qemu.Fn{bare(command), v.Machine.options(), v.Boot.options(), endOnPanic(), v.root(), v.net(), qemu.WithQEMUArgs("-serial", "mon:stdio")}
 	if report {
 		fns = append(fns, eventsFile())
 	}

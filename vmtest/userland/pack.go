@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"github.com/u-root/mkuimage/cpio"
+
+	"patchproof/guest/event"
+	"patchproof/kernel"
 )
 
 // packer gathers what goes into the guest, by its path there.
@@ -17,6 +20,10 @@ type packer struct {
 	records map[string]cpio.Record
 	// closed are the files and folders whose needs were packed.
 	closed map[string]bool
+	// below is the folder of the guest that all of it goes to, and hostRoot says that the
+	// guest sees the host's root, so that what that has need not be packed.
+	below    string
+	hostRoot bool
 }
 
 func newPacker() *packer {
@@ -26,10 +33,36 @@ func newPacker() *packer {
 	return p
 }
 
+// in is a packer for what tests see in such a guest.
+func (p *packer) in(g Guest) *packer {
+	in := p
+	if g.HostRoot {
+		in = &packer{records: p.records, closed: map[string]bool{}, below: event.OverDir, hostRoot: true}
+	}
+	if g.Net {
+		in.add("/etc/resolv.conf", []byte("nameserver "+event.NetDNS+"\n"), 0o644)
+		if !g.HostRoot {
+			in.add("/etc/hosts", []byte("127.0.0.1 localhost\n"), 0o644)
+		}
+	}
+	return in
+}
+
+// name is the name of a record.
+func (p *packer) name(at string) string {
+	return strings.TrimPrefix(filepath.Join(p.below, at), "/")
+}
+
 // add packs a text.
 func (p *packer) add(at string, text []byte, mode uint64) {
-	name := strings.TrimPrefix(filepath.Clean(at), "/")
+	name := p.name(at)
 	p.records[name] = cpio.StaticFile(name, string(text), mode)
+}
+
+// folder packs an empty folder.
+func (p *packer) folder(at string) {
+	name := p.name(at)
+	p.records[name] = cpio.Directory(name, 0o755)
 }
 
 // file packs a host's file, whatever it is called there.
@@ -50,7 +83,7 @@ func (p *packer) file(path, at string) error {
 // the file lies where they lead to, with one link from its path.
 func (p *packer) host(path string) error {
 	path, err := filepath.Abs(path)
-	if err != nil {
+	if err != nil || p.hostRoot && kernel.Shown(path) {
 		return err
 	}
 	real, err := filepath.EvalSymlinks(path)
@@ -58,10 +91,10 @@ func (p *packer) host(path string) error {
 		return fmt.Errorf("packing for the guest: %w", err)
 	}
 	if real != path {
-		name := strings.TrimPrefix(path, "/")
+		name := p.name(path)
 		p.records[name] = cpio.Symlink(name, real)
 	}
-	if _, there := p.records[strings.TrimPrefix(real, "/")]; there {
+	if _, there := p.records[p.name(real)]; there || p.hostRoot && kernel.Shown(real) {
 		return nil
 	}
 	return p.file(real, real)

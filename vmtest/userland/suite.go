@@ -24,6 +24,7 @@ type Suite struct {
 	Tests []string
 	// Timeout is how long each of them may run under KVM and with a plain kernel.
 	Timeout time.Duration
+	Guest   Guest
 }
 
 // suiteFolder is where a suite's folder lies in the guest. Suites of one folder share it;
@@ -38,18 +39,21 @@ func (s Suite) suiteFolder() string {
 func ArchiveSuites(suites []Suite) ([]byte, error) {
 	p := newPacker()
 	for _, s := range suites {
-		if err := p.tree(s.Root, s.suiteFolder()); err != nil {
+		in := p.in(s.Guest)
+		if err := in.tree(s.Root, s.suiteFolder()); err != nil {
 			return nil, err
 		}
-		if err := p.helpers(s.Root); err != nil {
-			return nil, err
+		if !s.Guest.HostRoot {
+			if err := p.helpers(s.Root); err != nil {
+				return nil, err
+			}
 		}
-		var all event.Test
+		all := event.Test{HostRoot: s.Guest.HostRoot}
 		dir := filepath.Join(s.suiteFolder(), s.Dir)
 		for _, name := range s.Tests {
 			file := filepath.Join(s.Root, s.Dir, name)
 			test := event.Test{Name: name, Argv: []string{filepath.Join(dir, name)}, Dir: dir, TimeoutS: s.Timeout.Seconds()}
-			if err := runnable(file); errors.Is(err, fs.ErrNotExist) {
+			if err := runnable(file, s.Guest.HostRoot); errors.Is(err, fs.ErrNotExist) {
 				test.Missing = "it was not built, see the note about it"
 			} else if err != nil {
 				test.Missing = strings.ReplaceAll(err.Error(), file, name)
@@ -82,7 +86,7 @@ func (p *packer) helpers(root string) error {
 		if info.Mode()&0o111 == 0 {
 			return nil
 		}
-		if _, err := needs(file); err != nil {
+		if _, err := needs(file, false); err != nil {
 			return nil // it says so itself when it is run
 		}
 		return p.closure(file)

@@ -25,8 +25,17 @@ import (
 	"mvdan.cc/sh/v3/shell"
 
 	"patchproof/guest/event"
+	"patchproof/kernel"
 	"patchproof/kernel/arch"
 )
+
+// Guest is what tests find in their guest beside what is packed for them.
+type Guest struct {
+	// HostRoot has them see the host's root.
+	HostRoot bool `json:",omitempty"`
+	// Net gives them a network.
+	Net bool `json:",omitempty"`
+}
 
 // Test is a test that a user brought.
 type Test struct {
@@ -40,6 +49,7 @@ type Test struct {
 	// folder is the folder that the test came from and is packed with, "" for a single
 	// file.
 	folder string
+	guest  Guest
 }
 
 // maxFolder bounds what a folder of tests may bring along, in bytes.
@@ -48,10 +58,12 @@ const maxFolder = 256 << 20
 // Find returns the tests that TEST's value names: an executable, a script, a folder of
 // them, or a command line; several are separated by semicolons or line ends. A
 // command is looked for as a shell would: a path where it has a slash, else in the
-// current folder and then in PATH.
-func Find(list string) ([]Test, error) {
+// current folder and then in PATH. Tests may see the host's root, and then need not bring
+// what that has.
+func Find(list string, guest Guest) ([]Test, error) {
 	var tests []Test
 	add := func(t Test) {
+		t.guest = guest
 		for n, name := 2, t.Name; slices.ContainsFunc(tests, func(o Test) bool { return o.Name == t.Name }); n++ {
 			t.Name = fmt.Sprintf("%s-%d", name, n)
 		}
@@ -65,14 +77,14 @@ func Find(list string) ([]Test, error) {
 		// A path with blanks is a path before it is a command line.
 		if info, err := os.Stat(item); err == nil {
 			if !info.IsDir() {
-				t, err := single(item, item, nil)
+				t, err := single(item, item, nil, guest.HostRoot)
 				if err != nil {
 					return nil, err
 				}
 				add(t)
 				continue
 			}
-			found, err := folder(item)
+			found, err := folder(item, guest.HostRoot)
 			if err != nil {
 				return nil, err
 			}
@@ -88,7 +100,7 @@ func Find(list string) ([]Test, error) {
 		if len(words) == 0 {
 			continue
 		}
-		t, err := single(item, words[0], words[1:])
+		t, err := single(item, words[0], words[1:], guest.HostRoot)
 		if err != nil {
 			return nil, err
 		}
@@ -100,13 +112,13 @@ func Find(list string) ([]Test, error) {
 	return tests, nil
 }
 
-func single(item, command string, args []string) (Test, error) {
+func single(item, command string, args []string, hostRoot bool) (Test, error) {
 	file := command
 	if _, err := os.Stat(file); err != nil {
 		if strings.Contains(command, "/") {
 			return Test{}, fmt.Errorf("TEST=%s: %s: %w", item, command, errors.Unwrap(err))
 		}
-		if file, err = exec.LookPath(command); err != nil {
+		if file, err = lookUp(command, hostRoot); err != nil {
 			return Test{}, fmt.Errorf("TEST=%s: there is no file %s here, and no such command in PATH", item, command)
 		}
 	}
@@ -114,14 +126,14 @@ func single(item, command string, args []string) (Test, error) {
 	if err != nil {
 		return Test{}, err
 	}
-	if err := runnable(file); err != nil {
+	if err := runnable(file, hostRoot); err != nil {
 		return Test{}, fmt.Errorf("TEST=%s: %w", item, err)
 	}
 	return Test{Name: rowName(file), file: file, args: args}, nil
 }
 
 // folder finds the executables that lie in a folder.
-func folder(dir string) ([]Test, error) {
+func folder(dir string, hostRoot bool) ([]Test, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("TEST=%s: %w", dir, err)
@@ -137,7 +149,7 @@ func folder(dir string) ([]Test, error) {
 		if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
 			continue
 		}
-		if err := runnable(file); err != nil {
+		if err := runnable(file, hostRoot); err != nil {
 			return nil, fmt.Errorf("TEST=%s: %w", dir, err)
 		}
 		tests = append(tests, Test{Name: rowName(file), file: file, folder: abs})
@@ -155,8 +167,29 @@ func rowName(file string) string {
 	return cmp.Or(strings.Trim(rowChars.ReplaceAllString(filepath.Base(file), "-"), "-."), "test")
 }
 
+// lookUp finds a command as a shell would: one that sees the host's root, in the guest's
+// PATH first.
+func lookUp(command string, hostRoot bool) (string, error) {
+	if path := inGuest(command); hostRoot && path != "" {
+		return path, nil
+	}
+	return exec.LookPath(command)
+}
+
+// inGuest is where a command lies in the PATH of a guest that sees the host's root, or
+// empty.
+func inGuest(command string) string {
+	for _, dir := range filepath.SplitList(event.TestPath) {
+		path := filepath.Join(dir, command)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 && kernel.Shown(path) {
+			return path
+		}
+	}
+	return ""
+}
+
 // runnable says why a file cannot be run in the guest.
-func runnable(file string) error {
+func runnable(file string, hostRoot bool) error {
 	info, err := os.Stat(file)
 	if err != nil {
 		return err
@@ -167,13 +200,13 @@ func runnable(file string) error {
 	if info.Mode()&0o111 == 0 {
 		return fmt.Errorf("%s is not executable (chmod +x %s)", file, file)
 	}
-	_, err = needs(file)
+	_, err = needs(file, hostRoot)
 	return err
 }
 
 // needs returns the files that a file needs to run: its interpreter or its loader, and
 // its libraries.
-func needs(file string) ([]string, error) {
+func needs(file string, hostRoot bool) ([]string, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
@@ -184,7 +217,7 @@ func needs(file string) ([]string, error) {
 		return nil, fmt.Errorf("%s is empty: neither a program nor a script", file)
 	}
 	if string(magic[:2]) == "#!" {
-		return scriptNeeds(file, f)
+		return scriptNeeds(file, f, hostRoot)
 	}
 	if string(magic) != elf.ELFMAG {
 		return nil, fmt.Errorf(`%s is neither an ELF program nor a script that begins with "#!"`, file)
@@ -247,7 +280,7 @@ var (
 	missingLibrary = regexp.MustCompile(`(?m)^\s*(\S+) => not found|error while loading shared libraries: ([^:]+): cannot open`)
 )
 
-func scriptNeeds(file string, f io.ReadSeeker) ([]string, error) {
+func scriptNeeds(file string, f io.ReadSeeker, hostRoot bool) ([]string, error) {
 	if _, err := f.Seek(2, io.SeekStart); err != nil {
 		return nil, err
 	}
@@ -267,9 +300,12 @@ func scriptNeeds(file string, f io.ReadSeeker) ([]string, error) {
 		if command < 0 {
 			return nil, fmt.Errorf("%s names no interpreter behind %s", file, interpreter)
 		}
-		path, err := exec.LookPath(words[1+command])
+		path, err := lookUp(words[1+command], hostRoot)
 		if err != nil {
 			return nil, fmt.Errorf("%s needs the interpreter %s, which is not on this machine", file, words[1+command])
+		}
+		if hostRoot && inGuest(words[1+command]) == "" {
+			return nil, fmt.Errorf("%s needs the interpreter %s, which is not in the guest's PATH (%s), but only here: %s", file, words[1+command], event.TestPath, path)
 		}
 		all = append(all, path)
 	}
@@ -278,14 +314,17 @@ func scriptNeeds(file string, f io.ReadSeeker) ([]string, error) {
 		if err != nil || info.IsDir() {
 			return nil, fmt.Errorf("%s needs the interpreter %s, which is not on this machine", file, path)
 		}
-		more, err := needs(path)
+		if hostRoot && !kernel.Shown(path) {
+			return nil, fmt.Errorf("%s needs the interpreter %s, which the guest does not see: of the host's root it has what lies in %s", file, path, kernel.ViewParts())
+		}
+		more, err := needs(path, hostRoot)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		all = append(all, more...)
 	}
-	if !isShell(all) {
-		return nil, fmt.Errorf("%s is a script for %s, whose modules are not packed into the guest: bring a shell script or a program", file, filepath.Base(interpreterOf(all)))
+	if !hostRoot && !isShell(all) {
+		return nil, fmt.Errorf("%s is a script for %s, whose modules are not packed into the guest: bring a shell script or a program, or have it see the host's root with ROOT=host", file, filepath.Base(interpreterOf(all)))
 	}
 	return all, nil
 }
@@ -314,31 +353,46 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 	p := newPacker()
 	folders := map[string]string{} // where each lies in the guest
 	for _, t := range tests {
+		in := p.in(t.guest)
 		dir := filepath.Join(event.TestDir, t.Name)
-		if t.folder != "" {
+		command := filepath.Join(dir, filepath.Base(t.file))
+		switch {
+		case t.folder != "":
 			if folders[t.folder] == "" {
 				folders[t.folder] = folderIn(t.folder, folders, tests)
 			}
 			dir = folders[t.folder]
-			if err := p.tree(t.folder, dir); err != nil {
+			command = filepath.Join(dir, filepath.Base(t.file))
+			if err := in.tree(t.folder, dir); err != nil {
 				return nil, err
 			}
-		} else if err := p.file(t.file, filepath.Join(dir, filepath.Base(t.file))); err != nil {
+		case t.guest.HostRoot && kernel.Shown(t.file):
+			// A program may find the rest of itself by where it lies.
+			command = t.file
+			in.folder(dir)
+		default:
+			if err := in.file(t.file, command); err != nil {
+				return nil, err
+			}
+		}
+		if err := in.closure(t.file); err != nil {
 			return nil, err
 		}
-		if err := p.closure(t.file); err != nil {
+		unseen, err := t.unseen()
+		if err != nil {
 			return nil, err
 		}
 		for _, arg := range t.args {
 			// What an argument names comes along where it was.
 			if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() && filepath.IsAbs(arg) {
-				if err := p.host(arg); err != nil {
+				if err := in.host(arg); err != nil {
 					return nil, err
 				}
 			}
 		}
 		text, err := json.Marshal(event.Test{
-			Argv: append([]string{filepath.Join(dir, filepath.Base(t.file))}, t.args...), Dir: dir, TimeoutS: cmp.Or(t.Timeout, timeout).Seconds(),
+			Argv: append([]string{command}, t.args...), Dir: dir, TimeoutS: cmp.Or(t.Timeout, timeout).Seconds(),
+			HostRoot: t.guest.HostRoot, Unseen: unseen,
 		})
 		if err != nil {
 			return nil, err
@@ -368,7 +422,7 @@ func (p *packer) closure(file string) error {
 		return nil
 	}
 	p.closed[file] = true
-	all, err := needs(file)
+	all, err := needs(file, p.hostRoot)
 	if err != nil {
 		return err
 	}
@@ -378,10 +432,27 @@ func (p *packer) closure(file string) error {
 		}
 	}
 	script, err := isScript(file)
-	if err != nil || !script {
+	if err != nil || !script || p.hostRoot {
 		return err
 	}
 	return p.namedBy(file)
+}
+
+// unseen are the commands of the host's PATH that a script names and that are not in the
+// guest's.
+func (t Test) unseen() ([]string, error) {
+	script, err := isScript(t.file)
+	if err != nil || !script || !t.guest.HostRoot {
+		return nil, err
+	}
+	commands, err := named(t.file)
+	var all []string
+	for _, path := range commands {
+		if inGuest(filepath.Base(path)) == "" {
+			all = append(all, path)
+		}
+	}
+	return all, err
 }
 
 // namedBy packs the commands that a script's words name, with what they need.
@@ -391,7 +462,7 @@ func (p *packer) namedBy(file string) error {
 		return err
 	}
 	for _, command := range commands {
-		if _, err := needs(command); err != nil {
+		if _, err := needs(command, false); err != nil {
 			// It is only a word that a command has, too, until the script runs it; it
 			// then says what is missing.
 			continue

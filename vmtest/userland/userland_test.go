@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func TestFind(t *testing.T) {
 		{"a list", script + "; true;\n" + script, []string{"mine.sh []", "true []", "mine.sh-2 []"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			tests, err := Find(test.list)
+			tests, err := Find(test.list, Guest{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,16 +91,16 @@ func TestFindRefuses(t *testing.T) {
 				}
 				write(t, path, test.text, mode)
 			}
-			_, err := Find(path)
+			_, err := Find(path, Guest{})
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), path) {
 				t.Errorf("Find(%s) = %v; want an error that says %q and names the file", test.name, err, test.want)
 			}
 		})
 	}
-	if _, err := Find(t.TempDir()); err == nil || !strings.Contains(err.Error(), "no executable file lies in this folder") {
+	if _, err := Find(t.TempDir(), Guest{}); err == nil || !strings.Contains(err.Error(), "no executable file lies in this folder") {
 		t.Errorf("Find(an empty folder) = %v; want an error", err)
 	}
-	if _, err := Find("nosuchcommand --flag"); err == nil || !strings.Contains(err.Error(), "no such command in PATH") {
+	if _, err := Find("nosuchcommand --flag", Guest{}); err == nil || !strings.Contains(err.Error(), "no such command in PATH") {
 		t.Errorf("Find(an unknown command) = %v; want an error", err)
 	}
 }
@@ -109,7 +110,7 @@ func TestArchive(t *testing.T) {
 	suite := filepath.Join(dir, "suite")
 	write(t, filepath.Join(suite, "run.sh"), "#!/bin/sh\n# perl is only a remark\ngrep -q x data/file && sleep 1\n", 0o755)
 	write(t, filepath.Join(suite, "data", "file"), "x\n", 0o644)
-	tests, err := Find(suite)
+	tests, err := Find(suite, Guest{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +168,7 @@ func TestArchiveFoldersOfOneName(t *testing.T) {
 		list = append(list, filepath.Join(dir, folder))
 	}
 	list = append(list, write(t, filepath.Join(dir, "tests"), "#!/bin/sh\necho alone\n", 0o755))
-	tests, err := Find(strings.Join(list, ";"))
+	tests, err := Find(strings.Join(list, ";"), Guest{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,6 +188,68 @@ func TestArchiveFoldersOfOneName(t *testing.T) {
 	want := []string{"x.sh: echo a/tests", "x.sh-2: echo b/tests", "tests: echo alone"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("what each test runs (-want +got):\n%s", diff)
+	}
+}
+
+// A test that sees the host's root brings what that does not show: itself and what its
+// arguments name. A program of the host's runs where it lies.
+func TestArchiveHostRoot(t *testing.T) {
+	dir := t.TempDir()
+	perl := write(t, filepath.Join(dir, "mine.pl"), "#!/usr/bin/perl\n# only-here is named by a remark\n", 0o755)
+	input := write(t, filepath.Join(dir, "input"), "x\n", 0o644)
+	hidden := filepath.Join(dir, "bin", "only-here")
+	write(t, hidden, "#!/bin/sh\n", 0o755)
+	t.Setenv("PATH", filepath.Dir(hidden)+":"+os.Getenv("PATH"))
+	script := write(t, filepath.Join(dir, "mine.sh"), "#!/bin/sh\nonly-here; ls\n", 0o755)
+	tests, err := Find(perl+"; cat "+input+"; "+script, Guest{HostRoot: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive, err := Archive(tests, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := contents(t, archive)
+	var over []string
+	for name, text := range files {
+		if strings.HasPrefix(name, "over/") && text != "" {
+			over = append(over, name)
+		}
+	}
+	slices.Sort(over)
+	want := []string{"over" + input, "over/test/mine.pl/mine.pl", "over/test/mine.sh/mine.sh"}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, over); diff != "" {
+		t.Errorf("files over the host's root (-want +got):\n%s", diff)
+	}
+	for name := range files {
+		if strings.HasSuffix(name, "libc.so.6") {
+			t.Errorf("%s is packed, which the host's root has", name)
+		}
+	}
+	got := map[string]event.Test{}
+	for _, test := range tests {
+		var spec event.Test
+		if err := json.Unmarshal([]byte(files["test/"+test.Name+".json"]), &spec); err != nil {
+			t.Fatal(err)
+		}
+		got[test.Name] = spec
+	}
+	cat := "/usr/bin/cat"
+	if diff := cmp.Diff(map[string]event.Test{
+		"mine.pl": {Argv: []string{"/test/mine.pl/mine.pl"}, Dir: "/test/mine.pl", TimeoutS: 30, HostRoot: true},
+		"cat":     {Argv: []string{cat, input}, Dir: "/test/cat", TimeoutS: 30, HostRoot: true},
+		"mine.sh": {Argv: []string{"/test/mine.sh/mine.sh"}, Dir: "/test/mine.sh", TimeoutS: 30, HostRoot: true, Unseen: []string{hidden}},
+	}, got); diff != "" {
+		t.Errorf("specifications (-want +got):\n%s", diff)
+	}
+	for name, want := range map[string]string{
+		"#!/usr/bin/env only-here\n": "needs the interpreter only-here, which is not in the guest's PATH",
+		"#!" + hidden + "\n":         "needs the interpreter " + hidden + ", which the guest does not see",
+	} {
+		if _, err := Find(write(t, filepath.Join(dir, "refused"), name, 0o755), Guest{HostRoot: true}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Find of a script %q: %v; want %q", name, err, want)
+		}
 	}
 }
 

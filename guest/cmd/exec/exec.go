@@ -39,6 +39,12 @@ func run(t *report.T) {
 	}
 	// A signal to all processes is meant for the test.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGPIPE, unix.SIGALRM, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
+	if test.HostRoot {
+		if err := enterHostRoot(); err != nil {
+			t.Error("exec", fmt.Errorf("the host's root: %w", err))
+			return
+		}
+	}
 	if err := prepare(); err != nil {
 		t.Error("exec", err)
 		return
@@ -92,6 +98,10 @@ func conclude(t *report.T, check string, test event.Test, out *output, state *os
 	if killed := oomKills() - out.oomKills; verdict != event.Pass && killed > 0 {
 		first, rest, _ := strings.Cut(detail, "\n")
 		detail = fmt.Sprintf("%s; memory ran out while it ran (tasks killed for that: %d), MEMORY= gives it more\n%s", first, killed, rest)
+	}
+	if verdict == event.Fail && len(test.Unseen) > 0 {
+		first, rest, _ := strings.Cut(detail, "\n")
+		detail = fmt.Sprintf("%s; it names what is not in the guest's PATH: %s\n%s", first, strings.Join(test.Unseen, ", "), rest)
 	}
 	if recent := out.last(); verdict != event.Pass && len(recent) > 0 {
 		first, rest, _ := strings.Cut(detail, "\n")
@@ -199,7 +209,7 @@ func execute(test event.Test, out *output) (state *os.ProcessState, late string,
 	cmd.Args[0] = "exec" // by which busybox knows the program
 	cmd.Dir, cmd.Stdout, cmd.Stderr = test.Dir, write, write
 	cmd.Env = []string{
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/bbin",
+		"PATH=" + event.TestPath,
 		"HOME=/tmp", "TMPDIR=/tmp", "LANG=C.UTF-8", "TERM=dumb", "PATCHPROOF=1", "RESULTS=" + event.ResultsDir,
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
