@@ -38,6 +38,9 @@ const (
 	NetDNS   = "10.0.2.3"
 )
 
+// ScratchDirs are the folders of the guest that a test finds empty, and may fill.
+var ScratchDirs = []string{"/tmp", "/run", "/dev/shm", ResultsDir}
+
 // TestPath is where a test's commands are looked for.
 const TestPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/bbin"
 

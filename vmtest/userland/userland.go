@@ -382,16 +382,25 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, arg := range t.args {
-			// What an argument names comes along where it was.
-			if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() && filepath.IsAbs(arg) {
-				if err := in.host(arg); err != nil {
-					return nil, err
-				}
+		args := slices.Clone(t.args)
+		for i, arg := range args {
+			// What an argument names comes along where it was, or else below the tests.
+			info, err := os.Stat(arg)
+			if err != nil || !info.Mode().IsRegular() || !filepath.IsAbs(arg) {
+				continue
+			}
+			if slices.ContainsFunc(event.ScratchDirs, func(dir string) bool { return strings.HasPrefix(filepath.Clean(arg), dir+"/") }) {
+				args[i] = filepath.Join(event.TestDir, "args", arg)
+				err = in.file(arg, args[i])
+			} else {
+				err = in.host(arg)
+			}
+			if err != nil {
+				return nil, err
 			}
 		}
 		text, err := json.Marshal(event.Test{
-			Argv: append([]string{command}, t.args...), Dir: dir, TimeoutS: cmp.Or(t.Timeout, timeout).Seconds(),
+			Argv: append([]string{command}, args...), Dir: dir, TimeoutS: cmp.Or(t.Timeout, timeout).Seconds(),
 			HostRoot: t.guest.HostRoot, Unseen: unseen,
 		})
 		if err != nil {

@@ -217,7 +217,7 @@ func TestArchiveHostRoot(t *testing.T) {
 		}
 	}
 	slices.Sort(over)
-	want := []string{"over" + input, "over/test/mine.pl/mine.pl", "over/test/mine.sh/mine.sh"}
+	want := []string{"over/test/args" + input, "over/test/mine.pl/mine.pl", "over/test/mine.sh/mine.sh"}
 	slices.Sort(want)
 	if diff := cmp.Diff(want, over); diff != "" {
 		t.Errorf("files over the host's root (-want +got):\n%s", diff)
@@ -238,7 +238,7 @@ func TestArchiveHostRoot(t *testing.T) {
 	cat := "/usr/bin/cat"
 	if diff := cmp.Diff(map[string]event.Test{
 		"mine.pl": {Argv: []string{"/test/mine.pl/mine.pl"}, Dir: "/test/mine.pl", TimeoutS: 30, HostRoot: true},
-		"cat":     {Argv: []string{cat, input}, Dir: "/test/cat", TimeoutS: 30, HostRoot: true},
+		"cat":     {Argv: []string{cat, "/test/args" + input}, Dir: "/test/cat", TimeoutS: 30, HostRoot: true},
 		"mine.sh": {Argv: []string{"/test/mine.sh/mine.sh"}, Dir: "/test/mine.sh", TimeoutS: 30, HostRoot: true, Unseen: []string{hidden}},
 	}, got); diff != "" {
 		t.Errorf("specifications (-want +got):\n%s", diff)

@@ -143,7 +143,7 @@ func specification() (event.Test, error) {
 // prepare makes the places that tests expect. A file system that the kernel lacks is no
 // trouble: what needs it will say so.
 func prepare() error {
-	for _, dir := range []string{"/tmp", "/run", "/dev/shm", event.ResultsDir} {
+	for _, dir := range event.ScratchDirs {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
