@@ -51,7 +51,11 @@ func enterHostRoot() error {
 			return err
 		}
 	}
-	for _, d := range []string{"proc", "sys", "dev"} {
+	// The kernel's own modules, where it has some, are not those of the host's kernel.
+	for _, d := range []string{"proc", "sys", "dev", "lib/modules"} {
+		if _, err := os.Stat("/" + d); os.IsNotExist(err) {
+			continue
+		}
 		if err := os.MkdirAll(filepath.Join(all, d), 0o755); err != nil {
 			return err
 		}
