@@ -65,7 +65,14 @@ func (w *Watcher) partOf(c *complaint, function string) *complaint {
 			return w.kept
 		}
 	}
-	if last.caller != c.caller || !near(c, last) || function == "" || function != last.blamed {
+	if last.caller != c.caller || !near(c, last) {
+		return nil
+	}
+	if at := nameOf(c.at); c.sign.role == warns && (at == "object_err" || at == "__slab_err") && strings.HasPrefix(last.title, "BUG ") {
+		// SLUB ends its report in a warning (since 6.15).
+		return w.kept
+	}
+	if function == "" || function != last.blamed {
 		return nil
 	}
 	if (c.sign.role == faults || c.sign.role == dies) && noObject.MatchString(last.title) {
@@ -173,6 +180,13 @@ func (h *hungTasks) read(text string) {
 		if m := heldHere.FindStringSubmatch(text); m != nil && h.of != "" && len(h.locks[h.of]) < mostLocks {
 			h.locks[h.of] = append(h.locks[h.of], m[1])
 		}
+	case strings.HasPrefix(text, "INFO: task "):
+		if m := blockedOn.FindStringSubmatch(text); m != nil && len(h.holders) < mostTasks {
+			if h.holders == nil {
+				h.holders = map[string]string{}
+			}
+			h.holders[m[1]] = m[2]
+		}
 	case strings.Contains(text, " held by "):
 		if m := heldBy.FindStringSubmatch(text); m != nil && len(h.locks) < mostTasks {
 			if h.locks == nil {
@@ -180,13 +194,6 @@ func (h *hungTasks) read(text string) {
 			}
 			h.of = m[1]
 			delete(h.locks, h.of)
-		}
-	case strings.HasPrefix(text, "INFO: task "):
-		if m := blockedOn.FindStringSubmatch(text); m != nil && len(h.holders) < mostTasks {
-			if h.holders == nil {
-				h.holders = map[string]string{}
-			}
-			h.holders[m[1]] = m[2]
 		}
 	}
 }

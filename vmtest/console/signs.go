@@ -145,6 +145,8 @@ var signs = []sign{
 	// the kernel is for; when the kernel goes down for it, it is a panic.
 	crash("page allocation failure", `page allocation failure: (order:\d+)`, "page allocation failure: $1", byCaller, plain),
 	crash("vmalloc", `: (vmalloc(?: error)?: .*?), (?:failed|mode:0x)`, "$1", byCaller, plain),
+	// The rest of a flood, of which the first were told with their stacks.
+	crash("messages suppressed", `^BUG: (Bad page \w+): \d+ messages suppressed`, "BUG: $1", byNobody, plain),
 	crash("BUG: Bad ", `^BUG: (Bad (?:page state|page map|page cache|rss-counter state))`, "BUG: $1", byCaller, plain),
 	// mm/page_poison.c: what wrote to the page is gone.
 	crash("pagealloc: ", `^pagealloc: (memory corruption|single bit error)`, "pagealloc: $1", byNobody, plain),
