@@ -106,6 +106,16 @@ func TestWatchJoinsWhatIsOneFault(t *testing.T) {
 		{"a stack found overwritten while KASAN tells who does",
 			"T9 BUG: KASAN: out-of-bounds in quokka_fill+0x1/0x2\nT8 Kernel panic - not syncing: corrupted stack end detected inside scheduler\nT9 Call Trace:\n" + frames("T9", "quokka_fill"),
 			[]string{"BUG: KASAN: out-of-bounds in quokka_fill"}},
+		{"an init that an oops kills", fault("quokka_write", "vfs_write") + "T9 Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000009\n",
+			[]string{"BUG: unable to handle page fault in quokka_write"}},
+		{"an init that a signal kills after a warning",
+			"T9 ------------[ cut here ]------------\nT9 WARNING: CPU: 0 PID: 9 at fs/quokka.c:16 quokka_check+0x18d/0x1d0\nT9 RIP: 0010:quokka_check+0x18d/0x1d0\nT9 Call Trace:\n" + frames("T9", "quokka_walk") + end +
+				"T1 Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b\n",
+			[]string{"WARNING at fs/quokka.c in quokka_check", "Kernel panic - not syncing: Attempted to kill init! exitcode"}},
+		{"an oops of which nothing is left but its end",
+			"T9 ------------[ cut here ]------------\nT9 WARNING: CPU: 0 PID: 9 at fs/quokka.c:16 quokka_check+0x18d/0x1d0\nT9 RIP: 0010:quokka_check+0x18d/0x1d0\nT9 Call Trace:\n" + frames("T9", "quokka_walk") + end +
+				"T8 Kernel panic - not syncing: Fatal exception in interrupt\n",
+			[]string{"WARNING at fs/quokka.c in quokka_check", "Kernel panic - not syncing: Fatal exception in interrupt"}},
 		{"a stack found overwritten", fault("quokka_write", "vfs_write") + "T8 Kernel panic - not syncing: corrupted stack end detected inside scheduler\n",
 			[]string{"BUG: unable to handle page fault in quokka_write", "Kernel panic - not syncing: corrupted stack end detected inside scheduler"}},
 		{"the same of another processor, cut off",

@@ -192,7 +192,11 @@ var (
 	corrupted = regexp.MustCompile(`^Kernel panic - not syncing: (?:corrupted stack end|stack-protector: )`)
 	afterOops = regexp.MustCompile(`^Kernel panic - not syncing: (?:.*Fatal exception|Oops - |Oopsed too often|Oops failed to kill thread|(?:\w+: )?panic_on_\w+ set|(?:\w+: )?system warned too often|(?:kasan|kfence|kmsan)\.\S+ set|` +
 		`scheduling while atomic|Aiee, killing interrupt|Machine halted|invalid or fatal FRED event|[\w ]*stack guard hit|cannot return from double fault|can't return from __builtin_unreachable|Attempted to kill (?:init! exitcode=0x0000000[9b]|the idle task))`)
+	onlyOops = regexp.MustCompile(`^Kernel panic - not syncing: (?:.*Fatal exception|Attempted to kill init)`)
 )
+
+// oopsTakes is how long, in seconds, the telling of an oops takes at most.
+const oopsTakes = 60
 
 // begins finds the sign in a line, with what its pattern matched.
 func begins(text string) (*sign, []int) {

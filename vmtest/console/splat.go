@@ -1,6 +1,7 @@
 package console
 
 import (
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -393,7 +394,7 @@ func (w *Watcher) begin(caller string, s *sign, m []int, text, line string) {
 // ended adds a panic to the complaint that it ends: the one being read, or the last.
 func (w *Watcher) ended(s *sign, text, line string) bool {
 	last := func(c *complaint) bool {
-		if c == nil || s.verdict == event.Hang && c.Verdict != event.Hang {
+		if c == nil || s.verdict == event.Hang && c.Verdict != event.Hang || onlyOops.MatchString(text) && !(c.oopsed() && math.Abs(seconds(line)-c.since) < oopsTakes) {
 			return false
 		}
 		c.panicked = true
@@ -420,6 +421,11 @@ func (w *Watcher) ended(s *sign, text, line string) bool {
 		}
 	}
 	return last(w.kept)
+}
+
+// oopsed says that a task was killed of it.
+func (c *complaint) oopsed() bool {
+	return slices.ContainsFunc(c.lines, func(line string) bool { return strings.Contains(line, " [#") })
 }
 
 // goesOn says that the sign belongs to the fault that is being told.
