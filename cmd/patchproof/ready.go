@@ -5,16 +5,12 @@ import (
 	"errors"
 
 	"patchproof/patches"
-	"patchproof/vmtest"
 	"patchproof/vmtest/patchcheck"
 )
 
 type readyCmd struct {
 	flags
 }
-
-// bootProgram is what runs on the kernel with each patch.
-const bootProgram = "boot"
 
 // Run says whether mails with patches are fit to be sent: first what the mails
 // themselves tell, then whether each patch builds, boots and passes the checkers.
@@ -46,17 +42,10 @@ func (c readyCmd) Run(ctx context.Context, t *terminal) error {
 	if err := ensureTools(ctx, t, sel.Compiler, sel.Config); err != nil {
 		return err
 	}
-	programs := sel
-	programs.Programs = []string{bootProgram}
-	boot, err := vmtest.SelectPrograms(programs, sel.Variant)
-	if err != nil {
-		return err
-	}
 	r, err := patchcheck.Run(ctx, sel, patchcheck.Options{
 		Progress: t.progress,
 		Say:      func(format string, args ...any) { t.printf(format+"\n", args...) },
 		Done:     func(checked patchcheck.Checked) { t.printf("%s", checked.Text()) },
-		Boot:     boot[0],
 		Unsigned: true,
 	})
 	t.endLive()

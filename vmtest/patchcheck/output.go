@@ -47,8 +47,8 @@ func (c Checked) Text() string {
 		}
 		fmt.Fprintf(&b, "  %s%s bytes: %s\n", figures.what, total, event.Printable(strings.Join(shown, ", ")))
 	}
-	if c.Boot != "" {
-		fmt.Fprintf(&b, "  boot: %s\n", c.Boot)
+	if c.Boot != "" && !c.brings(ToolBoot) {
+		fmt.Fprintf(&b, "  boot: %s\n", event.Printable(c.Boot))
 	}
 	fmt.Fprintf(&b, "  %s\n", c.verdict())
 	return b.String()
@@ -66,27 +66,62 @@ func (c Checked) verdict() string {
 
 // Answer is the outcome in a sentence or two.
 func (r *Report) Answer() string {
-	var bad, broken []string
+	var bad []string
+	builds, boots := true, true
 	for _, c := range r.Patches {
 		if !c.Passes() {
 			bad = append(bad, fmt.Sprint(c.Number))
 		}
-		if !c.Builds {
-			broken = append(broken, fmt.Sprint(c.Number))
+		builds, boots = builds && c.Builds, boots && c.Boots
+	}
+	of := fmt.Sprintf("All %d patches pass.", len(r.Patches))
+	switch {
+	case len(bad) > 0:
+		of = fmt.Sprintf("%d of %d patches pass; not so: %s.", len(r.Patches)-len(bad), len(r.Patches), strings.Join(bad, ", "))
+	case len(r.Patches) == 1:
+		of = "The patch passes."
+	}
+	each := "after each of them"
+	if len(r.Patches) == 1 {
+		each = "with it"
+	}
+	broken, worse := r.broughtAt(ToolBuild), r.broughtAt(ToolBoot)
+	if broken != "" {
+		of += " The kernel stops building at " + broken
+		if r.Patches[len(r.Patches)-1].Builds {
+			of += ", so the series cannot be bisected"
+		}
+		of += "."
+	}
+	if worse != "" {
+		of += " The boot gets worse at " + worse + "."
+	}
+	switch {
+	case broken != "" || worse != "":
+	case !builds:
+		of += " The kernel does not build, with the patches or without."
+	case boots:
+		of += " The kernel builds and boots " + each + "."
+	default:
+		of += " The kernel builds " + each + "."
+	}
+	return of
+}
+
+// brings says that the patch has an error or a warning of that tool.
+func (c Checked) brings(tool string) bool {
+	return slices.ContainsFunc(c.Findings, func(f Finding) bool { return f.Tool == tool && f.Level != Remark })
+}
+
+// broughtAt names the patches with an error or a warning of that tool.
+func (r *Report) broughtAt(tool string) string {
+	var at []string
+	for _, c := range r.Patches {
+		if c.brings(tool) {
+			at = append(at, fmt.Sprintf("patch %d (%s)", c.Number, event.Printable(c.Subject)))
 		}
 	}
-	of := fmt.Sprintf("%d of %d patches pass", len(r.Patches)-len(bad), len(r.Patches))
-	if len(bad) > 0 {
-		of += "; not so: " + strings.Join(bad, ", ")
-	}
-	if len(broken) == 0 {
-		does := "builds"
-		if !slices.ContainsFunc(r.Patches, func(c Checked) bool { return c.Boot != string(event.Pass) }) {
-			does = "builds and boots"
-		}
-		return of + ". The kernel " + does + " with each of them on top of those before it."
-	}
-	return of + ". The kernel does not build with the patches up to " + strings.Join(broken, ", ") + "."
+	return strings.Join(at, " and ")
 }
 
 // b4Check is what b4 takes from a command that checks a patch for its reviews.

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -35,6 +36,7 @@ const (
 	ToolSparse     = "sparse"
 	ToolCheckpatch = "checkpatch"
 	ToolModpost    = "modpost"
+	ToolKconfig    = "kconfig"
 	ToolBoot       = "boot"
 )
 
@@ -85,9 +87,11 @@ type Checked struct {
 	Number    int    `json:"number"`
 	Subject   string `json:"subject"`
 	MessageID string `json:"message_id,omitempty"`
-	// Builds says whether the kernel can be built with it and those before it, and Boot
-	// what came of booting that, where it was.
-	Builds   bool      `json:"builds"`
+	// Builds says whether the kernel can be built with it and those before it.
+	Builds bool `json:"builds"`
+	// Boots says that it passed something, and nothing less than the kernel before it
+	// did; Boot is that comparison in a line. It is empty where none was made.
+	Boots    bool      `json:"boots"`
 	Boot     string    `json:"boot,omitempty"`
 	Findings []Finding `json:"findings"`
 	// Unchecked are files that nothing was said of, each with the reason.
@@ -139,8 +143,6 @@ type Options struct {
 	Done func(Checked)
 	// Say tells the user something in a line.
 	Say func(format string, args ...any)
-	// Boot is what runs on the kernel with each patch; nothing where it has no name.
-	Boot vmtest.Program
 	// Unsigned has a patch without Signed-off-by pass.
 	Unsigned bool
 }
@@ -159,8 +161,12 @@ func Run(ctx context.Context, sel vmtest.Selection, o Options) (*Report, error) 
 	if last.Name != kernel.Patched {
 		return nil, errors.New("no patch to check; PATCH=file names one")
 	}
+	programs, err := selectPrograms(sel, variant.Name)
+	if err != nil {
+		return nil, err
+	}
 	options := sel.Lab(o.Progress)
-	options.NoGuests = o.Boot.Name == ""
+	options.NoGuests = len(programs) == 0
 	l, err := lab.Open(ctx, options)
 	if err != nil {
 		return nil, err
@@ -172,13 +178,13 @@ func Run(ctx context.Context, sel vmtest.Selection, o Options) (*Report, error) 
 	}
 	for _, tool := range optional {
 		if _, err := exec.LookPath(tool.name); err != nil {
-			r.Missing = append(r.Missing, fmt.Sprintf("%s is not installed, and not run; %s", tool.name, tool.install))
+			r.Missing = append(r.Missing, fmt.Sprintf("%s is not installed, so nothing is checked with it; %s brings it", tool.name, tool.install))
 		}
 	}
 	for _, line := range r.Missing {
 		o.Say("%s", line)
 	}
-	c := checker{Options: o, lab: l, report: r, variant: variant, all: upTo(last), built: map[int]*kernel.Built{}, broken: map[int]error{}, cells: map[int]results.Cell{}}
+	c := checker{Options: o, programs: programs, lab: l, report: r, variant: variant, all: upTo(last), built: map[int]*kernel.Built{}, broken: map[int]error{}}
 	// A series that does not apply is refused before anything is built.
 	if _, err := l.Builder.Apply(ctx, last); err != nil {
 		return nil, err
@@ -188,8 +194,8 @@ func Run(ctx context.Context, sel vmtest.Selection, o Options) (*Report, error) 
 			return nil, fmt.Errorf("checkpatch.pl could not be run: %w", err)
 		}
 	}
-	if o.Boot.Name != "" {
-		if err := vmtest.Furnish(ctx, l, []vmtest.Program{o.Boot}); err != nil {
+	if len(programs) > 0 {
+		if err := vmtest.Furnish(ctx, l, programs); err != nil {
 			return nil, err
 		}
 	}
@@ -232,6 +238,9 @@ func upTo(spec kernel.Spec) []kernel.Spec {
 // checker remembers what was found out about the kernels of a series.
 type checker struct {
 	Options
+	// programs are what runs on the kernel with each patch.
+	programs []vmtest.Program
+
 	lab     *lab.Lab
 	report  *Report
 	variant kernel.Variant
@@ -239,8 +248,10 @@ type checker struct {
 	all     []kernel.Spec
 	built   map[int]*kernel.Built
 	broken  map[int]error
-	cells   map[int]results.Cell
 	remarks [][]kernel.Remark
+	// mu guards cells, the runs of the programs on all kernels.
+	mu    sync.Mutex
+	cells []results.Cell
 }
 
 // check looks at the patch with that number, from 1.
@@ -265,7 +276,22 @@ func (c *checker) check(ctx context.Context, n int) (Checked, error) {
 		return checked, err
 	}
 	for _, file := range files {
-		compare(&checked, file, before[oldName(p, file)], after[file])
+		old, from := before[oldName(p, file)], n-1
+		if old.Error != nil && after[file].Error == nil {
+			if old, from, err = c.lastGood(ctx, oldName(p, file), n-1); err != nil {
+				return checked, err
+			}
+		}
+		had := len(checked.Findings)
+		compare(&checked, file, old, after[file])
+		if from < n-1 {
+			for i := range checked.Findings[had:] {
+				checked.Findings[had+i].Message += fmt.Sprintf(" (new since %s, the last that %s compiles with)", kernelName(from), file)
+			}
+		}
+	}
+	if err := c.checkKconfig(ctx, n, &checked); err != nil {
+		return checked, err
 	}
 	if err := c.build(ctx, n-1); err != nil {
 		return checked, err
@@ -278,7 +304,12 @@ func (c *checker) check(ctx context.Context, n int) (Checked, error) {
 	case c.broken[n] != nil && c.broken[n-1] != nil:
 		checked.Unchecked = append(checked.Unchecked, "the kernel does not build without the patch either")
 	case c.broken[n] != nil:
-		checked.Findings = append(checked.Findings, ofBuild(c.broken[n]))
+		broken := ofBuild(c.broken[n])
+		// The compiler has said it of the file by itself.
+		checked.Findings = slices.DeleteFunc(checked.Findings, func(f Finding) bool {
+			return f.Tool == ToolCompiler && f.Level == Error && f.File == broken.File && f.Line == broken.Line
+		})
+		checked.Findings = append(checked.Findings, broken)
 	case c.broken[n-1] == nil:
 		old, err := c.built[n-1].SectionMismatches()
 		if err != nil {
@@ -294,71 +325,26 @@ func (c *checker) check(ctx context.Context, n int) (Checked, error) {
 			}
 		}
 	}
-	if checked.Builds && c.Boot.Name != "" {
-		if err := c.compareBoots(ctx, n, &checked); err != nil {
-			return checked, err
-		}
+	if checked.Builds && len(c.programs) > 0 {
+		err = c.boot(ctx, n, &checked)
 	}
-	return checked, nil
+	return checked, err
 }
 
-// compareBoots boots the kernel with the patch, and the one without it where that fails.
-func (c *checker) compareBoots(ctx context.Context, n int, checked *Checked) error {
-	cell, err := c.boot(ctx, n)
-	if err != nil {
-		return err
-	}
-	checked.Boot = string(cell.Verdict)
-	if cell.Verdict == event.Pass {
-		return nil
-	}
-	why := failure(cell)
-	if c.built[n-1] != nil {
-		before, err := c.boot(ctx, n-1)
+// lastGood is what was found in a file that does not compile with n patches, with the
+// most patches before those that it does compile with, and how many these are.
+func (c *checker) lastGood(ctx context.Context, file string, n int) (kernel.Examined, int, error) {
+	for m := n - 1; m >= 0; m-- {
+		all, err := c.lab.Builder.Examine(ctx, c.all[m], c.variant, []string{file})
 		if err != nil {
-			return err
+			return kernel.Examined{}, n, err
 		}
-		if before.Verdict != event.Pass {
-			checked.Unchecked = append(checked.Unchecked, "the kernel does not boot without the patch either: "+why)
-			return nil
-		}
-	}
-	checked.Findings = append(checked.Findings, Finding{Tool: ToolBoot, Level: Error, Message: why})
-	return nil
-}
-
-// failure is what a kernel did that did not boot, or did and failed.
-func failure(cell results.Cell) string {
-	for _, check := range cell.Checks {
-		if check.Verdict != event.Pass && check.Verdict != event.Skip {
-			title, _, _ := strings.Cut(check.Detail, "\n")
-			return fmt.Sprintf("%s: %s: %s (console: %s)", cell.Verdict, check.Name, title, cell.Console)
+		if x := all[file]; x.Error == nil && !x.Absent && !x.Unbuilt {
+			return x, m, nil
 		}
 	}
-	return fmt.Sprintf("%s: %s (console: %s)", cell.Verdict, cell.Reason, cell.Console)
-}
-
-// boot runs the program on the kernel with that many patches, once.
-func (c *checker) boot(ctx context.Context, n int) (results.Cell, error) {
-	if cell, done := c.cells[n]; done {
-		return cell, nil
-	}
-	if err := c.report.folder(); err != nil {
-		return results.Cell{}, err
-	}
-	spec := vmtest.CellSpec{
-		Kernel: c.all[n].Name, Variant: c.variant.Name, Program: c.Boot, Iteration: 1, Scale: c.variant.Scale,
-		Features: c.all[n].Features, Known: c.all[n].Known, Console: filepath.Join(c.report.dir, fmt.Sprintf("boot-%d.log", n)),
-	}
-	cell := vmtest.RunCell(ctx, spec.In(c.lab, c.built[n]))
-	if ctx.Err() != nil {
-		return cell, context.Cause(ctx)
-	}
-	if cell.Verdict == event.Error {
-		return cell, fmt.Errorf("the kernel with %d patches could not be booted: %s (console: %s)", n, cell.Reason, spec.Console)
-	}
-	c.cells[n] = cell
-	return cell, nil
+	all, err := c.lab.Builder.Examine(ctx, c.all[n], c.variant, []string{file})
+	return all[file], n, err
 }
 
 // files are the C files that the patch may have changed something in: those that it
@@ -426,7 +412,7 @@ func ofBuild(err error) Finding {
 	f := Finding{Tool: ToolBuild, Level: Error, Message: err.Error()}
 	var refused *kernel.BuildError
 	if errors.As(err, &refused) {
-		f.File, f.Line, f.Message = refused.File, refused.Line, "the kernel does not build: "+refused.Message+" (log: "+refused.Log+")"
+		f.File, f.Line, f.Message = refused.File, refused.Line, "the kernel does not build: "+strings.TrimPrefix(refused.Message, "error: ")+" (log: "+refused.Log+")"
 	}
 	return f
 }
@@ -449,7 +435,7 @@ func compare(c *Checked, file string, before, after kernel.Examined) {
 		c.Unchecked = append(c.Unchecked, file+": the config leaves it out, it was not compiled")
 		return
 	case after.Error != nil && before.Error == nil:
-		c.Findings = append(c.Findings, Finding{Tool: ToolCompiler, Level: Error, File: after.Error.File, Line: after.Error.Line, Message: after.Error.Message})
+		c.Findings = append(c.Findings, Finding{Tool: ToolCompiler, Level: Error, File: after.Error.File, Line: after.Error.Line, Message: strings.TrimPrefix(after.Error.Message, "error: ")})
 		return
 	case after.Error != nil:
 		c.Unchecked = append(c.Unchecked, file+": it does not compile without the patch either")

@@ -27,7 +27,7 @@ func TestCompare(t *testing.T) {
 		"new file":          {before: kernel.Examined{Absent: true}, after: kernel.Examined{Warnings: []kernel.Warning{doc}}, want: []Finding{{Tool: ToolKernelDoc, Level: Warning, File: "fs/a.c", Line: 9, Message: doc.Message}}},
 		"file taken away":   {before: kernel.Examined{Warnings: []kernel.Warning{doc}}, after: kernel.Examined{Absent: true}},
 		"sparse":            {after: kernel.Examined{Sparse: []kernel.Warning{imbalance}}, want: []Finding{{Tool: ToolSparse, Level: Warning, File: "fs/a.c", Line: 7, Message: imbalance.Message}}},
-		"breaks":            {after: kernel.Examined{Error: broken}, want: []Finding{{Tool: ToolCompiler, Level: Error, File: "fs/a.c", Line: 3, Message: broken.Message}}},
+		"breaks":            {after: kernel.Examined{Error: broken}, want: []Finding{{Tool: ToolCompiler, Level: Error, File: "fs/a.c", Line: 3, Message: "'x' undeclared"}}},
 		"broken before":     {before: kernel.Examined{Error: broken}, after: kernel.Examined{Error: broken}, unchecked: 1},
 		"mends":             {before: kernel.Examined{Error: broken}, after: kernel.Examined{Warnings: []kernel.Warning{doc}}, unchecked: 1},
 		"not in the config": {before: kernel.Examined{Unbuilt: true}, after: kernel.Examined{Unbuilt: true}, unchecked: 1},
@@ -71,7 +71,7 @@ func TestText(t *testing.T) {
 	if diff := cmp.Diff(want, r.Patches[1].Text()); diff != "" {
 		t.Errorf("text (-want +got):\n%s", diff)
 	}
-	if got, want := r.Answer(), "2 of 3 patches pass; not so: 2. The kernel does not build with the patches up to 2."; got != want || r.Passes() {
+	if got, want := r.Answer(), "2 of 3 patches pass; not so: 2. The kernel stops building at patch 2 (a: bad), so the series cannot be bisected."; got != want || r.Passes() {
 		t.Errorf("answer = %q, passes %v; want %q, false", got, r.Passes(), want)
 	}
 }
