@@ -124,7 +124,7 @@ fresh: ## the README's two commands in a new Debian 13 (SUITE), from cold; needs
 
 .PHONY: faults
 faults: deps ## break the harness and its host on purpose; writes docs/faults.md
-	FAULTS=all FAULTS_TABLE=$(CURDIR)/docs/faults.md $(GO) test -count=1 -timeout 60m -v ./cmd/patchproof -run TestFaults
+	FAULTS=all FAULTS_TABLE=$(CURDIR)/docs/faults.md $(GO) test -count=1 -timeout 60m -v ./cmd/patchproof -run 'TestFaults|TestScripts/slow'
 
 .PHONY: soak
 soak: export SOAK ?= 500

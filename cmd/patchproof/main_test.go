@@ -19,7 +19,8 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the command as a user would; the scripts read like a manual
 // of what it says to bad input. Those in testdata/real boot kernels, and find them
-// in the suite's cache. Those in testdata/build build some as well.
+// in the suite's cache. Those in testdata/build build some as well, and those in
+// testdata/slow from nothing, which is for make faults.
 func TestScripts(t *testing.T) {
 	t.Run("script", func(t *testing.T) { runScripts(t, shim{t, true}, "testdata/script") })
 	t.Run("real", func(t *testing.T) {
@@ -39,6 +40,12 @@ func TestScripts(t *testing.T) {
 		// RFC changes a header that 262 objects include: bisect and mutants build on top of
 		// the RFC, patch on the base.
 		runScripts(t, shim{t, false}, "testdata/build")
+	})
+	t.Run("slow", func(t *testing.T) {
+		if os.Getenv("FAULTS") != "all" {
+			t.Skip("it builds kernels from nothing; make faults")
+		}
+		runScripts(t, shim{t, false}, "testdata/slow")
 	})
 }
 
