@@ -131,6 +131,10 @@ soak: export SOAK ?= 500
 soak: deps ## SOAK cells in a row, 500 by default: nothing may grow; for a machine with nothing else to do
 	$(GO) test -count=1 -timeout 6h -v ./cmd/patchproof -run TestSoak
 
+.PHONY: scale
+scale: deps command ## hold the simulation of docs/scale.md against 1, 2 and 4 workers; for a machine with nothing else to do
+	SCALE=1 $(GO) test -count=1 -timeout 3h -v ./cmd/patchproof -run TestScaleMeasured
+
 .PHONY: clean
 clean: ## remove bin/ and results/out/
 	rm -rf bin results/out
