@@ -330,7 +330,8 @@ func (s *search) isFirst(ctx context.Context, a *Answer, culprit, parent subject
 		return err
 	}
 	a.Before, a.With = sideOf(before), sideOf(with)
-	if before.Mark == kernel.Good && with.Mark == kernel.Bad && s.failed(with.Cells) == len(with.Cells) {
+	passes := func(c results.Cell) bool { return !slices.ContainsFunc(symptoms(c, s.sig.check), s.sig.isKin) }
+	if before.Mark == kernel.Good && with.Mark == kernel.Bad && !slices.ContainsFunc(with.Cells, passes) {
 		a.Outcome = FirstOfSeveral
 	}
 	return nil

@@ -232,6 +232,12 @@ func (sig signature) shows(c results.Cell) (Symptom, bool) {
 	return Symptom{}, false
 }
 
+// isKin says whether a symptom may be another face of the signature, one that the good end
+// does not show: what a race corrupts, the kernel complains of in this place or that.
+func (sig signature) isKin(s Symptom) bool {
+	return s.Check == sig.Check && s.Verdict == sig.Verdict && !slices.ContainsFunc(sig.goods, s.same)
+}
+
 func (sig signature) isBlocked(function string) bool {
 	return slices.Contains(sig.Blocked, function)
 }

@@ -137,7 +137,8 @@ func (v *voters) run(ctx context.Context, c int) error {
 	return nil
 }
 
-// skipsAllowed is how many runs of a commit may tell nothing before it is left alone.
+// skipsAllowed is how many runs of a commit may tell nothing before it is left alone, where
+// no more than these told anything.
 const skipsAllowed = 3
 
 // take makes the belief know of the next run of a commit.
@@ -152,7 +153,7 @@ func (v *voters) take(t *Trial, c int) kernel.Mark {
 				skips++
 			}
 		}
-		if skips >= skipsAllowed {
+		if skips >= skipsAllowed && 2*skips >= v.ran[c] {
 			v.belief.Close(c)
 		}
 		return mark
