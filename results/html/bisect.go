@@ -92,6 +92,7 @@ func path(run *results.Run) []figure {
 	}
 	if len(way.x) < 3 || len(good.x) == 0 || len(bad.x) == 0 {
 		p.Title, p.Caption = "The kernels that were tried", "In the order in which they were tried, and whether each showed what was searched for."
+		p.Wide = true
 		return []figure{p.figure}
 	}
 	p.add("the way", way.x, way.y, false)

@@ -18,6 +18,7 @@ import (
 	"html/template"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -45,8 +46,13 @@ var tmpl = template.Must(template.New(File).Funcs(template.FuncMap{
 	"seconds": func(s float64) string { return fmt.Sprintf("%.1f s", s) },
 	"short":   func(id string) string { return id[:min(12, len(id))] },
 	"number":  number,
+	"figure":  isFigure.MatchString,
 	"words":   func(list []string) string { return strings.Join(list, " ") },
 }).Parse(text))
+
+// isFigure tells a figure, with its unit or without, from words: figures of a column stand
+// below each other by their ends, words by their beginnings.
+var isFigure = regexp.MustCompile(`^[-+−]?[0-9][0-9.,]*( of [0-9]+| ?[^ 0-9"]+)?$`)
 
 // Write writes the report of a run into its folder and returns its path, with the
 // figures that a subject asks for. The runs beside it are read for what this one does
