@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,7 +62,7 @@ func (b *Builder) Selftests(ctx context.Context, spec Spec, targets []string) (S
 			}
 		}
 		dir := filepath.Join(b.Cache, selftestsDir, hashOf(parts...))
-		if !exists(dir) {
+		if !asStored(dir) {
 			if err := b.makeSelftests(ctx, t, spec, commit, targets, dir); err != nil {
 				return err
 			}
@@ -130,10 +131,56 @@ func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit s
 	if makeErr != nil {
 		j.note(fmt.Sprintf("not all of kselftest %s was built: %v; log: %s", strings.Join(targets, ", "), selftestTrouble(makeErr), j.log.Name()))
 	}
+	sum, err := contentSum(installed)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(installed, sumFile), []byte(sum+"\n"), 0o644); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
+	// What is there now was not whole.
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
 	return os.Rename(installed, dir)
+}
+
+// sumFile holds the hash of what lies beside it in a folder of the store.
+const sumFile = ".sum"
+
+// asStored says whether each bit of a folder with a sumFile is what was stored.
+func asStored(dir string) bool {
+	stored, err := os.ReadFile(filepath.Join(dir, sumFile))
+	if err != nil {
+		return false
+	}
+	sum, err := contentSum(dir)
+	return err == nil && sum+"\n" == string(stored)
+}
+
+// contentSum is the hash of all that lies in a folder: names, modes and contents.
+func contentSum(dir string) (string, error) {
+	var parts []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil || name == sumFile {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		sum, err := fileSum(path)
+		parts = append(parts, name, info.Mode().String(), sum)
+		return err
+	})
+	return hashOf(parts...), err
 }
 
 // selftestTrouble is what a compiler said, without what is said of a kernel that does not

@@ -23,6 +23,8 @@ type Tool struct {
 	Test bool
 	// Modules says that only runs with modules need it.
 	Modules bool
+	// Kselftest tools are for runs that ask for kselftest targets.
+	Kselftest bool
 }
 
 // tools is the one table of what the host must have besides Go.
@@ -40,6 +42,7 @@ var tools = []Tool{
 	{Name: "bwrap", Package: "bubblewrap", Why: "keeps what a patch's makefiles run in a box"},
 	{Name: arch.Target.QEMU, Package: arch.Target.QEMUPackage, Why: "boots the kernels"},
 	{Name: "kmod", Package: "kmod", Why: "lists modules, and loads them in the guest", Modules: true},
+	{Name: "rsync", Package: "rsync", Why: "installs kselftest's tests", Kselftest: true},
 	{Name: "chromium", Package: "chromium", Why: "shows the report to its tests", Test: true},
 	{Name: "xmllint", Package: "libxml2-utils", Why: "validates junit.xml in a test", Test: true},
 	{Name: "python3", Package: "python3", Why: "runs the kernel's KTAP parser in a test", Test: true},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"patchproof/kernel"
+	"patchproof/vmtest"
 )
 
 type depsCmd struct {
@@ -24,7 +25,11 @@ func (c depsCmd) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if err := install(ctx, t, compiler, func(kernel.Tool) bool { return true }); err != nil {
+	asked, near, err := vmtest.Selection{Test: c.value("TEST")}.Kselftest()
+	if err != nil {
+		return err
+	}
+	if err := install(ctx, t, compiler, func(tool kernel.Tool) bool { return !tool.Kselftest || asked || near }); err != nil {
 		return err
 	}
 	t.printf("All needed system packages are installed.\n")
@@ -33,8 +38,15 @@ func (c depsCmd) Run(ctx context.Context, t *terminal) error {
 
 // ensureTools installs what building with the compiler and what CONFIG names, and booting, needs.
 func ensureTools(ctx context.Context, t *terminal, c kernel.Compiler, config string) error {
+	return ensureMore(ctx, t, c, config, false)
+}
+
+// ensureMore installs what kselftest's targets need as well.
+func ensureMore(ctx context.Context, t *terminal, c kernel.Compiler, config string, kselftest bool) error {
 	modules := kernel.WantsModules(config)
-	return install(ctx, t, c, func(tool kernel.Tool) bool { return !tool.Test && (modules || !tool.Modules) })
+	return install(ctx, t, c, func(tool kernel.Tool) bool {
+		return !tool.Test && (modules || !tool.Modules) && (kselftest || !tool.Kselftest)
+	})
 }
 
 // install installs the packages of the missing tools that are wanted through apt,

@@ -28,7 +28,11 @@ func (f flags) prepare(ctx context.Context, t *terminal) (*vmtest.Plan, error) {
 	if err := sayPatch(ctx, t, sel); err != nil {
 		return nil, err
 	}
-	if err := ensureTools(ctx, t, sel.Compiler, sel.Config); err != nil {
+	kselftest, _, err := sel.Kselftest()
+	if err != nil {
+		return nil, err
+	}
+	if err := ensureMore(ctx, t, sel.Compiler, sel.Config, kselftest); err != nil {
 		return nil, err
 	}
 	return vmtest.Prepare(ctx, sel, t.progress)

@@ -1,0 +1,44 @@
+package kernel
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// A stored folder is used only while it is what was stored.
+func TestStoredFolderIsWhole(t *testing.T) {
+	for name, spoil := range map[string]func(dir string) error{
+		"nothing": func(string) error { return nil },
+		"a bit": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "futex/run.sh"), []byte("exit 1\n"), 0o755)
+		},
+		"a file":     func(dir string) error { return os.Remove(filepath.Join(dir, "futex/run.sh")) },
+		"one more":   func(dir string) error { return os.WriteFile(filepath.Join(dir, "more"), nil, 0o644) },
+		"a mode":     func(dir string) error { return os.Chmod(filepath.Join(dir, "futex/run.sh"), 0o644) },
+		"its hash":   func(dir string) error { return os.Truncate(filepath.Join(dir, sumFile), 0) },
+		"of old":     func(dir string) error { return os.Remove(filepath.Join(dir, sumFile)) },
+		"everything": os.RemoveAll,
+	} {
+		dir := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(dir, "futex"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "futex/run.sh"), []byte("exit 0\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		sum, err := contentSum(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, sumFile), []byte(sum+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := spoil(dir); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := asStored(dir), name == "nothing"; got != want {
+			t.Errorf("%s was spoilt: asStored = %v; want %v", name, got, want)
+		}
+	}
+}
