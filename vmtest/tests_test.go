@@ -1,6 +1,7 @@
 package vmtest
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"patchproof/guest/event"
 	"patchproof/vmtest/qemu"
 )
 
@@ -59,6 +61,33 @@ func TestKeepFiles(t *testing.T) {
 	for _, name := range []string{"../outside", "a/b"} {
 		if _, err := keepFiles(log, map[string][]byte{"a": nil, name: nil}); err == nil {
 			t.Errorf("a file called %q was kept; want an error", name)
+		}
+	}
+}
+
+// Who ended a machine while a test ran goes by what the kernel said and by the report, not by
+// what the test prints.
+func TestWhoEndedTheMachine(t *testing.T) {
+	lost := errors.New("no end")
+	report := func(tested bool) *event.Collector {
+		c := event.NewCollector(testCommand)
+		c.Started, c.Tested = &event.Event{}, tested
+		return c
+	}
+	for name, test := range map[string]struct {
+		out  qemu.Outcome
+		want event.Verdict
+	}{
+		"the test switched it off":                        {qemu.Outcome{Report: report(false), PoweredOff: true, SwitchedOff: "powered off"}, event.Fail},
+		"the harness did":                                 {qemu.Outcome{Report: report(true), PoweredOff: true, SwitchedOff: "powered off"}, event.Error},
+		"the runner was killed":                           {qemu.Outcome{Report: report(false), PoweredOff: true, SwitchedOff: "powered off", RunnerGone: true}, event.Fail},
+		"it hangs, whatever the test says of the runner":  {qemu.Outcome{Report: report(false), Ending: qemu.Stuck, RunnerGone: true}, event.Hang},
+		"it resets, whatever the test says of the runner": {qemu.Outcome{Report: report(false), Reset: true, RunnerGone: true}, event.Crash},
+	} {
+		test.out.ReportErr, test.out.Printed = lost, true
+		spec := CellSpec{Program: Program{Name: "t", Command: testCommand, CPUs: 1, MemoryMiB: 64}, Scale: 1}
+		if got := judge(&test.out, nil, spec).verdict; got != test.want {
+			t.Errorf("%s: verdict %s; want %s", name, got, test.want)
 		}
 	}
 }

@@ -69,11 +69,11 @@ func judge(out *qemu.Outcome, err error, s CellSpec) finding {
 // cutShort says how a user's test took away what runs it, if it did: neither the kernel nor
 // the harness is to blame then. The program that runs a test powers off behind its last event.
 func cutShort(out *qemu.Outcome, s CellSpec) string {
-	if !s.Program.brought() || out.Report.Started == nil || out.Report.Ended != nil || out.TestEnded || out.Died {
+	if !s.Program.brought() || out.Report.Started == nil || out.Report.Ended != nil || out.Report.Tested || out.Died {
 		return ""
 	}
 	switch {
-	case out.RunnerGone:
+	case out.RunnerGone && out.SwitchedOff != "":
 		return "what runs the test was killed while it ran, before it had ended; does it send a signal to all processes?"
 	case out.InitExited && out.Ending == qemu.Exited:
 		return "init was killed while the test ran, before it had ended"

@@ -18,9 +18,11 @@ type Collector struct {
 	// Started and Ended are the first and the last event, nil before they
 	// came. An end that miscounts is not kept.
 	Started, Ended *Event
-	Checks         []Check
-	Metrics        []Metric
-	Logs           []string
+	// Tested says that a user's test came to its end.
+	Tested  bool
+	Checks  []Check
+	Metrics []Metric
+	Logs    []string
 	// Files are those that came back, by name; see MaxFiles.
 	Files map[string][]byte
 
@@ -70,6 +72,9 @@ func (c *Collector) take(e Event) error {
 		return c.metric(e.Metric)
 	case KindFile:
 		return c.file(e.File)
+	case KindTested:
+		c.Tested = true
+		return nil
 	case KindLog:
 		c.Logs = append(c.Logs, e.Text)
 		return nil

@@ -77,6 +77,9 @@ const (
 	KindMetric Kind = "metric"
 	KindLog    Kind = "log"
 	KindFile   Kind = "file"
+	// KindTested says that a user's test has ended, before its files are sent: a power-off
+	// after that is not the test's.
+	KindTested Kind = "tested"
 	KindEnd    Kind = "end"
 )
 

@@ -11,10 +11,6 @@ const (
 // specification is TestDir/NAME.json.
 const TestKey = "patchproof.test"
 
-// TestEnded is what the program exec prints on the console when a test has ended, before
-// its files are sent: a power-off after that is not the test's.
-const TestEnded = "exec: the test has ended"
-
 // RunnerGone is what is printed on the console, and the machine powered off, when the program
 // exec has ended before its test: something has killed it.
 const RunnerGone = "exec: what ran the test is gone"

@@ -147,8 +147,6 @@ type Watcher struct {
 	// PoweredOff when the guest switched itself off, and DroppedLines when printk
 	// could not print all.
 	InitExited, Died, PoweredOff, DroppedLines bool
-	// TestEnded is set when a user's test came to its end (event.TestEnded).
-	TestEnded bool
 	// RunnerGone is set when what runs a user's test ended before it (event.RunnerGone), and
 	// not by a fault of its own.
 	RunnerGone bool
@@ -179,7 +177,6 @@ type Watcher struct {
 
 // Line takes the next line of the console.
 func (w *Watcher) Line(line string) {
-	w.TestEnded = w.TestEnded || strings.Contains(line, event.TestEnded)
 	w.ownFault = w.ownFault || strings.HasPrefix(line, "fatal error: ") || strings.HasPrefix(line, "panic: ")
 	w.RunnerGone = w.RunnerGone || strings.Contains(line, event.RunnerGone) && !w.ownFault
 	if w.asked.Load() {

@@ -119,8 +119,6 @@ type Outcome struct {
 	InitExited bool
 	// PoweredOff says that the guest switched itself off.
 	PoweredOff bool
-	// TestEnded says that a user's test came to its end before that.
-	TestEnded bool
 	// RunnerGone says that what runs a test was killed before that, and SwitchedOff how the
 	// machine was told to end, if it was.
 	RunnerGone  bool
@@ -266,8 +264,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	out.Splats, out.LastLine, out.InitExited, out.Died = w.Splats(), w.Last, w.InitExited, w.Died
 	out.InitBegan = w.InitBegan
 	out.Dump, out.Places = w.Dump()
-	out.PoweredOff, out.TestEnded = w.PoweredOff, w.TestEnded
-	out.RunnerGone, out.SwitchedOff = w.RunnerGone, w.SwitchedOff
+	out.PoweredOff, out.RunnerGone, out.SwitchedOff = w.PoweredOff, w.RunnerGone, w.SwitchedOff
 	out.Reset = out.Ending == Exited && out.Printed && !w.PoweredOff && !w.InitExited && !w.Died
 	if w.DroppedLines && out.LogErr == nil {
 		out.LogErr = errors.New("the kernel could not print everything (printk messages dropped)")

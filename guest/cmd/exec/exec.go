@@ -56,7 +56,7 @@ func run(t *report.T) {
 		tap := ktap.NewReader(func(r ktap.Result) { t.Verdict(r.Name, r.Verdict, r.Detail) }, event.TestChecks...)
 		out.line = tap.Line
 		state, late, err := execute(test, out)
-		fmt.Println(event.TestEnded)
+		t.Tested()
 		out.close()
 		tap.End()
 		conclude(t, "exit", test, out, state, late, err)
@@ -84,7 +84,7 @@ func runSuite(t *report.T, tests []event.Test, out *output) {
 		tap.End()
 		conclude(t, test.Name, test, out, state, late, err)
 	}
-	fmt.Println(event.TestEnded)
+	t.Tested()
 	out.close()
 }
 

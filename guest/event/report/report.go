@@ -232,6 +232,9 @@ func (t *T) File(name string, data []byte) {
 	t.emit(event.Event{Kind: event.KindFile, File: &event.FilePart{Name: name, Data: data}})
 }
 
+// Tested says that a user's test has ended.
+func (t *T) Tested() { t.emit(event.Event{Kind: event.KindTested}) }
+
 // FilePart is the largest piece of a file that fits into a line of the host's reader,
 // which is a bufio.Scanner.
 const FilePart = 24 << 10
