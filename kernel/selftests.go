@@ -63,6 +63,9 @@ func (b *Builder) Selftests(ctx context.Context, spec Spec, targets []string) (S
 		}
 		dir := filepath.Join(b.Cache, selftestsDir, hashOf(parts...))
 		if !asStored(dir) {
+			if exists(dir) {
+				b.report(Progress{Step: fmt.Sprintf("note: %s: the stored build of kselftest %s is not what was stored there", spec.Name, strings.Join(targets, ", "))})
+			}
 			if err := b.makeSelftests(ctx, t, spec, commit, targets, dir); err != nil {
 				return err
 			}

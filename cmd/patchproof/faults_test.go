@@ -44,7 +44,7 @@ func TestFaults(t *testing.T) {
 	all := os.Getenv("FAULTS") == "all"
 	outcomes := make(map[string]string)
 	var mu sync.Mutex
-	faults := slices.Concat(buildFaults(), folderFaults(), storeFaults(), gitFaults(), hostFaults(), treeFaults(), killFaults(all), bootFaults())
+	faults := slices.Concat(buildFaults(), folderFaults(), storeFaults(), selftestFaults(), gitFaults(), hostFaults(), treeFaults(), killFaults(all), bootFaults())
 	t.Run("all", func(t *testing.T) {
 		for i, f := range faults {
 			// The suite has time for half of them.
@@ -566,6 +566,75 @@ func storeFaults() []fault {
 		b.write(filepath.Join(b.cache, "requests", "3.tmp"), "half")
 		b.right()
 	}})
+	slices.SortStableFunc(all, func(x, y fault) int { return strings.Compare(x.name, y.name) })
+	return all
+}
+
+// fakeSelftests builds a target as the kernel's makefile does, one test by the compiler.
+const fakeSelftests = `
+install:
+	@mkdir -p $(KSFT_INSTALL_PATH)/size
+	@printf 'int main(void) { return 0; }' >$(KSFT_INSTALL_PATH)/t.c; gcc -o $(KSFT_INSTALL_PATH)/size/test $(KSFT_INSTALL_PATH)/t.c; rm $(KSFT_INSTALL_PATH)/t.c
+	@printf '\043!/bin/sh\nexit 0\n' >$(KSFT_INSTALL_PATH)/size/run.sh; chmod 755 $(KSFT_INSTALL_PATH)/size/run.sh
+	@printf 'size:test\nsize:run.sh\n' >$(KSFT_INSTALL_PATH)/kselftest-list.txt
+`
+
+// selftestFaults damage a stored build of kselftest's.
+func selftestFaults() []fault {
+	spoilings := map[string]func(dir string) error{
+		"a test of it has a bit":    func(dir string) error { return flip(filepath.Join(dir, "size/test")) },
+		"a test of it is cut":       func(dir string) error { return spoilings["is cut"](filepath.Join(dir, "size/test")) },
+		"a test of it is gone":      func(dir string) error { return os.Remove(filepath.Join(dir, "size/run.sh")) },
+		"a test of it may not run":  func(dir string) error { return os.Chmod(filepath.Join(dir, "size/run.sh"), 0o644) },
+		"its list is cut":           func(dir string) error { return spoilings["is cut"](filepath.Join(dir, "kselftest-list.txt")) },
+		"a file was put there":      func(dir string) error { return os.WriteFile(filepath.Join(dir, "size/more"), nil, 0o755) },
+		"it was stored without sum": func(dir string) error { return os.Remove(filepath.Join(dir, ".sum")) },
+	}
+	var all []fault
+	for name, spoil := range spoilings {
+		all = append(all, fault{group: "A stored kselftest", name: name, want: "found before use, built again", run: func(b *box) {
+			b.write(filepath.Join(b.tree, "Makefile"), fakeMakefile+"headers:\n\t@mkdir -p $(O)/usr/include\n")
+			b.write(filepath.Join(b.tree, "tools/testing/selftests/Makefile"), fakeSelftests)
+			b.git("add", "-A")
+			b.git("commit", "-qm", "selftests")
+			lineup, err := kernel.Load()
+			b.must(err)
+			specs, _, err := lineup.Resolve(kernel.Selection{Tree: b.tree, Kernels: []string{"base"}})
+			b.must(err)
+			var said []string
+			builder := kernel.Builder{Cache: b.cache, Progress: func(p kernel.Progress) { said = append(said, p.Step) }}
+			build := func(wanted int) string {
+				b.Helper()
+				said = nil
+				s, err := builder.Selftests(b.Context(), specs[0], []string{"size"})
+				b.must(err)
+				builds := 0
+				for _, step := range said {
+					if strings.Contains(step, "building kselftest") {
+						builds++
+					}
+				}
+				if builds != wanted {
+					b.Errorf("%d builds; want %d: %q", builds, wanted, said)
+				}
+				text, err := exec.Command("sh", "-c", "cd $0 && size/test && size/run.sh && find . -type f -printf '%P %m\\n' | sort && cat size/* kselftest-list.txt", s.Dir).CombinedOutput()
+				if err != nil {
+					b.Errorf("%v: %s", err, text)
+				}
+				return s.Dir + string(text)
+			}
+			whole := build(1)
+			if again := build(0); again != whole {
+				b.Error("the stored build is not what was built")
+			}
+			b.must(spoil(b.one("selftests/*")))
+			if again := build(1); again != whole {
+				b.Error("what was built again is not what was built first")
+			}
+			build(0)
+			b.clean()
+		}})
+	}
 	slices.SortStableFunc(all, func(x, y fault) int { return strings.Compare(x.name, y.name) })
 	return all
 }
