@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -39,6 +40,8 @@ func ParseCompiler(cc, llvm string) (Compiler, error) {
 	case llvm == "" || llvm == "0":
 	case llvm == "1" || llvmSuffix.MatchString(llvm):
 		c.LLVM = llvm
+	case llvmSuffix.MatchString("-" + llvm):
+		return c, fmt.Errorf("LLVM=%s: a version has a hyphen before it, LLVM=-%s; LLVM=1 takes clang and ld.lld without one", llvm, llvm)
 	default:
 		return c, fmt.Errorf("LLVM=%s: want 1 for clang and ld.lld, or -14 for those of a version", llvm)
 	}
@@ -145,6 +148,62 @@ func (c Compiler) tools() []Tool {
 		add("ccache", "ccache", "is asked for by CC")
 	}
 	return all
+}
+
+// Kind is what it is a version of: gcc or clang.
+func (c Compiler) Kind() string {
+	if c.LLVM != "" {
+		return "clang"
+	}
+	kind, _, _ := strings.Cut(compilerName.FindStringSubmatch(c.command())[1], "-")
+	return kind
+}
+
+// Instead says which compilers of its kind there are where neither this machine has the one
+// that is asked for nor the distribution, by the names of its packages; nil where one has it.
+func (c Compiler) Instead(packages []string) error {
+	if c.asked() == "" || len(packages) == 0 || slices.Contains(packages, c.tools()[0].Package) {
+		return nil
+	}
+	if _, err := exec.LookPath(c.command()); err == nil {
+		return nil
+	}
+	settings := func(names []string) string {
+		versioned := regexp.MustCompile("^" + c.Kind() + `(-\d+)?$`)
+		var all []string
+		for _, name := range names {
+			switch m := versioned.FindStringSubmatch(name); {
+			case m == nil:
+			case c.LLVM == "":
+				all = append(all, "CC="+name)
+			case m[1] == "":
+				all = append(all, "LLVM=1")
+			default:
+				all = append(all, "LLVM="+m[1])
+			}
+		}
+		slices.Sort(all)
+		if all = slices.Compact(all); len(all) == 0 {
+			return "none"
+		}
+		return strings.Join(all, ", ")
+	}
+	return fmt.Errorf("%s: this machine has no %s, nor has apt a package for it. On this machine: %s; in apt: %s",
+		c.asked(), c.command(), settings(commands(c.Kind())), settings(packages))
+}
+
+// commands are those in PATH whose names begin in that way.
+func commands(prefix string) []string {
+	var names []string
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		files, _ := filepath.Glob(filepath.Join(dir, prefix+"*"))
+		for _, file := range files {
+			if _, err := exec.LookPath(file); err == nil {
+				names = append(names, filepath.Base(file))
+			}
+		}
+	}
+	return names
 }
 
 // folders are those that its commands lie in.

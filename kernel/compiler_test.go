@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -35,7 +37,8 @@ func TestParseCompiler(t *testing.T) {
 		{"aarch64-linux-gnu-gcc", "", Compiler{}, "want gcc, clang"},
 		{"/opt/$(id)/gcc", "", Compiler{}, "want gcc, clang"},
 		{"/nowhere/gcc-12", "", Compiler{}, "/nowhere/gcc-12"},
-		{"", "14", Compiler{}, "LLVM=14: want 1"},
+		{"", "14", Compiler{}, "LLVM=14: a version has a hyphen before it, LLVM=-14"},
+		{"", "new", Compiler{}, "LLVM=new: want 1"},
 		{"", "/usr/lib/llvm-14/bin/", Compiler{}, "want 1"},
 		{"", "-14 ", Compiler{}, "want 1"},
 	}
@@ -109,6 +112,38 @@ func TestTooNew(t *testing.T) {
 		got := tooNew(test.id, "VERSION = "+major+"\nPATCHLEVEL = "+minor+"\n")
 		if (test.want == "") != (got == "") || !strings.Contains(got, test.want) {
 			t.Errorf("tooNew(%q, %s) = %q; want %q", test.id, test.version, got, test.want)
+		}
+	}
+}
+
+// Where neither the machine nor apt has a compiler, it is said which there are.
+func TestCompilersThatThereAre(t *testing.T) {
+	bin := t.TempDir()
+	for _, name := range []string{"gcc", "gcc-12", "gcc-ar-12", "clang-14", "clang-14.bak"} {
+		if err := os.WriteFile(filepath.Join(bin, name), nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", bin)
+	apt := []string{"gcc", "gcc-11", "gcc-12", "clang", "clang-16", "gcc-12-base"}
+	for setting, want := range map[Compiler]string{
+		{CC: "gcc-99"}:   "CC=gcc-99: this machine has no gcc-99, nor has apt a package for it. On this machine: CC=gcc, CC=gcc-12; in apt: CC=gcc, CC=gcc-11, CC=gcc-12",
+		{CC: "clang-99"}: "CC=clang-99: this machine has no clang-99, nor has apt a package for it. On this machine: CC=clang-14; in apt: CC=clang, CC=clang-16",
+		{LLVM: "-99"}:    "LLVM=-99: this machine has no clang-99, nor has apt a package for it. On this machine: LLVM=-14; in apt: LLVM=-16, LLVM=1",
+		{LLVM: "1"}:      "",
+		{CC: "gcc-11"}:   "",
+		{CC: "gcc-12"}:   "",
+		{}:               "",
+	} {
+		got := ""
+		if err := setting.Instead(apt); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%+v.Instead = %q; want %q", setting, got, want)
+		}
+		if err := setting.Instead(nil); err != nil {
+			t.Errorf("%+v.Instead without lists of apt's = %v; want nothing", setting, err)
 		}
 	}
 }

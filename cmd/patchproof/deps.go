@@ -71,6 +71,9 @@ func install(ctx context.Context, t *terminal, c kernel.Compiler, wanted func(ke
 	}
 	command := append([]string{"install", "--yes", "--no-install-recommends"}, packages...)
 	if os.Geteuid() != 0 {
+		if err := noCompiler(ctx, c); err != nil {
+			return err
+		}
 		return fmt.Errorf("missing: %s; run: sudo apt-get update && sudo apt-get %s", strings.Join(why, ", "), strings.Join(command, " "))
 	}
 	t.printf("Installing %s (this takes a minute or two)\n", strings.Join(packages, " "))
@@ -78,9 +81,26 @@ func install(ctx context.Context, t *terminal, c kernel.Compiler, wanted func(ke
 	// there may still do.
 	update := apt(ctx, "update")
 	if err := apt(ctx, command...); err != nil {
+		if none := noCompiler(ctx, c); none != nil {
+			return none
+		}
 		return errors.Join(update, err)
 	}
 	return nil
+}
+
+// noCompiler says which compilers there are where apt has not the one that is asked for.
+func noCompiler(ctx context.Context, c kernel.Compiler) error {
+	out, err := exec.CommandContext(ctx, "apt-cache", "--names-only", "search", "^"+c.Kind()+"(-[0-9]+)?$").Output()
+	if err != nil {
+		return nil // apt's own error tells more
+	}
+	var packages []string
+	for line := range strings.Lines(string(out)) {
+		name, _, _ := strings.Cut(line, " ")
+		packages = append(packages, name)
+	}
+	return c.Instead(packages)
 }
 
 func apt(ctx context.Context, args ...string) error {
