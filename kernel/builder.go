@@ -191,6 +191,9 @@ func (b *Builder) build(ctx context.Context, spec Spec, v Variant) (*Built, erro
 	if err != nil || built != nil {
 		return built, err
 	}
+	if err := b.CheckHost(ctx, spec); err != nil {
+		return nil, err
+	}
 	err = b.withTree(ctx, spec, func(t tree) error {
 		// Whoever held the lock may have built it, and a git pin now has its commit.
 		request, err := b.request(ctx, spec, v, compiler)

@@ -75,9 +75,15 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 	if progress == nil {
 		progress = func(kernel.Progress) {}
 	}
+	options := sel.Lab(progress)
+	options.Disk, options.Kselftest = Disk(s.programs), len(s.suites.Targets) > 0
+	if err := options.Check(ctx); err != nil {
+		return nil, err
+	}
 	if s, err = withSuites(ctx, sel, s, progress); err != nil {
 		return nil, err
 	}
+	options.Disk, options.Kselftest = Disk(s.programs), len(s.targets) > 0
 	p, shard, err := plan(sel, s)
 	if err != nil {
 		return nil, err
@@ -88,7 +94,6 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 	if shard != nil {
 		progress(kernel.Progress{Step: "note: " + shard.Describe()})
 	}
-	options := sel.Lab(progress)
 	options.Places = p.Places
 	if p.lab, err = lab.Open(ctx, options); err != nil {
 		return nil, err
@@ -212,7 +217,13 @@ func applyAll(ctx context.Context, b kernel.Builder, specs []kernel.Spec, varian
 		if err != nil {
 			return err
 		}
-		if built != nil || len(spec.Series) == 0 {
+		if built != nil {
+			continue
+		}
+		if err := b.CheckHost(ctx, spec); err != nil {
+			return err
+		}
+		if len(spec.Series) == 0 {
 			continue
 		}
 		if _, err := b.Apply(ctx, spec); err != nil {

@@ -212,3 +212,16 @@ func SelectPrograms(sel Selection, variant string) ([]Program, error) {
 	}
 	return slices.DeleteFunc(all, func(p Program) bool { return !slices.Contains(wanted, p.Name) || !p.runsOn(variant) }), nil
 }
+
+// Disk is how many bytes the disks of a guest take, for the program that has most.
+func Disk(programs []Program) int64 {
+	most := int64(0)
+	for _, p := range programs {
+		sum := int64(0)
+		for _, d := range p.Devices {
+			sum += int64(d.SizeMiB) << 20
+		}
+		most = max(most, sum)
+	}
+	return most
+}

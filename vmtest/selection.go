@@ -51,6 +51,10 @@ type Selection struct {
 	Source string
 	// Compiler is what kernels are built with.
 	Compiler kernel.Compiler
+	// NoRecord says that no record of a run is written, and Install installs what is
+	// missing: see lab.Options.
+	NoRecord bool
+	Install  func(ctx context.Context, kselftest bool) error
 	// Set holds the variables that were not empty, by name.
 	Set map[string]string
 }
@@ -176,7 +180,7 @@ func number(name, value string, without, most int) (int, error) {
 func (s Selection) Lab(progress func(kernel.Progress)) lab.Options {
 	return lab.Options{
 		Builder: kernel.Builder{Cache: s.Cache, Jobs: s.Jobs, Source: s.Source, Compiler: s.Compiler, Progress: progress},
-		Accel:   s.Accel, Places: s.Jobs,
+		Accel:   s.Accel, Places: s.Jobs, NoRecord: s.NoRecord, Install: s.Install,
 	}
 }
 

@@ -23,7 +23,7 @@ type benchCmd struct {
 
 // Run measures kernels against each other.
 func (c benchCmd) Run(ctx context.Context, t *terminal) error {
-	sel, err := c.selection()
+	sel, err := c.selection(t)
 	if err != nil {
 		return err
 	}
@@ -87,9 +87,6 @@ func (c benchCmd) measure(ctx context.Context, t *terminal, sel vmtest.Selection
 	}
 	if sel.Variant != "" && sel.Variant != measured.Name {
 		t.printf("note: VARIANT=%s was asked for: its kernels check themselves, and the checks are in every figure\n", sel.Variant)
-	}
-	if err := ensureTools(ctx, t, sel.Compiler, sel.Config); err != nil {
-		return err
 	}
 	plan, err := vmtest.Prepare(ctx, sel, t.progress)
 	if err != nil {

@@ -24,9 +24,7 @@ func (f flags) search(ctx context.Context, t *terminal, check func(bisect.Questi
 	if err := check(q); err != nil {
 		return err
 	}
-	if err := ensureTools(ctx, t, q.Compiler, q.Config); err != nil {
-		return err
-	}
+	q.Install = installer(t, q.Compiler, q.Config)
 	r, err := run(ctx, q, t.teller())
 	if err != nil {
 		return err

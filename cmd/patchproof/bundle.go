@@ -16,11 +16,8 @@ type bundleCmd struct {
 
 // Run packs kernels and programs for a machine that is no VM of the harness's.
 func (c bundleCmd) Run(ctx context.Context, t *terminal) error {
-	sel, err := c.selection()
+	sel, err := c.selection(t)
 	if err != nil {
-		return err
-	}
-	if err := ensureTools(ctx, t, sel.Compiler, sel.Config); err != nil {
 		return err
 	}
 	root, err := kernel.Checkout()

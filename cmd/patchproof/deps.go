@@ -36,17 +36,15 @@ func (c depsCmd) Run(ctx context.Context, t *terminal) error {
 	return nil
 }
 
-// ensureTools installs what building with the compiler and what CONFIG names, and booting, needs.
-func ensureTools(ctx context.Context, t *terminal, c kernel.Compiler, config string) error {
-	return ensureMore(ctx, t, c, config, false)
-}
-
-// ensureMore installs what kselftest's targets need as well.
-func ensureMore(ctx context.Context, t *terminal, c kernel.Compiler, config string, kselftest bool) error {
-	modules := kernel.WantsModules(config)
-	return install(ctx, t, c, func(tool kernel.Tool) bool {
-		return !tool.Test && (modules || !tool.Modules) && (kselftest || !tool.Kselftest)
-	})
+// installer installs what a run of kernels built with the compiler, and with what CONFIG
+// names, needs.
+func installer(t *terminal, c kernel.Compiler, config string) func(ctx context.Context, kselftest bool) error {
+	return func(ctx context.Context, kselftest bool) error {
+		modules := kernel.WantsModules(config)
+		return install(ctx, t, c, func(tool kernel.Tool) bool {
+			return !tool.Test && (modules || !tool.Modules) && (kselftest || !tool.Kselftest)
+		})
+	}
 }
 
 // install installs the packages of the missing tools that are wanted through apt,

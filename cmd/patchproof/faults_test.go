@@ -44,7 +44,7 @@ func TestFaults(t *testing.T) {
 	all := os.Getenv("FAULTS") == "all"
 	outcomes := make(map[string]string)
 	var mu sync.Mutex
-	faults := slices.Concat(buildFaults(), folderFaults(), storeFaults(), selftestFaults(), gitFaults(), hostFaults(), treeFaults(), killFaults(all), bootFaults())
+	faults := slices.Concat(hostChecks(), buildFaults(), folderFaults(), storeFaults(), selftestFaults(), gitFaults(), hostFaults(), treeFaults(), killFaults(all), bootFaults())
 	t.Run("all", func(t *testing.T) {
 		for i, f := range faults {
 			// The suite has time for half of them.
@@ -688,19 +688,6 @@ func hostFaults() []fault {
 			b.right()
 		}}
 	}
-	path := func(b *box, without ...string) string {
-		bin := filepath.Join(b.dir, "bin")
-		b.must(os.MkdirAll(bin, 0o755))
-		for dir := range strings.SplitSeq(os.Getenv("PATH"), ":") {
-			entries, _ := os.ReadDir(dir)
-			for _, e := range entries {
-				if !slices.Contains(without, e.Name()) {
-					_ = os.Symlink(filepath.Join(dir, e.Name()), filepath.Join(bin, e.Name()))
-				}
-			}
-		}
-		return bin
-	}
 	all := []fault{
 		environment("SANDBOX is mistyped", "exit 2, it says what it may be", 2, "want on or off", func(*box) []string { return []string{"SANDBOX=of"} }),
 		environment("CI with SANDBOX=off", "exit 2, refused", 2, "refused in CI", func(*box) []string { return []string{"SANDBOX=off", "CI=true"} }),
@@ -724,7 +711,7 @@ func hostFaults() []fault {
 			return []string{"CACHE=" + filepath.Join(b.dir, "file")}
 		}),
 		environment("gcc is missing", "exit 2, it names the package", 2, "gcc", func(b *box) []string {
-			return []string{"PATH=" + path(b, "gcc", "cc", "apt-get")}
+			return []string{"PATH=" + b.pathWithout("gcc", "cc", "apt-get")}
 		}),
 		{group: "The host", name: "the cache is behind a link", want: "exit 0", run: func(b *box) {
 			link := filepath.Join(b.dir, "link")

@@ -53,7 +53,7 @@ func (c applyCmd) open(ctx context.Context, t *terminal, dir string) (*kernel.Ha
 	if c.value("PATCH") == "" && c.value("LORE") == "" {
 		return kernel.OpenHandwork(dir)
 	}
-	sel, err := c.selection()
+	sel, err := c.selection(t)
 	if err != nil {
 		return nil, err
 	}

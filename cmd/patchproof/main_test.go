@@ -14,7 +14,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"patchproof": main})
+	testscript.Main(m, map[string]func(){"patchproof": main, "without": without})
 }
 
 // TestScripts runs the command as a user would; the scripts read like a manual

@@ -17,7 +17,7 @@ type mutantsCmd struct {
 
 // Run breaks the kernel on purpose and says which breakages the programs see.
 func (c mutantsCmd) Run(ctx context.Context, t *terminal) error {
-	sel, err := c.selection()
+	sel, err := c.selection(t)
 	if err != nil {
 		return err
 	}
@@ -40,9 +40,6 @@ func (c mutantsCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	mutants, err := mutate.Read(folder)
 	if err != nil {
-		return err
-	}
-	if err := ensureTools(ctx, t, sel.Compiler, sel.Config); err != nil {
 		return err
 	}
 	var part *results.Shard

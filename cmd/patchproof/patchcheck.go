@@ -12,14 +12,11 @@ type patchcheckCmd struct {
 
 // Run checks each patch of a series by itself.
 func (c patchcheckCmd) Run(ctx context.Context, t *terminal) error {
-	sel, err := c.selection()
+	sel, err := c.selection(t)
 	if err != nil {
 		return err
 	}
 	if err := sayPatch(ctx, t, sel); err != nil {
-		return err
-	}
-	if err := ensureTools(ctx, t, sel.Compiler, sel.Config); err != nil {
 		return err
 	}
 	r, err := patchcheck.Run(ctx, sel, patchcheck.Options{

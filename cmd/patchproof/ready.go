@@ -15,7 +15,7 @@ type readyCmd struct {
 // Run says whether mails with patches are fit to be sent: first what the mails
 // themselves tell, then whether each patch builds, boots and passes the checkers.
 func (c readyCmd) Run(ctx context.Context, t *terminal) error {
-	sel, err := c.selection()
+	sel, err := c.selection(t)
 	if err != nil {
 		return err
 	}
@@ -38,9 +38,6 @@ func (c readyCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	for _, note := range out.Notes {
 		t.printf("note: %s\n", note)
-	}
-	if err := ensureTools(ctx, t, sel.Compiler, sel.Config); err != nil {
-		return err
 	}
 	r, err := patchcheck.Run(ctx, sel, patchcheck.Options{
 		Progress: t.progress,

@@ -184,7 +184,11 @@ func (f flags) value(name string) string {
 }
 
 // selection checks what was selected as far as that needs no kernel source.
-func (f flags) selection() (vmtest.Selection, error) { return vmtest.FromEnv(f.value) }
+func (f flags) selection(t *terminal) (vmtest.Selection, error) {
+	sel, err := vmtest.FromEnv(f.value)
+	sel.Install = installer(t, sel.Compiler, sel.Config)
+	return sel, err
+}
 
 // typedEnv names, for the command, the variables of make's command line. The Makefile
 // sets it: in the environment of a recipe they look like all others.

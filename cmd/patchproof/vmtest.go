@@ -16,9 +16,9 @@ import (
 	"patchproof/vmtest"
 )
 
-// prepare makes everything ready to boot.
-func (f flags) prepare(ctx context.Context, t *terminal) (*vmtest.Plan, error) {
-	sel, err := f.selection()
+// prepare makes everything ready to boot, for a run that is recorded or for none.
+func (f flags) prepare(ctx context.Context, t *terminal, record bool) (*vmtest.Plan, error) {
+	sel, err := f.selection(t)
 	if err != nil {
 		return nil, err
 	}
@@ -28,13 +28,7 @@ func (f flags) prepare(ctx context.Context, t *terminal) (*vmtest.Plan, error) {
 	if err := sayPatch(ctx, t, sel); err != nil {
 		return nil, err
 	}
-	kselftest, _, err := sel.Kselftest()
-	if err != nil {
-		return nil, err
-	}
-	if err := ensureMore(ctx, t, sel.Compiler, sel.Config, kselftest); err != nil {
-		return nil, err
-	}
+	sel.NoRecord = !record
 	return vmtest.Prepare(ctx, sel, t.progress)
 }
 
@@ -44,7 +38,7 @@ type vmtestCmd struct {
 
 // Run is the main job: build, boot, report.
 func (c vmtestCmd) Run(ctx context.Context, t *terminal) error {
-	plan, err := c.prepare(ctx, t)
+	plan, err := c.prepare(ctx, t, true)
 	if err != nil {
 		return err
 	}
@@ -143,7 +137,7 @@ type buildCmd struct {
 
 // Run builds without booting.
 func (c buildCmd) Run(ctx context.Context, t *terminal) error {
-	plan, err := c.prepare(ctx, t)
+	plan, err := c.prepare(ctx, t, false)
 	if err != nil {
 		return err
 	}
@@ -163,7 +157,7 @@ type shellCmd struct {
 
 // Run hands the terminal to QEMU.
 func (c shellCmd) Run(ctx context.Context, t *terminal) error {
-	plan, err := c.prepare(ctx, t)
+	plan, err := c.prepare(ctx, t, false)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ package lab
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"sync"
 
 	"patchproof/kernel"
+	"patchproof/kernel/host"
 	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/counter"
@@ -30,8 +30,35 @@ type Options struct {
 	Accel string
 	// Places is how many guests run at once, one per processor when it is 0.
 	Places int
-	// NoGuests says that no guest will be booted, so that QEMU need not be there.
-	NoGuests bool
+	// NoGuests says that no guest will be booted, so that QEMU need not be there, and
+	// NoRecord that nothing is written into results/out.
+	NoGuests, NoRecord bool
+	// Disk is how many bytes the disks of a guest take, at the most.
+	Disk int64
+	// Kselftest says that targets of kselftest are built. Install, when set, installs what
+	// is missing of the tools that this and all the rest needs.
+	Kselftest bool
+	Install   func(ctx context.Context, kselftest bool) error
+}
+
+// Check finds what on this machine would stop the campaign, before anything is fetched or
+// built. What a build needs in addition is looked for by the builder, as soon as it is known
+// that there will be one.
+func (o Options) Check(ctx context.Context) error {
+	if o.Install != nil {
+		if err := o.Install(ctx, o.Kselftest); err != nil {
+			return err
+		}
+	}
+	need := host.Need{Cache: o.Builder.Cache, Guests: !o.NoGuests, Disk: o.Disk}
+	if !o.NoRecord {
+		root, err := kernel.Checkout()
+		if err != nil {
+			return err
+		}
+		need.Results = filepath.Join(root, "results", "out")
+	}
+	return host.Check(need)
 }
 
 // Lab is an open laboratory.
@@ -60,8 +87,11 @@ type Lab struct {
 	packed map[string]string
 }
 
-// Open finds QEMU and keeps the store from being pruned until Close.
+// Open makes the checks, finds QEMU and keeps the store from being pruned until Close.
 func Open(ctx context.Context, o Options) (*Lab, error) {
+	if err := o.Check(ctx); err != nil {
+		return nil, err
+	}
 	l := &Lab{Builder: o.Builder, accel: o.Accel}
 	l.free = cmp.Or(o.Places, runtime.NumCPU())
 	var err error
@@ -69,25 +99,9 @@ func Open(ctx context.Context, o Options) (*Lab, error) {
 		if l.QEMU, err = qemu.Find(ctx); err != nil {
 			return nil, err
 		}
-		if err := checkTemp(); err != nil {
-			return nil, err
-		}
 	}
 	l.release, err = kernel.Store{Dir: o.Builder.Cache}.Use(ctx)
 	return l, err
-}
-
-// checkTemp fails where guests could keep no files, before a kernel is built for them.
-func checkTemp() error {
-	file, err := os.CreateTemp("", "patchproof-")
-	if err == nil {
-		_, err = file.Write(make([]byte, 4096))
-		err = errors.Join(err, file.Close(), os.Remove(file.Name()))
-	}
-	if err != nil {
-		return fmt.Errorf("TMPDIR=%s cannot be written; free some space or set TMPDIR to another folder: %w", os.TempDir(), err)
-	}
-	return nil
 }
 
 // Close lets the store be pruned again.

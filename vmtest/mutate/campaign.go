@@ -79,7 +79,9 @@ func newCampaign(ctx context.Context, o Options) (c *campaign, err error) {
 	if err := vmtest.Check(o.Selection); err != nil {
 		return nil, err
 	}
-	l, err := lab.Open(ctx, o.Selection.Lab(o.Progress))
+	options := o.Selection.Lab(o.Progress)
+	options.Disk = vmtest.Disk(programs)
+	l, err := lab.Open(ctx, options)
 	if err != nil {
 		return nil, err
 	}
