@@ -19,13 +19,31 @@ import (
 	"time"
 )
 
-// release is a kernel source that the Debian archive's signed index lists.
+// release is a kernel source that a signed index lists: the Debian archive's, or kernel.org's.
 type release struct {
 	Version string
-	// File is its path below a repository.
+	// File is its path below a repository, its name where URL is set.
 	File   string
 	SHA256 string
 	Size   int64
+	// URL is where it lies, if that is kernel.org.
+	URL string `json:",omitempty"`
+}
+
+// trust says why its hash is believed.
+func (r release) trust() string {
+	if r.URL != "" {
+		return trustKernelOrg
+	}
+	return trustIndex
+}
+
+// served returns its size if it can be had.
+func (r release) served(ctx context.Context) (int64, error) {
+	if r.URL != "" {
+		return sizeOf(ctx, r.URL)
+	}
+	return served(ctx, r.File)
 }
 
 // releaseForm is a PIN that names a release: 6.12.107, the newest of 6.12, or one whose
@@ -51,6 +69,8 @@ const (
 	trustDeclared = "declared in kernels.toml"
 	trustIndex    = "listed in Debian's Sources, whose signature apt has verified"
 	trustUser     = "given with PIN"
+
+	trustKernelOrg = "listed in kernel.org's sha256sums.asc, whose signature was checked"
 )
 
 // TakeRelease finds the source of a PIN that names a release of Linux and that
@@ -77,12 +97,12 @@ func TakeRelease(ctx context.Context, sel Selection, cache, source string, say f
 		return sel, fmt.Errorf("PIN=%s: 5.4 to 7.x are served, and no kernel before %d.0 boots here", sel.Pin, oldest)
 	}
 	var found release
-	trust := trustIndex
+	trust := trustUser
 	if hash != "" {
 		found, err = givenRelease(ctx, asked, hash, source)
-		trust = trustUser
 	} else {
-		found, err = findRelease(ctx, asked, cache, source != "", say)
+		found, err = findRelease(ctx, asked, cache, source, say)
+		trust = found.trust()
 	}
 	if err != nil {
 		return sel, fmt.Errorf("PIN=%s: %w", sel.Pin, err)
@@ -98,13 +118,55 @@ func releasePin(r release, trust string) Pin {
 		// The archive says nothing about dates that git could take; it is the builds' own.
 		Date:    time.Date(2020, 5, 13, 16, 30, 44, 0, time.UTC),
 		Archive: Archive{Name: filepath.Base(r.File), Size: r.Size, SHA256: r.SHA256},
-		Sources: []Source{{Debian: r.File}},
+		Sources: []Source{r.source()},
 	}
 }
 
-// findRelease returns the release that is asked for, or the newest of a branch, that is
+func (r release) source() Source {
+	if r.URL != "" {
+		return Source{URL: r.URL}
+	}
+	return Source{Debian: r.File}
+}
+
+// findRelease returns the release that is asked for, or the newest of a branch: Debian's,
+// else kernel.org's. What was found there is kept in the cache.
+func findRelease(ctx context.Context, asked, cache, local string, say func(string)) (release, error) {
+	found, debianErr := debianRelease(ctx, asked, cache, local != "", say)
+	if debianErr == nil || ctx.Err() != nil {
+		return found, debianErr
+	}
+	found, err := kernelOrg.find(ctx, asked, local != "")
+	if ctx.Err() != nil {
+		return release{}, context.Cause(ctx)
+	}
+	if err != nil {
+		return release{}, fmt.Errorf("%w. Nor could it be had from kernel.org: %w", debianErr, err)
+	}
+	say(fmt.Sprintf("note: Linux %s is taken from kernel.org, by its signed list of hashes", found.Version))
+	if local != "" {
+		info, err := os.Stat(local)
+		if err != nil {
+			return found, fmt.Errorf("KERNEL_SRC: %w", err)
+		}
+		found.Size = info.Size()
+	}
+	file := filepath.Join(cache, releasesFile)
+	known, age, err := readReleases(file)
+	if err != nil {
+		return release{}, err
+	}
+	if err := writeReleases(file, merge(known, []release{found})); err != nil {
+		return release{}, err
+	}
+	// The list is no younger for it.
+	then := time.Now().Add(-age)
+	return found, os.Chtimes(file, then, then)
+}
+
+// debianRelease returns the release that is asked for, or the newest of a branch, that is
 // in the cache or that a mirror serves.
-func findRelease(ctx context.Context, asked, cache string, local bool, say func(string)) (release, error) {
+func debianRelease(ctx context.Context, asked, cache string, local bool, say func(string)) (release, error) {
 	file := filepath.Join(cache, releasesFile)
 	known, age, err := readReleases(file)
 	if err != nil {
@@ -124,11 +186,7 @@ func findRelease(ctx context.Context, asked, cache string, local bool, say func(
 			say(fmt.Sprintf("note: the index of %s is used, as there is no newer one: %v", time.Now().Add(-age).UTC().Format(time.DateOnly), err))
 		default:
 			known = merge(known, more)
-			text, err := json.MarshalIndent(known, "", "  ")
-			if err != nil {
-				return release{}, err
-			}
-			if err := writeAtomic(file, string(text)+"\n"); err != nil {
+			if err := writeReleases(file, known); err != nil {
 				return release{}, err
 			}
 			fits = matching(known, asked)
@@ -145,7 +203,7 @@ func findRelease(ctx context.Context, asked, cache string, local bool, say func(
 		if _, err := os.Stat(filepath.Join(cache, sourcesDir, r.SHA256, filepath.Base(r.File))); err == nil {
 			return r, nil
 		}
-		if _, err := served(ctx, r.File); err == nil {
+		if _, err := r.served(ctx); err == nil {
 			return r, nil
 		} else if ctx.Err() != nil {
 			return release{}, context.Cause(ctx)
@@ -237,6 +295,14 @@ func readReleases(file string) ([]release, time.Duration, error) {
 	return known, time.Since(info.ModTime()), nil
 }
 
+func writeReleases(file string, list []release) error {
+	text, err := json.MarshalIndent(list, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeAtomic(file, string(text)+"\n")
+}
+
 // givenRelease is a release that only the user vouches for.
 func givenRelease(ctx context.Context, version, hash, source string) (release, error) {
 	r := release{Version: version, File: "pool/main/l/linux/linux_" + version + ".orig.tar.xz", SHA256: hash}
@@ -249,8 +315,19 @@ func givenRelease(ctx context.Context, version, hash, source string) (release, e
 		return r, nil
 	}
 	var err error
-	r.Size, err = served(ctx, r.File)
-	return r, err
+	if r.Size, err = served(ctx, r.File); err == nil || ctx.Err() != nil {
+		return r, err
+	}
+	// The hash may be that of kernel.org's, on another machine.
+	theirs := r
+	theirs.File = "linux-" + version + ".tar.xz"
+	theirs.URL = kernelOrg.folder(version) + theirs.File
+	size, theirErr := sizeOf(ctx, theirs.URL)
+	if theirErr != nil {
+		return r, fmt.Errorf("%w; %s: %w", err, theirs.URL, theirErr)
+	}
+	theirs.Size = size
+	return theirs, nil
 }
 
 // served returns the size of a file if one of the repositories has it.

@@ -55,6 +55,9 @@ func mirror(t *testing.T, files map[string]string) {
 	for name, text := range files {
 		writeFile(t, filepath.Join(dir, name), text)
 	}
+	real := kernelOrg
+	t.Cleanup(func() { kernelOrg = real })
+	kernelOrg.base = "file://" + dir + "/kernel.org"
 	bin := t.TempDir()
 	writeFile(t, filepath.Join(bin, "apt-get"), "#!/bin/sh\necho file://"+dir+"/\n")
 	if err := os.Chmod(filepath.Join(bin, "apt-get"), 0o755); err != nil {
