@@ -102,6 +102,7 @@ func hostChecks() []fault {
 		}})
 	}
 	works("the cache's disk is mounted noexec, and has the kernel", "mount --bind $CACHE $CACHE; mount -o remount,bind,noexec $CACHE; patchproof build")
+	works("there is no /dev/ptmx, and nothing is booted", "mount --bind /dev/null /dev/ptmx; ACCEL=tcg patchproof build")
 	works("results/out is mounted read-only, and nothing is recorded", "mount -t tmpfs -o ro none results/out; patchproof build")
 	slices.SortStableFunc(all, func(x, y fault) int { return strings.Compare(x.name, y.name) })
 	return all

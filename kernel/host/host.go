@@ -18,10 +18,10 @@ type Need struct {
 	// Cache is the folder of the store. Build says that something is compiled in it.
 	Cache string
 	Build bool
-	// Guests says that kernels are booted. Disk is how many bytes the disks of one of
-	// them take, at the most.
-	Guests bool
-	Disk   int64
+	// Temp says that temporary files are made, Guests that programs are run in guests. Disk
+	// is how many bytes the disks of one of them take, at the most.
+	Temp, Guests bool
+	Disk         int64
 	// Results is where the run's record goes; empty where there will be none.
 	Results string
 }
@@ -62,7 +62,7 @@ var checks = []check{
 			return errors.Join(os.Chmod(file, 0o755), unix.Access(file, unix.X_OK))
 		}, "programs cannot be run, as on a file system mounted noexec, and a kernel's build runs some that it makes")
 	}},
-	{"TMPDIR can be written", guests, func(Need) error {
+	{"TMPDIR can be written", temp, func(Need) error {
 		return writable(os.TempDir(), "TMPDIR")
 	}},
 	{"TMPDIR has room for a guest's disks", guests, func(n Need) error {
@@ -89,6 +89,7 @@ const recordSize = 256 << 10
 
 func always(Need) bool   { return true }
 func builds(n Need) bool { return n.Build }
+func temp(n Need) bool   { return n.Temp }
 func guests(n Need) bool { return n.Guests }
 
 // Check makes the checks that a run needs, and returns all that is wrong.

@@ -50,7 +50,8 @@ func (o Options) Check(ctx context.Context) error {
 			return err
 		}
 	}
-	need := host.Need{Cache: o.Builder.Cache, Guests: !o.NoGuests, Disk: o.Disk}
+	// A shell is QEMU's own command line.
+	need := host.Need{Cache: o.Builder.Cache, Temp: !o.NoGuests, Guests: !o.NoGuests && !o.NoRecord, Disk: o.Disk}
 	if !o.NoRecord {
 		root, err := kernel.Checkout()
 		if err != nil {
