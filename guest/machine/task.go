@@ -67,17 +67,8 @@ func nameAndState(path string) (name, state string) {
 // that have the function on their stack, whatever their state. (Each is its own
 // process, so that the other threads of processes need not be looked at.)
 func KernelTasksIn(prefix, function string) []Task {
-	return tasksIn("/proc/[0-9]*/stat", prefix, function)
-}
-
-// TasksIn is KernelTasksIn of all threads, those of processes as well.
-func TasksIn(prefix, function string) []Task {
-	return tasksIn("/proc/[0-9]*/task/[0-9]*/stat", prefix, function)
-}
-
-func tasksIn(pattern, prefix, function string) []Task {
 	var in []Task
-	for _, t := range tasks(pattern, prefix) {
+	for _, t := range tasks("/proc/[0-9]*/stat", prefix) {
 		if strings.Contains(t.Stack, " "+function+"+") {
 			in = append(in, t)
 		}

@@ -7,11 +7,9 @@ import "patchproof/guest/machine"
 // Every function of io_uring that a task may sleep in begins so.
 func init() { machine.Suspect(" io_") }
 
-// BlockedReaders lists the worker threads of rings that are in a read of a pipe. Up to
-// v5.11 these are the kernel's own, afterwards the process's (IORING_FEAT_NATIVE_WORKERS).
-func BlockedReaders() []machine.Task {
-	return append(machine.KernelTasksIn("io_wqe_worker", "pipe_read"), machine.TasksIn("iou-wrk-", "pipe_read")...)
-}
+// BlockedReaders lists the worker threads of rings that are in a read of a pipe, on kernels
+// where such a read blocks one: there these are the kernel's own (PipeReadsPoll).
+func BlockedReaders() []machine.Task { return machine.KernelTasksIn("io_wqe_worker", "pipe_read") }
 
 // ringExit is the kernel's function that tears a ring down, in a kworker
 // (fs/io_uring.c, queued by io_ring_ctx_wait_and_kill).
