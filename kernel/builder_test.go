@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"patchproof/kernel/host"
 	"patchproof/patches"
 )
 
@@ -191,6 +192,30 @@ func TestTwoBuildersAtOnce(t *testing.T) {
 	if waits > 3 {
 		t.Errorf("%d builders waited; want at most 3", waits)
 	}
+}
+
+func TestChecksBesideASweep(t *testing.T) {
+	b := &Builder{Cache: t.TempDir()}
+	done := make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				Store{b.Cache}.sweep()
+			}
+		}
+	})
+	for range 300 {
+		if err := host.Check(host.Need{Cache: b.Cache, Build: true}); err != nil {
+			t.Errorf("another run's sweep is taken for trouble: %v", err)
+			break
+		}
+	}
+	close(done)
+	group.Wait()
 }
 
 func TestCacheThatCannotBeWritten(t *testing.T) {

@@ -6,6 +6,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -115,7 +116,8 @@ func (n Need) inCache(try func(dir, file string) error, trouble string) error {
 	if os.WriteFile(file, nil, 0o644) != nil {
 		return nil
 	}
-	if err := try(dir, file); err != nil {
+	// Another run that has just begun, or ended, may sweep up these too.
+	if err := try(dir, file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("CACHE=%s: %s: %w; set CACHE to a folder of a local disk", n.Cache, trouble, bare(err))
 	}
 	return nil
@@ -140,7 +142,8 @@ func writable(dir, variable string) error {
 		if f, err = os.CreateTemp(dir, "check-*.tmp"); err == nil {
 			// An empty file fits on a full disk.
 			_, err = f.Write(make([]byte, 4096))
-			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+			err = errors.Join(err, f.Close())
+			os.Remove(f.Name())
 		}
 	}
 	if err == nil {
