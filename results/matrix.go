@@ -22,7 +22,9 @@ type printer struct {
 	colour bool
 	width  int
 	flakes Flakes
-	out    strings.Builder
+	// bare leaves out the room for marks.
+	bare bool
+	out  strings.Builder
 }
 
 func (p *printer) matrix() {
@@ -30,6 +32,8 @@ func (p *printer) matrix() {
 	for _, program := range p.table.programs {
 		left = max(left, width(clip(Line(program), nameLimit)))
 	}
+	// Kernels side by side are worth more than room for marks that no cell has.
+	p.bare = !p.fits(left) && !p.marked()
 	for columns := p.table.columns; len(columns) > 0; {
 		n, total := 0, left
 		for n < len(columns) && (n == 0 || total+gutter+p.columnWidth(columns[n]) <= p.width) {
@@ -41,19 +45,52 @@ func (p *printer) matrix() {
 	}
 }
 
+// fits says whether all columns have room beside each other.
+func (p *printer) fits(left int) bool {
+	for _, col := range p.table.columns {
+		left += gutter + p.columnWidth(col)
+	}
+	return left <= p.width
+}
+
+// marked says whether a cell has a mark.
+func (p *printer) marked() bool {
+	for _, tallies := range p.table.tallies {
+		for _, t := range tallies {
+			if marks[t.mood()] != marks[plain] {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// cell is a text of the matrix, which begins with a mark or the room for one.
+func (p *printer) cell(text string) string {
+	if p.bare {
+		return strings.TrimPrefix(text, marks[plain])
+	}
+	return text
+}
+
+// title heads a column.
+func (p *printer) title(col column) string {
+	return p.cell(marks[plain] + clip(p.table.title(col), nameLimit-4))
+}
+
 // rows prints the part of the matrix that has these columns. The padding counts
 // characters and not colour codes, which is why text/tabwriter cannot do it.
 func (p *printer) rows(left int, columns []column) {
 	row := fmt.Sprintf("%-*s", left, "program")
 	for _, col := range columns {
-		row += fmt.Sprintf("%*s%-*s", gutter, "", p.columnWidth(col), marks[plain]+clip(p.table.title(col), nameLimit-4))
+		row += fmt.Sprintf("%*s%-*s", gutter, "", p.columnWidth(col), p.title(col))
 	}
 	fmt.Fprintln(&p.out, strings.TrimRight(row, " "))
 	for _, program := range p.table.programs {
 		row := fmt.Sprintf("%-*s", left, clip(Line(program), nameLimit))
 		for _, col := range columns {
 			t := p.table.tallies[col][program]
-			text := t.text()
+			text := p.cell(t.text())
 			pad := p.columnWidth(col) - width(text)
 			if p.colour {
 				text = colours[t.mood()] + text + "\x1b[0m"
@@ -66,9 +103,9 @@ func (p *printer) rows(left int, columns []column) {
 }
 
 func (p *printer) columnWidth(col column) int {
-	w := width(marks[plain] + clip(p.table.title(col), nameLimit-4))
+	w := width(p.title(col))
 	for _, t := range p.table.tallies[col] {
-		w = max(w, width(t.text()))
+		w = max(w, width(p.cell(t.text())))
 	}
 	return w
 }

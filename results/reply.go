@@ -342,41 +342,54 @@ func (m *mail) figures(bench *Run) {
 	}
 	m.item("", "Instructions per operation, not time, counted under TCG"+from+":")
 	m.out.WriteString("\n")
-	wide := 0
+	all := make([]int, len(kernels))
+	for i := range all {
+		all[i] = i
+	}
+	text, fits := insnsTable(rows, kernels, all)
+	if !fits {
+		text, _ = insnsTable(rows, kernels, []int{0, len(kernels) - 1})
+	}
+	m.out.WriteString(mailSafe.Replace(text) + "\n")
+}
+
+// insnsTable is a row per workload: what it needs on each of the shown kernels, and by how
+// much that is more than on the first. fits says whether it is no wider than a mail.
+func insnsTable(rows []insnsRow, kernels []string, shown []int) (text string, fits bool) {
+	const column = 9
+	grid := [][]string{{""}}
+	for i, k := range shown {
+		grid[0] = append(grid[0], clip(kernels[k], column))
+		if i > 0 {
+			grid[0] = append(grid[0], "change")
+		}
+	}
 	for _, r := range rows {
-		wide = max(wide, width(clip(r.name, nameLimit)))
-	}
-	line := func(name string, cells []string) {
-		text := fmt.Sprintf("  %-*s", wide, clip(name, nameLimit))
-		for _, c := range cells {
-			text += fmt.Sprintf("  %9s", clip(c, 9))
+		cells := []string{clip(r.name, nameLimit)}
+		for i, k := range shown {
+			cells = append(cells, clip(r.text(k), column))
+			if i > 0 {
+				cells = append(cells, clip(r.change(shown[0], k), column))
+			}
 		}
-		m.out.WriteString(mailSafe.Replace(strings.TrimRight(text, " ")) + "\n")
+		grid = append(grid, cells)
 	}
-	// Two kernels and what they differ by fit; of more, the first and the last.
-	shown := []int{0}
-	if last := len(kernels) - 1; last > 0 {
-		shown = append(shown, last)
-	}
-	var titles []string
-	for _, k := range shown {
-		titles = append(titles, kernels[k])
-	}
-	if len(shown) == 2 {
-		titles = append(titles, "change")
-	}
-	line("", titles)
-	for _, r := range rows {
-		var cells []string
-		for _, k := range shown {
-			cells = append(cells, r.text(k))
+	widths := make([]int, len(grid[0]))
+	for _, cells := range grid {
+		for i, c := range cells {
+			widths[i] = max(widths[i], width(c))
 		}
-		if len(shown) == 2 {
-			cells = append(cells, r.change(shown[0], shown[1]))
-		}
-		line(r.name, cells)
 	}
-	m.out.WriteString("\n")
+	fits = true
+	for _, cells := range grid {
+		line := fmt.Sprintf("%-*s", widths[0], cells[0])
+		for i, c := range cells[1:] {
+			line += fmt.Sprintf("  %*s", widths[i+1], c)
+		}
+		fits = fits && width(line) <= replyWidth
+		text += strings.TrimRight(line, " ") + "\n"
+	}
+	return text, fits
 }
 
 // notClean says what keeps the patches from having been shown to be good, and

@@ -34,10 +34,14 @@ func told(r *Run) *Run {
 
 // counted adds figures, two boots of each kernel.
 func counted(r *Run) *Run {
+	return countedFor(r, "Nop/batch=1", "Nop/batch=32", "ReadTmpfs/file=plain/batch=32/and/more")
+}
+
+func countedFor(r *Run, workloads ...string) *Run {
 	for i, k := range r.Kernels {
 		for boot := range 2 {
 			c := cellOf(k.Name, "bench-nop", check("ran", event.Pass, ""))
-			for n, name := range []string{"Nop/batch=1", "Nop/batch=32", "ReadTmpfs/file=plain/batch=32/and/more"} {
+			for n, name := range workloads {
 				c.Metrics = append(c.Metrics, event.Metric{Name: benchMetric, Value: float64(600 - 10*i*n + boot*(1-n/2)), Unit: unitInsns, Labels: map[string]string{benchLabel: name}})
 			}
 			r.Cells = append(r.Cells, c)
@@ -97,6 +101,7 @@ func TestReplyGolden(t *testing.T) {
 	}{
 		{"reply-clean", "", told(asIs()), nil},
 		{"reply-known-issues", "no Tested-by: posted has a known issue in fdinfo that its base has not", splat, counted(told(asIs()))},
+		{"reply-three-kernels", "", told(threeKernels()), countedFor(told(threeKernels()), "Nop/batch=32", "ReadTmpfs/file=plain/batch=128")},
 		{"reply-everything", "no Tested-by: hang of fixedfile on posted was not expected", told(everything()), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -113,7 +118,7 @@ func TestReplyGolden(t *testing.T) {
 }
 
 func TestReplyWidth(t *testing.T) {
-	for name, r := range map[string]*Run{"clean": counted(told(asIs())), "hostile": counted(hostileRun()), "nothing": {}} {
+	for name, r := range map[string]*Run{"clean": counted(told(asIs())), "three": counted(told(threeKernels())), "hostile": counted(hostileRun()), "nothing": {}} {
 		text, _ := Reply(r, r, strings.Repeat("Long Name ", 10)+"<"+strings.Repeat("mail.", 20)+"@example.org>")
 		for line := range strings.Lines(text) {
 			line = strings.TrimSuffix(line, "\n")

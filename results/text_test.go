@@ -263,3 +263,16 @@ func TestLine(t *testing.T) {
 		}
 	}
 }
+
+// threeKernels has a name as long as the subject's longest, and a failure that is declared
+// on each kernel.
+func threeKernels() *Run {
+	r := &Run{Status: Finished, Kernels: kernels("base", "posted", "fixed")}
+	for _, k := range r.Kernels {
+		for _, p := range []string{"nop", "faults-interrupt-singlestep"} {
+			r.Cells = append(r.Cells, cellOf(k.Name, p, check("cqe", event.Pass, "")))
+		}
+		r.Cells = append(r.Cells, cellOf(k.Name, "fixedfile", knownIssue(check("exit", event.Hang, ""), "the base hangs here")))
+	}
+	return r
+}
