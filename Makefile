@@ -113,10 +113,21 @@ check: ## formatting, vet, staticcheck, actionlint
 unit: ## unit tests with the race detector
 	$(GO) test -race -short ./...
 
+# The kernel of the debug variant, which takes minutes, is built with what the tests of the plain
+# one leave of the processors: in many of these a guest waits. It comes after the tests of ./kernel,
+# which keep both busy, and fails where it is needed.
 .PHONY: suite
 suite: deps ## the tests that build and boot kernels, and those with a browser
-	$(GO) test -count=1 -p 1 -timeout 60m -v ./kernel ./cmd/patchproof ./results/html ./vmtest ./vmtest/bench
+	$(GO) test -count=1 -timeout 60m -v ./kernel
+	$(MAKE) -j 2 suite-plain suite-debug-kernel
 	VARIANT=debug $(GO) test -count=1 -timeout 60m -v ./vmtest -run "TestSuite|TestDebugKernelComplains"
+
+.PHONY: suite-plain suite-debug-kernel
+suite-plain:
+	MAKEFLAGS= MFLAGS= $(GO) test -count=1 -parallel 4 -timeout 60m -v ./vmtest
+	MAKEFLAGS= MFLAGS= $(GO) test -count=1 -p 1 -timeout 60m -v ./vmtest/bench ./results/html ./cmd/patchproof
+suite-debug-kernel:
+	-KERNELS=base VARIANT=debug chrt --idle 0 $(PATCHPROOF) build
 
 .PHONY: fresh
 fresh: ## the README's two commands in a new Debian 13 (SUITE), from cold; needs root and debootstrap

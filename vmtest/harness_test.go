@@ -107,6 +107,7 @@ func spec(t *testing.T, base CellSpec, initramfs string, words ...string) CellSp
 }
 
 func TestVerdictOfMisbehavingGuests(t *testing.T) {
+	t.Parallel()
 	kernel, guest := base(t), hostileInitramfs(t)
 	tests := []struct {
 		how     string
@@ -158,6 +159,7 @@ func TestVerdictOfMisbehavingGuests(t *testing.T) {
 }
 
 func TestStepsOfACell(t *testing.T) {
+	t.Parallel()
 	kernel, guest := base(t), hostileInitramfs(t)
 	for how, want := range map[string]event.Verdict{"well": event.Pass, "hang": event.Hang} {
 		t.Run(how, func(t *testing.T) {
@@ -199,6 +201,7 @@ func TestStepsOfACell(t *testing.T) {
 
 // A guest that never begins says how far it came, and where it is.
 func TestHangBeforeTheStart(t *testing.T) {
+	t.Parallel()
 	s := spec(t, base(t), hostileInitramfs(t), "hostile=mute")
 	// A quarter of the scale is enough for a boot.
 	s.Scale = 0.25
@@ -212,6 +215,7 @@ func TestHangBeforeTheStart(t *testing.T) {
 
 // A guest that hangs says where.
 func TestHangSaysWhere(t *testing.T) {
+	t.Parallel()
 	s := spec(t, base(t), hostileInitramfs(t), "hostile=hang")
 	cell := RunCell(interrupted, s)
 	var detail string
@@ -228,6 +232,7 @@ func TestHangSaysWhere(t *testing.T) {
 }
 
 func TestFloodIsBounded(t *testing.T) {
+	t.Parallel()
 	s := spec(t, base(t), hostileInitramfs(t), "hostile=flood")
 	s.Program.Deadline = 3 * time.Second
 	cell := RunCell(interrupted, s)
@@ -253,6 +258,7 @@ func TestPanicBeforeInit(t *testing.T) {
 }
 
 func TestKernelThatNeverPrints(t *testing.T) {
+	t.Parallel()
 	s := spec(t, base(t), hostileInitramfs(t))
 	s.Image = writeELF(t, 0x100000, []byte{0xfa, 0xf4, 0xeb, 0xfd}, pvhNote(0x100000)) // cli; hlt; jmp to the hlt
 	// A quarter of the scale: there is nothing to wait for.

@@ -13,6 +13,7 @@ import (
 // QEMU in a view of the host's root, and with a network, runs a guest as it does without;
 // one that hangs is told from a kernel that is fine, and ended.
 func TestServedGuests(t *testing.T) {
+	t.Parallel()
 	cell, guest := base(t), hostileInitramfs(t)
 	view, note, err := kernel.FindView(context.Background(), nil)
 	if err != nil {
@@ -28,6 +29,7 @@ func TestServedGuests(t *testing.T) {
 		{"hang", event.Hang},
 	} {
 		t.Run(test.how, func(t *testing.T) {
+			t.Parallel()
 			s := spec(t, cell, guest, "hostile="+test.how)
 			s.Program.HostRoot, s.Program.Net, s.View = true, true, view
 			s.Program.Deadline = time.Second
