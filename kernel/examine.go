@@ -204,8 +204,13 @@ func leftOut(e *BuildError, object string) bool {
 	return strings.Contains(e.Message, "No rule to make target") && strings.Contains(e.Message, object)
 }
 
-// numbered is what the compiler appends to a name that is there more than once.
-var numbered = regexp.MustCompile(`\.\d+`)
+// numbered is what the compiler appends to a name that is there more than once, and the
+// kernel's macros to one that is to be there once.
+var numbered = regexp.MustCompile(`\.\d+|^(__UNIQUE_ID_.*?)\d+$`)
+
+// unnumbered is the name of a function or object without the numbers that another line
+// elsewhere in the file changes.
+func unnumbered(name string) string { return numbered.ReplaceAllString(name, "$1") }
 
 // objectSizes are the sizes of the functions and objects in an object file.
 func objectSizes(root *os.Root, name string) (map[string]int, error) {
@@ -225,7 +230,7 @@ func objectSizes(root *os.Root, name string) (map[string]int, error) {
 	sizes := map[string]int{}
 	for _, s := range symbols {
 		if kind := elf.ST_TYPE(s.Info); (kind == elf.STT_FUNC || kind == elf.STT_OBJECT) && s.Section != elf.SHN_UNDEF {
-			sizes[numbered.ReplaceAllString(s.Name, "")] += int(s.Size)
+			sizes[unnumbered(s.Name)] += int(s.Size)
 		}
 	}
 	return sizes, nil
@@ -238,7 +243,7 @@ func stackUse(text string) map[string]int {
 	for line := range strings.Lines(text) {
 		place, rest, _ := strings.Cut(line, "\t")
 		bytes, _, _ := strings.Cut(rest, "\t")
-		name := numbered.ReplaceAllString(place[strings.LastIndexByte(place, ':')+1:], "")
+		name := unnumbered(place[strings.LastIndexByte(place, ':')+1:])
 		if n, err := strconv.Atoi(bytes); err == nil {
 			use[name] = max(use[name], n)
 		}

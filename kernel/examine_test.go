@@ -108,3 +108,19 @@ WARNING: modpost: missing MODULE_LICENSE() in x.o
 		t.Errorf("section mismatches (-want +got), %v:\n%s", err, diff)
 	}
 }
+
+// Of these the number changes with any line that comes before.
+func TestUnnumbered(t *testing.T) {
+	for name, want := range map[string]string{
+		"io_uring_init":                                "io_uring_init",
+		"shrink_lock.42":                               "shrink_lock",
+		"io_submit_sqes.part.0":                        "io_submit_sqes.part",
+		"__UNIQUE_ID___addressable_io_uring_init835":   "__UNIQUE_ID___addressable_io_uring_init",
+		"__UNIQUE_ID___addressable_init_ipv6_addr2835": "__UNIQUE_ID___addressable_init_ipv6_addr",
+		"sha256": "sha256",
+	} {
+		if got := unnumbered(name); got != want {
+			t.Errorf("unnumbered(%q) = %q; want %q", name, got, want)
+		}
+	}
+}
