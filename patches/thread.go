@@ -147,7 +147,7 @@ func (t *thread) patches() ([]*message, error) {
 		for _, m := range answers {
 			names = append(names, m.title())
 		}
-		return nil, fmt.Errorf("%s: only replies have diffs: %s; save the one you mean in a file of its own", t.path, joinAnd(names))
+		return nil, fmt.Errorf("%s: only replies have diffs: %s; save the one you mean in a file of its own", t.path, JoinAnd(names))
 	}
 	return answers, nil
 }
@@ -444,9 +444,9 @@ func (s *set) why() string {
 	case len(missing) == 1:
 		text = "patch " + missing[0] + " is missing"
 	case len(missing) > 6:
-		text = fmt.Sprintf("%d patches are missing, %s", len(missing), joinAnd(append(slices.Clone(missing[:4]), "more")))
+		text = fmt.Sprintf("%d patches are missing, %s", len(missing), JoinAnd(append(slices.Clone(missing[:4]), "more")))
 	default:
-		text = "patches " + joinAnd(missing) + " are missing"
+		text = "patches " + JoinAnd(missing) + " are missing"
 	}
 	if s.cover != nil {
 		text += fmt.Sprintf(" (the cover letter says that there are %d)", s.cover.of)
@@ -501,7 +501,7 @@ func (t *thread) choose(sets []*set, want int) (*set, error) {
 		}
 		asked := slices.DeleteFunc(slices.Clone(keys), func(key [2]int) bool { return key[0] != want })
 		if len(asked) == 0 {
-			return nil, fmt.Errorf("%s: there is no version %d; it has %s", t.path, want, joinAnd(known))
+			return nil, fmt.Errorf("%s: there is no version %d; it has %s", t.path, want, JoinAnd(known))
 		}
 		keys = asked
 	}
@@ -804,7 +804,7 @@ func (t *thread) taken(chosen *set, sets []*set) string {
 	case len(others) == 1:
 		text += fmt.Sprintf(", %s (%s is there, too)", chosen.name(), others[0])
 	case len(others) > 1:
-		text += fmt.Sprintf(", %s (%s are there, too)", chosen.name(), joinAnd(others))
+		text += fmt.Sprintf(", %s (%s are there, too)", chosen.name(), JoinAnd(others))
 	case chosen.version > 1:
 		text += ", " + chosen.name()
 	}
@@ -815,7 +815,7 @@ func (t *thread) taken(chosen *set, sets []*set) string {
 				old = append(old, fmt.Sprintf("%d/%d", m.number, m.of))
 			}
 		}
-		text += fmt.Sprintf("; %s, which %s does not have, from %s", joinAnd(old), chosen.name(), chosen.from.name())
+		text += fmt.Sprintf("; %s, which %s does not have, from %s", JoinAnd(old), chosen.name(), chosen.from.name())
 	}
 	if chosen.of == 0 && len(chosen.members) > 1 {
 		text += ", in the order of the file (they are not numbered)"
@@ -861,8 +861,8 @@ func (t *thread) bases(s *Series, chosen *set) {
 	}
 }
 
-// joinAnd writes a list as prose does.
-func joinAnd(list []string) string {
+// JoinAnd writes a list as prose does: "base, posted and fixed".
+func JoinAnd(list []string) string {
 	if len(list) < 2 {
 		return strings.Join(list, "")
 	}

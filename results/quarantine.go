@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"patchproof/patches"
 )
 
 // isFor says whether the quarantine is for that kernel.
@@ -73,7 +75,7 @@ func (h *held) ran(on string, cells tally) {
 func (h held) String() string {
 	name := Line(h.Program + "/" + h.Check)
 	if !h.made {
-		return fmt.Sprintf("%s MATCHES NOTHING: %s made no such check on %s (%s)", name, Line(h.Program), strings.Join(h.on, " and "), Line(h.Reason))
+		return fmt.Sprintf("%s MATCHES NOTHING: %s made no such check on %s (%s)", name, Line(h.Program), patches.JoinAnd(h.on), Line(h.Reason))
 	}
 	did := fmt.Sprintf("%s: %s in %s", name, h.Verdict, strings.Join(h.rates, ", "))
 	if h.Expired {

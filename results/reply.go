@@ -8,6 +8,7 @@ import (
 	"github.com/charmbracelet/x/ansi"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 )
 
 // replyWidth is how wide a line of a mail to a kernel list may be.
@@ -241,7 +242,7 @@ func (m *mail) knownIssues() {
 	}
 	m.para("", "Known issues, declared with the patches or the tree before this run:")
 	for _, i := range issues {
-		m.item("  ", fmt.Sprintf("%s, %s: %s on %s", Line(i.program), Line(i.check.Name), i.check.Verdict, strings.Join(i.kernels, " and ")))
+		m.item("  ", fmt.Sprintf("%s, %s: %s on %s", Line(i.program), Line(i.check.Name), i.check.Verdict, patches.JoinAnd(i.kernels)))
 		m.item("    ", i.check.KnownIssue)
 		m.splat(i.check)
 		m.out.WriteString("\n")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 )
 
 // Summary is a run in GitHub's Markdown, for a CI job's summary: the answer first,
@@ -180,7 +181,7 @@ func (s *summary) knownIssues() {
 	s.printf("<details><summary>%s that showed</summary>\n\n", count(len(issues), "known issue"))
 	for _, i := range issues {
 		s.printf("- %s, %s: %s on %s. %s\n", markdown(i.program), markdown(i.check.Name), i.check.Verdict,
-			markdown(strings.Join(i.kernels, " and ")), markdown(i.check.KnownIssue))
+			markdown(patches.JoinAnd(i.kernels)), markdown(i.check.KnownIssue))
 	}
 	s.printf("\n</details>\n\n")
 }

@@ -133,7 +133,7 @@ func look(run *results.Run, asked []patches.Figure) *view {
 	for _, c := range v.Columns {
 		names = append(names, c.Title)
 	}
-	v.Title = strings.Join(names, " and ")
+	v.Title = patches.JoinAnd(names)
 	if len(run.Kernels) > 0 {
 		v.Title += " on " + cmp.Or(run.Kernels[0].Pin, "a local tree")
 	}
