@@ -12,12 +12,13 @@ import (
 // same on any machine.
 const unitInsns = "insns/op"
 
-// benchMetric and benchLabel are what a counted workload reports, and figureLabel
-// on its operations says that the median of the windows is the one to show: package
-// vmtest's MetricInsns, MetricInsnsMedian, MetricOps, LabelBench and LabelFigure.
+// benchMetric and benchLabel are what a counted workload reports, of its windows the
+// least, with medianOf behind it the median. figureLabel on its operations says that
+// the median is the one to show: package counter's MetricInsns, MetricInsnsMedian,
+// MetricOps, LabelBench and LabelFigure.
 const (
 	benchMetric  = "insns"
-	benchMedian  = "insns-median"
+	medianOf     = "-median"
 	benchOps     = "ops"
 	benchLabel   = "bench"
 	figureLabel  = "figure"
@@ -41,19 +42,11 @@ func (r *Run) insns() (rows []insnsRow, kernels []string) {
 			if c.Kernel != col.kernel || c.Variant != col.variant || c.Verdict != event.Pass {
 				continue
 			}
-			median := map[string]bool{}
-			for _, m := range c.Metrics {
-				name := Line(m.Labels[benchLabel])
-				if m.Name == benchOps && m.Labels[figureLabel] == figureMedian {
-					median[name] = true
-				}
-				wanted := benchMetric
-				if median[name] {
-					wanted = benchMedian
-				}
-				if m.Name != wanted || m.Unit != unitInsns {
+			for _, m := range c.Figures(benchMetric) {
+				if m.Unit != unitInsns {
 					continue
 				}
+				name := Line(m.Labels[benchLabel])
 				n := slices.IndexFunc(rows, func(row insnsRow) bool { return row.name == name })
 				if n < 0 {
 					rows = append(rows, insnsRow{name: name})
@@ -67,6 +60,28 @@ func (r *Run) insns() (rows []insnsRow, kernels []string) {
 		rows[i].grow(len(kernels) - 1)
 	}
 	return rows, kernels
+}
+
+// Figures are the metrics of that name. Of a workload whose median window is the one to
+// show, it is the median instead.
+func (c Cell) Figures(metric string) []event.Metric {
+	median := map[string]bool{}
+	for _, m := range c.Metrics {
+		if m.Name == benchOps && m.Labels[figureLabel] == figureMedian {
+			median[m.Labels[benchLabel]] = true
+		}
+	}
+	var list []event.Metric
+	for _, m := range c.Metrics {
+		wanted := metric
+		if median[m.Labels[benchLabel]] {
+			wanted += medianOf
+		}
+		if m.Name == wanted {
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 func (r *insnsRow) grow(kernel int) {

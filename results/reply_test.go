@@ -61,7 +61,7 @@ func TestInsnsMedian(t *testing.T) {
 		labels := map[string]string{benchLabel: name}
 		c.Metrics = append(c.Metrics, ops,
 			event.Metric{Name: benchMetric, Value: 500, Unit: unitInsns, Labels: labels},
-			event.Metric{Name: benchMedian, Value: 600, Unit: unitInsns, Labels: labels})
+			event.Metric{Name: benchMetric + medianOf, Value: 600, Unit: unitInsns, Labels: labels})
 	}
 	rows, _ := (&Run{Kernels: kernels("base"), Cells: []Cell{c}}).insns()
 	got := map[string]float64{}

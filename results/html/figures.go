@@ -159,9 +159,9 @@ func benches(run *results.Run, metric, prefix string) (names []string, values me
 func read(run *results.Run, metric, prefix string) (names []string, values measured) {
 	values = measured{}
 	for _, c := range run.Cells {
-		for _, m := range c.Metrics {
+		for _, m := range c.Figures(metric) {
 			name, ok := strings.CutPrefix(m.Labels["bench"], prefix)
-			if !ok || m.Name != metric {
+			if !ok {
 				continue
 			}
 			if !slices.Contains(names, name) {
@@ -204,8 +204,16 @@ func scale(run *results.Run, asked patches.Figure, id string) []figure {
 	if len(seen) < 2 {
 		return nil
 	}
-	for _, x := range slices.Sorted(maps.Keys(seen)) {
-		p.chart.xTicks = append(p.chart.xTicks, tick(math.Log2(x), number(x)))
+	all := slices.Sorted(maps.Keys(seen))
+	// A label is as wide as this part of the axis.
+	room := math.Log2(all[len(all)-1]/all[0]) / 14
+	labelled := math.Inf(-1)
+	for _, x := range all {
+		at, label := math.Log2(x), ""
+		if at-labelled >= room {
+			label, labelled = number(x), at
+		}
+		p.chart.xTicks = append(p.chart.xTicks, tick(at, label))
 	}
 	p.table(asked.Axis, number, columns)
 	return []figure{p.finish(id, low)}
