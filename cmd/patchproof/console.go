@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -33,16 +34,18 @@ type complaint struct {
 // readLog is a log and what it holds.
 type readLog struct {
 	File string `json:"file"`
-	// Verdict is the worst of the complaints, pass where there is none.
+	// Verdict is the worst of the complaints, pass where there is none, and error where the
+	// log could not be read.
 	Verdict    event.Verdict `json:"verdict"`
 	Complaints []complaint   `json:"complaints"`
 	// Asked says where the kernel was when the harness, or somebody, asked it.
 	Asked string `json:"asked,omitempty"`
-	// Note says why no place in the source is known.
+	// Note says why no place in the source is known, or the log could not be read.
 	Note string `json:"note,omitempty"`
 }
 
-// Run says what kernels complain of in their logs. It ends with 1 where one does.
+// Run says what kernels complain of in their logs. It ends with 1 where one does, and with 2
+// where a log could not be read, whatever the others say.
 func (c consoleCmd) Run(ctx context.Context, t *terminal) error {
 	var symbols *kernel.Symbols
 	if c.Vmlinux != "" {
@@ -52,10 +55,12 @@ func (c consoleCmd) Run(ctx context.Context, t *terminal) error {
 		symbols = kernel.ImageSymbols(c.Vmlinux)
 	}
 	var all []readLog
+	var failed []error
 	for _, file := range c.Files {
 		log, err := readConsole(ctx, file, c.Vmlinux, symbols)
 		if err != nil {
-			return err
+			failed = append(failed, err)
+			log = readLog{File: file, Verdict: event.Error, Complaints: []complaint{}, Note: err.Error()}
 		}
 		all = append(all, log)
 	}
@@ -69,7 +74,7 @@ func (c consoleCmd) Run(ctx context.Context, t *terminal) error {
 	complains := false
 	for _, log := range all {
 		complains = complains || len(log.Complaints) > 0
-		if c.JSON {
+		if c.JSON || log.Verdict == event.Error {
 			continue
 		}
 		if len(c.Files) > 1 {
@@ -95,10 +100,10 @@ func (c consoleCmd) Run(ctx context.Context, t *terminal) error {
 			t.note(event.Printable(log.Note))
 		}
 	}
-	if complains {
+	if len(failed) == 0 && complains {
 		return errUnexpected
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // whyNoPlace says what is wrong with the image that a user took.
@@ -114,18 +119,22 @@ func whyNoPlace(symbols *kernel.Symbols, vmlinux string) (string, error) {
 }
 
 func readConsole(ctx context.Context, file, vmlinux string, symbols *kernel.Symbols) (readLog, error) {
-	in := io.Reader(os.Stdin)
+	in, name := io.Reader(os.Stdin), "standard input"
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
 			return readLog{}, err
 		}
 		defer f.Close()
-		in = f
+		in, name = f, file
 	}
 	w, err := console.Read(in)
 	if err != nil {
-		return readLog{}, fmt.Errorf("%s: %w", file, err)
+		return readLog{}, fmt.Errorf("%s: %w", name, err)
+	}
+	if !w.Kernels && len(w.Splats()) == 0 {
+		return readLog{}, fmt.Errorf("%s: nothing in it looks like a kernel's log: no line has a timestamp of the kernel's, or the head that "+
+			"dmesg, syslog or a journal puts in front (unpack a compressed log first)", name)
 	}
 	log := readLog{File: file, Verdict: event.Pass, Complaints: []complaint{}, Asked: w.Asked()}
 	placed := false

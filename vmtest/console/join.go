@@ -65,23 +65,42 @@ func (w *Watcher) partOf(c *complaint, function string) *complaint {
 			return w.kept
 		}
 	}
-	if last.caller != c.caller || !near(c, last) {
+	if last = w.lastOf(c.caller); last == nil || !near(c, last) {
 		return nil
 	}
 	if at := nameOf(c.at); c.sign.role == warns && (at == "object_err" || at == "__slab_err") && strings.HasPrefix(last.title, "BUG ") {
 		// SLUB ends its report in a warning (since 6.15).
-		return w.kept
+		return last.as
 	}
 	if function == "" || function != last.blamed {
 		return nil
 	}
 	if (c.sign.role == faults || c.sign.role == dies) && noObject.MatchString(last.title) {
-		return w.kept
+		return last.as
 	}
 	if calls := c.calls(); len(calls) > 0 && slices.Equal(calls, last.calls()) {
-		return w.kept
+		return last.as
 	}
 	return nil
+}
+
+// lastOf is the latest complaint that the caller told, if it is still known.
+func (w *Watcher) lastOf(caller string) *complaint {
+	i := slices.IndexFunc(w.lasts, func(c *complaint) bool { return c.caller == caller })
+	if i < 0 {
+		return nil
+	}
+	return w.lasts[i]
+}
+
+// told remembers c as the latest complaint of its caller, and that it is kept as old.
+func (w *Watcher) told(c, old *complaint) {
+	w.last, w.kept, c.as = c, old, old
+	w.lasts = slices.DeleteFunc(w.lasts, func(other *complaint) bool { return other.caller == c.caller })
+	if len(w.lasts) >= maxCallers {
+		w.lasts = slices.Delete(w.lasts, 0, 1)
+	}
+	w.lasts = append(w.lasts, c)
 }
 
 // goesDown is on the stack of what goes wrong while the kernel ends in a panic.

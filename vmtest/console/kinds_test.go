@@ -126,7 +126,7 @@ func TestReadKnowsTheKindsOfComplaints(t *testing.T) {
 			[]string{"BUG: key ADDR has not been registered in quokka_init"}},
 		{"DMA by the wrong function", "------------[ cut here ]------------\nDMA-API: quokka 0000:00:03.0: device driver frees DMA memory with wrong function [device address=0x0000000012345000] [size=4096 bytes] [mapped as single] [unmapped as page]\nWARNING: CPU: 1 PID: 812 at kernel/dma/debug.c:1028 check_unmap+0x12/0x40\nModules linked in:\n" + ran + rip("check_unmap") +
 			stack("debug_dma_unmap_phys", "dma_unmap_phys", "dma_unmap_page_attrs", "quokka_done") + end,
-			[]string{"DMA-API: quokka N:00:03.0: device driver frees DMA memory with wrong function [device address] [size bytes] [mapped as single] [unmapped as page] in quokka_done"}},
+			[]string{"DMA-API: quokka N: device driver frees DMA memory with wrong function [device address] [size bytes] [mapped as single] [unmapped as page] in quokka_done"}},
 		{"a name given twice", "sysfs: cannot create duplicate filename '/devices/quokka0'\n" + ran + stack("dump_stack_lvl", "sysfs_warn_dup", "sysfs_create_dir_ns", "kobject_add_internal", "kobject_add", "device_add", "quokka_add") + "kobject: kobject_add_internal failed for quokka0 with -EEXIST, don't try to register things with the same name in the same directory.\n",
 			[]string{"sysfs: cannot create duplicate filename in quokka_add"}},
 		{"an object of SLUB, whose report ends in a warning", "[Right Redzone overwritten] 0xffff888104a1e028-0xffff888104a1e02f @offset=40. First byte 0x0 instead of 0xcc\n=============================================================================\n" +

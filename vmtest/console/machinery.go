@@ -16,13 +16,14 @@ var machinery = functions([]row{
 		warn warn_* report_bug report_*bug* handle_bug fixup_bug panic vpanic *_panic panic_bad_stack handle_bad_stack bad_stack
 		check_panic_on_warn oops_* die die_* print_*report* print_*bug* print_trailer print_address_description* printk* vprintk*
 		printk_safe* end_report rust_helper_* *rust_begin_unwind *9panicking* report_bad_irq note_interrupt assfail assertfail *_assertfail print_unlock* print_usage* print_circular* print_bad_*
-		print_deadlock* print_irq* schedule_bug get_taint print_tainted*`},
+		print_deadlock* print_irq* print_collision check_no_collision schedule_bug dequeue_task_idle resched_latency_warn get_taint print_tainted*`},
 	{"sanitizers, and what a compiler calls for them",
 		`*kasan* *kmsan* *kcsan* *kfence* *ubsan* asan_* tsan_* msan_* hwasan* sanitizer_* check_memory_region* val_to_string
+		handle_overflow handle_null_ptr_deref handle_misaligned_access handle_object_size_mismatch
 		write_comp_data read_word_at_a_time read_once_word_nocheck instrument_* fortify_* qlist_* qlink_* quarantine_*`},
 	{"checks of SLUB, of the page allocator and of kmemleak, which look at what somebody else has broken",
 		`object_err slab_err slab_fix slab_bug check_object check_slab check_bytes_and_report on_freelist free_debug_processing
-		alloc_debug_processing slab_pad_check bad_page check_new_page* check_free_page* check_*object* usercopy_* kmemleak_*
+		alloc_debug_processing slab_pad_check bad_page check_new_page* check_free_page* check_*object* usercopy_* kmemleak_* link_object create_object
 		page_table_check_* debug_print_* debug_check_* debug_object* debug_obj_* *_debug_hint timer_is_static_object work_is_static_object ref_tracker*`},
 	{"strings, memory and bits belong to the caller",
 		`memcpy* memset* memmove* memcmp* memchr* memscan* memdup* strlen* strnlen* strcmp* strncmp* strcpy* strncpy* strlcpy* strscpy*
@@ -75,7 +76,10 @@ var machinery = functions([]row{
 		do_softirq* handle_softirqs stext run_ksoftirqd smpboot_thread_fn call_timer_fn expire_timers run_timer* local_bh_* handle_irq* handle_*_irq
 		generic_handle_* trace_* traceiter* perf_trace* ftrace_* del_timer* timer_delete* timer_shutdown* try_to_del_timer* mod_timer*
 		add_timer* init_timer_key lock_timer_base sk_stop_timer* sk_reset_timer *notifier_call_chain*`},
-	{"entries of page tables are written for who maps", `set_pte* set_ptes* set_pmd* set_pud* ptep_* pmdp_*`},
+	{"entries of page tables are written for who maps, and looked at for who unmaps",
+		`set_pte* set_ptes* set_pmd* set_pud* ptep_* pmdp_* vm_normal_page* vm_normal_folio*`},
+	{"interrupts and mappings are those of the driver that asks for them", `free_irq* devm_free_irq* request_irq* request_threaded_irq request_any_context_irq
+		devm_request_*irq setup_irq enable_irq disable_irq* iounmap kmalloc_fix_flags`},
 	{"the DMA API maps what its driver says, and checks that", `debug_dma_* check_unmap check_sync check_sg_segment add_dma_entry dma_map_* dma_unmap_* dma_sync_* dma_free_*`},
 	{"another processor is asked to do something",
 		`smp_call_function* csd_lock* on_each_cpu* generic_exec_single flush_smp_* generic_smp_call*`},

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -16,11 +17,18 @@ var (
 		`\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} [0-9:]{8} \d{4}\] |\[[A-Z][a-z]{2} ?\d{1,2} [0-9:]{5}\] |\[ *\+\d+\.\d{6}\] )`)
 	// record is what comes before the text in a record of /dev/kmsg or of extended netconsole,
 	// with the caller (Documentation/ABI/testing/dev-kmsg).
-	record = regexp.MustCompile(`^\d+,\d+,\d+,[^;]*?(?:,caller=([TC]\d+)[^;]*)?;`)
+	record = regexp.MustCompile(`^(\d+),\d+,\d+,[^;]*?(?:,caller=([TC]\d+)[^;]*)?;`)
 	// journalHost is what journalctl -o short-monotonic puts between the time and the text.
 	journalHost = regexp.MustCompile(`^\S+ kernel: `)
 	// decoded is what dmesg -x puts in front: who wrote the line, and how grave it is.
 	decoded = regexp.MustCompile(`^([a-z]\w*) *:(?:emerg|alert|crit|err|warn|notice|info|debug) *: `)
+	// leveled is the head of a line with its priority, as dmesg --raw and a console with
+	// AuthorOption print it.
+	leveled = regexp.MustCompile(`^<(\d{1,3})>`)
+	// kernelish is what lines of the kernel's begin with in a log that has nothing in front of
+	// them.
+	kernelish = regexp.MustCompile(`^(?:Linux version |(?:Kernel c|C)ommand line: |Run \S+ as init|Call [Tt]race:|Modules linked in:|CPU: \d+ |Memory: |Freeing unused |` +
+		`\[ cut here|(?:ACPI|PCI|pci|usb|smp|rcu|random|clocksource|EXT4-fs|virtio\w*|NET|TCP|x86/\w+|sysrq|kmemleak|INFO|WARNING|reboot)\b.*: )`)
 	// colours are those of dmesg --color.
 	colours = regexp.MustCompile(`\x1b\[[0-9;]*m`)
 )
@@ -44,6 +52,12 @@ func Read(r io.Reader) (*Watcher, error) {
 	}
 	// A line of the kernel's own may look as if a host were named in it, but not all do.
 	journal := true
+	// What a program wrote into the kernel's log has a priority that is none of the kernel's;
+	// but where all have, they are another program's.
+	told := false
+	for line := range strings.Lines(string(head)) {
+		told = told || ofKernel(line)
+	}
 	for line := range strings.Lines(string(head)) {
 		if _, _, text, ok := stamped(plainText(strings.TrimRight(line, "\r\n"))); ok {
 			w.Raw = false
@@ -52,7 +66,7 @@ func Read(r io.Reader) (*Watcher, error) {
 			}
 		}
 	}
-	for {
+	for blank := false; ; {
 		// What is beyond the buffer of a line is of no use to anybody.
 		line, more, err := in.ReadLine()
 		if err == io.EOF {
@@ -61,6 +75,10 @@ func Read(r io.Reader) (*Watcher, error) {
 		if err != nil {
 			return nil, err
 		}
+		if blank && len(line) == 0 {
+			continue
+		}
+		blank = len(line) == 0
 		text := plainText(string(line))
 		for more && err == nil {
 			_, more, err = in.ReadLine()
@@ -70,10 +88,20 @@ func Read(r io.Reader) (*Watcher, error) {
 				continue
 			}
 			text = text[len(m[0]):]
+			w.Kernels = true
+		}
+		if told && leveled.MatchString(text) && !ofKernel(text) {
+			continue
 		}
 		switch {
 		case w.Raw:
-			text = logPrefix.ReplaceAllString(withoutRecord(text), "")
+			if m := record.FindStringSubmatch(text); m != nil && !ownPriority(m[1]) {
+				continue
+			}
+			bare := withoutRecord(text)
+			bare = bare[len(logPrefix.FindString(bare)):]
+			w.Kernels = w.Kernels || len(bare) < len(text) || kernelish.MatchString(text)
+			text = bare
 		case journal:
 			if _, _, said, ok := stamped(text); ok {
 				text = strings.TrimSuffix(text, said) + journalHost.ReplaceAllString(said, "")
@@ -83,6 +111,18 @@ func Read(r io.Reader) (*Watcher, error) {
 	}
 }
 
+// ofKernel says that a line has a priority of the kernel's in front.
+func ofKernel(line string) bool {
+	m := leveled.FindStringSubmatch(line)
+	return m != nil && ownPriority(m[1])
+}
+
+// ownPriority says that a priority is one of the kernel's own lines.
+func ownPriority(priority string) bool {
+	n, err := strconv.Atoi(priority)
+	return err == nil && n < firstForeign
+}
+
 // withoutRecord is the line without the head of a record, of which the caller is kept as
 // the kernel prints it.
 func withoutRecord(line string) string {
@@ -90,10 +130,10 @@ func withoutRecord(line string) string {
 	switch {
 	case head == nil:
 		return line
-	case head[1] == "":
+	case head[2] == "":
 		return line[len(head[0]):]
 	}
-	return "[" + head[1] + "] " + line[len(head[0]):]
+	return "[" + head[2] + "] " + line[len(head[0]):]
 }
 
 // plainText is the line without colours.

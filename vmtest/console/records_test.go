@@ -51,6 +51,10 @@ func TestReadTakesRecords(t *testing.T) {
 		{"dmesg -x", journal("kern  :warn  : [   12.345678] %s\n"), []string{title}},
 		{"dmesg -x -T", journal("kern  :warn  : [Sun Nov 29 06:00:00 2026] %s\n"), []string{title}},
 		{"dmesg -x -t", journal("kern  :emerg : %s\n"), []string{title}},
+		{"dmesg --raw", journal("<4>[   12.345678] %s\n"), []string{title}},
+		{"dmesg --raw of a program beside the kernel", "<6>[   12.000000] quokka: up\n" + journal("<12>[   12.345678] %s\n"), nil},
+		{"/dev/kmsg", journal("4,1205,12345678,-,caller=T9;%s\n"), []string{title}},
+		{"/dev/kmsg of a program", journal("12,1205,12345678,-;%s\n"), nil},
 		{"dmesg -x of a program", journal("user  :warn  : [   12.345678] %s\n"), nil},
 		{"dmesg -x -T of a program", journal("daemon:notice: [Sun Nov 29 06:00:00 2026] %s\n"), nil},
 	}

@@ -35,6 +35,9 @@ const (
 	// one that ran over.
 	maxStack, maxRecursion = 1000, 3000
 	maxSplats              = 20
+	// mostWords is how many lines at most are between a text that may be a complaint and its
+	// stack: what comes later is somebody else's.
+	mostWords = 12
 	// maxPreface bounds the lines between "cut here" and what it is about.
 	maxPreface = 5
 	// maxCallers bounds the tasks and CPUs whose complaints are read at once.
@@ -143,6 +146,8 @@ type Watcher struct {
 	// Raw says that lines without a timestamp are the kernel's as well, as in a log
 	// that no program writes to.
 	Raw bool
+	// Kernels is set once a line was seen that a kernel wrote, as far as that can be told.
+	Kernels bool
 	// InitExited is set when initExit was seen, Died at any other panic,
 	// PoweredOff when the guest switched itself off, and DroppedLines when printk
 	// could not print all.
@@ -160,7 +165,9 @@ type Watcher struct {
 	found []*complaint
 	// last is the latest complaint, and kept the one in found that it is counted with.
 	last, kept *complaint
-	begun      int
+	// lasts are the latest complaints of the last callers.
+	lasts []*complaint
+	begun int
 	// ownFault says that a program of ours ended by a fault of its own.
 	ownFault bool
 	hung     hungTasks
@@ -205,6 +212,7 @@ func (w *Watcher) Line(line string) {
 		}
 		return
 	}
+	w.Kernels = true
 	// A line that was not ended has the next one behind it.
 	for ok {
 		var start int
@@ -453,7 +461,7 @@ func (w *Watcher) read(r *reader, text, line string) {
 		w.close(r)
 		return
 	}
-	if c.traced && !inTrace.MatchString(text) {
+	if c.traced && !inTrace.MatchString(text) || c.mayEnd() && (c.told > mostWords || anotherStack.MatchString(text)) {
 		w.close(r)
 		return
 	}
@@ -465,6 +473,11 @@ func (w *Watcher) read(r *reader, text, line string) {
 	if strings.HasPrefix(text, "---[ end ") && !c.ends() || c.told >= c.most() {
 		w.close(r)
 	}
+}
+
+// mayEnd says that nothing but its text is known of a complaint that is any text.
+func (c *complaint) mayEnd() bool {
+	return !c.traced && (c.sign.role == perhaps || c.sign.role == says && c.sign.title == "")
 }
 
 // most is how many lines a complaint may have.
@@ -547,7 +560,7 @@ func (w *Watcher) keep(c *complaint) {
 	for _, old := range w.found {
 		same := old.Title == c.Title && old.place == c.place
 		if same || c.cut && strings.HasPrefix(old.Title, c.Title+" in ") {
-			w.last, w.kept, c.as = c, old, old
+			w.told(c, old)
 			old.Times++
 			old.again(c)
 			return
@@ -556,13 +569,14 @@ func (w *Watcher) keep(c *complaint) {
 			c.Times, c.order = old.Times+1, old.order
 			c.again(old)
 			*old = *c
-			w.last, w.kept, c.as, old.as = old, old, old, old
+			w.told(old, old)
+			c.as = old
 			return
 		}
 	}
 	if len(w.found) < maxSplats {
 		w.found = append(w.found, c)
-		w.last, w.kept, c.as = c, c, c
+		w.told(c, c)
 	}
 }
 

@@ -23,10 +23,13 @@ var subjects = []struct {
 	{"WARNING: ", regexp.MustCompile(`^[0-9a-f]{8,16} \((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?P<f>[\w.]+)`)},
 	{"[ BUG: ", regexp.MustCompile(`^[0-9a-f]{8,16} \((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?P<f>[\w.]+)`)},
 	{"BUG: workqueue leaked", regexp.MustCompile(`(?:workfn=|last function: )(?P<s>[\w.]+)`)},
-	{"irq: nobody cared", regexp.MustCompile(`^\[<[0-9a-f]+>\] (?P<s>[\w.]+)`)},
+	{"irq: nobody cared", handler},
+	{"irq event: bogus", handler},
 	{"BUG: using ", regexp.MustCompile(`^caller is (?P<f>[\w.]+)`)},
 	{"WARNING: bad ", regexp.MustCompile(`^\[<[0-9a-f]+>\] (?P<f>[\w.]+)`)},
 }
+
+var handler = regexp.MustCompile(`^\[<[0-9a-f]+>\] (?P<s>[\w.]+)`)
 
 var heldLock = regexp.MustCompile(`^ #0: [0-9a-f]{8,16} \((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?P<f>[\w.]+)`)
 
@@ -50,6 +53,10 @@ func (c *complaint) read(text string) {
 			c.waiter, c.traced, c.done = false, false, false
 			c.forget()
 		}
+	}
+	if c.done && c.sign.blame == byNobody && c.subject == "" {
+		// Who has the interrupt is told behind the stack.
+		c.readSubject(text)
 	}
 	if c.done || c.waiter {
 		return
@@ -75,6 +82,9 @@ func (c *complaint) read(text string) {
 			c.repeated = ""
 		case c.at == "" || strings.HasPrefix(c.at, "0x"):
 			c.at = m[1]
+		case c.traced && c.sign.blame == byStuck:
+			// What the interrupt interrupted is a part of the stack.
+			c.push(m[1])
 		}
 		return
 	}
@@ -362,6 +372,9 @@ var renamed = []replacement{
 
 // volatile are the parts of a text that differ between two runs of the same fault.
 var volatile = []replacement{
+	// Advice, which is worded anew now and then, and what a newer kernel says besides.
+	{regexp.MustCompile(`(No working init found)\..*`), "$1"},
+	{regexp.MustCompile(`(Unable to mount root fs on )"[^"]*" or `), "$1"},
 	{regexp.MustCompile(`/\d+/0x[0-9a-f]+`), ""},
 	{regexp.MustCompile(`(?:\.\.?/)*([\w./-]+\.[chS]):\d+(?::\d+)?`), "$1"},
 	{regexp.MustCompile(`CPU#\d+`), "CPU"},
@@ -369,9 +382,14 @@ var volatile = []replacement{
 	{regexp.MustCompile(`\+0x[0-9a-f]+/0x[0-9a-f]+`), ""},
 	{regexp.MustCompile(`\[[\w./-]+(?:/u?\d+:\d+\S*?)?:\d+\]|\b[A-Za-z][\w.-]*(?:/u?\d+:\d+\S*?)?/\d+(?:\s|$)`), "task "},
 	{regexp.MustCompile(`(\w)=(?:0x)?[0-9a-f]*\d[0-9a-f]*\b`), "$1"},
-	{regexp.MustCompile(`\b(?:0x[0-9a-f]+|[0-9a-f]{8,16})\b`), "ADDR"},
+	{regexp.MustCompile(`\b(?:0x[0-9a-f]+|[0-9a-f]{8,16})\b|\(____ptrval____\)`), "ADDR"},
+	{regexp.MustCompile(`\bloop\d+\b`), "loop"},
+	// A device on a bus is N, whatever its port.
+	{regexp.MustCompile(`\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.\d\b`), "N"},
+	{regexp.MustCompile(`(^|[\s(\[,])\d+-\d+(?:\.\d+)*(?::\d+\.\d+)?(\b)`), "${1}N$2"},
 	{regexp.MustCompile(`by task \S+`), "by task"},
-	{regexp.MustCompile(`(^|[\s(\[,])-?\d+(?:s|ms|us)?(\b)`), "${1}N$2"},
+	{regexp.MustCompile(`\btask \d+\([^)]*\)`), "task"},
+	{regexp.MustCompile(`(^|[\s(\[,#/:<'"])-?\d+(?:\.\d+)*(?:s|ms|us|ns)?(\b)`), "${1}N$2"},
 	{regexp.MustCompile(`\s+`), " "},
 }
 
