@@ -460,7 +460,11 @@ func (a *Against) String() string {
 			parts = append(parts, count(len(group.items), group.head)+": "+strings.Join(few(group.items, most), "; "))
 		}
 	}
-	if len(parts) == 0 {
+	switch {
+	case len(parts) > 0:
+	case a.Compared == 0:
+		parts = append(parts, "nothing could be compared with "+Line(a.Base)+", so this says nothing of the patch")
+	default:
 		parts = append(parts, fmt.Sprintf("no difference from %s in %s of %s", Line(a.Base), count(a.Compared, "check"), count(a.Programs, "program")))
 	}
 	if on := a.of(OnBase); len(on) > 0 {
