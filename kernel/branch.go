@@ -75,6 +75,9 @@ func commits(ctx context.Context, sel Selection) (base, text string, err error) 
 		if forkErr != nil {
 			return "", "", fmt.Errorf("PATCH=%s: %s (%.12s) is not an ancestor of %s (%.12s), and they have no commit in common", sel.Patch, from, base, to, tip)
 		}
+		if fork == tip {
+			return "", "", fmt.Errorf("PATCH=%s: %s (%.12s) comes before %s (%.12s); the other way round, PATCH=%s..%s has commits", sel.Patch, to, tip, from, base, to, from)
+		}
 		return "", "", fmt.Errorf("PATCH=%s: %s (%.12s) is not an ancestor of %s (%.12s); they part at %.12s: PATCH=%.12s..%s is what %s has since",
 			sel.Patch, from, base, to, tip, fork, fork, to, to)
 	}

@@ -120,7 +120,7 @@ func TestPatchesThatTreesDoNotHave(t *testing.T) {
 	userGit(t, dir, "clone", "-q", "--bare", dir, bare)
 	for _, test := range []struct{ tree, rev, patch, want string }{
 		{dir, "", "topic..topic", "is empty"},
-		{dir, "", "topic..start", "is not an ancestor of start"},
+		{dir, "", "topic..start", "the other way round, PATCH=start..topic has commits"},
 		{dir, "", "aside..topic", "they part at"},
 		{dir, "", "v9..topic", `no commit "v9"`},
 		{dir, "", "start..v9", `no commit "v9"`},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -150,6 +151,9 @@ func parseConfig(text string) ([]option, error) {
 	return options, nil
 }
 
+// optionName is what kconfig takes behind CONFIG_.
+var optionName = regexp.MustCompile(`^[A-Za-z0-9_]+$`)
+
 // parseOption reads a line of a .config; not every line has an option.
 func parseOption(line string) (o option, ok bool, err error) {
 	if name, ok := strings.CutSuffix(line, " is not set"); ok {
@@ -157,12 +161,16 @@ func parseOption(line string) (o option, ok bool, err error) {
 			return option{name, off}, true, nil
 		}
 	}
+	// To kconfig this is a comment, which nobody means by it.
+	if strings.HasPrefix(line, "#CONFIG_") && strings.HasSuffix(line, " is not set") {
+		return option{}, false, fmt.Errorf("%q lacks a blank behind #", line)
+	}
 	if line == "" || strings.HasPrefix(line, "#") {
 		return option{}, false, nil
 	}
-	name, value, ok := strings.Cut(strings.TrimPrefix(line, "CONFIG_"), "=")
-	if !ok || name == "" || value == "" || !strings.HasPrefix(line, "CONFIG_") {
-		return option{}, false, fmt.Errorf("%q is not an option", line)
+	name, value, _ := strings.Cut(strings.TrimPrefix(line, "CONFIG_"), "=")
+	if value == "" || !strings.HasPrefix(line, "CONFIG_") || !optionName.MatchString(name) {
+		return option{}, false, fmt.Errorf("%.60q is not an option: want CONFIG_NAME=value or # CONFIG_NAME is not set", line)
 	}
 	return option{name, value}, true, nil
 }

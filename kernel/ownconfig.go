@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"os"
@@ -24,6 +25,9 @@ func ReadConfig(files string) ([]Fragment, error) {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("CONFIG: %w", err)
+		}
+		if bytes.IndexByte(text, 0) >= 0 {
+			return nil, fmt.Errorf("CONFIG: %s is no text; unpack it first if it is a config.gz", name)
 		}
 		f := Fragment{Name: name, Text: string(text)}
 		requests, err := parseFragment(f.Text)

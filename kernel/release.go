@@ -79,6 +79,9 @@ const (
 // told what takes its time.
 func TakeRelease(ctx context.Context, sel Selection, cache, source string, say func(string)) (Selection, error) {
 	form := releaseForm.FindStringSubmatch(sel.Pin)
+	if version, hash, ok := strings.Cut(sel.Pin, "@"); form == nil && ok && releaseForm.MatchString(version) {
+		return sel, fmt.Errorf("PIN=%s: %q is no sha256, which has 64 digits from 0 to f, no capitals", sel.Pin, hash)
+	}
 	if form == nil || sel.Tree != "" {
 		return sel, nil
 	}
