@@ -179,7 +179,7 @@ func debianRelease(ctx context.Context, asked, cache string, local bool, say fun
 	exact := strings.Count(asked, ".") == 2
 	if exact && len(fits) == 0 && age > missAge || !exact && (age > indexAge || len(fits) == 0 && age > missAge) {
 		say("looking for Linux " + asked + " in the Debian archive's index")
-		more, err := debianReleases(ctx)
+		more, err := debianReleases(ctx, "linux", origFile)
 		switch {
 		case ctx.Err() != nil:
 			return release{}, context.Cause(ctx)
@@ -391,10 +391,11 @@ var securitySuites = []string{"oldoldstable-security", "oldstable-security", "st
 // debianKeys are what Debian's archive is signed with, from the package debian-archive-keyring.
 const debianKeys = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-// debianReleases reads the sources' index of the archives that the host's apt is
-// configured with, through apt, which verifies it, and with state of its own: the host's
-// lists stay as they are, and nothing of it remains.
-func debianReleases(ctx context.Context) ([]release, error) {
+// debianReleases reads what the sources' index of the archives that the host's apt is
+// configured with has of a package, through apt, which verifies it, and with state of its
+// own: the host's lists stay as they are, and nothing of it remains. orig takes the
+// version out of the name of a source.
+func debianReleases(ctx context.Context, name string, orig *regexp.Regexp) ([]release, error) {
 	archives, err := debianArchives(ctx)
 	if err != nil {
 		return nil, err
@@ -432,13 +433,13 @@ func debianReleases(ctx context.Context) ([]release, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	text, err := apt("apt-cache", "showsrc", "--only-source", "linux")
+	text, err := apt("apt-cache", "showsrc", "--only-source", name)
 	if err != nil {
 		return nil, errors.Join(updated, err)
 	}
-	list := parseSources(text)
+	list := parseSources(text, orig)
 	if len(list) == 0 {
-		return nil, errors.Join(errors.New("the archive's index has no kernel source"), updated)
+		return nil, errors.Join(fmt.Errorf("the archive's index has no source of %s", name), updated)
 	}
 	return list, nil
 }
@@ -480,9 +481,9 @@ func debianArchives(ctx context.Context) (string, error) {
 	return strings.Join(lines, ""), nil
 }
 
-// parseSources reads the kernel sources of a Sources index (deb-src-control(5)), the
-// newest first.
-func parseSources(text []byte) []release {
+// parseSources reads the sources of a Sources index (deb-src-control(5)), the newest
+// first.
+func parseSources(text []byte, orig *regexp.Regexp) []release {
 	var list, here []release
 	folder, section := "", ""
 	end := func() {
@@ -505,7 +506,7 @@ func parseSources(text []byte) []release {
 				folder = strings.TrimSpace(value)
 			}
 		case section == "Checksums-Sha256" && len(fields) == 3:
-			version := origFile.FindStringSubmatch(fields[2])
+			version := orig.FindStringSubmatch(fields[2])
 			size, err := strconv.ParseInt(fields[1], 10, 64)
 			if version != nil && err == nil && size > 0 && hexSHA256.MatchString(fields[0]) {
 				here = append(here, release{Version: version[1], File: fields[2], SHA256: fields[0], Size: size})

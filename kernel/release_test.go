@@ -44,7 +44,7 @@ Checksums-Sha256:
 		{Version: "6.12.113", File: "pool/updates/main/l/linux/linux_6.12.113.orig.tar.xz", SHA256: strings.Repeat("4", 64), Size: 200},
 		{Version: "6.12.9", File: "pool/main/l/linux/linux_6.12.9.orig.tar.xz", SHA256: strings.Repeat("2", 64), Size: 100},
 	}
-	if diff := cmp.Diff(want, parseSources([]byte(sources))); diff != "" {
+	if diff := cmp.Diff(want, parseSources([]byte(sources), origFile)); diff != "" {
 		t.Errorf("parseSources (-want +got):\n%s", diff)
 	}
 }
