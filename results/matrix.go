@@ -24,7 +24,9 @@ type printer struct {
 	flakes Flakes
 	// bare leaves out the room for marks.
 	bare bool
-	out  strings.Builder
+	// all tells every check in full, however many there are.
+	all bool
+	out strings.Builder
 }
 
 func (p *printer) matrix() {
@@ -141,6 +143,12 @@ func (p *printer) block(kernel string, t tally) {
 	p.out.WriteString("\n")
 }
 
+// mostChecks is how many checks of a block are told in full; of the rest the names are.
+const mostChecks = 5
+
+// moreWidth is how wide the list of these is.
+const moreWidth = 90
+
 // checks prints each unexpected or known-issue check of the cells once for each
 // way in which it came out.
 func (p *printer) checks(cells tally) {
@@ -150,6 +158,7 @@ func (p *printer) checks(cells tally) {
 		expected bool
 	}
 	told := map[outcome]bool{}
+	var more []string
 	for _, cell := range cells {
 		for _, c := range cell.Checks {
 			o := outcome{c.Name, c.Verdict, c.Expected}
@@ -157,6 +166,10 @@ func (p *printer) checks(cells tally) {
 				continue
 			}
 			told[o] = true
+			if len(told) > mostChecks && !p.all {
+				more = append(more, fmt.Sprintf("%s (%s)", Line(c.Name), c.Verdict))
+				continue
+			}
 			fmt.Fprintf(&p.out, "    %s: %s", Line(c.Name), c.Verdict)
 			if c.KnownIssue != "" && c.Expected {
 				fmt.Fprintf(&p.out, ", %s", c.declaration())
@@ -172,6 +185,21 @@ func (p *printer) checks(cells tally) {
 				fmt.Fprintf(&p.out, "      comes and goes: fails in %s stored runs of this kernel and program\n", flake.Rate)
 			}
 		}
+	}
+	if len(more) > 0 {
+		// A library's word wrap would break names at their dashes.
+		row := fmt.Sprintf("    and %d more:", len(more))
+		for i, name := range more {
+			if i < len(more)-1 {
+				name += ","
+			}
+			if width(row)+width(name) > moreWidth {
+				p.out.WriteString(row + "\n")
+				row = "     "
+			}
+			row += " " + name
+		}
+		p.out.WriteString(row + "\n")
 	}
 }
 

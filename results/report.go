@@ -27,7 +27,7 @@ type View struct {
 // keeps to 80 columns, by going on below with the kernels that do not fit. Nothing that a
 // guest wrote reaches the terminal raw.
 func Report(w io.Writer, r *Run, v View) error {
-	p := printer{run: r, table: r.table(), colour: v.Colour, width: matrixWidth, flakes: v.Flakes}
+	p := printer{run: r, table: r.table(), colour: v.Colour, width: matrixWidth, flakes: v.Flakes, all: v.All}
 	p.matrix()
 	for _, text := range []string{v.Since, diff(r, v.All)} {
 		if text != "" {

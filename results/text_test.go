@@ -204,6 +204,37 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+// A suite of which half fails is told in few lines, and every name is among them.
+func TestManyChecksAreShort(t *testing.T) {
+	var checks []Check
+	for i := range 25 {
+		checks = append(checks, unexpected(check(fmt.Sprintf("test-%02d.t", i), event.Fail, "the test ended with 1\nmore\nof it")))
+	}
+	r := &Run{Status: Finished, Kernels: kernels("base"), Cells: []Cell{cellOf("base", "suite", checks...)}}
+	for _, test := range []struct {
+		all   bool
+		lines int
+	}{{false, 24}, {true, 60}} {
+		var out strings.Builder
+		if err := Report(&out, r, View{All: test.all}); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Count(out.String(), "\n"); got > test.lines || test.all && got < 50 {
+			t.Errorf("All=%v: %d lines; want %d at the most:\n%s", test.all, got, test.lines, out.String())
+		}
+		for _, c := range checks {
+			if !strings.Contains(out.String(), c.Name) {
+				t.Errorf("All=%v: %s is not told of", test.all, c.Name)
+			}
+		}
+		for line := range strings.Lines(out.String()) {
+			if width(line) > 100 {
+				t.Errorf("All=%v: a line of %d characters: %s", test.all, width(line), line)
+			}
+		}
+	}
+}
+
 func TestMatrixWidth(t *testing.T) {
 	r := &Run{Status: Finished, Kernels: kernels("base", "posted", "fixed", "known-bad-list", "known-bad-count", "next")}
 	for _, k := range r.Kernels {
