@@ -134,6 +134,14 @@ func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit s
 	if makeErr != nil {
 		j.note(fmt.Sprintf("not all of kselftest %s was built: %v; log: %s", strings.Join(targets, ", "), selftestTrouble(makeErr), j.log.Name()))
 	}
+	return storeTests(installed, dir)
+}
+
+// sumFile holds the hash of what lies beside it in a folder of the store.
+const sumFile = ".sum"
+
+// storeTests makes dir of what is installed, with its sumFile.
+func storeTests(installed, dir string) error {
 	sum, err := contentSum(installed)
 	if err != nil {
 		return err
@@ -150,9 +158,6 @@ func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit s
 	}
 	return os.Rename(installed, dir)
 }
-
-// sumFile holds the hash of what lies beside it in a folder of the store.
-const sumFile = ".sum"
 
 // asStored says whether each bit of a folder with a sumFile is what was stored.
 func asStored(dir string) bool {

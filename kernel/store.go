@@ -296,7 +296,7 @@ func (s Store) Use(ctx context.Context) (release func(), err error) {
 
 // sweep removes what runs that were killed left unfinished.
 func (s Store) sweep() {
-	for _, pattern := range []string{"*" + tmpSuffix, "kernels/*" + tmpSuffix, "requests/*" + tmpSuffix, "trees/*" + tmpSuffix, "trees/*/*" + tmpSuffix} {
+	for _, pattern := range []string{"*" + tmpSuffix, "kernels/*" + tmpSuffix, "requests/*" + tmpSuffix, selftestsDir + "/*" + tmpSuffix, "trees/*" + tmpSuffix, "trees/*/*" + tmpSuffix} {
 		left, _ := filepath.Glob(filepath.Join(s.Dir, pattern))
 		for _, path := range left {
 			// What cannot be removed takes space, no more.

@@ -48,6 +48,8 @@ type CellSpec struct {
 	Counter string
 	// Watch, when set, is told how the cell goes, from several goroutines.
 	Watch func(Step)
+	// from is the test of the program's suite to begin with, in which boot of the cell.
+	from, boot int
 	// lacks is an option of the kernel's config that the program needs and that is not
 	// there, lacksErr why that is not known.
 	lacks    string
@@ -86,14 +88,39 @@ func (s CellSpec) In(l *lab.Lab, b *kernel.Built) CellSpec {
 // counts is the file that the counter writes, beside the console log.
 func (s CellSpec) counts() string { return strings.TrimSuffix(s.Console, ".log") + ".counts" }
 
+// log is the console log of this boot.
+func (s CellSpec) log() string {
+	if s.boot < 2 {
+		return s.Console
+	}
+	return fmt.Sprintf("%s-boot%d.log", strings.TrimSuffix(s.Console, ".log"), s.boot)
+}
+
 // cellTries is how often a cell is run that was stopped in the middle.
 const cellTries = 3
 
 // RunCell boots one VM and says what came of it. What the harness could not do
-// is the verdict error, with its reason, and never the kernel's fault.
+// is the verdict error, with its reason, and never the kernel's fault. Of a suite, the
+// tests behind one that the guest did not survive run in a VM of their own.
 func RunCell(ctx context.Context, s CellSpec) results.Cell {
+	cell, out := runOnce(ctx, s)
+	for boot := 2; out != nil && ctx.Err() == nil; boot++ {
+		next := s.rest(&cell, out)
+		if next >= len(s.Program.Suite) {
+			break
+		}
+		s.from, s.boot = next, boot
+		var more results.Cell
+		more, out = runOnce(ctx, s)
+		join(&cell, more)
+	}
+	return cell
+}
+
+// runOnce boots one VM. Without one, the outcome is nil.
+func runOnce(ctx context.Context, s CellSpec) (results.Cell, *qemu.Outcome) {
 	if s.lacks != "" || s.lacksErr != nil {
-		return s.notRun()
+		return s.notRun(), nil
 	}
 	s.step(qemu.PhaseBooting, "")
 	defer s.step(qemu.PhaseEnded, "")
@@ -129,14 +156,14 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 		Expected:  f.expected,
 		Reason:    f.reason,
 		Checks:    f.checks,
-		Console:   filepath.Base(s.Console),
+		Console:   filepath.Base(s.log()),
 	}
 	if out != nil {
 		cell.WallS, cell.BootS = out.Wall.Seconds(), out.Boot.Seconds()
 		cell.Metrics = append(printableMetrics(out.Report.Metrics), out.Host...)
 		cell.Command = out.Command
 		cell.Stopped = stoppedAt(out)
-		if cell.Files, err = keepFiles(s.Console, out.Report.Files); err != nil {
+		if cell.Files, err = keepFiles(s.log(), out.Report.Files); err != nil {
 			cell.Verdict, cell.Expected, cell.Reason = event.Error, false, err.Error()
 		}
 	}
@@ -145,7 +172,7 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 			cell.Verdict, cell.Expected, cell.Reason = event.Error, false, err.Error()
 		}
 	}
-	return cell
+	return cell, out
 }
 
 // notRun is the cell of a program whose kernel lacks an option that it needs: a skip
@@ -197,6 +224,9 @@ func (s CellSpec) vm() qemu.VM {
 	if s.Program.brought() {
 		brought = append(brought, console.AuthorOption)
 	}
+	if s.from > 0 {
+		brought = append(brought, fmt.Sprintf("%s=%d", event.FromKey, s.from))
+	}
 	if s.Program.Net {
 		// The kernel sets it up by itself (Documentation/admin-guide/nfs/nfsroot.rst).
 		brought = append(brought, fmt.Sprintf("ip=%s::%s:255.255.255.0:guest:eth0:off:%s", event.NetGuest, event.NetHost, event.NetDNS))
@@ -225,7 +255,8 @@ func (s CellSpec) vm() qemu.VM {
 		Program:      s.Program.command(),
 		BootDeadline: s.deadline(bootDeadline + s.Program.AtBoot),
 		Deadline:     s.deadline(s.Program.Deadline),
-		Console:      s.Console,
+		Renewed:      s.Program.EachWithin,
+		Console:      s.log(),
 		Step:         s.step,
 	}
 }

@@ -54,7 +54,8 @@ type Plan struct {
 	ready []*kernel.Built
 	// view is what guests see of the host's root, where tests do.
 	view kernel.View
-	// packed is the initramfs of a kernel whose guests have another than all.
+	// packed is the initramfs of a kernel, or of a kernel's program (KERNEL/PROGRAM), whose
+	// guests have another than all.
 	packed  map[string]string
 	madeErr error
 	// broken is a kernel that its patches kept from being built.
@@ -179,7 +180,12 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 			return ctx.Err()
 		}
 		if archive != nil {
-			if err := p.pack(built, archive); err != nil {
+			if err := p.pack(spec.Name, built, archive); err != nil {
+				return err
+			}
+		}
+		for _, g := range s.groups {
+			if err := p.pack(spec.Name+"/"+g.Name, built, g.Archive); err != nil {
 				return err
 			}
 		}
@@ -191,8 +197,9 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 	return nil
 }
 
-// pack puts the tests of a kernel's own source behind what its guests boot into.
-func (p *Plan) pack(built *kernel.Built, archive func() ([]byte, error)) error {
+// pack puts the tests of a kernel's own source, or those of a program, behind what its
+// guests boot into.
+func (p *Plan) pack(name string, built *kernel.Built, archive func() ([]byte, error)) error {
 	path, err := initramfs.With(p.lab.Builder.Cache, p.lab.Initramfs, archive)
 	if err == nil {
 		path, err = p.lab.WithModules(path, built)
@@ -205,7 +212,7 @@ func (p *Plan) pack(built *kernel.Built, archive func() ([]byte, error)) error {
 	if p.packed == nil {
 		p.packed = map[string]string{}
 	}
-	p.packed[built.Spec.Name] = path
+	p.packed[name] = path
 	return nil
 }
 

@@ -28,7 +28,10 @@ type Program struct {
 	// Deadline is how long the program may take from its first event to its
 	// last, under KVM and with a plain kernel.
 	Deadline time.Duration
-	Devices  []qemu.Device
+	// EachWithin says that Deadline is for each of its checks, of which nobody knows how
+	// many there are.
+	EachWithin bool `json:",omitempty"`
+	Devices    []qemu.Device
 	// Append are words that it needs on the kernel command line.
 	Append []string
 	// Seeded programs take patchproof.seed, without which they have a seed of their own.
@@ -55,6 +58,9 @@ type Program struct {
 	KUnit bool
 	Globs []string
 	userland.Guest
+	// Suite are the tests that it runs one after the other, where they go on in another
+	// guest when one of them ends this one.
+	Suite []string `json:",omitempty"`
 	// Harm is what it does that nobody wants on a machine in use; empty is safe.
 	Harm string
 }

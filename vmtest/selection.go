@@ -194,6 +194,8 @@ type selected struct {
 	tests []userland.Test
 	// suites are those of the source under test.
 	suites suites.Asked
+	// groups are the tests of suites from elsewhere, by row.
+	groups []userland.Group
 	// targets are kselftest's.
 	targets []suites.Target
 	// subject is the patch under test, nil where there is none.

@@ -49,6 +49,28 @@ func withSuites(ctx context.Context, sel Selection, s selected, progress func(ke
 		return s, nil
 	}
 	builder := sel.Lab(progress).Builder
+	s.programs = slices.Clone(s.programs)
+	if !s.suites.OnlyForeign() {
+		var err error
+		if s, err = withOwn(ctx, s, sel.Limits, builder, progress); err != nil {
+			return s, err
+		}
+	}
+	s, err := withForeign(ctx, sel, s, builder)
+	if err != nil {
+		return s, err
+	}
+	// KUnit's suites run when the kernel boots, whatever program it boots for.
+	for i, p := range s.programs {
+		if s.suites.KUnit() && !p.KUnit {
+			s.programs[i].Append = append(slices.Clip(p.Append), "kunit.enable=0")
+		}
+	}
+	return s, nil
+}
+
+// withOwn adds the suites of the sources under test.
+func withOwn(ctx context.Context, s selected, limits Limits, builder kernel.Builder, progress func(kernel.Progress)) (selected, error) {
 	var contents []kernel.Content
 	for _, spec := range s.specs {
 		c, err := builder.Content(ctx, spec)
@@ -67,7 +89,6 @@ func withSuites(ctx context.Context, sel Selection, s selected, progress func(ke
 		}
 		s.suites = s.suites.Add(nearest)
 	}
-	s.programs = slices.Clone(s.programs)
 	add := func(p Program) error {
 		if slices.ContainsFunc(s.programs, func(o Program) bool { return o.Name == p.Name }) {
 			return fmt.Errorf("%s is the name of a row of its own: call the other test of that name otherwise", p.Name)
@@ -85,7 +106,7 @@ func withSuites(ctx context.Context, sel Selection, s selected, progress func(ke
 			s.variant.Over = append(slices.Clip(s.variant.Over), fragment)
 		}
 		for _, t := range s.targets {
-			if err := add(targetRow(t, sel.Limits)); err != nil {
+			if err := add(targetRow(t, limits)); err != nil {
 				return s, err
 			}
 		}
@@ -96,11 +117,7 @@ func withSuites(ctx context.Context, sel Selection, s selected, progress func(ke
 			return s, err
 		}
 		s.variant.Over = append(slices.Clip(s.variant.Over), choice.Fragment)
-		// Suites run when the kernel boots, whatever program it boots for.
-		for i, p := range s.programs {
-			s.programs[i].Append = append(slices.Clip(p.Append), "kunit.enable=0")
-		}
-		if err := add(kunitRow(choice, sel.Limits)); err != nil {
+		if err := add(kunitRow(choice, limits)); err != nil {
 			return s, err
 		}
 	}
@@ -130,18 +147,20 @@ func targetProgram(t suites.Target) string {
 	return "kselftest-" + strings.ReplaceAll(t.Name, "/", "-")
 }
 
-const (
-	// targetDeadline is for all tests of a target. Each has a limit of its own.
-	targetDeadline = 3 * time.Hour
-	// targetLongest is the limit of a test whose target sets none.
-	targetLongest = 10 * time.Minute
-)
+// targetLongest is the limit of a test whose target sets none.
+const targetLongest = 10 * time.Minute
+
+// targetTimeout is the limit of each test of a target.
+func targetTimeout(t suites.Target, l Limits) time.Duration {
+	return cmp.Or(t.Timeout, max(targetLongest, l.Timeout))
+}
 
 // targetRow runs the tests of a target, one after the other.
 func targetRow(t suites.Target, l Limits) Program {
 	name := targetProgram(t)
 	return Program{
-		Name: name, Command: testCommand, CPUs: l.CPUs, MemoryMiB: l.MemoryMiB, Deadline: targetDeadline, Devices: l.Devices,
+		Name: name, Command: testCommand, CPUs: l.CPUs, MemoryMiB: l.MemoryMiB, Devices: l.Devices,
+		Deadline: targetTimeout(t, l) + testSlack, EachWithin: true,
 		Append: append([]string{event.TestKey + "=" + name}, l.Append...), Guest: l.Guest,
 	}
 }
@@ -159,8 +178,9 @@ func selftests(ctx context.Context, l *lab.Lab, spec kernel.Spec, targets []suit
 	}
 	var all []userland.Suite
 	for _, t := range targets {
-		timeout := cmp.Or(t.Timeout, max(targetLongest, limits.Timeout))
-		all = append(all, userland.Suite{Name: targetProgram(t), Root: built.Dir, Dir: t.Name, Tests: built.Tests[t.Name], Timeout: timeout, Guest: limits.Guest})
+		all = append(all, userland.Suite{
+			Name: targetProgram(t), Root: built.Dir, Dir: t.Name, Tests: built.Tests[t.Name], Timeout: targetTimeout(t, limits), Guest: limits.Guest,
+		})
 	}
 	return func() ([]byte, error) { return userland.ArchiveSuites(all) }, nil
 }

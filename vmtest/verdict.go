@@ -100,6 +100,9 @@ func (f *finding) consoleChecks(out *qemu.Outcome) {
 		if s.Times > 1 {
 			times = fmt.Sprintf("\n(%d times, here the first)", s.Times)
 		}
+		if s.During != "" {
+			times += "\n(while " + event.Printable(s.During) + " ran)"
+		}
 		f.checks = append(f.checks, results.Check{Check: event.Check{
 			Name: name, Verdict: s.Verdict, Detail: s.Title + times + "\n\n" + s.Text,
 		}})
@@ -117,6 +120,9 @@ func (f *finding) deadlineCheck(out *qemu.Outcome, s CellSpec) {
 		what = fmt.Sprintf("%s had not begun %v after QEMU's start; the console's last line was %q", s.Program.Name, v.BootDeadline, out.LastLine)
 	case qemu.Stuck:
 		what = fmt.Sprintf("%s had not ended %v after its first event", s.Program.Name, v.Deadline)
+		if v.Renewed {
+			what = fmt.Sprintf("nothing more came of %s for %v", s.Program.Name, v.Deadline)
+		}
 	default:
 		return
 	}

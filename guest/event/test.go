@@ -11,6 +11,14 @@ const (
 // specification is TestDir/NAME.json.
 const TestKey = "patchproof.test"
 
+// FromKey is the boot option that tells at which test of a suite to begin, counted from 0:
+// the kernel died in the one before.
+const FromKey = "patchproof.from"
+
+// Running is what is printed on the console, and its name behind it, when a test of a suite
+// begins: it tells what the kernel's complaints belong to.
+const Running = "exec: running "
+
 // RunnerGone is what is printed on the console, and the machine powered off, when the program
 // exec has ended before its test: something has killed it.
 const RunnerGone = "exec: what ran the test is gone"
@@ -57,6 +65,13 @@ type Test struct {
 	HostRoot bool `json:"host_root,omitempty"`
 	// Unseen are commands that it names and that only the host has in its PATH.
 	Unseen []string `json:"unseen,omitempty"`
+	// SkipCode is an exit code that is a skip, beside kselftest's.
+	SkipCode int `json:"skip_code,omitempty"`
+	// Disk is a device on which a file system is made, with its program Mkfs, and mounted
+	// on Dir. Helpers are programs that are found there.
+	Disk    string   `json:"disk,omitempty"`
+	Mkfs    []string `json:"mkfs,omitempty"`
+	Helpers []string `json:"helpers,omitempty"`
 	// Suite are tests that are run in its place, one after the other.
 	Suite []Test `json:"suite,omitempty"`
 	// Name is that of a test of a suite, and Missing why it cannot run, where it cannot.

@@ -25,6 +25,8 @@ type Splat struct {
 	Text string
 	// Times counts the complaints with this title.
 	Times int
+	// During is the test of a suite that ran then, the first time.
+	During string
 }
 
 const (
@@ -159,6 +161,8 @@ type Watcher struct {
 	SwitchedOff string
 	// InitBegan is set when the kernel said that it runs init.
 	InitBegan bool
+	// running is the test of a suite that runs (event.Running).
+	running string
 	// Last is the last line before Ask, and before a panic, with something in it.
 	Last string
 
@@ -185,6 +189,9 @@ type Watcher struct {
 // Line takes the next line of the console.
 func (w *Watcher) Line(line string) {
 	w.ownFault = w.ownFault || strings.HasPrefix(line, "fatal error: ") || strings.HasPrefix(line, "panic: ")
+	if _, name, ok := strings.Cut(line, event.Running); ok {
+		w.running = strings.TrimSpace(name)
+	}
 	w.RunnerGone = w.RunnerGone || strings.Contains(line, event.RunnerGone) && !w.ownFault
 	if w.asked.Load() {
 		w.closeAll()
@@ -380,7 +387,7 @@ func (w *Watcher) begin(caller string, s *sign, m []int, text, line string) {
 	w.closeNow(r)
 	c := &complaint{sign: s, unended: unended, poweredOff: w.PoweredOff, caller: caller, since: seconds(line), order: w.begun, within: within, panicked: s.role == panics}
 	w.begun++
-	c.Verdict, c.Times, c.place = s.verdict, 1, sourceLine.FindString(text)
+	c.Verdict, c.Times, c.During, c.place = s.verdict, 1, w.running, sourceLine.FindString(text)
 	c.title = firstTitle(s, m, text)
 	if s.role == warns && said != "" {
 		c.title, c.worded = steady(said), true

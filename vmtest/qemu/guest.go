@@ -24,15 +24,17 @@ type guest struct {
 	// has been read.
 	began, gone chan struct{}
 	broke       <-chan struct{}
+	// reported says that an event has come since it was looked at last.
+	reported atomic.Bool
 }
 
 // await returns at the first ending.
-func (g *guest) await(ctx context.Context, life *lifetime, boot, program time.Duration) Ending {
+func (g *guest) await(ctx context.Context, life *lifetime, v VM) Ending {
 	began, broke := g.began, g.broke
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	life.begin()
-	left := boot
+	left := v.BootDeadline
 	for {
 		select {
 		case <-ctx.Done():
@@ -45,13 +47,16 @@ func (g *guest) await(ctx context.Context, life *lifetime, boot, program time.Du
 			return Exited
 		case <-began:
 			began = nil
-			left = program
+			left = v.Deadline
 		case <-broke:
 			// So it does when QEMU ends, a little before.
 			began, broke = nil, nil
 			left = endPatience
 		case <-ticker.C:
 			left -= life.passed()
+			if g.reported.Swap(false) && v.Renewed && began == nil && broke != nil {
+				left = v.Deadline
+			}
 			if left > 0 && life.still < stillPatience {
 				continue
 			}

@@ -35,6 +35,8 @@ type VM struct {
 	// BootDeadline is for the way from QEMU's start to the program's first
 	// event, Deadline for the way from there to its last.
 	BootDeadline, Deadline time.Duration
+	// Renewed says that Deadline is for the way from any event to the next.
+	Renewed bool
 	// Console is the path of the console's log.
 	Console string
 	// Counter is the plugin that counts instructions and Counts the file that it
@@ -212,6 +214,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 				breakOff(out.ReportErr)
 				continue
 			}
+			g.reported.Store(true)
 			switch e.Kind {
 			case event.KindCheck:
 				v.Step(PhaseRunning, e.Check.Name)
@@ -246,7 +249,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	}()
 
 	life := &lifetime{pid: childWith(tmp)}
-	out.Ending = g.await(ctx, life, v.BootDeadline, v.Deadline)
+	out.Ending = g.await(ctx, life, v)
 	out.StoodStill = life.still
 	if out.Ending.Late() {
 		w.Ask()

@@ -27,12 +27,17 @@ type Asked struct {
 	Configs []string
 	// Targets are kselftest's.
 	Targets []string
+	// Foreign are those that come from elsewhere.
+	Foreign []Foreign
 	// Auto asks for what is nearest to the files that the patch touches.
 	Auto bool
 }
 
 // None says that nothing is asked for.
-func (a Asked) None() bool { return !a.KUnit() && len(a.Targets) == 0 && !a.Auto }
+func (a Asked) None() bool { return !a.KUnit() && len(a.Targets)+len(a.Foreign) == 0 && !a.Auto }
+
+// OnlyForeign says that nothing of the kernel's own is asked for.
+func (a Asked) OnlyForeign() bool { return !a.KUnit() && len(a.Targets) == 0 && !a.Auto }
 
 // KUnit says that KUnit suites are asked for.
 func (a Asked) KUnit() bool {
@@ -63,6 +68,11 @@ func Split(test, tree string) (a Asked, brought string, err error) {
 	for _, item := range strings.FieldsFunc(test, func(r rune) bool { return r == ';' || r == '\n' }) {
 		item = strings.TrimSpace(item)
 		kind, names, named := strings.Cut(item, ":")
+		if taken, err := a.take(item); err != nil {
+			return a, "", err
+		} else if taken {
+			continue
+		}
 		switch {
 		case item == "auto":
 			a.Auto = true

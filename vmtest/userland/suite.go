@@ -107,3 +107,80 @@ func (p *packer) commands(file string) error {
 	}
 	return p.namedBy(file)
 }
+
+// Group are tests that lie in one folder and run one after the other in one guest, on the
+// file system of a disk.
+type Group struct {
+	// Name is the row in the matrix.
+	Name string
+	// Root is the folder, on the host, and Tests the names of files there.
+	Root  string
+	Tests []string
+	// Helpers are files there that lie where the tests begin.
+	Helpers []string
+	// Timeout is how long each of them may run under KVM and with a plain kernel.
+	Timeout time.Duration
+	// SkipCode is an exit code of theirs that is a skip.
+	SkipCode int
+	// Disk is the device, in the guest.
+	Disk  string
+	Guest Guest
+}
+
+// mkfs is what makes the file system, without the device.
+var mkfs = []string{"mke2fs", "-q", "-F", "-t", "ext4"}
+
+// FindMkfs says what is missing of what makes file systems.
+func FindMkfs() (string, error) {
+	for _, dir := range []string{"/sbin", "/usr/sbin"} {
+		path := filepath.Join(dir, mkfs[0])
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%s is not on this machine, which makes the file system that the tests run on; run: apt-get install e2fsprogs", mkfs[0])
+}
+
+// Archive packs the group.
+func (g Group) Archive() ([]byte, error) {
+	maker, err := FindMkfs()
+	if err != nil {
+		return nil, err
+	}
+	p := newPacker()
+	in := p.in(g.Guest)
+	if err := in.host(maker); err != nil {
+		return nil, err
+	}
+	if err := in.closure(maker); err != nil {
+		return nil, err
+	}
+	bin := filepath.Join(event.TestDir, "bin")
+	all := event.Test{HostRoot: g.Guest.HostRoot, Disk: g.Disk, Mkfs: append([]string{maker}, mkfs[1:]...), Dir: filepath.Join(event.TestDir, "work")}
+	add := func(name string) (string, error) {
+		file, path := filepath.Join(g.Root, name), filepath.Join(bin, name)
+		return path, errors.Join(in.file(file, path), in.closure(file))
+	}
+	for _, name := range g.Helpers {
+		path, err := add(name)
+		if err != nil {
+			return nil, err
+		}
+		all.Helpers = append(all.Helpers, path)
+	}
+	for _, name := range g.Tests {
+		path, err := add(name)
+		if err != nil {
+			return nil, err
+		}
+		all.Suite = append(all.Suite, event.Test{
+			Name: name, Argv: []string{path}, Dir: all.Dir, TimeoutS: g.Timeout.Seconds(), SkipCode: g.SkipCode,
+		})
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		return nil, err
+	}
+	p.add(filepath.Join(event.TestDir, g.Name+".json"), text, 0o644)
+	return p.archive()
+}

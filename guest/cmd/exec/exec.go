@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -49,6 +50,12 @@ func run(t *report.T) {
 		t.Error("exec", err)
 		return
 	}
+	if test.Disk != "" {
+		if err := onDisk(test); err != nil {
+			t.Error("exec", err)
+			return
+		}
+	}
 	out := &output{send: func(part []byte) { t.File(event.OutputFile, part) }}
 	if len(test.Suite) > 0 {
 		runSuite(t, test.Suite, out)
@@ -68,7 +75,9 @@ func run(t *report.T) {
 // from running. The checks of one begin with its name.
 func runSuite(t *report.T, tests []event.Test, out *output) {
 	left := maxSuiteResults
-	for _, test := range tests {
+	from, _ := machine.BootOption(event.FromKey)
+	first, _ := strconv.Atoi(from)
+	for _, test := range tests[min(first, len(tests)):] {
 		if test.Missing != "" {
 			t.Verdict(test.Name, event.Skip, test.Missing)
 			continue
@@ -79,13 +88,26 @@ func runSuite(t *report.T, tests []event.Test, out *output) {
 		})
 		tap.Most(left)
 		out.next(test.Name, tap.Line)
+		tell(event.Running + test.Name)
 		state, late, err := execute(test, out)
 		out.endPart()
 		tap.End()
 		conclude(t, test.Name, test, out, state, late, err)
+		if late != "" && state == nil {
+			// It cannot be killed, and may be in the way of the others: they run in another
+			// guest.
+			break
+		}
 	}
 	t.Tested()
 	out.close()
+}
+
+// tell puts a line into the kernel's log, as far as that can be had.
+func tell(line string) {
+	// A warning, as init has the console leave out what is less. A file that stays open may
+	// write ten lines in five seconds.
+	os.WriteFile("/dev/kmsg", []byte("<12>"+line+"\n"), 0)
 }
 
 // conclude reports the check of how a test ended.
@@ -94,7 +116,7 @@ func conclude(t *report.T, check string, test event.Test, out *output, state *os
 		t.Error(check, err)
 		return
 	}
-	verdict, detail := judge(state, late, seconds(test.TimeoutS))
+	verdict, detail := judge(state, late, seconds(test.TimeoutS), test.SkipCode)
 	if killed := oomKills() - out.oomKills; verdict != event.Pass && killed > 0 {
 		first, rest, _ := strings.Cut(detail, "\n")
 		detail = fmt.Sprintf("%s; memory ran out while it ran (tasks killed for that: %d), MEMORY= gives it more\n%s", first, killed, rest)
@@ -166,6 +188,26 @@ func prepare() error {
 	}
 	// Whatever the test does to the machine's memory, its verdict must come out.
 	return os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
+}
+
+// onDisk makes a file system on a disk, and mounts it where the tests begin.
+func onDisk(test event.Test) error {
+	made, err := exec.Command(test.Mkfs[0], append(test.Mkfs[1:], test.Disk)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("a file system on %s: %w: %s", test.Disk, err, made)
+	}
+	if err := os.MkdirAll(test.Dir, 0o755); err != nil {
+		return err
+	}
+	if err := mount(test.Disk, test.Dir, "ext4", 0, ""); err != nil {
+		return err
+	}
+	for _, helper := range test.Helpers {
+		if err := os.Symlink(helper, filepath.Join(test.Dir, filepath.Base(helper))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // childArg has the program become the test, see child.
@@ -260,7 +302,7 @@ func execute(test event.Test, out *output) (state *os.ProcessState, late string,
 }
 
 // judge says what the test's end means.
-func judge(state *os.ProcessState, late string, limit time.Duration) (event.Verdict, string) {
+func judge(state *os.ProcessState, late string, limit time.Duration, skip int) (event.Verdict, string) {
 	if late != "" {
 		scaled := ""
 		if on := machine.Patience(limit); on != limit {
@@ -275,8 +317,8 @@ func judge(state *os.ProcessState, late string, limit time.Duration) (event.Verd
 		return event.Fail, fmt.Sprintf("the test was killed by signal %d, %v", status.Signal(), status.Signal())
 	case status.ExitStatus() == 0:
 		return event.Pass, ""
-	case status.ExitStatus() == skipCode:
-		return event.Skip, "the test ended with 4: skipped"
+	case status.ExitStatus() == skipCode, status.ExitStatus() == skip:
+		return event.Skip, fmt.Sprintf("the test ended with %d: skipped", status.ExitStatus())
 	}
 	return event.Fail, fmt.Sprintf("the test ended with %d", status.ExitStatus())
 }
