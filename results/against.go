@@ -211,6 +211,9 @@ func (c Cell) fails(check string) (fails, known bool) {
 			return k.bad(), k.Verdict != event.Error
 		}
 	}
+	if len(c.Only) > 0 {
+		return false, false
+	}
 	// What a whole report does not have has not failed.
 	return false, byWatch(check) || c.Stopped == nil
 }
@@ -255,8 +258,12 @@ func rateOf(cells []Cell, check string) Rate {
 // kernel never shows: another check of it fails each time, such as a complaint that
 // has another title, or one that base passes is skipped or gone.
 func (p *pairs) whole(cells, others []Cell) Rate {
-	r := Rate{Runs: len(cells)}
+	var r Rate
 	for _, c := range cells {
+		if len(c.Only) > 0 {
+			continue
+		}
+		r.Runs++
 		own := slices.ContainsFunc(titles(c), func(check string) bool {
 			fails, _ := c.fails(check)
 			return fails && rateOf(others, check).Failed == 0
@@ -270,11 +277,11 @@ func (p *pairs) whole(cells, others []Cell) Rate {
 
 // lost is a check that all runs on base pass and this cell, which had its time, has not.
 func (p *pairs) lost(c Cell) string {
-	if c.Stopped != nil {
+	if c.Stopped != nil || len(c.Only) > 0 {
 		return ""
 	}
 	for _, check := range titles(p.base...) {
-		always := !slices.ContainsFunc(p.base, func(b Cell) bool { return !b.passes(check) })
+		always := !slices.ContainsFunc(p.base, func(b Cell) bool { return len(b.Only) == 0 && !b.passes(check) })
 		there := slices.ContainsFunc(c.Checks, func(k Check) bool { return k.title() == check && k.Verdict != event.Skip })
 		if always && !there {
 			return check
@@ -335,6 +342,27 @@ func Again(cells []Cell, base, patched string) map[string]int {
 		}
 	}
 	return more
+}
+
+// Open are the checks by which a program is not settled yet. None are told where it is the
+// program as a whole, or a complaint of the kernel, which only a whole run shows again.
+func Open(cells []Cell, base, patched, program string) []string {
+	all := byProgram(cells, base, patched)
+	i := slices.IndexFunc(all, func(p *pairs) bool { return p.program == program })
+	if i < 0 || all[i].unjudged() || slices.ContainsFunc(all[i].patched, func(c Cell) bool { return all[i].lost(c) != "" }) {
+		return nil
+	}
+	var open []string
+	for _, d := range all[i].differences() {
+		if d.Kind != undecided {
+			continue
+		}
+		if d.Check == "" || byWatch(d.Check) {
+			return nil
+		}
+		open = append(open, d.Check)
+	}
+	return open
 }
 
 // unjudged says that one of the kernels has no verdict.

@@ -219,3 +219,52 @@ func TestFisher(t *testing.T) {
 		}
 	}
 }
+
+// Of a suite, only the tests that are not settled run again, and nothing is missed for it.
+func TestHoldRepeatsTestsOfASuite(t *testing.T) {
+	suite := []string{"a.t", "b.t", "c.t"}
+	for _, test := range []struct {
+		name string
+		// base and patched are the verdicts of the tests; any is passed that is not there.
+		base, patched map[string]event.Verdict
+		again         []string
+		answer        string
+	}{
+		{"one fails with the patch", nil, map[string]event.Verdict{"b.t": event.Fail}, []string{"b.t"}, "1 regression: suite/b.t, pass on base 3 of 3, fails with the patch 3 of 3"},
+		{"one fails on both", map[string]event.Verdict{"b.t": event.Fail}, map[string]event.Verdict{"b.t": event.Hang}, []string{"b.t"}, "no difference from base in 2 checks of 1 program; 1 fails on base, too: suite/b.t"},
+		{"one is skipped with the patch", map[string]event.Verdict{"b.t": event.Fail}, map[string]event.Verdict{"a.t": event.Skip, "b.t": event.Fail}, nil, "1 regression: suite, pass on base 3 of 3, fails with the patch 3 of 3"},
+		{"a complaint", nil, map[string]event.Verdict{"console": event.Crash, "b.t": event.Fail}, nil, "2 regressions: suite/b.t"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := &Run{Status: Finished}
+			run := func(only []string, iteration int) {
+				for kernel, verdicts := range map[string]map[string]event.Verdict{"base": test.base, "patched": test.patched} {
+					c := Cell{Kernel: kernel, Program: "suite", Iteration: iteration, Only: only, Verdict: event.Pass, Expected: true}
+					for _, name := range append(slices.Clone(suite), "console") {
+						v, told := verdicts[name]
+						if len(only) > 0 && !slices.Contains(only, name) || !told && name == "console" {
+							continue
+						}
+						if !told {
+							v = event.Pass
+						}
+						k := Check{Check: event.Check{Name: name, Verdict: v, Detail: "WARNING in f"}, Expected: v == event.Pass || v == event.Skip}
+						c.Checks, c.Verdict = append(c.Checks, k), event.Worst(c.Verdict, v)
+						c.Expected = c.Expected && k.Expected
+					}
+					r.Cells = append(r.Cells, c)
+				}
+			}
+			run(nil, 1)
+			if got := Open(r.Cells, "base", "patched", "suite"); !slices.Equal(got, test.again) {
+				t.Errorf("%q run again; want %q", got, test.again)
+			}
+			for i := 2; Again(r.Cells, "base", "patched")["suite"] >= i; i++ {
+				run(Open(r.Cells, "base", "patched", "suite"), i)
+			}
+			if got := Hold(r.Cells, "base", "patched", false).String(); !strings.HasPrefix(got, test.answer) {
+				t.Errorf("%s\nwant %s", got, test.answer)
+			}
+		})
+	}
+}

@@ -156,6 +156,8 @@ type Cell struct {
 	Program string `json:"program"`
 	// Iteration counts from 1 to COUNT.
 	Iteration int `json:"iteration"`
+	// Only are the tests of a suite that this run was limited to; without any it had all.
+	Only []string `json:"only,omitempty"`
 	// Version is a hash of what ran and how: of what the guest booted into, the program's
 	// machine and its arguments. Cells of one version on one kernel are runs of one thing.
 	Version string `json:"version,omitempty"`

@@ -136,6 +136,13 @@ func (w *Writer) Again(base, patched string) map[string]int {
 	return Again(w.run.Cells, base, patched)
 }
 
+// Open are the checks by which a program is not settled yet, as of the cells so far.
+func (w *Writer) Open(base, patched, program string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return Open(w.run.Cells, base, patched, program)
+}
+
 // Finish records how the run ended and when, and writes the files for other tools.
 func (w *Writer) Finish(s Status) error {
 	w.mu.Lock()

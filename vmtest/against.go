@@ -25,12 +25,14 @@ func (p *Plan) hold(ctx context.Context, onCell func(results.Cell)) error {
 		again := p.writer.Again(base, kernel.Patched)
 		var cells []CellSpec
 		for _, program := range slices.Sorted(maps.Keys(again)) {
+			open := p.writer.Open(base, kernel.Patched, program)
 			for _, name := range []string{base, kernel.Patched} {
 				key := name + "/" + program
 				for ran[key] < again[program] {
 					ran[key]++
 					s := specs[key]
 					s.Iteration = ran[key]
+					s.only = testsOf(s.Program.Suite, open)
 					cells = append(cells, s)
 				}
 			}

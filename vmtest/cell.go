@@ -50,6 +50,8 @@ type CellSpec struct {
 	Watch func(Step)
 	// from is the test of the program's suite to begin with, in which boot of the cell.
 	from, boot int
+	// only are the tests of the program's suite that it is limited to, if it is.
+	only []string
 	// lacks is an option of the kernel's config that the program needs and that is not
 	// there, lacksErr why that is not known.
 	lacks    string
@@ -106,7 +108,7 @@ func RunCell(ctx context.Context, s CellSpec) results.Cell {
 	cell, out := runOnce(ctx, s)
 	for boot := 2; out != nil && ctx.Err() == nil; boot++ {
 		next := s.rest(&cell, out)
-		if next >= len(s.Program.Suite) {
+		if next >= len(s.suite()) {
 			break
 		}
 		s.from, s.boot = next, boot
@@ -150,6 +152,7 @@ func runOnce(ctx context.Context, s CellSpec) (results.Cell, *qemu.Outcome) {
 		Variant:   s.Variant,
 		Program:   s.Program.Name,
 		Iteration: s.Iteration,
+		Only:      s.only,
 		Version:   s.version(),
 		Mode:      string(s.Program.Mode),
 		Verdict:   f.verdict,
@@ -226,6 +229,9 @@ func (s CellSpec) vm() qemu.VM {
 	}
 	if s.from > 0 {
 		brought = append(brought, fmt.Sprintf("%s=%d", event.FromKey, s.from))
+	}
+	if len(s.only) > 0 {
+		brought = append(brought, event.OnlyKey+"="+strings.Join(s.only, ","))
 	}
 	if s.Program.Net {
 		// The kernel sets it up by itself (Documentation/admin-guide/nfs/nfsroot.rst).

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
@@ -75,10 +76,35 @@ func groupRow(g userland.Group, l Limits) Program {
 	}
 }
 
+// suite are the tests that the cell runs, of its program's.
+func (s CellSpec) suite() []string {
+	if len(s.only) > 0 {
+		return s.only
+	}
+	return s.Program.Suite
+}
+
+// testsOf are the tests of a suite that checks are of; none where one is of no test, so that
+// all of them are to be run.
+func testsOf(suite, checks []string) []string {
+	var tests []string
+	for _, test := range suite {
+		if slices.ContainsFunc(checks, func(c string) bool { return c == test || strings.HasPrefix(c, test+"/") }) {
+			tests = append(tests, test)
+		}
+	}
+	for _, c := range checks {
+		if !slices.ContainsFunc(tests, func(test string) bool { return c == test || strings.HasPrefix(c, test+"/") }) {
+			return nil
+		}
+	}
+	return tests
+}
+
 // rest is the test of the program's suite that comes next, and as many as there are where
 // none does. A test that the guest did not survive is added as a check of its own.
 func (s CellSpec) rest(cell *results.Cell, out *qemu.Outcome) int {
-	all := s.Program.Suite
+	all := s.suite()
 	done := func(name string) bool {
 		return slices.ContainsFunc(cell.Checks, func(c results.Check) bool { return c.Name == name })
 	}

@@ -62,3 +62,17 @@ func TestRestOfAGroup(t *testing.T) {
 		t.Errorf("joined: %s, expected %v; checks (-want +got):\n%s", cell.Verdict, cell.Expected, diff)
 	}
 }
+
+func TestTestsOf(t *testing.T) {
+	suite := []string{"a.t", "ab.t", "c.t"}
+	for _, test := range []struct{ checks, want []string }{
+		{nil, nil},
+		{[]string{"c.t", "a.t/sub"}, []string{"a.t", "c.t"}},
+		{[]string{"a.t", "exec"}, nil},
+		{[]string{"abc.t"}, nil},
+	} {
+		if diff := cmp.Diff(test.want, testsOf(suite, test.checks)); diff != "" {
+			t.Errorf("testsOf(%q) (-want +got):\n%s", test.checks, diff)
+		}
+	}
+}

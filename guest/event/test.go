@@ -11,9 +11,12 @@ const (
 // specification is TestDir/NAME.json.
 const TestKey = "patchproof.test"
 
-// FromKey is the boot option that tells at which test of a suite to begin, counted from 0:
+// FromKey is the boot option that tells at which of a suite's tests that are run to begin, counted from 0:
 // the kernel died in the one before.
 const FromKey = "patchproof.from"
+
+// OnlyKey is the boot option that names the tests of a suite that are run, separated by commas.
+const OnlyKey = "patchproof.only"
 
 // Running is what is printed on the console, and its name behind it, when a test of a suite
 // begins: it tells what the kernel's complaints belong to.

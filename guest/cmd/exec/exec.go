@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -74,6 +75,10 @@ func run(t *report.T) {
 // runSuite runs tests one after the other: what one of them does to its time keeps no other
 // from running. The checks of one begin with its name.
 func runSuite(t *report.T, tests []event.Test, out *output) {
+	if only, ok := machine.BootOption(event.OnlyKey); ok {
+		named := strings.Split(only, ",")
+		tests = slices.DeleteFunc(tests, func(test event.Test) bool { return !slices.Contains(named, test.Name) })
+	}
 	left := maxSuiteResults
 	from, _ := machine.BootOption(event.FromKey)
 	first, _ := strconv.Atoi(from)
