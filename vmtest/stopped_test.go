@@ -42,7 +42,7 @@ func TestStoppedAt(t *testing.T) {
 		{"died in silence", qemu.Outcome{ReportErr: lost}, nil, &results.Stopped{Phase: results.StoppedSilent}},
 		{"no console", qemu.Outcome{}, ended, &results.Stopped{Phase: results.StoppedSilent}},
 		{"in an initcall", qemu.Outcome{Ending: qemu.BootStuck, ReportErr: lost, Printed: true, LastLine: "[    1.5] tsc: 2100.012 MHz", Dump: spinning + healthy}, nil,
-			&results.Stopped{Phase: results.StoppedBoot, Last: "[ N.N] tsc: N.N MHz", Where: []string{"io_nop", "io_issue_sqe"}}},
+			&results.Stopped{Phase: results.StoppedBoot, Last: "[ N] tsc: N MHz", Where: []string{"io_nop", "io_issue_sqe"}}},
 		{"in init", qemu.Outcome{ReportErr: lost, Printed: true, InitBegan: true, InitExited: true, LastLine: "2026/11/28 20:01:02 exec: permission denied"}, nil,
 			&results.Stopped{Phase: results.StoppedInit, Last: "N/N/N N:N:N exec: permission denied"}},
 		{"in the program", qemu.Outcome{Ending: qemu.Stuck, ReportErr: lost, Printed: true, InitBegan: true, Dump: healthy + waiting}, started("batch-1", "batch-2"),

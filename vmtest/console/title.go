@@ -388,7 +388,7 @@ var volatile = []replacement{
 	{regexp.MustCompile(`\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.\d\b`), "N"},
 	{regexp.MustCompile(`(^|[\s(\[,])\d+-\d+(?:\.\d+)*(?::\d+\.\d+)?(\b)`), "${1}N$2"},
 	{regexp.MustCompile(`by task \S+`), "by task"},
-	{regexp.MustCompile(`\btask \d+\([^)]*\)`), "task"},
+	{regexp.MustCompile(`\b(task) \d+\([^)]*\)`), "$1"},
 	{regexp.MustCompile(`(^|[\s(\[,#/:<'"])-?\d+(?:\.\d+)*(?:s|ms|us|ns)?(\b)`), "${1}N$2"},
 	{regexp.MustCompile(`\s+`), " "},
 }
