@@ -85,10 +85,11 @@ type Comparison struct {
 // The error says that they have none, or no program.
 func CompareRuns(a, b *Run) ([]Comparison, error) {
 	var all []Comparison
-	if len(a.Cells) > 0 && len(b.Cells) > 0 && !slices.ContainsFunc(a.Cells, func(c Cell) bool {
+	// Where the second has none at all, its verdicts are gone, or only builds are compared.
+	if len(b.Cells) > 0 && !slices.ContainsFunc(a.Cells, func(c Cell) bool {
 		return slices.ContainsFunc(b.Cells, func(other Cell) bool { return c.Program == other.Program })
 	}) {
-		return nil, fmt.Errorf("runs %s and %s have no program in common", Line(a.ID), Line(b.ID))
+		return nil, fmt.Errorf("runs %s and %s have no program in common, so that nothing can be compared", Line(a.ID), Line(b.ID))
 	}
 	for _, k := range a.Kernels {
 		i := slices.IndexFunc(b.Kernels, func(other Kernel) bool { return other.Name == k.Name && other.Variant == k.Variant })
@@ -112,12 +113,18 @@ func CompareRuns(a, b *Run) ([]Comparison, error) {
 	return all, nil
 }
 
+// Judged says whether any program was judged there.
+func (s Side) Judged() bool { return len(s.judged()) > 0 }
+
 // CompareWithBase compares each kernel of a run with its base. The error says
-// that no kernel has one.
+// that no kernel has one, or that nothing is known of it.
 func CompareWithBase(r *Run) ([]Comparison, error) {
 	var all []Comparison
 	for _, k := range r.Kernels {
 		if base, ok := r.base(k); ok {
+			if !(Side{r, base}).Judged() {
+				return nil, fmt.Errorf("run %s judged nothing on %s, so that nothing can be compared", Line(r.ID), Line(base.Name))
+			}
 			all = append(all, Compare(Side{r, base}, Side{r, k}))
 		}
 	}

@@ -205,6 +205,19 @@ func TestCompareNothingInCommon(t *testing.T) {
 	}
 }
 
+// Where nothing was judged before, nothing can be said to be as before.
+func TestCompareWithNothing(t *testing.T) {
+	r := knownIssues()
+	none := *r
+	none.Cells = nil
+	if all, err := CompareRuns(&none, r); err == nil {
+		t.Errorf("CompareRuns(a run without cells, ...) = %+v; want an error", all)
+	}
+	if all, err := CompareWithBase(&none); err == nil {
+		t.Errorf("CompareWithBase(a run without cells) = %+v; want an error", all)
+	}
+}
+
 func TestCompareWithBase(t *testing.T) {
 	r := knownIssues()
 	all, err := CompareWithBase(r)

@@ -113,6 +113,9 @@ func (c resultsFlakyCmd) Run(t *terminal) error {
 		return err
 	}
 	flakes := results.FlakesOf(run, results.Newest(c.Out))
+	if flakes.Cells == 0 {
+		return fmt.Errorf("nothing is known of what comes and goes: there are %s", flakes.Scope())
+	}
 	if c.JSON {
 		out := json.NewEncoder(t.out)
 		out.SetIndent("", "  ")

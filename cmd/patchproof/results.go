@@ -169,5 +169,9 @@ func (c resultsCompareCmd) compare() ([]results.Comparison, error) {
 	if from == nil {
 		return results.CompareRuns(a, b)
 	}
-	return []results.Comparison{results.Compare(results.Side{Run: a, Kernel: *from}, results.Side{Run: b, Kernel: *to})}, nil
+	was := results.Side{Run: a, Kernel: *from}
+	if !was.Judged() {
+		return nil, fmt.Errorf("%s: the run judged nothing on that kernel, so that nothing can be compared", c.A)
+	}
+	return []results.Comparison{results.Compare(was, results.Side{Run: b, Kernel: *to})}, nil
 }
