@@ -730,6 +730,11 @@ func hostFaults() []fault {
 			b.clean()
 			b.right()
 		}},
+		{group: "The host", name: "stdout is on a full disk", want: "exit 2", run: func(b *box) {
+			b.shell(2, "exec patchproof build >/dev/full")
+			b.clean()
+			b.right()
+		}},
 		{group: "The host", name: "nobody reads the output", want: "ends in order, nothing is left", run: func(b *box) {
 			b.shell(-2, "patchproof build 2>&1 | true; sleep 1")
 			b.right()

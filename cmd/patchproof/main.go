@@ -126,8 +126,20 @@ func newParser(options ...kong.Option) (*kong.Kong, error) {
 	)...)
 }
 
-// run is main with its surroundings as parameters; it returns the exit code.
+// run is main with its surroundings as parameters; it returns the exit code. A report that
+// could not be written, on a full disk, is no report.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	out := &printed{Writer: stdout}
+	code := carryOut(ctx, args, out, stderr)
+	if err := out.failure(); err != nil && code != exitTrouble {
+		fmt.Fprintln(stderr, "patchproof: not all that there was to print could be written:", err)
+		return exitTrouble
+	}
+	return code
+}
+
+// carryOut runs the command that args name.
+func carryOut(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	code := exitExpected
 	exited := false
 	t := newTerminal(stdout, stderr)
