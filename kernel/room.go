@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"patchproof/kernel/host"
 )
 
@@ -33,19 +31,10 @@ func (b *Builder) checkRoom(pin Pin) error {
 	if err := os.MkdirAll(b.Cache, 0o755); err != nil {
 		return err
 	}
-	var disk unix.Statfs_t
-	if unix.Statfs(b.Cache, &disk) != nil {
-		// The writes themselves will tell.
-		return nil
-	}
-	need := uint64(pin.Archive.Size) * unpacked
+	need := pin.Archive.Size * unpacked
 	if need > diskFloor {
 		// A kernel, not a fixture: its build leaves that much free.
 		need += diskFloor
 	}
-	if free(disk) >= need {
-		return nil
-	}
-	return fmt.Errorf("CACHE=%s has %d MiB free, and the source of %s with a build of it takes about %d: free some space, or set CACHE to a folder of another disk",
-		b.Cache, free(disk)>>20, pin.Name, need>>20)
+	return host.Room(b.Cache, "CACHE", need, "the source of "+pin.Name+" with a build of it takes about")
 }

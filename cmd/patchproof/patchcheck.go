@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 
+	"patchproof/vmtest"
 	"patchproof/vmtest/patchcheck"
 )
 
@@ -19,18 +20,23 @@ func (c patchcheckCmd) Run(ctx context.Context, t *terminal) error {
 	if err := sayPatch(ctx, t, sel); err != nil {
 		return err
 	}
-	r, err := patchcheck.Run(ctx, sel, patchcheck.Options{
-		Progress: t.progress,
-		Say:      func(format string, args ...any) { t.printf(format+"\n", args...) },
-		Done:     func(checked patchcheck.Checked) { t.printf("%s", checked.Text()) },
-	})
+	passes, err := checkPatches(ctx, t, sel, patchcheck.Options{})
+	if err == nil && !passes {
+		err = errUnexpected
+	}
+	return err
+}
+
+// checkPatches checks each patch of a series on the terminal, and says whether all of them pass.
+func checkPatches(ctx context.Context, t *terminal, sel vmtest.Selection, o patchcheck.Options) (bool, error) {
+	o.Progress = t.progress
+	o.Say = func(format string, args ...any) { t.printf(format+"\n", args...) }
+	o.Done = func(checked patchcheck.Checked) { t.printf("%s", checked.Text()) }
+	r, err := patchcheck.Run(ctx, sel, o)
 	t.endLive()
 	if err != nil {
-		return err
+		return false, err
 	}
 	t.printf("\n%s\n%s\n", r.Answer(), r.Path())
-	if !r.Passes() {
-		return errUnexpected
-	}
-	return nil
+	return r.Passes(), nil
 }

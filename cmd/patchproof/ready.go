@@ -39,21 +39,14 @@ func (c readyCmd) Run(ctx context.Context, t *terminal) error {
 	for _, note := range out.Notes {
 		t.printf("note: %s\n", note)
 	}
-	r, err := patchcheck.Run(ctx, sel, patchcheck.Options{
-		Progress: t.progress,
-		Say:      func(format string, args ...any) { t.printf(format+"\n", args...) },
-		Done:     func(checked patchcheck.Checked) { t.printf("%s", checked.Text()) },
-		Unsigned: true,
-	})
-	t.endLive()
+	passes, err := checkPatches(ctx, t, sel, patchcheck.Options{Unsigned: true})
 	if err != nil {
 		return err
 	}
-	t.printf("\n%s\n%s\n", r.Answer(), r.Path())
 	switch {
 	case wrong:
 		t.printf("NOT READY: there is something wrong with the mails, see above.\n")
-	case !r.Passes():
+	case !passes:
 		t.printf("NOT READY: a patch does not pass.\n")
 	case persons:
 		t.printf("NOT YET: all is well but for what only you can give: names and Signed-off-by, see above.\n")

@@ -67,7 +67,7 @@ var checks = []check{
 		return writable(os.TempDir(), "TMPDIR")
 	}},
 	{"TMPDIR has room for a guest's disks", guests, func(n Need) error {
-		return room(os.TempDir(), "TMPDIR", n.Disk, "the disks of a guest take")
+		return Room(os.TempDir(), "TMPDIR", n.Disk, "the disks of a guest take")
 	}},
 	{"there are pseudo-terminals", guests, func(Need) error {
 		master, slave, err := pty.Open()
@@ -80,7 +80,7 @@ var checks = []check{
 		if err := writable(n.Results, ""); err != nil {
 			return err
 		}
-		return room(n.Results, "", recordSize, "the record of a run takes at least")
+		return Room(n.Results, "", recordSize, "the record of a run takes at least")
 	}},
 }
 
@@ -155,8 +155,9 @@ func writable(dir, variable string) error {
 	return fmt.Errorf("%s=%s cannot be written: %w; free some space, or set %s to another folder", variable, dir, bare(err), variable)
 }
 
-// room fails where a disk has less than need bytes for what takes them.
-func room(dir, variable string, need int64, takes string) error {
+// Room fails where the disk of a folder, which a variable names, has less than need bytes for
+// what takes them. The folder is there; of a disk that does not tell its size the writes will.
+func Room(dir, variable string, need int64, takes string) error {
 	var disk unix.Statfs_t
 	if need == 0 || unix.Statfs(dir, &disk) != nil || disk.Blocks == 0 {
 		return nil // the writes themselves will tell
@@ -169,5 +170,11 @@ func room(dir, variable string, need int64, takes string) error {
 	if variable != "" {
 		dir, cure = variable+"="+dir, cure+", or set "+variable+" to a folder of another disk"
 	}
-	return fmt.Errorf("%s has %d KiB free, and %s %d: %s", dir, free>>10, takes, need>>10, cure)
+	size := func(bytes int64) string {
+		if bytes < 64<<20 {
+			return fmt.Sprintf("%d KiB", bytes>>10)
+		}
+		return fmt.Sprintf("%d MiB", bytes>>20)
+	}
+	return fmt.Errorf("%s has %s free, and %s %s: %s", dir, size(free), takes, size(need), cure)
 }

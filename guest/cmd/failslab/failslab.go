@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,7 +37,7 @@ func run(t *report.T) {
 	}
 	t.Within(limit, "kept-out-of-cache", p.untouched)
 	t.Within(limit, "works-after", p.worksAfter)
-	if p.has {
+	if p.books.Has {
 		t.Within(limit, "cache-first", p.cacheFirst)
 	} else {
 		t.Skip("cache-first", alloccache.Feature, "the kernel has no cache")
@@ -67,9 +66,7 @@ func (p *program) withFallback(t *report.T) {
 // program is what the checks share.
 type program struct {
 	faults *machine.Faults
-	// watch is an idle ring whose fdinfo is read.
-	watch int
-	has   bool
+	books  *alloccache.Books
 	// noFallback says that rings have no request to fall back on.
 	noFallback bool
 	disk       int32
@@ -100,15 +97,8 @@ func prepare(t *report.T) (*program, error) {
 	if err := unix.Pipe2(p.pipe[:], unix.O_CLOEXEC); err != nil {
 		return nil, err
 	}
-	ring, err := uring.New(1, uring.Params{})
-	if err != nil {
+	if p.books, err = alloccache.OpenBooks(t); err != nil {
 		return nil, err
-	}
-	p.watch = ring.FD
-	_, err = alloccache.Read(p.watch)
-	p.has = !errors.Is(err, alloccache.ErrAbsent)
-	if has, known := t.Feature(alloccache.Feature); known && has != p.has {
-		return nil, fmt.Errorf("the cache is there: %v; declared: %v", p.has, has)
 	}
 	return p, machine.NVMePolls()
 }
@@ -343,7 +333,7 @@ func (p *program) exit() error {
 // untouched expects that no request is in the cache and none is lost. Fallback
 // requests belong to their rings.
 func (p *program) untouched() error {
-	rows, err := p.rows()
+	rows, err := p.books.Rows()
 	if err != nil {
 		return err
 	}
@@ -355,37 +345,8 @@ func (p *program) untouched() error {
 	return p.balanced()
 }
 
-// rows are the cache's counters, none where there is no cache.
-func (p *program) rows() ([]alloccache.Row, error) {
-	if !p.has {
-		return nil, nil
-	}
-	return alloccache.Read(p.watch)
-}
-
-// balanced waits until every object of the slab is in the cache or the idle
-// ring's fallback request. Rings go a while after their last user.
-func (p *program) balanced() error {
-	return settle(func() error {
-		rows, err := p.rows()
-		if err != nil {
-			return err
-		}
-		own, err := alloccache.IdleRequests()
-		if err != nil {
-			return err
-		}
-		objects, err := alloccache.InUse()
-		if err != nil {
-			return err
-		}
-		if want := own + alloccache.Total(rows, 0) + alloccache.Total(rows, 1); objects != want {
-			return fmt.Errorf("the slab %s has %d objects in use; want %d: %d for the idle ring and those of the cache:\n%s",
-				alloccache.Slab, objects, want, own, alloccache.Format(rows))
-		}
-		return nil
-	})
-}
+// balanced waits until the books balance.
+func (p *program) balanced() error { return settle(p.books.Balanced) }
 
 // many is more requests than a cache keeps (alloccache.Max).
 const many = 300
@@ -401,8 +362,8 @@ func (p *program) worksAfter() error {
 	if err != nil {
 		return err
 	}
-	rows, err := p.rows()
-	if err != nil || !p.has {
+	rows, err := p.books.Rows()
+	if err != nil || !p.books.Has {
 		return err
 	}
 	if want := (alloccache.Row{CPU: cpu}).After(many); rows[0] != want {
@@ -414,7 +375,7 @@ func (p *program) worksAfter() error {
 // cacheFirst expects that what is available is used before the fallback request
 // is, and that the latter does not end up among it.
 func (p *program) cacheFirst() error {
-	before, err := p.rows()
+	before, err := p.books.Rows()
 	if err != nil {
 		return err
 	}
@@ -435,7 +396,7 @@ func (p *program) cacheFirst() error {
 	if err != nil {
 		return err
 	}
-	after, err := p.rows()
+	after, err := p.books.Rows()
 	if err != nil {
 		return err
 	}

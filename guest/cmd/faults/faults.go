@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -37,11 +36,12 @@ func run(t *report.T) {
 		t.Error("setup", err)
 		return
 	}
-	b, err := openBooks(t)
+	counted, err := alloccache.OpenBooks(t)
 	if err != nil {
 		t.Error("setup", err)
 		return
 	}
+	b := books{counted}
 	// A failed read or write is NVME_SC_READ_ERROR or NVME_SC_WRITE_FAULT, which is
 	// a medium error to nvme_error_status() and so ENODATA to blk_status_to_errno().
 	nvme := &disk{name: "nvme", path: machine.NVMe, errno: unix.ENODATA}
@@ -76,7 +76,7 @@ func run(t *report.T) {
 			})
 		}
 		t.Within(limit, d.name+"/objects", b.balanced)
-		if b.has {
+		if b.Has {
 			t.Within(limit, d.name+"/growth", func() error { return b.growth(d) })
 		} else {
 			t.Skip(d.name+"/growth", alloccache.Feature, "the kernel has no cache")
@@ -419,65 +419,16 @@ func nopsAfter() error {
 }
 
 // books counts the slab's objects and, where there is a cache, what is in it.
-type books struct {
-	// ring is an idle ring whose fdinfo is read.
-	ring int
-	has  bool
-}
+type books struct{ *alloccache.Books }
 
-func openBooks(t *report.T) (*books, error) {
-	ring, err := uring.New(1, uring.Params{})
-	if err != nil {
-		return nil, err
-	}
-	b := &books{ring: ring.FD}
-	_, err = alloccache.Read(b.ring)
-	b.has = !errors.Is(err, alloccache.ErrAbsent)
-	if has, known := t.Feature(alloccache.Feature); known && has != b.has {
-		return nil, fmt.Errorf("the cache is there: %v; declared: %v", b.has, has)
-	}
-	return b, nil
-}
-
-// rows are the cache's counters, none where there is no cache.
-func (b *books) rows() ([]alloccache.Row, error) {
-	if !b.has {
-		return nil, nil
-	}
-	return alloccache.Read(b.ring)
-}
-
-// balanced waits until every object of the slab is in the cache or the idle
-// ring's fallback request: requests that failed are freed as others are, and
-// once. Rings go a while after their last user.
-func (b *books) balanced() error {
-	return settle(func() error {
-		rows, err := b.rows()
-		if err != nil {
-			return err
-		}
-		own, err := alloccache.IdleRequests()
-		if err != nil {
-			return err
-		}
-		objects, err := alloccache.InUse()
-		if err != nil {
-			return err
-		}
-		want := own + alloccache.Total(rows, 0) + alloccache.Total(rows, 1)
-		if objects != want {
-			return fmt.Errorf("the slab %s has %d objects in use; want %d: %d for the idle ring and those of the cache:\n%s",
-				alloccache.Slab, objects, want, own, alloccache.Format(rows))
-		}
-		return nil
-	})
-}
+// balanced waits until they balance.
+func (b books) balanced() error { return settle(b.Balanced) }
 
 // growth fails a chain at its head and expects the requests that were new to be
 // in the cache afterwards, and all in their class.
-func (b *books) growth(d *disk) error {
+func (b books) growth(d *disk) error {
 	const cpu = 0
-	before, err := b.rows()
+	before, err := b.Rows()
 	if err != nil {
 		return err
 	}
@@ -492,7 +443,7 @@ func (b *books) growth(d *disk) error {
 		return err
 	}
 	return settle(func() error {
-		after, err := b.rows()
+		after, err := b.Rows()
 		if err != nil {
 			return err
 		}

@@ -44,11 +44,11 @@ const (
 // interrupted task may be taking from, because NOPs count as never completed in
 // an interrupt and only preemption is disabled. Then what the interrupt adds is
 // lost to the list, and still counted.
-func (b *books) interrupts(t *report.T, d *disk) {
+func (b books) interrupts(t *report.T, d *disk) {
 	var lost error
 	ended := t.Within(4*limit, "nvme/cancelled-in-interrupt", func() error {
 		rounds := interruptRounds
-		if b.has {
+		if b.Has {
 			rounds = cachedRounds
 		}
 		return d.cancelInInterrupts(t, rounds, func() bool {
@@ -56,7 +56,7 @@ func (b *books) interrupts(t *report.T, d *disk) {
 			return lost == nil
 		})
 	})
-	if !b.has {
+	if !b.Has {
 		t.Skip("nvme/list-kept", alloccache.Feature, "the kernel has no cache")
 		return
 	}
@@ -115,9 +115,9 @@ func (d *disk) cancelInInterrupts(t *report.T, rounds int, kept func() bool) err
 
 // listKept expects the list of NOPs to hold as many as it counts: so many in flight
 // at once take all of it and nothing from the slab, and bring it back.
-func (b *books) listKept() error {
-	before, err := b.rows()
-	if err != nil || !b.has {
+func (b books) listKept() error {
+	before, err := b.Rows()
+	if err != nil || !b.Has {
 		return err
 	}
 	n := uint32(before[0].Avail)
@@ -127,7 +127,7 @@ func (b *books) listKept() error {
 	if err != nil {
 		return err
 	}
-	after, err := b.rows()
+	after, err := b.Rows()
 	if err != nil {
 		return err
 	}
