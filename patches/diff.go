@@ -89,6 +89,9 @@ func explain(err error, lines []string) error {
 	return &lineError{line, msg}
 }
 
+// emptyBlob is git's id of a file without content.
+const emptyBlob = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+
 // walker goes over a diff's text once more, beside go-gitdiff's result, which
 // knows neither line numbers nor what stood between the hunks.
 type walker struct {
@@ -139,6 +142,9 @@ func (w *walker) file(p *gitdiff.File) error {
 	if len(p.TextFragments) == 0 && !f.Binary && (says("--- ") || !says("old mode", "new file", "deleted file", "rename ", "copy ")) {
 		return w.errorf("%s: its header is not followed by a hunk", f.Name())
 	}
+	if f.IsDelete && len(p.TextFragments) == 0 && !f.Binary && f.PreImage != "" && !strings.HasPrefix(emptyBlob, f.PreImage) {
+		return w.errorf("%s: it is deleted, and what it held is not in the diff, as git's -D leaves it out; make the diff without -D", f.Name())
+	}
 	for _, fragment := range p.TextFragments {
 		if err := w.hunk(&f, fragment); err != nil {
 			return err
@@ -172,6 +178,7 @@ func (w *walker) names(f *File, p *gitdiff.File) error {
 			}
 			*name = rest
 		}
+		w.traditional(f, p)
 	}
 	// git takes /dev/null for a new file even without a "new file mode" line.
 	if f.Old == "/dev/null" || f.IsNew {
@@ -205,6 +212,19 @@ func (w *walker) names(f *File, p *gitdiff.File) error {
 		}
 	}
 	return nil
+}
+
+// traditional picks the one name of a file in a diff without git's headers, as git does
+// (apply.c, parse_traditional_patch): the new one, unless it is the old one with
+// something behind, such as .new. A hunk that begins with nothing creates the file.
+func (w *walker) traditional(f *File, p *gitdiff.File) {
+	if len(p.TextFragments) == 1 {
+		first := p.TextFragments[0]
+		f.IsNew = f.IsNew || f.Old != "/dev/null" && first.OldPosition == 0 && first.OldLines == 0
+	}
+	if old := base(nameOf(w.lines[w.next])); !f.IsNew && !f.IsDelete && f.New != "" && strings.HasPrefix(f.New, old) {
+		f.Old, f.New = old, old
+	}
 }
 
 // badName says what is wrong with a name, after git's verify_path: no absolute

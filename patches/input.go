@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -110,13 +111,17 @@ func readFolder(dir string, version int) (Series, error) {
 	if _, err := os.Stat(filepath.Join(dir, "series")); err == nil {
 		return readQuilt(dir)
 	}
-	var files []string
+	var files, left []string
 	cur, curErr := os.ReadDir(filepath.Join(dir, "cur"))
 	fresh, newErr := os.ReadDir(filepath.Join(dir, "new"))
 	if curErr == nil || newErr == nil {
 		for name, list := range map[string][]fs.DirEntry{"cur": cur, "new": fresh} {
 			for _, entry := range list {
-				if !strings.HasPrefix(entry.Name(), ".") && entry.Type().IsRegular() {
+				switch {
+				case strings.HasPrefix(entry.Name(), ".") || !entry.Type().IsRegular():
+				case trashed.MatchString(entry.Name()):
+					left = append(left, entry.Name()+": it is marked as deleted")
+				default:
 					files = append(files, filepath.Join(dir, name, entry.Name()))
 				}
 			}
@@ -126,7 +131,9 @@ func readFolder(dir string, version int) (Series, error) {
 		if len(files) == 0 {
 			return Series{}, fmt.Errorf("%s: the maildir is empty", dir)
 		}
-		return readMails(dir, files, version)
+		s, err := readMails(dir, files, version)
+		s.Left = append(s.Left, left...)
+		return s, err
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -143,9 +150,74 @@ func readFolder(dir string, version int) (Series, error) {
 		files = append(files, filepath.Join(dir, entry.Name()))
 	}
 	if len(files) == 0 {
+		if files = numberedFiles(dir, entries); len(files) > 0 {
+			return readMails(dir, files, version)
+		}
 		return Series{}, fmt.Errorf("%s is a folder without a file named series, without mails in cur or new, and without files *.patch", dir)
 	}
+	if err := gap(dir, files); err != nil {
+		return Series{}, err
+	}
 	return readFiles(dir, files, version)
+}
+
+// trashed is the mark of a maildir's mail that was deleted.
+var trashed = regexp.MustCompile(`:2,[A-Za-z]*T`)
+
+// numberedFiles are the mails of a folder that MH, Claws Mail or Sylpheed keep: 1, 2, 3.
+func numberedFiles(dir string, entries []fs.DirEntry) []string {
+	var numbers []int
+	for _, entry := range entries {
+		if n, err := strconv.Atoi(entry.Name()); err == nil && n > 0 && entry.Type().IsRegular() {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	var files []string
+	for _, n := range numbers {
+		files = append(files, filepath.Join(dir, strconv.Itoa(n)))
+	}
+	return files
+}
+
+// fileNumber is what git format-patch begins the name of a file with.
+var fileNumber = regexp.MustCompile(`^((?:v\d+-)?)(\d{4})-`)
+
+// gap refuses a folder from whose file names it can be seen that one is missing, or
+// is of another run of git format-patch, where the subjects have no numbers to tell it.
+func gap(dir string, files []string) error {
+	last := map[string]int{}
+	before := map[string]string{}
+	var trouble error
+	for _, file := range files {
+		name := filepath.Base(file)
+		m := fileNumber.FindStringSubmatch(name)
+		if m == nil {
+			return nil
+		}
+		data, err := readFile(file)
+		if err != nil {
+			return err
+		}
+		if letters := split(data); len(letters) > 0 && letters[0].numbered() {
+			return nil
+		}
+		number, err := strconv.Atoi(m[2])
+		if err != nil {
+			return err
+		}
+		switch {
+		case trouble != nil || number == 0 && last[m[1]] == 0:
+		case number == last[m[1]]:
+			trouble = fmt.Errorf("%s: %s and %s have the same number; remove the one that is not meant, or name the files: PATCH='1.patch 2.patch'",
+				dir, before[m[1]], name)
+		case number > last[m[1]]+1:
+			trouble = fmt.Errorf("%s: there is no file %s%04d-*.patch before %s; if that is right, name the files: PATCH='1.patch 2.patch'",
+				dir, m[1], last[m[1]]+1, name)
+		}
+		last[m[1]], before[m[1]] = number, name
+	}
+	return trouble
 }
 
 // readFiles reads several files, one series together.
@@ -259,11 +331,17 @@ func readAll(r io.Reader, path string) ([]byte, error) {
 	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
 		data = data[3:]
 	}
+	if page.Match(data) {
+		return nil, fmt.Errorf("%s: a web page; save the patch as plain text (on lore: raw or mbox.gz, with others: .patch)", path)
+	}
 	if i := bytes.IndexByte(data, 0); i >= 0 && len(split(data)) == 0 {
 		return nil, fmt.Errorf("%s: line %d: a zero byte; this is binary data, not a patch", path, lineAt(data, i))
 	}
 	return data, nil
 }
+
+// page is how a web page begins.
+var page = regexp.MustCompile(`(?i)^\s*<(?:!doctype html|html|\?xml)`)
 
 func limited(r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxSize+1))

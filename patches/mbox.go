@@ -30,6 +30,15 @@ type letter struct {
 	mboxrd bool
 }
 
+// numbered says that the mail's subject tells its place in a series.
+func (l letter) numbered() bool {
+	lines := bytes.SplitAfter(l.raw, []byte("\n"))
+	if bytes.HasPrefix(l.raw, fromWord) {
+		lines = lines[1:]
+	}
+	return parseSubject(decodeWords(headers(lines).get("Subject"))).of > 0
+}
+
 // split cuts a mailbox into mails; it returns none when data is no mail.
 func split(data []byte) []letter {
 	lines := bytes.SplitAfter(data, []byte("\n"))
@@ -40,8 +49,13 @@ func split(data []byte) []letter {
 	for first < len(lines) && blankLine(lines[first]) {
 		first++
 	}
-	if first == len(lines) || !opens(lines, first) && !headers(lines[first:]).mail() {
+	if first == len(lines) {
 		return nil
+	}
+	if !opens(lines, first) && !headers(lines[first:]).mail() {
+		if first = lateHeader(lines, first); first < 0 {
+			return nil
+		}
 	}
 	var letters []letter
 	for from := first; from < len(lines); {
@@ -52,6 +66,20 @@ func split(data []byte) []letter {
 		from = to
 	}
 	return letters
+}
+
+// lateHeader finds the header of a mail in a text that was copied from a page or a
+// pager, with lines above it; -1 means that there is none above the diff.
+func lateHeader(lines [][]byte, first int) int {
+	for i := first; i < len(lines); i++ {
+		if bytes.HasPrefix(lines[i], []byte("diff ")) || bytes.HasPrefix(lines[i], []byte("--- ")) || bytes.HasPrefix(lines[i], []byte("commit ")) {
+			return -1
+		}
+		if h := headers(lines[i:]); strings.Contains(h.get("From"), "@") && h.get("Subject") != "" && h.get("Date") != "" {
+			return i
+		}
+	}
+	return -1
 }
 
 func blankLine(line []byte) bool { return len(bytes.TrimSpace(line)) == 0 }

@@ -113,6 +113,7 @@ func (m *message) readHeader(h header) {
 	m.tag = parseSubject(raw)
 	m.patch.Subject = cleanSubject(raw)
 	m.patch.Author, m.patch.Email = identity(h.get("From"))
+	m.unmunge(h)
 	m.sender = strings.ToLower(m.patch.Email)
 	m.id = oneLine(strings.Trim(h.get("Message-ID"), " <>"))
 	m.patch.MessageID = m.id
@@ -126,6 +127,25 @@ func (m *message) readHeader(h header) {
 		m.setDate(date)
 	}
 	m.sent = m.patch.Date
+}
+
+// unmunge finds the author of a mail whose From a mailing list has replaced with its
+// own address, so that DMARC lets it pass: "Ada via list <list@example.org>".
+func (m *message) unmunge(h header) {
+	name, _, found := strings.Cut(m.patch.Author, " via ")
+	original := h.get("X-Original-From")
+	if original == "" && found && strings.Contains(h.get("List-Post"), m.patch.Email) {
+		original = h.get("Reply-To")
+	}
+	author, email := identity(original)
+	if !found || !strings.Contains(email, "@") || strings.Contains(original, ",") {
+		return
+	}
+	if author == email {
+		author = strings.Trim(name, `' "`)
+	}
+	m.note("sent as %s <%s>; its author is %s <%s>", m.patch.Author, m.patch.Email, author, email)
+	m.patch.Author, m.patch.Email = author, email
 }
 
 var messageID = regexp.MustCompile(`<([^<>\s]+)>`)
@@ -620,6 +640,11 @@ func (m *message) take(p part) {
 	m.readBase(raw)
 	m.patch.Body = cutBody(m.inBody(toUTF8(d.prose, p.charset)))
 	if m.patch.Subject == "" {
+		// git makes the first paragraph of the message the subject.
+		title, body, _ := strings.Cut(m.patch.Body, "\n\n")
+		m.patch.Subject, m.patch.Body = oneLine(title), body
+	}
+	if m.patch.Subject == "" {
 		m.patch.Subject = stem(m.patch.Path)
 	}
 }
@@ -767,9 +792,60 @@ func (m *message) inBody(prose string) string {
 
 var forwardLine = regexp.MustCompile(`(?mi)^(?:[- ]*-{4,} ?(?:forwarded|original) message ?-{4,}|begin forwarded message:|-{3,} forwarded message(?: .*)?-{3,}) *\r?\n`)
 
+var (
+	// ruledHeader is the original's header below a rule, in notes such as those of -mm.
+	ruledHeader = regexp.MustCompile(`(?m)^(-{20,} *\r?\n)From: .+@.+\r?\nSubject: `)
+	// commitID begins the description of a commit in notes such as tip's.
+	commitID = regexp.MustCompile(`(?m)^Commit-ID: +[0-9a-f]{12,64} *\r?\n`)
+)
+
+// merged reads what a robot says of a commit that was merged somewhere: its author and
+// date, and below them the message with its subject.
+func (m *message) merged(prose string) (rest string, found bool) {
+	at := commitID.FindStringIndex(prose)
+	if at == nil {
+		return prose, false
+	}
+	rest = prose[at[1]:]
+	for {
+		line, after, more := strings.Cut(rest, "\n")
+		rest = after
+		key, value, colon := strings.Cut(strings.TrimRight(line, "\r"), ":")
+		value = strings.TrimSpace(value)
+		if !more || !colon {
+			break
+		}
+		switch key {
+		case "Author":
+			if name, email := identity(value); strings.Contains(email, "@") {
+				m.patch.Author, m.patch.Email = name, email
+				found = true
+			}
+		case "AuthorDate":
+			m.setDate(value)
+		}
+	}
+	if !found {
+		return prose, false
+	}
+	rest = strings.TrimLeft(rest, "\r\n")
+	if title, body, _ := strings.Cut(rest, "\n"); oneLine(title) == m.patch.Subject {
+		rest = body
+	}
+	return rest, true
+}
+
 // forwarded reads the headers that a mail program writes above a forwarded mail.
 func (m *message) forwarded(prose string) (rest string, found bool) {
+	if rest, found := m.merged(prose); found {
+		return rest, true
+	}
 	at := forwardLine.FindStringIndex(prose)
+	if at == nil {
+		if ruled := ruledHeader.FindStringSubmatchIndex(prose); ruled != nil {
+			at = ruled[2:]
+		}
+	}
 	if at == nil {
 		return prose, false
 	}

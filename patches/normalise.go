@@ -144,8 +144,12 @@ func lost(lines []string, o outline) error {
 	if len(o.git)+len(o.plain) == 0 {
 		return nil
 	}
+	roots := rootsOf(lines, o)
 	for _, i := range o.other {
 		line := strings.TrimRight(lines[i], " \r\n")
+		if roots != nil && !strings.HasPrefix(line, "diff ") && !strings.HasPrefix(line, "Common subdirectories: ") && roots.MatchString(line) && lostFile.FindString(line) == "" {
+			return &lineError{i + 1, fmt.Sprintf("%q: a file whose change is not in the diff; make it with LC_ALL=C diff -ruN, or with git", line)}
+		}
 		if m := combined.FindStringSubmatch(line); m != nil {
 			return &lineError{i + 1, fmt.Sprintf("a merge's combined diff of %s, which cannot be applied; show the commits that it merges, or diff it with its first parent", m[1])}
 		}
@@ -160,6 +164,28 @@ func lost(lines []string, o outline) error {
 			return &lineError{i + 1, fmt.Sprintf("%s is not in the diff (%s); make it with diff -N, or with git", m[4], line)}
 		}
 		return &lineError{i + 1, fmt.Sprintf("the change of %s is not in the diff (%s)", m[5], line)}
+	}
+	return nil
+}
+
+var (
+	// compareLine is what diff -r writes above the diff of two files.
+	compareLine = regexp.MustCompile(`^diff (?:-\S+ )+(\S+) (\S+)\s*$`)
+	recursive   = regexp.MustCompile(`^diff (?:\S+ )*?(?:-[A-Za-z]*r[A-Za-z]*|--recursive) `)
+)
+
+// rootsOf matches the names of files below one of the two folders that diff -r compared;
+// nil where it was not used. What diff says of files that it does not show, "Only in
+// linux: x", is in the language of who ran it.
+func rootsOf(lines []string, o outline) *regexp.Regexp {
+	for _, i := range o.other {
+		m := compareLine.FindStringSubmatch(lines[i])
+		if m == nil || !recursive.MatchString(lines[i]) {
+			continue
+		}
+		old, _, _ := strings.Cut(m[1], "/")
+		new, _, _ := strings.Cut(m[2], "/")
+		return regexp.MustCompile(`(?:^|\s)(?:` + regexp.QuoteMeta(old) + `|` + regexp.QuoteMeta(new) + `)[/:]`)
 	}
 	return nil
 }

@@ -111,25 +111,7 @@ func readLog(s Series, commits []commit, strip int) (Series, error) {
 // logOrder finds out whether a log has the newest commit first: from the blobs of
 // files that several commits change, else from the dates.
 func logOrder(list []Patch) (newestFirst bool, why string, err error) {
-	up, down := 0, 0
-	same := func(a, b string) bool {
-		n := min(len(a), len(b))
-		return n >= 7 && a[:n] == b[:n]
-	}
-	last := map[string]File{}
-	for _, p := range list {
-		for _, f := range p.Files {
-			if before, found := last[f.Name()]; found && f.PreImage != "" {
-				if same(before.PostImage, f.PreImage) {
-					up++
-				}
-				if same(before.PreImage, f.PostImage) {
-					down++
-				}
-			}
-			last[f.Name()] = f
-		}
-	}
+	up, down := indexOrder(list)
 	switch {
 	case up > 0 && down > 0:
 		return false, "", fmt.Errorf("the order of its commits cannot be told from their index lines; print them with git log -p or git format-patch")
@@ -153,6 +135,30 @@ func logOrder(list []Patch) (newestFirst bool, why string, err error) {
 		return false, "as their dates say", nil
 	}
 	return true, "as git log prints them", nil
+}
+
+// indexOrder counts how often a patch begins with the blob of a file that the one
+// before it in the list leaves, and how often the other way round.
+func indexOrder(list []Patch) (up, down int) {
+	same := func(a, b string) bool {
+		n := min(len(a), len(b))
+		return n >= 7 && a[:n] == b[:n]
+	}
+	last := map[string]File{}
+	for _, p := range list {
+		for _, f := range p.Files {
+			if before, found := last[f.Name()]; found && f.PreImage != "" {
+				if same(before.PostImage, f.PreImage) {
+					up++
+				}
+				if same(before.PreImage, f.PostImage) {
+					down++
+				}
+			}
+			last[f.Name()] = f
+		}
+	}
+	return up, down
 }
 
 // patch reads one commit of a log.

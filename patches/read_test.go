@@ -125,6 +125,7 @@ func TestReadRefuses(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"empty", "", "m: the file is empty"},
 		{"blank", "\n \n", "m: the file is empty"},
+		{"a web page", "<!DOCTYPE html>\n<pre>" + plainDiff + "</pre>", "m: a web page"},
 		{"prose", "Hello.\n", "m: there is no diff in it"},
 		{"mail without diff", letterText("[PATCH] x", "Oops.\n"), "m: there is no diff in it (message 1: x)"},
 		{"binary", "diff\x00\xff", "m: line 1: a zero byte"},

@@ -27,7 +27,13 @@ var (
 	forwardWord = regexp.MustCompile(`(?i)^(?:fwd?|wg)\s*:\s*`)
 	// replyBefore takes any short word as such when a bracket follows it.
 	replyBefore = regexp.MustCompile(`^[\pL]{2,3}\s*:\s*\[`)
-	count       = regexp.MustCompile(`(?i)^(?:patch|rfc)?#?(\d{1,4})/(\d{1,4})$`)
+	count       = regexp.MustCompile(`(?i)^(?:patch|rfc|part|no\.?)?#?(\d{1,4})/(\d{1,4})$`)
+	// spacedCount is a count as hands write it: 1 / 3, 1\3.
+	spacedCount = regexp.MustCompile(`\b(\d{1,4})\s*[/\\]\s*(\d{1,4})\b`)
+	// countVersion is a version behind the count: 1/3-v2.
+	countVersion = regexp.MustCompile(`(/\d{1,4})[-_.]?([vV]\d)`)
+	// loosePrefix is a count without brackets around it, or without the closing one.
+	loosePrefix = regexp.MustCompile(`(?i)^[\[({]?\s*((?:rfc\b[^:\[\]]{0,20})?patch\b[^:\[\]]{0,40}?\d{1,4}\s*(?:[/\\]|of)\s*\d{1,4})\b`)
 	halfCount   = regexp.MustCompile(`^(\d{1,4})(?:\.(\d)|([a-z]))/(\d{1,4})$`)
 	versionWord = regexp.MustCompile(`(?i)^(?:patch|patches|patchset|rfc|resend|series)?[-_]?(?:v|ver|version|take|try|rev|round)[-.#]?(\d{1,3})(?:\.(\d{1,3}))?$`)
 	patchWord   = regexp.MustCompile(`(?i)patch|^rfc`)
@@ -46,6 +52,10 @@ func parseSubject(s string) tag {
 		if !t.tagged && replyBefore.MatchString(s) {
 			t.reply = true
 			s = s[strings.IndexByte(s, '['):]
+		}
+		if m := loosePrefix.FindStringSubmatch(s); m != nil && (s[0] != '[' || !strings.Contains(s, "]")) {
+			t.read(m[1])
+			return t
 		}
 		if !strings.HasPrefix(s, "[") {
 			return t
@@ -77,6 +87,7 @@ func bracket(s string) (inside, rest string) {
 }
 
 func (t *tag) read(inside string) {
+	inside = countVersion.ReplaceAllString(spacedCount.ReplaceAllString(inside, "$1/$2"), "$1 $2")
 	words := strings.FieldsFunc(inside, func(r rune) bool { return strings.ContainsRune(" \t,;:[]()|", r) })
 	for i := 0; i < len(words); i++ {
 		word := words[i]

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/bluekeyes/go-gitdiff/gitdiff"
 )
 
 // thread finds the series that a mailbox's mails are about.
@@ -27,8 +29,10 @@ type set struct {
 	members            []*message
 	// bySlot holds the members by their numbers.
 	bySlot map[slot][]*message
-	// from is the older version that the rest of a partial reroll comes from.
-	from *set
+	// from are the older versions that the rest of a partial reroll comes from.
+	from []*set
+	// newestFirst means patches without numbers that are in the file the other way round.
+	newestFirst bool
 }
 
 type slot struct{ number, half int }
@@ -112,7 +116,10 @@ func (t *thread) patches() ([]*message, error) {
 	var found, answers []*message
 	for _, m := range t.mails {
 		switch {
-		case m.isCover() && m.noDiff():
+		case m.isCover():
+			if !m.noDiff() {
+				t.leave(m, "a cover letter; the diff in it, between two versions perhaps, is no patch of the series")
+			}
 		case m.noDiff() && (m.reply || m.of == 0):
 		case m.reply:
 			if m.err == nil || len(t.mails) == 1 {
@@ -138,6 +145,9 @@ func (t *thread) patches() ([]*message, error) {
 		for _, m := range t.mails {
 			if m.err != nil && !m.noDiff() {
 				return nil, m.err
+			}
+			if m.err == nil {
+				return nil, fmt.Errorf("%s: %s is a cover letter with a diff in it, and none of its %d patches is here", t.path, m.title(), m.of)
 			}
 		}
 		return nil, fmt.Errorf("%s: none of the %d messages has a diff", t.path, len(t.mails))
@@ -174,7 +184,7 @@ func (t *thread) versionOf(m *message) (version, minor int) {
 			if a.reply {
 				continue
 			}
-			if a.noDiff() && (a.isCover() && (a.of == m.of || m.of == 0) || a.of == 0 && m.of > 0) {
+			if a.isCover() && (a.of == m.of || m.of == 0) || a.noDiff() && a.of == 0 && m.of > 0 {
 				return max(a.version, 1), a.minor
 			}
 			if m.of > 1 && a.of == m.of && a.number != m.number && a.version > 0 {
@@ -195,7 +205,7 @@ func (t *thread) sets(patches []*message) ([]*set, error) {
 			if m.of == 0 && (!a.isCover() && !a.noDiff() || a.reply || a.sender != m.sender) {
 				break
 			}
-			if a.isCover() && a.noDiff() {
+			if a.isCover() {
 				if v, n := t.versionOf(a); v == version && n == minor {
 					cover = a
 				}
@@ -214,7 +224,7 @@ func (t *thread) sets(patches []*message) ([]*set, error) {
 		}
 		home.put(m)
 	}
-	all = t.merge(all)
+	all = t.merge(t.resent(all))
 	for _, s := range all {
 		t.findCover(s)
 	}
@@ -244,6 +254,31 @@ func (s *set) put(m *message) {
 	s.bySlot[at] = append(s.bySlot[at], m)
 }
 
+// resent puts single patches that were sent again back into their series: one that
+// was missing, one that is the same, or one in reply to what it takes the place of.
+func (t *thread) resent(all []*set) []*set {
+	for _, s := range all {
+		if !s.resend || s.of == 0 || len(s.missing()) == 0 {
+			continue
+		}
+		for _, home := range all {
+			if home.resend || home.of != s.of || home.version != s.version || home.minor != s.minor || s.cover != nil && s.cover != home.cover {
+				continue
+			}
+			s.members = slices.DeleteFunc(s.members, func(m *message) bool {
+				before := home.bySlot[slot{m.number, m.half}]
+				belongs := len(before) == 0 || slices.ContainsFunc(before, func(o *message) bool { return t.answersAny(m, o) || m.sameChange(o) })
+				if belongs {
+					delete(s.bySlot, slot{m.number, m.half})
+					home.put(m)
+				}
+				return belongs
+			})
+		}
+	}
+	return slices.DeleteFunc(all, func(s *set) bool { return len(s.members) == 0 })
+}
+
 // merge puts sets together that are parts of one: a patch whose threading headers
 // were lost, or a RESEND of some.
 func (t *thread) merge(all []*set) []*set {
@@ -271,7 +306,7 @@ next:
 // findCover looks for a cover letter that the patches do not answer.
 func (t *thread) findCover(s *set) {
 	for _, m := range t.mails {
-		if s.cover != nil || !m.isCover() || !m.noDiff() {
+		if s.cover != nil || !m.isCover() {
 			continue
 		}
 		if v, n := t.versionOf(m); v == s.version && n == s.minor && s.of > 0 && (m.of == s.of || m.sender == s.members[0].sender) {
@@ -514,12 +549,12 @@ func (t *thread) choose(sets []*set, want int) (*set, error) {
 		if len(chosen.missing()) == 0 {
 			return chosen, nil
 		}
+		var older []*set
 		for _, lower := range keys[i+1:] {
-			for _, before := range byVersion[lower] {
-				if t.reroll(chosen, before) {
-					return chosen, nil
-				}
-			}
+			older = append(older, byVersion[lower]...)
+		}
+		if t.reroll(chosen, older) {
+			return chosen, nil
 		}
 		text := chosen.why()
 		if len(keys) > 1 {
@@ -550,7 +585,7 @@ func (t *thread) oneOf(sets []*set) (*set, error) {
 		}
 		for _, m := range part.members {
 			for _, o := range complete[0].bySlot[slot{m.number, m.half}] {
-				if part.of == complete[0].of && o.sender == m.sender && !m.resend {
+				if part.of == complete[0].of && o.sender == m.sender {
 					return nil, fmt.Errorf("%s: %s and message %d are both %d/%d; keep one of them", t.path, m.title(), o.patch.Message, m.number, m.of)
 				}
 			}
@@ -607,8 +642,14 @@ func (t *thread) sequence(sets []*set) (*set, error) {
 			whole.put(m)
 		}
 	}
+	var list []Patch
 	for _, m := range whole.members {
 		t.set[m] = whole
+		list = append(list, m.patch)
+	}
+	if up, down := indexOrder(list); up == 0 && down > 0 {
+		whole.newestFirst = true
+		slices.Reverse(whole.members)
 	}
 	return whole, nil
 }
@@ -619,7 +660,7 @@ func (s *set) sameTitles(other *set) bool {
 			return true
 		}
 	}
-	return s.cover != nil && other.cover != nil && s.cover.patch.Subject == other.cover.patch.Subject
+	return s.cover != nil && other.cover != nil && s.cover.patch.Subject == other.cover.patch.Subject && s.alike(other)
 }
 
 func (t *thread) twoSeries(a, b *set) error {
@@ -658,10 +699,9 @@ func (t *thread) related(sets []*set) error {
 			if t.threaded(a, b) || a.sameTitles(b) {
 				continue
 			}
-			if a.of > 1 && b.of > 1 && a.members[0].sender == b.members[0].sender && (a.of == b.of || a.sameFiles(b)) {
-				continue
+			if !a.alike(b) {
+				return t.twoSeries(b, a)
 			}
-			return t.twoSeries(b, a)
 		}
 	}
 	return nil
@@ -699,44 +739,76 @@ func (t *thread) threaded(a, b *set) bool {
 	return false
 }
 
-func (s *set) sameFiles(other *set) bool {
-	files := map[string]bool{}
-	for _, m := range s.members {
-		for _, f := range m.patch.Files {
-			files[f.Name()] = true
+// alike says whether two sets change much the same lines, as two versions of a series
+// do, whatever became of its titles.
+func (s *set) alike(other *set) bool {
+	mine, theirs := s.changes(), other.changes()
+	common := 0
+	for line := range mine {
+		if theirs[line] {
+			common++
 		}
 	}
-	for _, m := range other.members {
+	return common > 0 && 4*common >= min(len(mine), len(theirs))
+}
+
+// changes are the lines that a set adds and deletes, with the names of their files.
+func (s *set) changes() map[string]bool {
+	all := map[string]bool{}
+	for _, m := range s.members {
 		for _, f := range m.patch.Files {
-			if files[f.Name()] {
-				return true
+			for _, h := range f.Hunks {
+				for _, line := range h.Lines {
+					// A brace or an empty line is in every patch.
+					if text := strings.TrimSpace(line.Line); line.Op != gitdiff.OpContext && len(text) > 3 {
+						all[fmt.Sprintf("%s %s %s", f.Name(), line.Op, text)] = true
+					}
+				}
 			}
 		}
 	}
+	return all
+}
+
+// reroll fills s up from older versions, the newest first, when each patch of s answers
+// the one of its number there: the author sent anew only what has changed.
+func (t *thread) reroll(s *set, older []*set) bool {
+	if s.of < 2 || !t.partial(s) {
+		return false
+	}
+	found := map[slot][]*message{}
+	for _, before := range older {
+		whole := len(before.missing()) == 0
+		if before.of != s.of || s.cover != nil && s.cover != before.cover || !whole && !t.partial(before) {
+			continue
+		}
+		for at, list := range before.bySlot {
+			if len(s.bySlot[at]) == 0 && len(found[at]) == 0 && len(list) > 0 {
+				found[at] = list
+				if !slices.Contains(s.from, before) {
+					s.from = append(s.from, before)
+				}
+			}
+		}
+		if whole {
+			for at, list := range found {
+				s.members = append(s.members, list...)
+				s.bySlot[at] = list
+			}
+			return true
+		}
+	}
+	s.from = nil
 	return false
 }
 
-// reroll fills s up from an older version, when each patch of s answers the one of
-// its number there: the author sent anew only what has changed.
-func (t *thread) reroll(s, before *set) bool {
-	if s.of < 2 || before.of != s.of || len(before.missing()) > 0 || s.cover != nil && s.cover != before.cover {
-		return false
-	}
-	for _, m := range s.members {
-		if !slices.ContainsFunc(t.ancestors(m), func(a *message) bool {
+// partial says that each patch of a set answers one of its number.
+func (t *thread) partial(s *set) bool {
+	return !slices.ContainsFunc(s.members, func(m *message) bool {
+		return !slices.ContainsFunc(t.ancestors(m), func(a *message) bool {
 			return a != m && !a.reply && a.number == m.number && a.half == m.half && a.of == m.of && !a.noDiff()
-		}) {
-			return false
-		}
-	}
-	for at, list := range before.bySlot {
-		if len(s.bySlot[at]) == 0 && len(list) > 0 {
-			s.members = append(s.members, list...)
-			s.bySlot[at] = list
-		}
-	}
-	s.from = before
-	return true
+		})
+	})
 }
 
 // series turns the choice into what Read returns.
@@ -759,7 +831,7 @@ func (t *thread) series(chosen *set, sets []*set) (Series, error) {
 	}
 	s.Notes = append([]string{t.taken(chosen, sets)}, s.Notes...)
 	for _, other := range sets {
-		if other == chosen || other == chosen.from {
+		if other == chosen || slices.Contains(chosen.from, other) {
 			continue
 		}
 		if slices.ContainsFunc(other.members, func(m *message) bool { return t.set[m] == other && !taken[m] }) {
@@ -776,7 +848,7 @@ func (t *thread) series(chosen *set, sets []*set) (Series, error) {
 		}
 	}
 	for _, m := range t.mails {
-		if m.isCover() && m.noDiff() && !slices.ContainsFunc(sets, func(o *set) bool { return o.cover == m }) {
+		if m.isCover() && !slices.ContainsFunc(sets, func(o *set) bool { return o.cover == m }) {
 			version, _ := t.versionOf(m)
 			s.Left = append(s.Left, fmt.Sprintf("the cover letter of v%d (%s): its patches are not here", version, m.patch.Subject))
 		}
@@ -808,17 +880,21 @@ func (t *thread) taken(chosen *set, sets []*set) string {
 	case chosen.version > 1:
 		text += ", " + chosen.name()
 	}
-	if chosen.from != nil {
+	for _, from := range chosen.from {
 		var old []string
-		for _, m := range chosen.from.list() {
+		for _, m := range from.list() {
 			if slices.Contains(chosen.members, m) {
 				old = append(old, fmt.Sprintf("%d/%d", m.number, m.of))
 			}
 		}
-		text += fmt.Sprintf("; %s, which %s does not have, from %s", JoinAnd(old), chosen.name(), chosen.from.name())
+		text += fmt.Sprintf("; %s, which %s does not have, from %s", JoinAnd(old), chosen.name(), from.name())
 	}
 	if chosen.of == 0 && len(chosen.members) > 1 {
-		text += ", in the order of the file (they are not numbered)"
+		if chosen.newestFirst {
+			text += ", the last of the file first, as their index lines say (they are not numbered)"
+		} else {
+			text += ", in the order of the file (they are not numbered)"
+		}
 	}
 	if chosen.cover != nil {
 		text += ", cover letter: " + chosen.cover.patch.Subject

@@ -3,6 +3,8 @@ package patches
 import (
 	"encoding/base64"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -135,6 +137,20 @@ func TestThreads(t *testing.T) {
 		{"a patch attached to a lone reply", []sketch{{subject: "bug", id: "1", from: bo}, {subject: "Re: bug", id: "2", re: "1", headers: mimeHeaders, body: example}}, 0, "25", "attached to the mail"},
 		{"patches attached to a lone reply", []sketch{{subject: "bug", id: "1", from: bo}, {subject: "Re: bug", id: "2", re: "1", headers: mimeHeaders, body: strings.NewReplacer("1/1", "", "1/2", "").Replace(examples)}}, 0, "25 35", "attached to the mail"},
 		{"by References", with(v1, sketch{subject: "[PATCH] warnings", id: "r", from: bo, line: 25, headers: "References: <c> <2>\n"}), 0, "5 15", "not a patch of that series"},
+		{"a diff in the cover letter", []sketch{{subject: "[PATCH v2 0/2] cover", id: "c", line: 35}, {subject: "[PATCH v2 1/2] a", id: "1", re: "c", line: 5}, {subject: "[PATCH v2 2/2] b", id: "2", re: "c", line: 15}}, 0, "5 15", "a cover letter; the diff in it"},
+		{"a cover letter with a diff, alone", []sketch{{subject: "[PATCH 0/2] cover", id: "c", line: 35}}, 0, "none of its 2 patches is here", ""},
+		{"RESEND of the one that was missing", []sketch{v1[0], v1[1], {subject: "[PATCH RESEND 2/2] b", id: "2r", re: "c", line: 15}}, 0, "5 15", ""},
+		{"RESEND of one, changed, in reply", with(v1, sketch{subject: "[PATCH RESEND 2/2] b", id: "2r", re: "2", line: 16, date: later}), 0, "5 16", "is a newer 2/2 in reply to it"},
+		{"RESEND of one, changed, out of the thread", with(v1, sketch{subject: "[PATCH RESEND 2/2] b", id: "2r", line: 16, date: later}), 0, "are both 2/2; keep one", ""},
+		{"two rerolls of different patches", with(v1, sketch{subject: "[PATCH v2 1/2] a", id: "11", re: "1", line: 6}, sketch{subject: "[PATCH v3 2/2] b", id: "32", re: "2", line: 17}), 0, "6 17", "1/2, which v3 does not have, from v2"},
+		{"a newer version of another series", []sketch{v1[1], v1[2], {subject: "[PATCH v2 1/2] x", id: "x1", line: 25}, {subject: "[PATCH v2 2/2] y", id: "x2", line: 30}}, 0, "these look like two series", ""},
+		{"a newer version with other titles", []sketch{v1[1], v1[2], {subject: "[PATCH v2 1/2] x", id: "x1", line: 5}, {subject: "[PATCH v2 2/2] y", id: "x2", line: 15}}, 0, "5 15", "v2 (v1 is there, too)"},
+		{"covers that nobody filled in", []sketch{{subject: "[PATCH 0/1] *** SUBJECT HERE ***", id: "c"}, {subject: "[PATCH 1/1] a", id: "1", re: "c", line: 5}, {subject: "[PATCH 0/2] *** SUBJECT HERE ***", id: "C"}, {subject: "[PATCH 1/2] x", id: "x1", re: "C", line: 25}, {subject: "[PATCH 2/2] y", id: "x2", re: "C", line: 30}}, 0, "these look like two series", ""},
+		{"numbers with blanks", []sketch{{subject: "[PATCH 2 / 2] b", line: 15}, {subject: "[PATCH 1 / 2] a", line: 5}}, 0, "5 15", ""},
+		{"number and version in one word", []sketch{{subject: "[PATCH 2/2-v3] b", line: 15}, {subject: "[PATCH 1/2-v3] a", line: 5}}, 0, "5 15", "v3"},
+		{"no brackets", []sketch{{subject: "PATCH 2/2: b", line: 15}, {subject: "PATCH 1/2: a", line: 5}}, 0, "5 15", ""},
+		{"no closing bracket", []sketch{{subject: "[RFC PATCH V2 2/2 b", line: 15}, {subject: "[RFC PATCH V2 1/2 a", line: 5}}, 0, "5 15", ""},
+		{"round brackets, one missing", []sketch{{subject: "(PATCH 2/3) b", line: 15}, {subject: "(PATCH 1/3) a", line: 5}}, 0, "patch 3/3 is missing", ""},
 		{"list and direct copy", with(v1, sketch{subject: "[PATCH 1/2] a", id: "1", re: "c", line: 5, headers: "List-Id: <l>\n"}), 0, "5 15", "the same mail as"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -183,6 +199,11 @@ func TestMails(t *testing.T) {
 	inner := "From: Bo <bo@example.org>\nDate: Sun, 3 May 2020 10:00:00 +0000\nSubject: [PATCH] b\n\nBecause.\n---\n" + diff
 	for _, tc := range []struct{ name, subject, headers, body, want string }{
 		{"scissors", "Re: hm", "", "Hello.\n\n-- >8 --\nFrom: Bo <bo@example.org>\nSubject: [PATCH] b\n\nBecause.\n---\n" + diff, "Bo <bo@example.org> 2020-05-02T08:00:00Z b|Because."},
+		{"in a note of -mm", "+ a.patch added to -mm tree", "", "The patch titled\n     Subject: a\nhas been added.\n\n------------------------------------------------------\nFrom: Bo <bo@example.org>\nSubject: b\n\nBecause.\n---\n" + diff, "Bo <bo@example.org> 2020-05-02T08:00:00Z b|Because."},
+		{"in a note of tip", "[tip: x86/urgent] b", "", "The following commit has been merged:\n\nCommit-ID:     0123456789012345678901234567890123456789\nAuthor:        Bo <bo@example.org>\nAuthorDate:    Sun, 03 May 2020 10:00:00 \nCommitterDate: Sun, 03 May 2020 11:00:00 \n\nb\n\nBecause.\n---\n" + diff, "Bo <bo@example.org> 2020-05-03T10:00:00Z b|Because."},
+		{"From replaced by a list", "[PATCH] a", "From: Bo via list <list@example.org>\nList-Post: <mailto:list@example.org>\nReply-To: Bo <bo@example.org>\n", "Why.\n---\n" + diff, "Bo <bo@example.org> 2020-05-02T08:00:00Z a|Why."},
+		{"a name with via, and no list", "[PATCH] a", "From: Bo via Cy <bo@example.org>\nReply-To: Di <di@example.org>\n", "Why.\n---\n" + diff, "Bo via Cy <bo@example.org> 2020-05-02T08:00:00Z a|Why."},
+		{"no subject", "", "", "The title.\n\nWhy.\n---\n" + diff, "Ada <ada@example.org> 2020-05-02T08:00:00Z The title.|Why."},
 		{"scissors above the diff only", "[PATCH] a", "", "Why.\n\n--->8---\n---\n" + diff, "Ada <ada@example.org> 2020-05-02T08:00:00Z a|Why.\n\n--->8---"},
 		{"forwarded inline", "Fwd: [PATCH] b", "", "Look.\n\n-------- Forwarded Message --------\nSubject: [PATCH] b\nDate: Sun, 3 May 2020 10:00:00 +0000\nFrom: Bo <bo@example.org>\nTo: list@example.org\n\nBecause.\n---\n" + diff, "Bo <bo@example.org> 2020-05-03T10:00:00Z b|Because."},
 		{"forwarded by Gmail", "Fwd: [PATCH] b", "", "---------- Forwarded message ---------\nFrom: Bo <bo@example.org>\nDate: Sun, May 3, 2020 at 10:00 AM\nSubject: [PATCH] b\nTo: <l@example.org>\n\n\nBecause.\n---\n" + diff, "Bo <bo@example.org> 2020-05-02T08:00:00Z b|Because."},
@@ -234,6 +255,79 @@ func TestMails(t *testing.T) {
 			}
 			if len(s.Patches) != 1 || p.ID() != mustRead(t, diff).ID() {
 				t.Errorf("Read() = %d patches, diff:\n%s", len(s.Patches), p.Diff)
+			}
+		})
+	}
+}
+
+// TestPasted reads a mail that was copied with lines of a page or a pager above it.
+func TestPasted(t *testing.T) {
+	mail := sketch{subject: "[PATCH] a", line: 5}.String()
+	_, mail, _ = strings.Cut(mail, "\n")
+	s, err := Read(write(t, t.TempDir(), "m.txt", "List archive\n\n* [PATCH] a\n"+mail))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := s.Patches[0]; p.Author != "Ada" || p.Subject != "a" || p.Body != "Why." {
+		t.Errorf("Read() = %q by %q: %q; want those of the mail", p.Subject, p.Author, p.Body)
+	}
+}
+
+// TestUnnumbered reads patches without numbers, the newest of which stands first.
+func TestUnnumbered(t *testing.T) {
+	index := func(line int, blobs string) string {
+		return strings.Replace(diffAt(line), "\n---", "\nindex "+blobs+" 100644\n---", 1)
+	}
+	text := sketch{subject: "[PATCH] b", body: "Why.\n---\n" + index(15, "2222222..3333333")}.String() + sketch{subject: "[PATCH] a", body: "Why.\n---\n" + index(5, "1111111..2222222")}.String()
+	s, err := Read(write(t, t.TempDir(), "m.mbox", text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Patches[0].Subject != "a" || !strings.Contains(s.Describe(), "as their index lines say") {
+		t.Errorf("Read() = %s; want a before b, and why", s.Describe())
+	}
+}
+
+// TestFolders reads folders of mails as programs keep them.
+func TestFolders(t *testing.T) {
+	first, second := sketch{subject: "[PATCH 1/2] a", line: 5}.String(), sketch{subject: "[PATCH 2/2] b", line: 15}.String()
+	bare := func(s string) string { return strings.NewReplacer(" 1/2", "", " 2/2", "").Replace(s) }
+	for _, tc := range []struct {
+		name  string
+		files map[string]string
+		// want are the subjects, or a part of the refusal.
+		want string
+	}{
+		{"MH", map[string]string{"2": first, "10": second}, "a b"},
+		{"maildir with a deleted mail", map[string]string{"cur/1.x:2,S": first, "cur/2.x:2,ST": strings.Replace(second, "] b", "] old", 1), "new/3.x": second}, "a b"},
+		{"numbers in the names", map[string]string{"0001-a.patch": bare(first), "0002-b.patch": bare(second)}, "a b"},
+		{"a gap in the names", map[string]string{"0001-a.patch": bare(first), "0003-b.patch": bare(second)}, "there is no file 0002-*.patch before 0003-b.patch"},
+		{"the first one is not there", map[string]string{"0002-a.patch": bare(first), "0003-b.patch": bare(second)}, "there is no file 0001-*.patch"},
+		{"a leftover", map[string]string{"0001-a.patch": bare(first), "0001-b.patch": bare(second)}, "have the same number"},
+		{"a leftover of diffs", map[string]string{"0001-a.patch": diffAt(5), "0001-b.patch": diffAt(15)}, "have the same number"},
+		{"numbers in the subjects count", map[string]string{"0003-a.patch": first, "0007-b.patch": second}, "a b"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range tc.files {
+				if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				write(t, dir, name, text)
+			}
+			s, err := Read(dir)
+			if err != nil {
+				if !strings.Contains(err.Error(), tc.want) {
+					t.Errorf("Read() = %v; want %q", err, tc.want)
+				}
+				return
+			}
+			var got []string
+			for _, p := range s.Patches {
+				got = append(got, p.Subject)
+			}
+			if diff := cmp.Diff(tc.want, strings.Join(got, " ")); diff != "" {
+				t.Errorf("subjects (-want +got):\n%s", diff)
 			}
 		})
 	}
