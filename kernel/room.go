@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"patchproof/kernel/host"
 )
@@ -25,16 +26,28 @@ func (b *Builder) CheckHost(ctx context.Context, spec Spec) error {
 	return nil
 }
 
-// checkRoom fails where the disk has no room for a pin's source and a build of it, which
-// would otherwise show minutes later.
-func (b *Builder) checkRoom(pin Pin) error {
+// perFile is what a file of a local tree takes in the cache, in the work tree and a build of
+// it: 21 KiB in 7.1.13, plain. Its objects stay where they are.
+const perFile = 24 << 10
+
+// checkRoomForTree is checkRoom for a commit of a local tree, before its first checkout.
+func (b *Builder) checkRoomForTree(ctx context.Context, spec Spec, commit string) error {
+	files, err := localGit(ctx, spec.Tree, "ls-tree", "-r", "--name-only", "-z", commit)
+	if err != nil {
+		return err
+	}
+	return b.checkRoom("TREE="+spec.Tree, int64(strings.Count(files, "\x00"))*perFile)
+}
+
+// checkRoom fails where the disk has no room for a source that takes about need bytes with a
+// build of it, which would otherwise show minutes later.
+func (b *Builder) checkRoom(source string, need int64) error {
 	if err := os.MkdirAll(b.Cache, 0o755); err != nil {
 		return err
 	}
-	need := pin.Archive.Size * unpacked
 	if need > diskFloor {
 		// A kernel, not a fixture: its build leaves that much free.
 		need += diskFloor
 	}
-	return host.Room(b.Cache, "CACHE", need, "the source of "+pin.Name+" with a build of it takes about")
+	return host.Room(b.Cache, "CACHE", need, "the source of "+source+" with a build of it takes about")
 }

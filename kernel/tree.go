@@ -104,7 +104,7 @@ func (b *Builder) importPin(ctx context.Context, t tree, spec Spec) (string, err
 	if commit, ok := t.imported(ctx, pin); ok {
 		return commit, nil
 	}
-	if err := b.checkRoom(pin); err != nil {
+	if err := b.checkRoom(pin.Name, pin.Archive.Size*unpacked); err != nil {
 		return "", err
 	}
 	entries, origin, err := b.source(ctx, spec)
@@ -276,6 +276,9 @@ func (b *Builder) borrow(ctx context.Context, t tree, spec Spec) (string, error)
 	}
 	gitDir := filepath.Join(t.src(), ".git")
 	if _, err := os.Stat(filepath.Join(gitDir, "HEAD")); err != nil {
+		if err := b.checkRoomForTree(ctx, spec, commit); err != nil {
+			return "", err
+		}
 		if err := initRepo(ctx, t.src()); err != nil {
 			return "", err
 		}
