@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -37,7 +38,9 @@ func ParseCompiler(cc, llvm string) (Compiler, error) {
 		c.CCache, words = true, words[1:]
 	}
 	switch {
-	case llvm == "" || llvm == "0":
+	case llvm == "":
+	case llvm == "0":
+		return c, errors.New("LLVM=0: kbuild takes clang for this, too; leave LLVM out for gcc")
 	case llvm == "1" || llvmSuffix.MatchString(llvm):
 		c.LLVM = llvm
 	case llvmSuffix.MatchString("-" + llvm):

@@ -17,7 +17,7 @@ func TestParseCompiler(t *testing.T) {
 		trouble string
 	}{
 		{"", "", Compiler{}, ""},
-		{"", "0", Compiler{}, ""},
+		{"", "0", Compiler{}, "kbuild takes clang for this"},
 		{"gcc", "", Compiler{}, ""},
 		{"ccache gcc", "", Compiler{CCache: true}, ""},
 		{"gcc-99", "", Compiler{CC: "gcc-99"}, ""},
