@@ -410,7 +410,10 @@ func (j *job) open(ctx context.Context) (err error) {
 		return err
 	}
 	out := j.tree.build(j.variant, j.Compiler)
-	if err = seed(ctx, out, j.tree.plainBuild(j.variant, j.Compiler)); err == nil {
+	if j.variant.Goal == "" {
+		err = seed(ctx, out, j.tree.plainBuild(j.variant, j.Compiler))
+	}
+	if err == nil {
 		j.folder, note, err = openFolder(out)
 	}
 	if err == nil && note != "" {

@@ -21,6 +21,9 @@ type Compiler struct {
 	// CCache has the objects of a first build kept as well, which is not worth
 	// it where nobody asks.
 	CCache bool
+	// Cross begins the names of gcc and binutils for another architecture, which ARCH names as
+	// the kernel's makefile does. What is compiled with it is never booted.
+	Cross, ARCH string
 }
 
 var (
@@ -93,6 +96,8 @@ func (c Compiler) suffix() string {
 // command is the compiler.
 func (c Compiler) command() string {
 	switch {
+	case c.Cross != "":
+		return c.Cross + "gcc"
 	case c.LLVM != "":
 		return "clang" + c.suffix()
 	case c.CC != "":
@@ -104,6 +109,8 @@ func (c Compiler) command() string {
 // asked is what the user set, empty for the zero value.
 func (c Compiler) asked() string {
 	switch {
+	case c.Cross != "":
+		return "ARCH=" + c.ARCH
 	case c.LLVM != "":
 		return "LLVM=" + c.LLVM
 	case c.CC != "":
@@ -115,6 +122,9 @@ func (c Compiler) asked() string {
 // variables are make's. Each command of LLVM's is named, because trees before 5.18
 // take LLVM=-14 for LLVM=1, and those before 5.7 do not know it.
 func (c Compiler) variables() []string {
+	if c.Cross != "" {
+		return []string{"ARCH=" + c.ARCH, "CROSS_COMPILE=" + c.Cross}
+	}
 	if c.LLVM == "" {
 		if c.CC == "" {
 			return nil
@@ -140,7 +150,9 @@ func (c Compiler) folder() string {
 func (c Compiler) tools() []Tool {
 	var all []Tool
 	add := func(name, pkg, why string) { all = append(all, Tool{Name: name, Package: pkg, Why: why}) }
-	if c.LLVM != "" {
+	if c.Cross != "" {
+		add(c.command(), "gcc-"+strings.TrimSuffix(c.Cross, "-"), "compiles for "+c.ARCH)
+	} else if c.LLVM != "" {
 		add("clang"+c.suffix(), "clang"+c.suffix(), "compiles the kernel")
 		add("ld.lld"+c.suffix(), "lld"+c.suffix(), "links the kernel")
 		add("llvm-ar"+c.suffix(), "llvm"+c.suffix(), "LLVM's binutils")
@@ -155,7 +167,10 @@ func (c Compiler) tools() []Tool {
 
 // Kind is what it is a version of: gcc or clang.
 func (c Compiler) Kind() string {
-	if c.LLVM != "" {
+	switch {
+	case c.Cross != "":
+		return "gcc"
+	case c.LLVM != "":
 		return "clang"
 	}
 	kind, _, _ := strings.Cut(compilerName.FindStringSubmatch(c.command())[1], "-")
@@ -222,7 +237,7 @@ func (c Compiler) folders() []string {
 // asked for comes first, for all parts of it go by that.
 func (c Compiler) id(ctx context.Context) (string, error) {
 	var lines []string
-	tools := []string{c.command(), "ld"}
+	tools := []string{c.command(), c.Cross + "ld"}
 	if c.LLVM != "" {
 		// Trees before 5.15 assemble with GNU's as.
 		tools = []string{c.command(), "ld.lld" + c.suffix(), "ld"}

@@ -335,7 +335,7 @@ func (j *job) config(ctx context.Context, m *makeRun, commit string) (string, er
 	if err := os.RemoveAll(stamp); err != nil {
 		return "", err
 	}
-	config, err := m.configure(ctx, requests)
+	config, err := m.configure(ctx, j.variant.Goal, requests)
 	if err == nil {
 		requests, config, err = m.pull(ctx, requests, config)
 	}
@@ -366,14 +366,14 @@ func (j *job) sameOptions(ctx context.Context, from, to string) bool {
 	return true
 }
 
-// configure resolves the requests in the output folder: tinyconfig, the
+// configure resolves the requests in the output folder: the goal, tinyconfig by default, the
 // fragments, olddefconfig. A .config that comes out as it was gets its time stamp
 // back, by which make decides whether to go through all options again.
-func (m *makeRun) configure(ctx context.Context, requests []request) (string, error) {
+func (m *makeRun) configure(ctx context.Context, goal string, requests []request) (string, error) {
 	path := filepath.Join(m.out, ".config")
 	before, beforeErr := os.ReadFile(path)
 	info, statErr := os.Stat(path)
-	if err := m.run(ctx, "tinyconfig"); err != nil {
+	if err := m.run(ctx, cmp.Or(goal, "tinyconfig")); err != nil {
 		return "", err
 	}
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)

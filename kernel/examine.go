@@ -87,7 +87,7 @@ func (b *Builder) Examine(ctx context.Context, spec Spec, v Variant, files []str
 			}
 		}()
 		for i, file := range files {
-			key := hashOf(examination, oid, asked(requests), compiler, sparse, file)
+			key := hashOf(examination, oid, v.Goal+asked(requests), compiler, sparse, file)
 			kept := filepath.Join(b.Cache, checksDir, key+".json")
 			var x Examined
 			if text, err := os.ReadFile(kept); err == nil && json.Unmarshal(text, &x) == nil {

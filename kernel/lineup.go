@@ -106,6 +106,9 @@ type Variant struct {
 	// Lenient takes what the tree makes of the options that are asked for, where
 	// otherwise each must come out as it was.
 	Lenient bool `toml:"-"`
+	// Goal is the config of the tree's own that the fragments go on top of, by its target of
+	// the tree's makefile; tinyconfig where it is empty.
+	Goal string `toml:"-"`
 }
 
 // Role is what a variant is for.

@@ -36,7 +36,7 @@ func (m *makeRun) pull(ctx context.Context, requests []request, config string) (
 		for _, r := range more {
 			requests = append(without(requests, r.options), r)
 		}
-		if config, err = m.configure(ctx, requests); err != nil {
+		if config, err = m.configure(ctx, "", requests); err != nil {
 			return nil, "", err
 		}
 	}

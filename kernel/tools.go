@@ -27,6 +27,10 @@ type Tool struct {
 	Kselftest bool
 }
 
+// signing is what scripts of a kernel with signed modules are compiled with. patchcheck looks for
+// it where other configs are asked for.
+var signing = Tool{Name: "openssl/bio.h", Package: "libssl-dev", Why: "signs modules in other configs", Test: true}
+
 // tools is the one table of what the host must have besides Go.
 var tools = []Tool{
 	{Name: "git", Package: "git", Why: "keeps the kernel source and applies patches"},
@@ -43,6 +47,7 @@ var tools = []Tool{
 	{Name: arch.Target.QEMU, Package: arch.Target.QEMUPackage, Why: "boots the kernels"},
 	{Name: "kmod", Package: "kmod", Why: "lists modules, and loads them in the guest", Modules: true},
 	{Name: "rsync", Package: "rsync", Why: "installs kselftest's tests", Kselftest: true},
+	signing,
 	{Name: "chromium", Package: "chromium", Why: "shows the report to its tests", Test: true},
 	{Name: "xmllint", Package: "libxml2-utils", Why: "validates junit.xml in a test", Test: true},
 	{Name: "python3", Package: "python3", Why: "runs the kernel's KTAP parser in a test", Test: true},

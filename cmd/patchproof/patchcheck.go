@@ -20,7 +20,7 @@ func (c patchcheckCmd) Run(ctx context.Context, t *terminal) error {
 	if err := sayPatch(ctx, t, sel); err != nil {
 		return err
 	}
-	passes, err := checkPatches(ctx, t, sel, patchcheck.Options{})
+	passes, err := checkPatches(ctx, t, sel, patchcheck.Options{Also: c.value("ALSO")})
 	if err == nil && !passes {
 		err = errUnexpected
 	}

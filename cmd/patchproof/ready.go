@@ -39,7 +39,7 @@ func (c readyCmd) Run(ctx context.Context, t *terminal) error {
 	for _, note := range out.Notes {
 		t.printf("note: %s\n", note)
 	}
-	passes, err := checkPatches(ctx, t, sel, patchcheck.Options{Unsigned: true})
+	passes, err := checkPatches(ctx, t, sel, patchcheck.Options{Unsigned: true, Also: c.value("ALSO")})
 	if err != nil {
 		return err
 	}

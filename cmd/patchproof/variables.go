@@ -138,6 +138,8 @@ var table = []variable{
 		meaning: "the kernel's compiler: `gcc-11`, `clang`, a path, or `'ccache gcc'`; see docs/compilers.md"},
 	{name: "LLVM", form: "1|-N", commands: slices.Concat(campaigns, checks, []string{"deps"}),
 		meaning: "`1`: kernels are built with clang and ld.lld; `-14`: with those of a version"},
+	{name: "ALSO", form: "CONFIGS", commands: checks, common: true,
+		meaning: "other configs in which the files of a patch are compiled: `allmodconfig`, `allnoconfig`, `arm64:defconfig`, with commas between them"},
 	{name: "MUTANTS", form: "FOLDER", standard: "those of the pin", commands: []string{"mutants"},
 		meaning: "a folder of patches, each of which is a mutant"},
 	{name: "WORK", form: "FOLDER", standard: "work", commands: []string{"apply", "refresh"}, common: true,

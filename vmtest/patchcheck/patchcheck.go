@@ -60,6 +60,8 @@ type Finding struct {
 	File    string `json:"file,omitempty"`
 	Line    int    `json:"line,omitempty"`
 	Message string `json:"message"`
+	// Config is the other config in which it was found.
+	Config string `json:"config,omitempty"`
 }
 
 func (f Finding) String() string {
@@ -70,6 +72,9 @@ func (f Finding) String() string {
 	text += f.Message
 	if f.Rule != "" {
 		text += " [" + f.Rule + "]"
+	}
+	if f.Config != "" {
+		text += " (" + f.Config + ")"
 	}
 	return text
 }
@@ -145,6 +150,8 @@ type Options struct {
 	Say func(format string, args ...any)
 	// Unsigned has a patch without Signed-off-by pass.
 	Unsigned bool
+	// Also are other configs in which files are compiled, as kernel.ParseOthers reads them.
+	Also string
 }
 
 // Run checks the patches of a selection's own series, in their order.
@@ -165,6 +172,10 @@ func Run(ctx context.Context, sel vmtest.Selection, o Options) (*Report, error) 
 	if err != nil {
 		return nil, err
 	}
+	others, err := kernel.ParseOthers(o.Also, sel.Compiler)
+	if err != nil {
+		return nil, fmt.Errorf("ALSO=%w", err)
+	}
 	options := sel.Lab(o.Progress)
 	options.NoGuests = len(programs) == 0
 	l, err := lab.Open(ctx, options)
@@ -184,7 +195,7 @@ func Run(ctx context.Context, sel vmtest.Selection, o Options) (*Report, error) 
 	for _, line := range r.Missing {
 		o.Say("%s", line)
 	}
-	c := checker{Options: o, programs: programs, lab: l, report: r, variant: variant, all: upTo(last), built: map[int]*kernel.Built{}, broken: map[int]error{}}
+	c := checker{Options: o, programs: programs, others: others, lab: l, report: r, variant: variant, all: upTo(last), built: map[int]*kernel.Built{}, broken: map[int]error{}}
 	// A series that does not apply is refused before anything is built.
 	if _, err := l.Builder.Apply(ctx, last); err != nil {
 		return nil, err
@@ -240,6 +251,8 @@ type checker struct {
 	Options
 	// programs are what runs on the kernel with each patch.
 	programs []vmtest.Program
+	// others are the other configs.
+	others []kernel.Other
 
 	lab     *lab.Lab
 	report  *Report
@@ -289,6 +302,9 @@ func (c *checker) check(ctx context.Context, n int) (Checked, error) {
 				checked.Findings[had+i].Message += fmt.Sprintf(" (new since %s, the last that %s compiles with)", kernelName(from), file)
 			}
 		}
+	}
+	if err := c.checkOthers(ctx, n, &checked); err != nil {
+		return checked, err
 	}
 	if err := c.checkKconfig(ctx, n, &checked); err != nil {
 		return checked, err
@@ -426,13 +442,16 @@ func ofCheckpatch(r kernel.Remark) Finding {
 	return Finding{Tool: ToolCheckpatch, Level: level, Rule: r.Type, File: r.File, Line: r.Line, Message: r.Message}
 }
 
+// leftOut is what is said behind the name of a file that was not compiled.
+const leftOut = ": the config leaves it out, it was not compiled"
+
 // compare adds what one file brought.
 func compare(c *Checked, file string, before, after kernel.Examined) {
 	switch {
 	case after.Absent:
 		return
 	case after.Unbuilt:
-		c.Unchecked = append(c.Unchecked, file+": the config leaves it out, it was not compiled")
+		c.Unchecked = append(c.Unchecked, file+leftOut)
 		return
 	case after.Error != nil && before.Error == nil:
 		c.Findings = append(c.Findings, Finding{Tool: ToolCompiler, Level: Error, File: after.Error.File, Line: after.Error.Line, Message: strings.TrimPrefix(after.Error.Message, "error: ")})
