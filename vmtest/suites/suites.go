@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	edlib "github.com/hbollon/go-edlib"
+
+	"patchproof/vmtest/userland"
 )
 
 // Asked is what TEST names of a kernel's own tests.
@@ -65,8 +67,7 @@ const configFile = ".kunitconfig"
 // the local tree under test, or nothing.
 func Split(test, tree string) (a Asked, brought string, err error) {
 	var rest []string
-	for _, item := range strings.FieldsFunc(test, func(r rune) bool { return r == ';' || r == '\n' }) {
-		item = strings.TrimSpace(item)
+	for _, item := range userland.Items(test) {
 		kind, names, named := strings.Cut(item, ":")
 		if taken, err := a.take(item); err != nil {
 			return a, "", err

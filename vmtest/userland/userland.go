@@ -55,6 +55,38 @@ type Test struct {
 // maxFolder bounds what a folder of tests may bring along, in bytes.
 const maxFolder = 256 << 20
 
+// Items are the parts of a list, which semicolons and ends of lines separate, but not those
+// in quotes: they are a command's own.
+func Items(list string) []string {
+	quote, escaped := rune(0), false
+	parts := strings.FieldsFunc(list, func(r rune) bool {
+		switch {
+		case escaped:
+			escaped = false
+		case r == '\\' && quote != '\'':
+			escaped = true
+		case r == quote:
+			quote = 0
+		case quote == 0 && (r == '\'' || r == '"'):
+			quote = r
+		case quote == 0:
+			return r == ';' || r == '\n'
+		}
+		return false
+	})
+	if quote != 0 {
+		// It is no quote, but a character of a path.
+		parts = strings.FieldsFunc(list, func(r rune) bool { return r == ';' || r == '\n' })
+	}
+	var items []string
+	for _, part := range parts {
+		if part = strings.TrimSpace(part); part != "" {
+			items = append(items, part)
+		}
+	}
+	return items
+}
+
 // Find returns the tests that TEST's value names: an executable, a script, a folder of
 // them, or a command line; several are separated by semicolons or line ends. A
 // command is looked for as a shell would: a path where it has a slash, else in the
@@ -69,11 +101,7 @@ func Find(list string, guest Guest) ([]Test, error) {
 		}
 		tests = append(tests, t)
 	}
-	for _, item := range strings.FieldsFunc(list, func(r rune) bool { return r == ';' || r == '\n' }) {
-		item = strings.TrimSpace(item)
-		if item == "" {
-			continue
-		}
+	for _, item := range Items(list) {
 		// A path with blanks is a path before it is a command line.
 		if info, err := os.Stat(item); err == nil {
 			if !info.IsDir() {

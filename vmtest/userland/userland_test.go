@@ -333,3 +333,24 @@ func TestLoader(t *testing.T) {
 		t.Error("it brings what belongs to a test")
 	}
 }
+
+func TestItems(t *testing.T) {
+	for _, test := range []struct {
+		list string
+		want []string
+	}{
+		{"", nil},
+		{" ; \n;", nil},
+		{"./a.sh; ./b.sh -x\n./c.sh", []string{"./a.sh", "./b.sh -x", "./c.sh"}},
+		{`sh -c 'a; b'; ./c.sh`, []string{`sh -c 'a; b'`, "./c.sh"}},
+		{`sh -c "a; echo \"x;y\""; ./c.sh`, []string{`sh -c "a; echo \"x;y\""`, "./c.sh"}},
+		{`sh -c 'it\'; ./c.sh`, []string{`sh -c 'it\'`, "./c.sh"}},
+		{`a\;b; c`, []string{`a\;b`, "c"}},
+		{"sh -c 'a\nb'", []string{"sh -c 'a\nb'"}},
+		{"/tmp/it's.sh; ./b.sh", []string{"/tmp/it's.sh", "./b.sh"}},
+	} {
+		if diff := cmp.Diff(test.want, Items(test.list)); diff != "" {
+			t.Errorf("Items(%q) (-want +got):\n%s", test.list, diff)
+		}
+	}
+}
