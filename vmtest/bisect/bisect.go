@@ -113,6 +113,9 @@ func (s *search) answer(ctx context.Context) (*Answer, error) {
 	if good.Broken != "" || bad.Broken != "" {
 		return noEnd(good, bad), nil
 	}
+	if s.record.Check == buildCheck {
+		return &Answer{Outcome: BadIsGood, Text: fmt.Sprintf("the bad end, %s, builds.", bad.Title)}, nil
+	}
 	sig, ok := signatureOf(good.Cells, bad.Cells, asked(s.record.Check))
 	if !ok {
 		return noSignature(bad, asked(s.record.Check)), nil
@@ -152,6 +155,9 @@ func (s *search) tryEnd(ctx context.Context, commit, role string) (*Trial, error
 	point, err := s.at(ctx, commit)
 	if err != nil {
 		return nil, err
+	}
+	if s.record.Check == buildCheck {
+		return s.try(ctx, point, question{role: role, built: func(*Trial) (kernel.Mark, string) { return "", "" }})
 	}
 	if role == roleGood {
 		return s.try(ctx, point, asked(s.record.Check).endQuestion())

@@ -615,6 +615,43 @@ func TestBuildBreak(t *testing.T) {
 	}
 }
 
+// Another file that does not compile either hides the error that is searched for, and
+// which of the two comes first is chance where make runs several jobs.
+func TestBuildBreakBesideAnother(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "Makefile"), strings.Replace(makefile, "vmlinux: main.c", "vmlinux:", 1)+"zeta.o: zeta.c\n\t@gcc -c -o $(O)/zeta.o $(CURDIR)/zeta.c\n")
+	makefile := filepath.Join(dir, "Makefile")
+	text, err := os.ReadFile(makefile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, makefile, strings.Replace(string(text), "vmlinux $(CURDIR)/main.c", "vmlinux $(CURDIR)/main.c $(CURDIR)/zeta.c", 1))
+	git(t, dir, "init", "-q")
+	for _, c := range []struct{ subject, main, zeta string }{
+		{"start", start, ""},
+		{"break main", start + wrong, ""},
+		{"culprit", start + wrong, "int z = ;\n"},
+		{"a", start + wrong + "int a;\n", "int z = ;\n"},
+		{"mend main", start + "int a;\n", "int z = ;\n"},
+		{"b", start + "int a, b;\n", "int z = ;\n"},
+	} {
+		write(t, filepath.Join(dir, "main.c"), c.main)
+		write(t, filepath.Join(dir, "zeta.c"), "int y;\n"+c.zeta)
+		git(t, dir, "add", "-A")
+		git(t, dir, "commit", "-q", "-m", c.subject)
+	}
+	b := newBench(t, 1)
+	q, s := b.question(t, dir, "HEAD~5")
+	q.Check, b.record.Check = buildCheck, buildCheck
+	r := b.mustSearch(t, q, s)
+	if a := r.Answer; a.Outcome != Found || a.Culprit.Subject != "culprit" || !strings.Contains(a.Revert, "cured") {
+		t.Errorf("answer = %s, %+v, %q; want the culprit, and a cure\n%s", a.Outcome, a.Culprit, a.Revert, r.Report())
+	}
+	if len(b.ran) > 0 {
+		t.Errorf("%d kernels were run; want none", len(b.ran))
+	}
+}
+
 func TestFindFix(t *testing.T) {
 	changes := []change{{"breaks", leak}, {"a", ""}, {"b", ""}, {"fix breaks", ""}, {"c", ""}, {"d", ""}}
 	dir := fixture(t, changes...)

@@ -2,6 +2,7 @@ package bisect
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -13,8 +14,9 @@ import (
 const buildCheck = "build"
 
 // buildBreak searches for the commit since which the bad end does not build. Its
-// signature is the compiler's first error; a kernel that fails with another is
-// skipped, and none is run.
+// signature is the compiler's first error, and no kernel is run. Of one that fails with
+// another, the C file of the error is compiled by itself; it is skipped where that tells
+// nothing.
 func (s *search) buildBreak(ctx context.Context, good, bad *Trial) (*Answer, error) {
 	names, err := s.failedNames(ctx, bad.Failure)
 	if err != nil {
@@ -22,6 +24,11 @@ func (s *search) buildBreak(ctx context.Context, good, bad *Trial) (*Answer, err
 	}
 	s.sig = signature{build: names, Symptom: Symptom{Check: buildCheck, Verdict: event.Fail, Title: bad.Broken, Detail: bad.Detail}}
 	s.confidence = 0
+	for _, failure := range names {
+		if file, _, _ := strings.Cut(failure, ": "); strings.HasSuffix(file, ".c") {
+			s.failing = append(s.failing, file)
+		}
+	}
 	good.Mark, good.Why = s.sig.judgeBuild(good)
 	bad.Mark, bad.Why = s.sig.judgeBuild(bad)
 	s.tell.Say("the bad end, %s: %s; the search is for the first commit with that error", bad.Title, bad.Broken)
@@ -49,9 +56,35 @@ func (sig signature) judgeBuild(t *Trial) (kernel.Mark, string) {
 		return kernel.Good, ""
 	case slices.Contains(sig.build, t.Failure):
 		return kernel.Bad, t.Broken
+	case t.Compiles:
+		return kernel.Good, "the file of that error is compiled, though the kernel does not build: " + strings.TrimPrefix(t.Broken, notBuilt)
 	}
 	return kernel.Skip, t.Broken
 }
+
+// alone compiles the file of the error that is searched for, of a kernel that another
+// error keeps from being built: of several errors, chance says which one comes first.
+func (l *trials) alone(ctx context.Context, s subject, t *Trial) error {
+	if t.Failure == "" || len(l.failing) == 0 {
+		return nil
+	}
+	_, err := l.lab.Builder.Warnings(ctx, s.spec, s.variant, l.failing...)
+	var refused *kernel.BuildError
+	switch {
+	case err == nil:
+		t.Compiles = true
+	case errors.As(err, &refused) && slices.Contains(l.failing, refused.File):
+		t.Broken, t.Detail, t.Failure = brokenBy(err), err.Error(), failureOf(refused)
+	case brokenBy(err) == "":
+		// An interrupted one must be made again.
+		t.Broken, t.Detail, t.Failure = "", "", ""
+		return err
+	}
+	return nil
+}
+
+// failureOf is an error of the compiler's without its line, which moves.
+func failureOf(refused *kernel.BuildError) string { return refused.File + ": " + refused.Message }
 
 // ofBuild says that no kernel is run to judge it.
 func (sig signature) ofBuild() bool {

@@ -58,7 +58,10 @@ type trials struct {
 	metric *metric
 	// warned is the file whose warnings are searched, nil for anything else.
 	warned *warned
-	tell   Teller
+	// failing is the C file, under each name that it had, of the compiler's error that is
+	// searched; empty for anything else.
+	failing []string
+	tell    Teller
 }
 
 // question is what one kind of trial wants to know.
@@ -93,7 +96,9 @@ func (l *trials) try(ctx context.Context, s subject, q question) (*Trial, error)
 			if l.warned != nil {
 				err = l.compile(ctx, s, t)
 			} else {
-				_, err = l.build(ctx, s, t)
+				if _, err = l.build(ctx, s, t); err == nil {
+					err = l.alone(ctx, s, t)
+				}
 			}
 			t.WallS += time.Since(started).Seconds()
 			if err = errors.Join(err, l.record.save()); err != nil {
@@ -213,7 +218,7 @@ func (l *trials) build(ctx context.Context, s subject, t *Trial) (*kernel.Built,
 		t.Broken, t.Detail = why, err.Error()
 		var refused *kernel.BuildError
 		if errors.As(err, &refused) {
-			t.Failure = refused.File + ": " + refused.Message
+			t.Failure = failureOf(refused)
 		}
 		return nil, nil
 	}
@@ -226,6 +231,9 @@ func (l *trials) build(ctx context.Context, s subject, t *Trial) (*kernel.Built,
 	}
 	return built, nil
 }
+
+// notBuilt begins what brokenBy says of a compiler's error.
+const notBuilt = "it does not build: "
 
 // brokenBy says in a line how a kernel's code, patches or options keep it from
 // being built, and nothing for any other error.
@@ -243,7 +251,7 @@ func brokenBy(err error) string {
 		}
 		return "it cannot be configured: " + strings.Join(names, ", ")
 	case errors.As(err, &refused):
-		return fmt.Sprintf("it does not build: %s:%d: %s", cmp.Or(refused.File, "?"), refused.Line, refused.Message)
+		return fmt.Sprintf(notBuilt+"%s:%d: %s", cmp.Or(refused.File, "?"), refused.Line, refused.Message)
 	}
 	return ""
 }
