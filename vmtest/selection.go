@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,6 +86,12 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 	s.Pin, s.Patch, s.Tree, s.Rev = get("PIN"), get("PATCH"), get("TREE"), get("REV")
 	s.Cache, s.Source = get("CACHE"), get("KERNEL_SRC")
 	var err error
+	if s.Cache != "" {
+		// Go and QEMU run in other folders.
+		if s.Cache, err = filepath.Abs(s.Cache); err != nil {
+			return Selection{}, fmt.Errorf("CACHE: %w", err)
+		}
+	}
 	if s.Kernels, err = words("KERNELS", get("KERNELS")); err != nil {
 		return Selection{}, err
 	}

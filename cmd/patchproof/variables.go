@@ -206,6 +206,10 @@ var kbuild = map[string][]string{
 	"ARCH": arch.Target.Make, "CROSS_COMPILE": nil, "KCFLAGS": nil, "KBUILD_OUTPUT": nil,
 }
 
+// subjectOf are the variables that say what is tested. One that was typed and is empty, as from
+// a script whose own variable is not set, would have something else tested, and be green.
+var subjectOf = []string{"PATCH", "TREE", "REV", "PIN", "LORE", "TEST", "KERNELS", "PROGRAMS", "CONFIG"}
+
 // refuse finds a variable that was set and that the command would not heed.
 //
 // What stands on make's command line was typed for this run: the command takes it, or it is refused.
@@ -233,9 +237,12 @@ func refuse(command string, environ []string) error {
 	command = strings.TrimPrefix(command, "results ")
 	for _, name := range slices.Compact(names) {
 		v, isOurs := lookUp(name)
+		value, given := values[name]
 		switch {
 		case !isOurs && isTooling(name):
 			continue
+		case typed[name] && given && value == "" && slices.Contains(subjectOf, name):
+			return fmt.Errorf("%s= is empty: leave it out, or say which one (what was meant would not be tested)", name)
 		case isOurs && (slices.Contains(v.commands, command) || v.machine || command == "deps"):
 			continue
 		case typed[name]:

@@ -81,6 +81,10 @@ func TestRefuse(t *testing.T) {
 		{"deps", typed("PATCHES", "x"), "deps does not take PATCHES"},
 		// An empty one that was typed is a slip as well.
 		{"vmtest", typed("PATCHES", ""), "did you mean PATCH?"},
+		{"vmtest", typed("PATCH", ""), "PATCH= is empty: leave it out"},
+		{"deps", typed("TREE", ""), "TREE= is empty: leave it out"},
+		{"vmtest", typed("JOBS", ""), ""},
+		{"vmtest", []string{"PATCH="}, ""},
 		{"vmtest", typed("KERNELS", "base"), ""},
 		{"build", typed("JOBS", "2"), ""},
 		{"build", typed("ACCEL", "tcg"), ""},
