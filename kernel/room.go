@@ -30,9 +30,10 @@ func (b *Builder) CheckHost(ctx context.Context, spec Spec) error {
 // it: 21 KiB in 7.1.13, plain. Its objects stay where they are.
 const perFile = 24 << 10
 
-// checkRoomForTree is checkRoom for a commit of a local tree, before its first checkout.
-func (b *Builder) checkRoomForTree(ctx context.Context, spec Spec, commit string) error {
-	files, err := localGit(ctx, spec.Tree, "ls-tree", "-r", "--name-only", "-z", commit)
+// checkRoomForTree is checkRoom for a commit of a local tree, before its first checkout. The
+// commit's files are counted in our own repository: in a partial clone, git would fetch them.
+func (b *Builder) checkRoomForTree(ctx context.Context, t tree, spec Spec, commit string) error {
+	files, err := git(ctx, t.src(), "ls-tree", "-r", "--name-only", "-z", commit)
 	if err != nil {
 		return err
 	}

@@ -276,9 +276,6 @@ func (b *Builder) borrow(ctx context.Context, t tree, spec Spec) (string, error)
 	}
 	gitDir := filepath.Join(t.src(), ".git")
 	if _, err := os.Stat(filepath.Join(gitDir, "HEAD")); err != nil {
-		if err := b.checkRoomForTree(ctx, spec, commit); err != nil {
-			return "", err
-		}
 		if err := initRepo(ctx, t.src()); err != nil {
 			return "", err
 		}
@@ -300,7 +297,13 @@ func (b *Builder) borrow(ctx context.Context, t tree, spec Spec) (string, error)
 	if err := copyReplaced(ctx, t.src(), spec.Tree); err != nil {
 		return "", err
 	}
-	return commit, checkWhole(ctx, t, spec, commit)
+	if err := checkWhole(ctx, t, spec, commit); err != nil {
+		return "", err
+	}
+	if exists(filepath.Join(gitDir, "index")) {
+		return commit, nil
+	}
+	return commit, b.checkRoomForTree(ctx, t, spec, commit)
 }
 
 // localSource returns the commit that is built for a spec's Rev: what git replace has
