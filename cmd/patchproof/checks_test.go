@@ -87,7 +87,7 @@ func hostChecks() []fault {
 	add("the cache's disk has no links", "without links patchproof build", "no symbolic links", "set CACHE to a folder")
 	add("the cache's folder may not be written", "chmod 755 $CACHE; exec setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all patchproof build", "CACHE=", "cannot be written: permission denied")
 	add("TMPDIR is mounted read-only", "mount -t tmpfs -o ro none $TMPDIR; TEST=/bin/true patchproof vmtest", "TMPDIR=", "cannot be written")
-	add("TMPDIR has no room for the guests' disks", "set -- 2m $TMPDIR; "+small+"; TEST=/bin/true DISK=64M patchproof vmtest", "TMPDIR=", "the disks of a guest take 65536")
+	add("TMPDIR has no room for the guests' disks", "set -- 2m $TMPDIR; "+small+"; TEST=/bin/true DISK=64M patchproof vmtest", "TMPDIR=", "the disks of a guest take 64 MiB")
 	add("results/out is mounted read-only", "mount -t tmpfs -o ro none results/out; TEST=/bin/true patchproof vmtest", "results/out cannot be written", "read-only")
 	add("results/out has no room", "set -- 100k results/out; "+small+"; TEST=/bin/true patchproof vmtest", "KiB free, and the record of a run takes")
 	add("there is no /dev/ptmx", "mount --bind /dev/null /dev/ptmx; TEST=/bin/true patchproof vmtest", "no pseudo-terminal", "devpts")
