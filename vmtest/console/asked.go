@@ -107,8 +107,8 @@ func interrupted(panic *complaint) string {
 		if !ok {
 			text = line
 		}
-		if m := registers64.FindStringSubmatch(text); m != nil && at == "" {
-			if at = nameOf(m[1]); blamed(at) {
+		if f := instruction(text); f != "" && at == "" {
+			if at = nameOf(f); blamed(at) {
 				return at
 			}
 		}

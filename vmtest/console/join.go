@@ -40,9 +40,9 @@ func (w *Watcher) partOf(c *complaint, function string) *complaint {
 		return nil
 	}
 	breaks := c.sign.role == faults || c.sign.role == dies || c.sign.role == bugs || c.sign.role == warns
-	if up := c.within; up != nil && c.caller != "" && breaks && up.as != nil && near(c, up) {
+	if up := c.within; up != nil && breaks && up.as != nil && near(c, up) {
 		// The report that was being printed has no stack yet, or is on the stack.
-		if !up.traced && up.sign.role == plain && up.sign.blame != byNobody || slices.ContainsFunc(c.stack, func(f string) bool { return reporters.MatchString(nameOf(f)) }) {
+		if c.caller != "" && !up.traced && up.sign.role == plain && up.sign.blame != byNobody || slices.ContainsFunc(c.stack, func(f string) bool { return reporters.MatchString(nameOf(f)) }) {
 			up.as.learn(c)
 			up.as = w.rejoin(up.as)
 			return up.as

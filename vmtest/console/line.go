@@ -33,15 +33,19 @@ func stamped(line string) (start int, caller, text string, ok bool) {
 			continue
 		}
 		at++
+		caller = ""
 		if who, n := callerID(line[at:]); n > 0 {
 			caller = who
 			at += n
+		} else if who, n := callerID(strings.TrimPrefix(line[at:], " ")); n > 0 {
+			// dmesg (util-linux 2.41) puts a blank in front of it.
+			caller = who
+			at += 1 + n
 		}
 		if at == len(line) {
 			return start, caller, "", true
 		}
 		if line[at] != ' ' {
-			caller = ""
 			continue
 		}
 		return start, caller, line[at+1:], true
@@ -56,17 +60,36 @@ func Text(line string) (text string, ok bool) {
 	return text, ok
 }
 
-// callerID reads "[ T12]" or "[ C0]".
+// callerID reads "[ T12]" or "[ C0]", and what Android's vendors print instead, "[4: comm: 12]".
 func callerID(s string) (id string, length int) {
+	if s == "" || s[0] != '[' {
+		return "", 0
+	}
 	end := strings.IndexByte(s, ']')
-	if end < 3 || s[0] != '[' {
+	if end < 3 {
 		return "", 0
 	}
 	id = strings.TrimLeft(s[1:end], " ")
+	if cpu := digits(id); cpu > 0 {
+		comm, pid, ok := cutLast(strings.TrimPrefix(id[cpu:], ":"), ':')
+		comm, pid = strings.TrimLeft(comm, " "), strings.TrimLeft(pid, " ")
+		if !ok || id[cpu] != ':' || comm == "" || !letter(comm[0]) || pid == "" || digits(pid) != len(pid) {
+			return "", 0
+		}
+		return "T" + pid, end + 1
+	}
 	if len(id) < 2 || id[0] != 'T' && id[0] != 'C' || digits(id[1:]) != len(id)-1 {
 		return "", 0
 	}
 	return id, end + 1
+}
+
+func cutLast(s string, sep byte) (before, after string, found bool) {
+	i := strings.LastIndexByte(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+1:], true
 }
 
 func digits(s string) int {

@@ -66,7 +66,10 @@ func TestReadTakesWhatPutsSomethingInFront(t *testing.T) {
 		"journalctl -o short-full": "Tue 2026-11-28 12:00:01 UTC host kernel: ", "journalctl -o short-monotonic": "[   12.345678] host kernel: ",
 		"/dev/kmsg": "4,512,12345678,-;", "/dev/kmsg with the caller": "4,512,12345678,-,caller=T9;",
 		"/dev/kmsg with a fragment and the caller": "4,512,12345678,c,caller=T9,ncfrag=0/88;",
-		"syslog with the time":                     "Nov 28 12:00:01 host kernel: [   12.345678] ",
+		"dmesg with the caller":                    "[   12.345678] [     T9] ", "dmesg --ctime with the caller": "[Tue Nov 28 12:00:01 2026] [     T9] ",
+		"journalctl -o short-monotonic --no-hostname": "[   12.345678] kernel: ", "syslog without a host": "Nov 28 12:00:01 kernel: ",
+		"Android":              "[   12.345678] [4:     netbpfload:  825] ",
+		"syslog with the time": "Nov 28 12:00:01 host kernel: [   12.345678] ",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log strings.Builder
@@ -82,6 +85,33 @@ func TestReadTakesWhatPutsSomethingInFront(t *testing.T) {
 				got = append(got, s.Title)
 			}
 			if diff := cmp.Diff([]string{"BUG: kernel NULL pointer dereference in quokka_read"}, got); diff != "" {
+				t.Errorf("titles (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A journal has a line of its own among the kernel's, and what was mailed may be broken.
+func TestReadTakesWhatPeopleSend(t *testing.T) {
+	for name, test := range map[string]struct{ log, want string }{
+		"journal with other lines": {"[    1.000000] host kernel: BUG: kernel NULL pointer dereference, address: 0000000000000010\n" +
+			"[    1.000001] host kernel: RIP: 0010:quokka_read+0x1f/0x40\n[    1.000002] -- Boot 1 --\n", "BUG: kernel NULL pointer dereference in quokka_read"},
+		"broken warning":    {"[    1.000000] WARNING: CPU: 2 PID: 89 at\nfs/quokka/inode.c:77 quokka_evict+0x12/0x40\n[    1.000001] Call Trace:\n", "WARNING at fs/quokka/inode.c in quokka_evict"},
+		"broken hung task":  {"[    1.000000] INFO: task sh:812 blocked for more than 122\nseconds.\n[    1.000001] Call Trace:\n[    1.000001]  quokka_wait+0x1/0x2\n", "INFO: task hung: sh in quokka_wait"},
+		"broken fault":      {"[    1.000000] Unable to handle kernel NULL pointer dereference at virtual\naddress 0000000000000010\n[    1.000001] pc : quokka_read+0x1/0x2\n", "Unable to handle kernel NULL pointer dereference in quokka_read"},
+		"broken at the end": {"[    1.000000] Kernel panic - not syncing: Attempted to kill init!\n", "Kernel panic - not syncing: Attempted to kill init"},
+		"SCSI address":      {"[    1.000000] [0:0:0:0] sd: x\n[    1.000000] kernel BUG at fs/quokka.c:77!\n", "kernel BUG at fs/quokka.c"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, err := Read(strings.NewReader(test.log))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, s := range w.Splats() {
+				got = append(got, s.Title)
+			}
+			if diff := cmp.Diff([]string{test.want}, got); diff != "" {
 				t.Errorf("titles (-want +got):\n%s", diff)
 			}
 		})

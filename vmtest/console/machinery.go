@@ -12,7 +12,7 @@ import (
 // Names are without the underscores in front; * is any part of a name.
 var machinery = functions([]row{
 	{"find a fault and print it: lib/dump_stack.c, lib/bug.c, kernel/panic.c",
-		`dump_stack* show_stack* show_regs dump_backtrace* walk_stackframe unwind_next_frame unwind_get_* arch_stack_walk* stack_trace_* stack_depot_*
+		`dump_stack* show_stack* show_regs dump_backtrace* walk_stackframe unwind_next_frame unwind_get_* unwind_backtrace return_address arch_stack_walk* stack_trace_* stack_depot_*
 		warn warn_* report_bug report_*bug* handle_bug fixup_bug panic vpanic *_panic panic_bad_stack handle_bad_stack bad_stack
 		check_panic_on_warn oops_* die die_* print_*report* print_*bug* print_trailer print_address_description* printk* vprintk*
 		printk_safe* end_report rust_helper_* *rust_begin_unwind *9panicking* report_bad_irq note_interrupt assfail assertfail *_assertfail print_unlock* print_usage* print_circular* print_bad_*
@@ -47,10 +47,10 @@ var machinery = functions([]row{
 	{"memory is allocated and freed for the caller",
 		`kalloc* kmalloc* kzalloc* kcalloc* kvmalloc* kvzalloc* kvcalloc* kvalloc* malloc* zalloc* calloc* kfree* kvfree* kzfree krealloc* kvrealloc*
 		do_kmalloc* kmemdup* kstrdup* kdup* kmem_cache_* do_kmem_cache_* slab_* new_slab allocate_slab cache_from_obj get_partial* do_slab_free free_to_partial_list
-		deactivate_slab put_cpu_partial free_large_kmalloc alloc_page* alloc_frozen_pages* alloc_contig* alloc_*pages* get_page_from_freelist
+		deactivate_slab put_cpu_partial cache_free* per_cpu_remove_cache free_large_kmalloc alloc_page* alloc_frozen_pages* alloc_contig* alloc_*pages* get_page_from_freelist
 		post_alloc_hook prep_new_page free_unref_* free_the_page free_one_page free_page* free_pcp* free_tail_page* free_frozen_page*
 		free_pages* folio_put* folios_put* put_page vmalloc* vzalloc* vfree* vunmap* should_fail* fail_dump warn_alloc reset_page_owner
-		set_page_owner folio_alloc* vma_alloc_folio* pcpu_alloc* alloc_percpu* mempool_*`},
+		set_page_owner fs_reclaim_* folio_alloc* vma_alloc_folio* pcpu_alloc* alloc_percpu* mempool_* kmem_alloc* kmem_zalloc*`},
 	{"what is wrong is the lock that the caller takes",
 		`lock_acquire* lock_release* lock_is_held* lock_downgrade* lock_contended* lock_acquired* register_lock_class assign_lock_key mark_lock*
 		mark_held_locks mark_usage reacquire_held_locks validate_chain check_prev* check_noncircular check_irq_usage check_deadlock
@@ -87,7 +87,7 @@ var machinery = functions([]row{
 		`phys_addr* virt_to_* raw_readb raw_readw raw_readl raw_readq raw_writeb raw_writew raw_writel raw_writeq readb readw readl
 		readq writeb writew writel writeq logic_in* logic_out*`},
 	{"the driver core, sysfs and procfs register and remove what their caller asks for",
-		`add_uevent_var sysfs_* kobject_* kset_* device_add* device_register device_del device_unregister device_destroy device_create*
+		`add_uevent_var sysfs_* create_files internal_create_group* kobject_* kset_* device_add* device_register device_del device_unregister device_destroy device_create*
 		device_release* device_remove_file* devres_release_all get_device_parent proc_register proc_create* proc_mkdir* remove_proc_*`},
 	{"USB requests are what the driver makes of them",
 		`usb_submit_urb usb_hcd_submit_urb usb_start_wait_urb usb_bulk_msg usb_control_msg* usb_interrupt_msg usb_kill_urb
@@ -104,11 +104,11 @@ var bottom = functions(bottomOfStack)
 
 var bottomOfStack = []row{
 	{"entries of a fault",
-		`asm_* exc_* do_page_fault do_error_trap do_invalid_op do_general_protection do_trap* do_int3 do_divide_error page_fault
+		`asm_* exc_* sysvec_* do_page_fault do_error_trap do_invalid_op do_general_protection do_trap* do_int3 do_divide_error page_fault
 		error_trap error_entry invalid_op general_protection trap int3 divide_error async_page_fault do_user_addr_fault do_kern_addr_fault
 		handle_page_fault do_mem_abort do_sea do_translation_fault do_alignment_*fault do_bad_*fault do_tag_*fault do_debug_exception do_undefinstr`},
 	{"entries of a system call and of an interrupt",
-		`do_syscall* do_fast* entry_* ret_* syscall_enter* syscall_exit* syscall_return* invoke_syscall el0* el1* do_el0_svc* call_on_*stack
+		`do_syscall* do_fast* entry_* ret_* system_call* start_kernel_thread interrupt_return* interrupt_exit* handle_syscall syscall_enter* syscall_exit* syscall_return* invoke_syscall el0* el1* do_el0_svc* call_on_*stack
 		do_interrupt_handler gic_*`},
 	{"loops of threads and of idle processors",
 		`kthread worker_thread process_one_work process_scheduled_works secondary_startup* start_secondary cpu_startup_entry do_idle
@@ -210,6 +210,8 @@ func plainName(name string) string {
 		name = suffixes.ReplaceAllString(name, "")
 	}
 	if strings.HasPrefix(name, "__") {
+		// arm64's functions that run at any address.
+		name = strings.TrimPrefix(name, "__pi_")
 		name = wrapped.ReplaceAllString(name, "$1")
 	}
 	return name

@@ -26,6 +26,7 @@ var (
 // the function that is expected.
 var argued = []struct{ ours, theirs, reason string }{
 	{`^INFO: task hung: .* in `, `^synchronize_\w+$`, "a hung task is told by who waits: all of RCU's callers hang alike"},
+	{`fs_reclaim in `, `^fs_reclaim_acquire$`, "who allocates there: all allocations end in that function"},
 	{`stack guard page was hit|kernel stack overflow`, `.`, "the function that recurs, and not the system call that it began with"},
 	{`HARDIRQ-safe -> HARDIRQ-unsafe lock order`, `.`, "who takes the lock that closes the circle, as in all of lockdep's reports, and not who holds another"},
 	{`\((?:wq|work)_completion\).* in `, `.`, "the one that flushes or runs the work, on whose stack that is seen"},

@@ -12,14 +12,15 @@ var (
 	// logPrefix is what dmesg (--raw, --ctime, --reltime, --time-format=iso), syslog and
 	// journalctl (-o short, short-precise, short-iso, short-full) put before a line of the
 	// kernel's.
-	logPrefix = regexp.MustCompile(`^(?:<\d{1,3}>|[A-Z][a-z]{2} +\d{1,2} [0-9:]{8}(?:\.\d+)? \S+ kernel: |\d{4}-\d{2}-\d{2}T\S+ (?:\S+ kernel: )?|` +
+	logPrefix = regexp.MustCompile(`^(?:<\d{1,3}>|[A-Z][a-z]{2} +\d{1,2} [0-9:]{8}(?:\.\d+)? (?:\S+ )?kernel: |\d{4}-\d{2}-\d{2}T\S+ (?:\S+ kernel: )?|` +
 		`[A-Z][a-z]{2} \d{4}-\d{2}-\d{2} [0-9:]{8} \S+ \S+ kernel: |` +
 		`\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} [0-9:]{8} \d{4}\] |\[[A-Z][a-z]{2} ?\d{1,2} [0-9:]{5}\] |\[ *\+\d+\.\d{6}\] )`)
 	// record is what comes before the text in a record of /dev/kmsg or of extended netconsole,
 	// with the caller (Documentation/ABI/testing/dev-kmsg).
 	record = regexp.MustCompile(`^(\d+),\d+,\d+,[^;]*?(?:,caller=([TC]\d+)[^;]*)?;`)
-	// journalHost is what journalctl -o short-monotonic puts between the time and the text.
-	journalHost = regexp.MustCompile(`^\S+ kernel: `)
+	// journalHost is what journalctl -o short-monotonic puts between the time and the text,
+	// without a host for --no-hostname.
+	journalHost = regexp.MustCompile(`^(?:\S+ )?kernel: `)
 	// decoded is what dmesg -x puts in front: who wrote the line, and how grave it is.
 	decoded = regexp.MustCompile(`^([a-z]\w*) *:(?:emerg|alert|crit|err|warn|notice|info|debug) *: `)
 	// leveled is the head of a line with its priority, as dmesg --raw and a console with
@@ -29,6 +30,8 @@ var (
 	// them.
 	kernelish = regexp.MustCompile(`^(?:Linux version |(?:Kernel c|C)ommand line: |Run \S+ as init|Call [Tt]race:|Modules linked in:|CPU: \d+ |Memory: |Freeing unused |` +
 		`\[ cut here|(?:ACPI|PCI|pci|usb|smp|rcu|random|clocksource|EXT4-fs|virtio\w*|NET|TCP|x86/\w+|sysrq|kmemleak|INFO|WARNING|reboot)\b.*: )`)
+	// broken is a line that a mailer has broken, which is told by what must come behind it.
+	broken = regexp.MustCompile(`(?:WARNING: .* at|BUG: K[A-Z]+: .* in|kernel BUG at|Unable to handle .* virtual|Attempted to kill(?: init!)?|blocked for more(?: than(?: \d+)?)?|address:) ?$`)
 	// colours are those of dmesg --color.
 	colours = regexp.MustCompile(`\x1b\[[0-9;]*m`)
 )
@@ -50,8 +53,8 @@ func Read(r io.Reader) (*Watcher, error) {
 		w.Raw = false
 		return w, readRecords(in, w, len(m[1]) > 0)
 	}
-	// A line of the kernel's own may look as if a host were named in it, but not all do.
-	journal := true
+	// A line of the kernel's own may look as if a host were named in it, but few do.
+	stamps, hosts := 0, 0
 	// What a program wrote into the kernel's log has a priority that is none of the kernel's;
 	// but where all have, they are another program's.
 	told := false
@@ -61,15 +64,19 @@ func Read(r io.Reader) (*Watcher, error) {
 	for line := range strings.Lines(string(head)) {
 		if _, _, text, ok := stamped(plainText(strings.TrimRight(line, "\r\n"))); ok {
 			w.Raw = false
-			if journal = journalHost.MatchString(text); !journal {
-				break
+			stamps++
+			if journalHost.MatchString(text) {
+				hosts++
 			}
 		}
 	}
+	journal := 2*hosts > stamps
+	held := ""
 	for blank := false; ; {
 		// What is beyond the buffer of a line is of no use to anybody.
 		line, more, err := in.ReadLine()
 		if err == io.EOF {
+			w.Line(held)
 			return w, nil
 		}
 		if err != nil {
@@ -106,6 +113,15 @@ func Read(r io.Reader) (*Watcher, error) {
 			if _, _, said, ok := stamped(text); ok {
 				text = strings.TrimSuffix(text, said) + journalHost.ReplaceAllString(said, "")
 			}
+		}
+		if _, _, _, ok := stamped(text); held != "" && !ok && !w.Raw && text != "" {
+			text = held + " " + strings.TrimLeft(text, " ")
+		} else if held != "" {
+			w.Line(held)
+		}
+		if held = ""; broken.MatchString(text) {
+			held = strings.TrimRight(text, " ")
+			continue
 		}
 		w.Line(text)
 	}

@@ -87,6 +87,8 @@ var signs = []sign{
 	hang("BUG: spinlock lockup", `^BUG: spinlock lockup suspected`, "BUG: spinlock lockup suspected", byCaller),
 	// kernel/sched/debug.c: sysctl_resched_latency_warn_ms
 	hang("need_resched set", `^sched: CPU \d+ need_resched set for > `, "sched: need_resched set without schedule", byStuck),
+	// kernel/power/process.c: what the machine can't be put to sleep for.
+	hang("Freezing ", `^Freezing (?:of tasks|user space processes|remaining freezable tasks) failed after `, "tasks refuse to freeze", byCaller),
 	// kernel/smp.c
 	hang("non-responsive CSD lock", `csd: \w+ non-responsive CSD lock`, "csd: non-responsive CSD lock", byStuck),
 
@@ -94,11 +96,13 @@ var signs = []sign{
 	// dumpstack.c; since 6.10 with "Oops: " in front. arch/arm64/mm/fault.c and
 	// kernel/traps.c.
 	crash("BUG: kernel NULL", `^BUG: kernel NULL pointer dereference`, "BUG: kernel NULL pointer dereference", byFault, faults),
+	crash("BUG: Kernel NULL", `^BUG: Kernel NULL pointer dereference`, "BUG: kernel NULL pointer dereference", byFault, faults),
+	crash("BUG: Unable to handle ", `^BUG: Unable to handle (.*?)(?: at 0x[0-9a-f]+)?$`, "BUG: unable to handle $1", byFault, faults),
 	crash("BUG: unable to handle ", `^BUG: unable to handle kernel NULL pointer`, "BUG: kernel NULL pointer dereference", byFault, faults),
 	crash("BUG: unable to handle ", `^BUG: unable to handle (?:page fault for|kernel paging request at)`, "BUG: unable to handle page fault", byFault, faults),
 	crash("BUG: unable to handle ", `^BUG: unable to handle `, "", byFault, faults),
 	crash("stack guard page was hit", `^BUG: (?:TASK )?((?:\S+ )?stack guard page was hit)`, "BUG: $1", byRecursion, faults),
-	crash("Unable to handle kernel", `^Unable to handle kernel (.*?)(?: at virtual address.*| with .*)?$`, "Unable to handle kernel $1", byFault, faults),
+	crash("Unable to handle kernel", `^(?:CPU \d+ )?Unable to handle kernel (.*?)(?: at(?: virtual.*)?| with .*)?$`, "Unable to handle kernel $1", byFault, faults),
 	crash("Insufficient stack space", `^Insufficient stack space to handle exception`, "kernel stack overflow", byRecursion, faults),
 	crash("PANIC: double fault", `^(?:traps: )?PANIC: double fault`, "double fault", byFault, faults),
 	crash("PANIC: early exception", `^PANIC: early exception (0x[0-9a-f]{2})`, "early exception", byFault, faults),
@@ -114,7 +118,10 @@ var signs = []sign{
 	crash("Split lock detected", `^(?:Oops: )?Split lock detected$`, "Split lock detected", byFault, dies),
 	crash("FRED event", `^BUG: (invalid or fatal FRED event)`, "BUG: $1", byFault, says),
 	crash(" [#", `^Internal error: (?:Oops - )?(.*?)(?:: [0-9a-f]+)? \[#\d+\]`, "Internal error: $1", byFault, dies),
-	crash(" [#", `^Oops(?:: [0-9a-f]+| -.*?)? \[#\d+\]`, "Oops", byFault, dies),
+	crash("[#", `^Oops(?:: [0-9a-f]+(?: ilc:\d)?| -.*?)? ?\[#\d+\]`, "Oops", byFault, dies),
+	// powerpc, and what s390 says of an exception of the program's.
+	crash(" [#", `^Oops: (.*?), sig: \d+ \[#\d+\]`, "Oops: $1", byFault, dies),
+	crash(" [#", `^([a-z][\w -]+): [0-9a-f]{4} ilc:\d \[#\d+\]`, "$1", byFault, dies),
 	crash(" [#", `^(?:Oops: )?([A-Za-z#][^:\[]{1,60}?(?: \([^)]*\))?): [0-9a-f]{4,16} \[#\d+\]`, "$1", byFault, dies),
 
 	// Sanitizers: mm/kasan, mm/kmsan, kernel/kcsan, mm/kfence, lib/ubsan.c
@@ -123,8 +130,8 @@ var signs = []sign{
 	// Found when the kernel is next entered, and not where it was: mm/kasan/report.c,
 	// kasan_report_async.
 	crash("KASAN: invalid-access", `^BUG: KASAN: invalid-access$`, "BUG: KASAN: invalid-access", byNobody, plain),
-	crash("SAN: ", `^BUG: (K[A-Z]*SAN: .*?)(?: in `+address+`.*)?$`, "BUG: $1", byFault, plain),
-	crash("KFENCE: ", `^BUG: (KFENCE: .*?)(?: in `+address+`.*)?$`, "BUG: $1", byFault, plain),
+	crash("SAN: ", `^BUG: (K[A-Z]*SAN: .*?)(?: in(?: `+address+`.*)?)?$`, "BUG: $1", byFault, plain),
+	crash("KFENCE: ", `^BUG: (KFENCE: .*?)(?: in(?: `+address+`.*)?)?$`, "BUG: $1", byFault, plain),
 	crash("UBSAN: ", `^UBSAN: (.*?) in (?:\.\.?/)*([\w./-]+?):\d+`, "UBSAN: $1 in $2", byCaller, plain),
 	crash("UBSAN: ", `^UBSAN: (.*?) at `+address+`$`, "UBSAN: $1", byFault, says),
 	crash("UBSAN: ", `^UBSAN: `, "", byCaller, plain),
@@ -197,6 +204,8 @@ var signs = []sign{
 	crash("INFO: trying to", `^INFO: trying to register non-static key`, "INFO: trying to register non-static key", byCaller, plain),
 	crash("INFO: ", `^(INFO: (?:possible |inconsistent |suspicious ).*)$`, "", byCaller, plain),
 	crash("DEBUG_LOCKS_WARN_ON", `^DEBUG_LOCKS_WARN_ON`, "", byFault, says),
+	// Its numbers and "list empty" are of the moment.
+	crash("DEBUG_RWSEMS_WARN_ON", `^(DEBUG_RWSEMS_WARN_ON\(.*\)): count = `, "$1", byFault, says),
 	crash("still has locks", `^WARNING: .* still has locks held!`, "WARNING: still has locks held", byFault, plain),
 	crash("WARNING: ", `^(?:\[ )?WARNING: (possible (?:circular|recursive|irq lock|unsafe).*|inconsistent lock state|\w+-safe -> \w+-unsafe.*|bad (?:unlock balance|contention) detected|held lock freed|lock held when returning.*|[Nn]ested lock was not taken|chain_key collision|suspicious RCU usage|kernel stack .*|stack recursion .*|[Ii]nvalid wait context)!?\.?(?: \])?$`, "WARNING: $1", byCaller, plain),
 

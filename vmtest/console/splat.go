@@ -56,7 +56,7 @@ const cutHere = "------------[ cut here ]------------"
 
 var (
 	// inTrace are the lines that belong to a complaint after its stack began.
-	inTrace = regexp.MustCompile(`^(?: |\t|$|R[A-Z0-9]{1,2}:|E[A-Z]{2}:|[CDEFGS][SR]\d?:|ORIG_RAX|CR\d|DR\d|Code:|Call [Tt]race|Modules linked in|CPU: |Hardware name|Workqueue|Kernel Offset|irq event|hardirqs|softirqs|PKRU|Stack:|Rebooting|---|===|-----|Dumping ftrace|Disabling |Allocated by|Freed by|The buggy|addr |this frame|Memory state|page:|page dumped|flags:|raw:|Last potentially|Dead code|>|\(stack is|NMI backtrace|Sending NMI|task:|rcu:|Showing|Mem-Info|INFO: lockdep|#\d|\d+ locks? held|no locks held|Object|Redzone|Padding|FIX |pc :|lr :|sp :|x\d+ ?:|pstate:|handlers:|\[<|Uninit was|SMP:)`)
+	inTrace = regexp.MustCompile(`^(?: |\t|$|R[A-Z0-9]{1,2}:|E[A-Z]{2}:|[CDEFGS][SR]\d?:|ORIG_RAX|CR\d|DR\d|Code:|Call [Tt]race|Modules linked in|CPU: |Hardware name|Workqueue|Kernel Offset|irq event|hardirqs|softirqs|PKRU|Stack:|Rebooting|---|===|-----|Dumping ftrace|Disabling |Allocated by|Freed by|The buggy|addr |this frame|Memory state|page:|page dumped|flags:|raw:|Last potentially|Dead code|>|\(stack is|NMI backtrace|Sending NMI|task:|rcu:|Showing|Mem-Info|INFO: lockdep|#\d|\d+ locks? held|no locks held|Object|Redzone|Padding|FIX |pc :|lr :|sp :|x\d+ ?:|pstate:|handlers:|\(?\[<|\[[0-9a-f]{8,16}\] \[|NIP|LR |GPR|CFAR|MSR:|REGS:|EIP|Last Breaking|(?:\? )?[A-Za-z_][\w.]* \(\S+:[\d?]+|Uninit was|SMP:)`)
 	// initExit is the panic that follows when init ends by itself, with whatever
 	// status, and not by a signal: u-root's init does when its program has ended
 	// without powering the machine off. That is no fault of the kernel.
@@ -112,8 +112,10 @@ type complaint struct {
 	stuckAt stuck
 	places  []stuck
 	more    bool
-	// waiter is set in the stack of RCU's own thread, worded once WARN()'s text is known.
+	// waiter is set in the stack of RCU's own thread, worded once WARN()'s text is known,
+	// and unworded the title without one that was taken from the next line.
 	waiter, worded bool
+	unworded       string
 	// unended is the function of the complaint in whose end this one began, and
 	// repeated the same once that end has come: see ends.
 	unended, repeated string

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -41,7 +42,18 @@ var undefined = []struct{ says, kind string }{
 	{"load of value", "invalid-load"}, {"member access", "object-size-mismatch"},
 }
 
-var registers64 = regexp.MustCompile(`^(?:RIP: 0010:|pc : |epc : |PC is at )(?:\[<[0-9a-f]+>\] )?` + address)
+// atInstruction is the register of the instruction: of x86-64, arm64, riscv and arm, then of
+// 32-bit x86, powerpc, s390, mips and loongarch, which tell that of a program in the same way.
+var atInstruction = regexp.MustCompile(`^(?:(?:RIP: 0010:|pc : |epc : |PC is at )(?:\[<[0-9a-f]+>\] )?` + address +
+	`|(?:RIP: |EIP: |NIP \[[0-9a-f]+\] \.?|Krnl PSW : [0-9a-f]{16} [0-9a-f]{16} \(|epc +: [0-9a-f]+ | *ERA: [0-9a-f]+ )(?P<named>[A-Za-z_][\w.]*)[+ ])`)
+
+// instruction is the function of a line that tells where a processor is, empty for others.
+func instruction(text string) string {
+	if m := atInstruction.FindStringSubmatch(text); m != nil {
+		return m[1] + m[2]
+	}
+	return ""
+}
 
 // read learns from a line after the first what the title still lacks.
 func (c *complaint) read(text string) {
@@ -68,23 +80,27 @@ func (c *complaint) read(text string) {
 		// WARN() prints its text second where it is no exception (warn_slowpath_fmt).
 		c.worded = true
 		if text != "" && !strings.HasPrefix(text, "Modules linked in") && !strings.HasPrefix(text, "CPU: ") && !inTrace.MatchString(text) {
-			c.title = steady(text)
+			c.title, c.unworded = steady(text), c.title
 		}
 	}
-	if m := registers64.FindStringSubmatch(text); m != nil {
+	if at := instruction(text); at != "" {
+		if !c.traced && c.unworded != "" {
+			// It was one after all, and the line somebody else's.
+			c.title, c.unworded = c.unworded, ""
+		}
 		switch {
 		case c.sign.blame == byRecursion && c.traced:
-		case c.traced && c.Verdict != event.Hang && (c.named || c.fromText && c.at != m[1]):
+		case c.traced && c.Verdict != event.Hang && (c.named || c.fromText && c.at != at):
 			// The registers of what an interrupt or a system call left. Before a panic's
 			// own stack has come to the fault, they are the fault's.
 			c.done = true
-		case m[1] == c.repeated:
+		case at == c.repeated:
 			c.repeated = ""
 		case c.at == "" || strings.HasPrefix(c.at, "0x"):
-			c.at = m[1]
+			c.at = at
 		case c.traced && c.sign.blame == byStuck:
 			// What the interrupt interrupted is a part of the stack.
-			c.push(m[1])
+			c.push(at)
 		}
 		return
 	}
@@ -103,7 +119,7 @@ func (c *complaint) read(text string) {
 		// A second stack is somebody else's.
 		c.done = c.traced && len(c.stack) > 0
 		c.traced = true
-	case !c.traced && !headless.MatchString(c.title):
+	case !c.traced && !headless.MatchString(c.title) && !(c.at != "" && c.sign.blame == byFault && strings.HasPrefix(text, "[<")):
 	case text == " </IRQ>" || text == " </NMI>":
 		// What an interrupt found is not the fault of what it interrupted, unless that
 		// is stuck.
@@ -117,7 +133,7 @@ func (c *complaint) read(text string) {
 			c.forget()
 			c.at = ""
 		}
-	case strings.HasPrefix(text, " ") || strings.HasPrefix(text, "[<"):
+	case strings.HasPrefix(text, " ") || strings.HasPrefix(text, "[") || placed.MatchString(text):
 		if f := frameOf(text); f != "" && len(c.stack) < maxStack {
 			c.traced = true
 			if interrupt.MatchString(nameOf(f)) {
@@ -136,14 +152,22 @@ func (c *complaint) read(text string) {
 }
 
 var (
-	// headless are the reports whose stacks have no heading.
+	// headless are the reports whose stacks have no heading. Neither has that behind riscv's
+	// registers, but addresses in its lines.
 	headless = regexp.MustCompile(`^BUG: (?:KFENCE|KMSAN|KCSAN): `)
 	// interrupt are the entries of an interrupt: arm64 marks no end of it.
 	interrupt = regexp.MustCompile(`^(?:el1h?_(?:64_)?irq|el1_interrupt|apic_timer_interrupt|asm_sysvec_\w+|asm_common_interrupt|common_interrupt|__irq_svc)$`)
 	// finders look at what the processor does, in an interrupt.
 	finders   = regexp.MustCompile(`^(?:nmi_cpu_backtrace|nmi_trigger_\w+|rcu_sched_clock_irq|update_process_times|tick_\w+|sched_tick|scheduler_tick|watchdog_timer_fn|hrtimer_interrupt)$`)
-	endsStack = regexp.MustCompile(`^(?:RIP: 0033|---\[|Allocated by|Freed by|Uninit was|Showing |NMI backtrace|Sending NMI|task:|Last potentially|The buggy|page (?:last|_owner)|page_owner)`)
+	endsStack = regexp.MustCompile(`^(?:RIP: 0033|---\[|--- interrupt: |Last Breaking|Allocated by|Freed by|Uninit was|Showing |NMI backtrace|Sending NMI|task:|Last potentially|The buggy|page (?:last|_owner)|page_owner)`)
 	inlined   = regexp.MustCompile(`^ ([A-Za-z_][\w.]*) [\w./-]+:\d+ \[inline\]`)
+	// placed is a line of a stack in which scripts/decode_stacktrace.sh has put the place of
+	// the source for the offset, of which the last one is that of the function.
+	placed = regexp.MustCompile(`^ {0,2}(\? )?([A-Za-z_][\w.]*) \((?:\S+:[\d?]+(?: \(discriminator \d+\))? ?)+\)`)
+	// from is a line of a stack of 32-bit Arm's since 5.19.
+	from = regexp.MustCompile(`^ ([A-Za-z_][\w.]*) from [A-Za-z_][\w.]*(?:\+0x| \()`)
+	// twice is what powerpc puts in front: the frame's address and that of the code.
+	twice = regexp.MustCompile(`^\[[0-9a-f]{8,16}\] \[[0-9a-f]{8,16}\] \.?`)
 )
 
 // readSubject takes from the line what the complaint is about.
@@ -180,7 +204,23 @@ func frameOf(text string) string {
 			return strings.TrimPrefix(in, "(")
 		}
 	}
+	if head := twice.FindString(name); head != "" {
+		name = name[len(head):]
+		if strings.HasSuffix(name, " (unreliable)") {
+			return ""
+		}
+	}
 	end := strings.Index(name, "+0x")
+	if m := placed.FindStringSubmatch(text); end < 0 && m != nil {
+		if m[1] != "" {
+			return ""
+		}
+		_, place, _ := strings.Cut(text, " (")
+		return m[2] + "+0x(" + place
+	}
+	if m := from.FindStringSubmatch(text); m != nil {
+		return m[1]
+	}
 	if end <= 0 {
 		if m := inlined.FindStringSubmatch(text); m != nil {
 			return m[1]
@@ -336,7 +376,7 @@ func firstTitle(s *sign, m []int, text string) string {
 	for _, v := range renamed {
 		title = v.pattern.ReplaceAllString(title, v.with)
 	}
-	return strings.TrimSpace(title)
+	return inTree(strings.TrimSpace(title))
 }
 
 // group is what the pattern's group matched.
@@ -393,8 +433,30 @@ var volatile = []replacement{
 	{regexp.MustCompile(`\s+`), " "},
 }
 
+var (
+	// roundabout is a path of the source that goes up again, as KVM's of the architectures do,
+	// or begins at the root of the machine that built the kernel.
+	roundabout = regexp.MustCompile(`(?:/|\b[\w.-]+/)[\w./-]*\.[chSr]s?\b`)
+	fromTop    = regexp.MustCompile(`/(?:kernel/)?((?:arch|block|certs|crypto|drivers|fs|include|init|io_\w+|ipc|kernel|lib|mm|net|rust|samples|security|sound|virt)/.*)`)
+)
+
+// inTree are the text's paths of the source as they are in the tree, wherever it was built.
+func inTree(text string) string {
+	if !strings.Contains(text, "/../") && !strings.Contains(text, " /") {
+		return text
+	}
+	return roundabout.ReplaceAllStringFunc(text, func(file string) string {
+		file = path.Clean(file)
+		if m := fromTop.FindStringSubmatch(file); m != nil && file[0] == '/' {
+			return m[1]
+		}
+		return file
+	})
+}
+
 // steady makes a text comparable between runs.
 func steady(text string) string {
+	text = inTree(text)
 	for _, v := range volatile {
 		text = v.pattern.ReplaceAllString(text, v.with)
 	}
