@@ -98,8 +98,13 @@ func (s CellSpec) log() string {
 	return fmt.Sprintf("%s-boot%d.log", strings.TrimSuffix(s.Console, ".log"), s.boot)
 }
 
-// cellTries is how often a cell is run that was stopped in the middle.
+// cellTries is how often a cell is run that was stopped in the middle, or whose guest
+// was so slow that its own clock misled it.
 const cellTries = 3
+
+// slowest is how many times slower than by itself a guest may have been made by a busy
+// host for what its own clock found late to count.
+const slowest = 3
 
 // RunCell boots one VM and says what came of it. What the harness could not do
 // is the verdict error, with its reason, and never the kernel's fault. Of a suite, the
@@ -126,15 +131,7 @@ func runOnce(ctx context.Context, s CellSpec) (results.Cell, *qemu.Outcome) {
 	}
 	s.step(qemu.PhaseBooting, "")
 	defer s.step(qemu.PhaseEnded, "")
-	out, err := s.vm().Run(ctx)
-	for try := 1; err == nil && out.StoodStill > 0 && ctx.Err() == nil; try++ {
-		// Its clock jumped, so it may well complain.
-		if try == cellTries {
-			out.QEMUErr = fmt.Errorf("the harness or QEMU was stopped while the guest ran, each of %d times", cellTries)
-			break
-		}
-		out, err = s.vm().Run(ctx)
-	}
+	out, err := s.boots(ctx)
 	if err == nil && out.Ending == qemu.Silent && s.accel() == qemu.KVM && qemu.SpeaksUnderTCG(ctx, s.Image) {
 		out.QEMUErr = errors.New("a guest that speaks without KVM printed nothing through it: KVM does not work as it did when it was tried; ACCEL=tcg does without")
 	}
@@ -176,6 +173,42 @@ func runOnce(ctx context.Context, s CellSpec) (results.Cell, *qemu.Outcome) {
 		}
 	}
 	return cell, out
+}
+
+// boots boots the VM, again if what the guest says of its time can't be trusted.
+func (s CellSpec) boots(ctx context.Context) (*qemu.Outcome, error) {
+	for try := 1; ; try++ {
+		out, err := s.vm().Run(ctx)
+		switch slower := slowdown(out); {
+		case err != nil || ctx.Err() != nil:
+			return out, err
+		case out.StoodStill > 0 && try < cellTries:
+			// Its clock jumped, so it may well complain.
+		case out.StoodStill > 0:
+			out.QEMUErr = fmt.Errorf("the harness or QEMU was stopped while the guest ran, each of %d times", cellTries)
+			return out, nil
+		case slower > slowest && saysHang(out) && try < cellTries:
+			s.Scale *= slower
+		default:
+			return out, nil
+		}
+	}
+}
+
+// slowdown is how many times longer the guest took because it waited for the host's
+// processors.
+func slowdown(out *qemu.Outcome) float64 {
+	if out == nil || out.Starved >= out.Wall {
+		return 1
+	}
+	return float64(out.Wall) / float64(out.Wall-out.Starved)
+}
+
+// saysHang says that the guest found something late by its own clock, which goes on while
+// it waits for the host.
+func saysHang(out *qemu.Outcome) bool {
+	return slices.ContainsFunc(out.Report.Checks, func(c event.Check) bool { return c.Verdict == event.Hang }) ||
+		slices.ContainsFunc(out.Splats, func(s console.Splat) bool { return s.Verdict == event.Hang })
 }
 
 // notRun is the cell of a program whose kernel lacks an option that it needs: a skip

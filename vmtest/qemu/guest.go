@@ -57,7 +57,7 @@ func (g *guest) await(ctx context.Context, life *lifetime, v VM) Ending {
 			if g.reported.Swap(false) && v.Renewed && began == nil && broke != nil {
 				left = v.Deadline
 			}
-			if left > 0 && life.still < stillPatience {
+			if left > 0 && life.still < stillPatience && life.starved < stillPatience {
 				continue
 			}
 			if broke == nil {

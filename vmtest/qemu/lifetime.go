@@ -18,31 +18,88 @@ const (
 	// pause between two ticks from which on the harness itself was stopped.
 	tick       = 100 * time.Millisecond
 	standstill = 3 * time.Second
-	// stillPatience is how long a guest may be stopped by somebody.
+	// stillPatience is how long a guest may be stopped by somebody, and how long
+	// it may wait for processors.
 	stillPatience = 15 * time.Minute
 )
 
 // lifetime counts the time that a guest has had: not that in which the harness and
 // its guests were stopped (Ctrl-Z, a laptop that sleeps), nor that in which somebody
-// stopped QEMU alone.
+// stopped QEMU alone, nor that in which it wanted to run and the host's processors
+// were busy with others.
 type lifetime struct {
-	pid   int
-	last  time.Duration
-	still time.Duration
+	pid  int
+	last time.Duration
+	// still is the time in which it was stopped, starved that in which it waited for
+	// processors.
+	still, starved time.Duration
+	// Of the present window: its beginning, how long each thread had waited by then,
+	// and how much of it the guest has had so far.
+	since  time.Duration
+	waited map[string]time.Duration
+	had    time.Duration
 }
 
-func (l *lifetime) begin() { l.last = bootTime() }
+// window is the time over which a thread's wait for a processor is added up: many times
+// as long as a host lets one wait that shares its processors fairly.
+const window = 2 * time.Second
 
-// passed returns what of the time since the last call counts.
+func (l *lifetime) begin() {
+	l.last = bootTime()
+	l.open()
+}
+
+// open begins a window.
+func (l *lifetime) open() {
+	l.since, l.waited, l.had = l.last, waits(l.processes()), 0
+}
+
+func (l *lifetime) processes() []int { return append(children(l.pid), l.pid) }
+
+// passed returns what of the time since the last call counts, less than nothing when
+// a thread that had waited longer than that has run now.
 func (l *lifetime) passed() time.Duration {
 	now := bootTime()
 	gap := now - l.last
 	l.last = now
-	if gap > standstill || slices.ContainsFunc(append(children(l.pid), l.pid), stopped) {
+	processes := l.processes()
+	if gap > standstill || slices.ContainsFunc(processes, stopped) {
 		l.still += gap
+		l.open()
 		return 0
 	}
-	return gap
+	// The guest is no faster than the slowest of its threads.
+	var longest time.Duration
+	for thread, waited := range waits(processes) {
+		longest = max(longest, waited-l.waited[thread])
+	}
+	had := max(0, now-l.since-longest)
+	passed := had - l.had
+	l.had = had
+	l.starved += gap - passed
+	if now-l.since >= window {
+		l.open()
+	}
+	return passed
+}
+
+// waits is how long each thread of some processes has waited for a processor so far
+// (Documentation/scheduler/sched-stats.rst: the second number of schedstat, in
+// nanoseconds), which the kernel adds up when the wait is over. A host whose kernel does
+// not count it shows none.
+func waits(processes []int) map[string]time.Duration {
+	all := map[string]time.Duration{}
+	for _, pid := range processes {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+		for _, thread := range threads {
+			text, _ := os.ReadFile(thread)
+			var ran, waited int64
+			if _, err := fmt.Sscan(string(text), &ran, &waited); err == nil {
+				all[thread] = time.Duration(waited)
+			}
+		}
+	}
+	return all
 }
 
 // bootTime is a clock that goes on while the host sleeps, and which nobody sets.

@@ -132,6 +132,9 @@ type Outcome struct {
 	// StoodStill is how long the harness or QEMU was stopped meanwhile, as by
 	// Ctrl-Z or a laptop that sleeps.
 	StoodStill time.Duration
+	// Starved is how long it waited meanwhile for processors of the host that were
+	// busy with others, which no deadline counts.
+	Starved time.Duration
 	// LogErr is a failure to write the console log.
 	LogErr error
 	// Command is the command line that runs this guest again.
@@ -250,8 +253,11 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 
 	life := &lifetime{pid: childWith(tmp)}
 	out.Ending = g.await(ctx, life, v)
-	out.StoodStill = life.still
+	out.StoodStill, out.Starved = life.still, life.starved
 	if out.Ending.Late() {
+		if out.Starved >= stillPatience {
+			out.QEMUErr = fmt.Errorf("the host was so busy that the guest waited %v for processors; run it again with less beside it", out.Starved.Round(time.Second))
+		}
 		w.Ask()
 		v.Step(PhaseEnding, "")
 		out.DumpErr = g.interrogate()
