@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// niceness is that of all commands, see nice(1).
+// niceness is by how much all commands are nicer than the harness, see nice(1).
 const niceness = 15
 
 // killAfter is how long a process group gets to clean up after SIGTERM: gcc and
@@ -40,7 +40,10 @@ func run(ctx context.Context, cmd *exec.Cmd) error {
 	}
 	// Guests of kernels that are built already run beside a build, and their
 	// time limits count seconds. Failing to be nice is no reason to stop.
-	syscall.Setpriority(syscall.PRIO_PGRP, cmd.Process.Pid, niceness)
+	// The system call returns 20 less the niceness (getpriority(2)).
+	if own, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0); err == nil {
+		syscall.Setpriority(syscall.PRIO_PGRP, cmd.Process.Pid, 20-own+niceness)
+	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
 	group := -cmd.Process.Pid
