@@ -108,12 +108,24 @@ type rig struct {
 	bug func(config string) string
 }
 
-// newBench works in a checkout of its own, whose results go with the test.
-func newBench(t *testing.T, count int) *rig {
-	t.Helper()
-	checkout := t.TempDir()
-	write(t, filepath.Join(checkout, "kernel", "kernels.toml"), "")
-	write(t, filepath.Join(checkout, "patches", "made-up", "subject.toml"), `
+// TestMain works in a checkout of its own. Each question is about a tree of its test's, or
+// of its own, so that none is answered from another's record.
+func TestMain(m *testing.M) { os.Exit(inCheckout(m)) }
+
+// source is this package's folder, in which the real subjects are found.
+var source string
+
+func inCheckout(m *testing.M) int {
+	var err error
+	if source, err = os.Getwd(); err != nil {
+		panic(err)
+	}
+	checkout, err := os.MkdirTemp("", "patchproof-checkout-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(checkout)
+	for name, text := range map[string]string{"kernel/kernels.toml": "", "patches/made-up/subject.toml": `
 title = "made up"
 default = true
 pin = "v5.10.13"
@@ -127,12 +139,25 @@ name = "fixedfile"
 cpus = 1
 memory-mib = 64
 deadline = "1s"
-`)
-	t.Chdir(checkout)
+`} {
+		path := filepath.Join(checkout, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			panic(err)
+		}
+	}
+	if err := os.Chdir(checkout); err != nil {
+		panic(err)
+	}
+	return m.Run()
+}
+
+// newBench has a store of its own.
+func newBench(t *testing.T, count int) *rig {
+	t.Helper()
 	b := &rig{bug: func(string) string { return "" }}
 	b.trials = &trials{
 		count: count, program: vmtest.Program{Name: "fixedfile"},
-		lab:  &lab.Lab{Builder: kernel.Builder{Cache: filepath.Join(checkout, "cache")}, Initramfs: "initramfs"},
+		lab:  &lab.Lab{Builder: kernel.Builder{Cache: t.TempDir()}, Initramfs: "initramfs"},
 		tell: Teller{Say: func(format string, args ...any) { b.said = append(b.said, fmt.Sprintf(format, args...)) }},
 	}
 	b.cell = func(ctx context.Context, s vmtest.CellSpec) results.Cell {
@@ -252,6 +277,7 @@ func numbered(n int, culprit int, text string) []change {
 }
 
 func TestSearchNamesTheCulprit(t *testing.T) {
+	t.Parallel()
 	dir := fixture(t, numbered(8, 5, leak)...)
 	b := newBench(t, 1)
 	q, s := b.question(t, dir, "HEAD~8")
@@ -297,6 +323,7 @@ func TestSearchNamesTheCulprit(t *testing.T) {
 }
 
 func TestInterruptedSearchGoesOn(t *testing.T) {
+	t.Parallel()
 	dir := fixture(t, numbered(6, 2, leak)...)
 	b := newBench(t, 2)
 	q, s := b.question(t, dir, "HEAD~6")
@@ -349,6 +376,7 @@ func TestInterruptedSearchGoesOn(t *testing.T) {
 }
 
 func TestWhatIsNotTheSignatureIsSkipped(t *testing.T) {
+	t.Parallel()
 	// Two commits in the middle do not build, or fail in another way.
 	changes := []change{{"a", ""}, {"breaks", wrong}, {"fix breaks", ""}, {"b", ""}, {"culprit", leak}, {"crashes", other}, {"fix crashes", ""}, {"c", ""}}
 	dir := fixture(t, changes...)
@@ -371,6 +399,7 @@ func word(w string) string {
 // A guest that stopped somewhere else has another failure, which must not be taken
 // for the bad end's.
 func TestStopsElsewhereAreSkipped(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ early, end, want string }{
 		{"STUCK-EARLY", "SILENT", "hang before a word"},
 		{"SILENT", "STUCK-EARLY", "hang in the program"},
@@ -380,6 +409,7 @@ func TestStopsElsewhereAreSkipped(t *testing.T) {
 		{"STUCK-EARLY", "NOEXEC", "fail in init"},
 	} {
 		t.Run(test.early+" before "+test.end, func(t *testing.T) {
+			t.Parallel()
 			dir := fixture(t, change{"note", ""}, change{"other", word(test.early)}, change{"fix other", ""}, change{"culprit", word(test.end)})
 			b := newBench(t, 1)
 			q, s := b.question(t, dir, "HEAD~4")
@@ -394,6 +424,7 @@ func TestStopsElsewhereAreSkipped(t *testing.T) {
 // A kernel on which the program never begins is the harness's trouble only as long
 // as no other kernel of the search gave a report.
 func TestNoReportFromOneKernelIsBlamed(t *testing.T) {
+	t.Parallel()
 	dir := fixture(t, numbered(4, 3, word("NOEXEC"))...)
 	b := newBench(t, 1)
 	q, s := b.question(t, dir, "HEAD~4")
@@ -428,6 +459,7 @@ func TestNoReportFromOneKernelIsBlamed(t *testing.T) {
 // The first of two commits that break the same is named by a search that halves,
 // although it was undone: it is not what is wrong with the bad end.
 func TestCulpritThatWasUndoneIsNotFound(t *testing.T) {
+	t.Parallel()
 	undone := []change{{"first", leak}, {"b", ""}, {"c", ""}, {"d", ""}, {"e", ""}, {"fix first", ""}}
 	for _, test := range []struct {
 		name    string
@@ -442,6 +474,7 @@ func TestCulpritThatWasUndoneIsNotFound(t *testing.T) {
 		{"the undoing breaks it otherwise", append(slices.Clone(undone[:5]), change{"fix first", strings.ReplaceAll(leak, "leaks", "more")}, change{"h", ""}, change{"i", ""}), NotProven, "Try GOOD="},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t, 1)
 			q, s := b.question(t, fixture(t, test.changes...), fmt.Sprintf("HEAD~%d", len(test.changes)))
 			r := b.mustSearch(t, q, s)
@@ -455,6 +488,7 @@ func TestCulpritThatWasUndoneIsNotFound(t *testing.T) {
 // A merged branch is searched only when its merge is the first bad commit of the main
 // line, and a merge is to blame only when all that it joins is good.
 func TestMerges(t *testing.T) {
+	t.Parallel()
 	// commit changes a file of its own, which is part of main.c by #include.
 	commit := func(dir, name, text string) {
 		write(t, filepath.Join(dir, name+".h"), text)
@@ -477,6 +511,7 @@ func TestMerges(t *testing.T) {
 		{name: "the branch began bad", culprit: "old", text: leak, want: NotBelieved, named: "s1", most: 8, curedElsewhere: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			write(t, filepath.Join(dir, "Makefile"), strings.ReplaceAll(makefile, "$(CURDIR)/main.c", "-I $(CURDIR) $(addprefix -include ,$(filter-out $(CURDIR)/start.h,$(wildcard $(CURDIR)/*.h))) $(if $(wildcard $(CURDIR)/start.h),-include $(CURDIR)/start.h) $(CURDIR)/main.c"))
 			write(t, filepath.Join(dir, "main.c"), start)
@@ -530,6 +565,7 @@ func TestMerges(t *testing.T) {
 }
 
 func TestEverythingSkipped(t *testing.T) {
+	t.Parallel()
 	changes := []change{{"a", wrong}, {"b", ""}, {"c", ""}, {"fix a", leak}}
 	dir := fixture(t, changes...)
 	b := newBench(t, 1)
@@ -541,6 +577,7 @@ func TestEverythingSkipped(t *testing.T) {
 }
 
 func TestEndsThatAreNot(t *testing.T) {
+	t.Parallel()
 	leaks := numbered(4, 2, leak)
 	for _, test := range []struct {
 		name    string
@@ -556,6 +593,7 @@ func TestEndsThatAreNot(t *testing.T) {
 		{"the good end fails otherwise", append([]change{{"crashes", other}}, change{"fix crashes", leak}), "HEAD~1", "", Inconclusive, "cannot serve as the good end"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t, 1)
 			q, s := b.question(t, fixture(t, test.changes...), test.good)
 			q.Check = test.check
@@ -569,26 +607,32 @@ func TestEndsThatAreNot(t *testing.T) {
 // A CHECK that nothing makes is told of after the good end's first run: neither is the bad
 // end built for it nor the good end run again.
 func TestUnknownCheck(t *testing.T) {
-	dir := fixture(t, numbered(4, 2, leak)...)
+	t.Parallel()
+	dir, cache := fixture(t, numbered(4, 2, leak)...), t.TempDir()
 	for _, test := range []struct {
 		check string
 		want  Outcome
-		text  string
+		texts []string
 	}{
-		{"ring-gon", Untestable, `CHECK=ring-gon: the good end, `},
-		{"ring-gon", Untestable, ` made 3 checks in fixedfile, none of that name; near: ring-gone, `},
-		{"wrong/*", Untestable, "none of that name"},
-		{"ring-*", Found, "change 2"},
-		{"hang", Found, "change 2"},
-		{"console", OtherVerdict, "does not show CHECK=console"},
-		{"dead*", OtherVerdict, "does not show CHECK=dead*"},
+		{"ring-gon", Untestable, []string{`CHECK=ring-gon: the good end, `, ` made 3 checks in fixedfile, none of that name; near: ring-gone, `}},
+		{"wrong/*", Untestable, []string{"none of that name"}},
+		{"ring-*", Found, []string{"change 2"}},
+		{"hang", Found, []string{"change 2"}},
+		{"console", OtherVerdict, []string{"does not show CHECK=console"}},
+		{"dead*", OtherVerdict, []string{"does not show CHECK=dead*"}},
 	} {
 		b := newBench(t, 3)
+		b.lab.Builder.Cache = cache
 		q, s := b.question(t, dir, "HEAD~4")
 		q.Check = test.check
 		a := b.mustSearch(t, q, s).Answer
-		if a.Outcome != test.want || !strings.Contains(a.Text, test.text) {
-			t.Errorf("CHECK=%s: %s, %q; want %s, %q", test.check, a.Outcome, a.Text, test.want, test.text)
+		if a.Outcome != test.want {
+			t.Errorf("CHECK=%s: %s; want %s", test.check, a.Outcome, test.want)
+		}
+		for _, text := range test.texts {
+			if !strings.Contains(a.Text, text) {
+				t.Errorf("CHECK=%s: %q lacks %q", test.check, a.Text, text)
+			}
 		}
 		if test.want == Untestable && len(b.ran) != 1 {
 			t.Errorf("CHECK=%s: %d runs; want the good end's first only", test.check, len(b.ran))
@@ -599,6 +643,7 @@ func TestUnknownCheck(t *testing.T) {
 // The first error of the compiler is the signature; another error in between is not
 // taken for it, and nothing is run to find out.
 func TestBuildBreak(t *testing.T) {
+	t.Parallel()
 	const another = "int twice; char twice;\n"
 	changes := []change{{"a", ""}, {"other", another}, {"fix other", ""}, {"b", ""}, {"culprit", wrong}, {"c", ""}, {"d", ""}}
 	b := newBench(t, 1)
@@ -618,6 +663,7 @@ func TestBuildBreak(t *testing.T) {
 // Another file that does not compile either hides the error that is searched for, and
 // which of the two comes first is chance where make runs several jobs.
 func TestBuildBreakBesideAnother(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "Makefile"), strings.Replace(makefile, "vmlinux: main.c", "vmlinux:", 1)+"zeta.o: zeta.c\n\t@gcc -c -o $(O)/zeta.o $(CURDIR)/zeta.c\n")
 	makefile := filepath.Join(dir, "Makefile")
@@ -653,6 +699,7 @@ func TestBuildBreakBesideAnother(t *testing.T) {
 }
 
 func TestFindFix(t *testing.T) {
+	t.Parallel()
 	changes := []change{{"breaks", leak}, {"a", ""}, {"b", ""}, {"fix breaks", ""}, {"c", ""}, {"d", ""}}
 	dir := fixture(t, changes...)
 	for _, test := range []struct {
@@ -683,6 +730,7 @@ func TestFindFix(t *testing.T) {
 }
 
 func TestRangesThatAreNone(t *testing.T) {
+	t.Parallel()
 	dir := fixture(t, harmless...)
 	git(t, dir, "branch", "side", "HEAD~2")
 	git(t, dir, "switch", "-q", "side")
@@ -709,6 +757,7 @@ func TestRangesThatAreNone(t *testing.T) {
 }
 
 func TestBaseThatDoesItAlready(t *testing.T) {
+	t.Parallel()
 	// In a local tree the search goes on below the good end.
 	dir := fixture(t, numbered(25, 4, leak)...)
 	b := newBench(t, 1)
@@ -732,6 +781,7 @@ func TestBaseThatDoesItAlready(t *testing.T) {
 }
 
 func TestCulpritWithItsParentsCodeIsNotBelieved(t *testing.T) {
+	t.Parallel()
 	dir := fixture(t, change{"a", ""}, change{"b", ""}, change{"c", ""})
 	for _, note := range []string{"nothing", "nothing more"} {
 		write(t, filepath.Join(dir, "notes"), note)
@@ -757,6 +807,7 @@ func TestCulpritWithItsParentsCodeIsNotBelieved(t *testing.T) {
 }
 
 func TestCulpritThatIsNotCuredIsNotBelieved(t *testing.T) {
+	t.Parallel()
 	// The commit before the named one is the real one, and passed by luck.
 	dir := fixture(t, change{"a", ""}, change{"real", leak}, change{"named", ""}, change{"b", ""})
 	b := newBench(t, 1)
@@ -778,6 +829,7 @@ func TestCulpritThatIsNotCuredIsNotBelieved(t *testing.T) {
 
 // Where two commits break the same, the first is named, and the way to the other.
 func TestFirstOfSeveral(t *testing.T) {
+	t.Parallel()
 	for _, text := range []string{leak, wrong} {
 		dir := fixture(t, change{"a", ""}, change{"first", text}, change{"b", ""}, change{"second", strings.NewReplacer("leaks", "more", "this", "that").Replace(text)}, change{"c", ""})
 		b := newBench(t, 1)
@@ -811,6 +863,7 @@ func TestFirstOfSeveral(t *testing.T) {
 // So it is where the kernel complains in one place or another: each run of the first one
 // fails, if not always alike.
 func TestFirstOfSeveralWithTwoFaces(t *testing.T) {
+	t.Parallel()
 	dir := fixture(t, change{"a", ""}, change{"first", other}, change{"b", ""}, change{"second", strings.Replace(other, "panics", "more", 1)}, change{"c", ""})
 	b := newBench(t, 1)
 	run, n := b.cell, 0
@@ -841,6 +894,7 @@ func patchOf(t *testing.T, dir string, commits int) string {
 }
 
 func TestSeriesOnATree(t *testing.T) {
+	t.Parallel()
 	dir := fixture(t, numbered(6, 5, leak)...)
 	b := newBench(t, 1)
 	q := Question{Program: "fixedfile"}
@@ -863,6 +917,7 @@ func TestSeriesOnATree(t *testing.T) {
 // the patch's: seen with the mail on v5.7.14, where a check that hangs now and
 // then did so on the patched kernel only.
 func TestBaseIsBlamedBeforeThePatch(t *testing.T) {
+	t.Parallel()
 	dir := fixture(t, append(numbered(6, 3, leak), change{"the patch", "const char *rare = \"RARE\";\n"})...)
 	b := newBench(t, 1)
 	q := Question{Program: "fixedfile"}
@@ -892,6 +947,7 @@ func TestBaseIsBlamedBeforeThePatch(t *testing.T) {
 }
 
 func TestPatchOnTopOfEveryCommit(t *testing.T) {
+	t.Parallel()
 	dir := fixture(t, numbered(3, 0, "")...)
 	edit := func(old, text, subject string) {
 		file := filepath.Join(dir, "main.c")
@@ -929,6 +985,7 @@ func TestPatchOnTopOfEveryCommit(t *testing.T) {
 
 // Commits that need a fix-up to build are not skipped, and it changes no answer.
 func TestFixup(t *testing.T) {
+	t.Parallel()
 	const broken = "int broken(void) { return missing; }\n"
 	changes := []change{{"a", ""}, {"breaks", broken}, {"b", ""}, {"culprit", leak}, {"c", ""}, {"d", ""}, {"fix breaks", ""}, {"e", ""}}
 	dir := fixture(t, changes...)
@@ -944,6 +1001,7 @@ func TestFixup(t *testing.T) {
 		{"by a range that leaves out what needs it", fix + " HEAD~7..HEAD~7", AllSkipped},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t, 1)
 			q := Question{Program: "fixedfile", Good: "HEAD~8", Fixup: test.fixup}
 			q.Tree = dir
@@ -976,6 +1034,7 @@ func TestFixup(t *testing.T) {
 }
 
 func TestConfigSearch(t *testing.T) {
+	t.Parallel()
 	const good, bad = "CONFIG_A=y\n# CONFIG_C is not set\nCONFIG_N=4\n", "CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=y\nCONFIG_D=y\nCONFIG_E=y\nCONFIG_N=8\n"
 	has := func(options ...string) func(string) bool {
 		return func(config string) bool {
@@ -1003,6 +1062,7 @@ func TestConfigSearch(t *testing.T) {
 		{"both ends", good, bad, func(string) bool { return true }, GoodIsBad, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t, 1)
 			b.bug = func(config string) string {
 				if test.fails(config) {
@@ -1030,6 +1090,7 @@ func TestConfigSearch(t *testing.T) {
 }
 
 func TestSignature(t *testing.T) {
+	t.Parallel()
 	hang := func(name, detail string) results.Cell {
 		return results.Cell{Verdict: event.Hang, Checks: []results.Check{
 			{Check: event.Check{Name: "known", Verdict: event.Hang, Detail: "io_wqe_worker-0 (48) state S\n[<0>] pipe_read+0x355/0x3e0\n"}, Expected: true, KnownIssue: "as always"},
@@ -1079,6 +1140,7 @@ func TestSignature(t *testing.T) {
 }
 
 func TestConfidence(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		odds odds
 		want float64

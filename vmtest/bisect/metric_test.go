@@ -21,6 +21,7 @@ import (
 func big(name string, bytes int) string { return fmt.Sprintf("char %s[%d] = {1};\n", name, bytes) }
 
 func TestSizeMetric(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name    string
 		changes []change
@@ -37,6 +38,7 @@ func TestSizeMetric(t *testing.T) {
 		{"one that does not build", []change{{"a", ""}, {"breaks", wrong}, {"fix breaks", ""}, {"grows", big("c", 4000)}}, "size .data", Found, `"grows" is the first`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t, 1)
 			q, s := b.question(t, fixture(t, test.changes...), fmt.Sprintf("HEAD~%d", len(test.changes)))
 			q.Metric = test.metric
@@ -59,6 +61,7 @@ func TestSizeMetric(t *testing.T) {
 var cost = regexp.MustCompile(`COST([0-9]+)`)
 
 func TestInsnsMetric(t *testing.T) {
+	t.Parallel()
 	word := func(n int) string { return fmt.Sprintf("const char *cost%d = \"COST%d\";\n", n, n) }
 	for _, test := range []struct {
 		name    string
@@ -73,6 +76,7 @@ func TestInsnsMetric(t *testing.T) {
 		{"in two halves", []change{{"a", ""}, {"first", word(50)}, {"b", ""}, {"second", word(51)}}, 4, AllSkipped, "one of 3 commits"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			b := newBench(t, 1)
 			random := rand.New(rand.NewPCG(1, 2))
 			b.cell = func(_ context.Context, s vmtest.CellSpec) results.Cell {
@@ -102,6 +106,7 @@ func TestInsnsMetric(t *testing.T) {
 // A file that was renamed in the range is the same file, for warnings and for errors: who
 // renamed it is not to blame.
 func TestRenamedFile(t *testing.T) {
+	t.Parallel()
 	build := strings.Replace(makefile, "vmlinux: main.c", "vmlinux:", 1)
 	build = strings.ReplaceAll(build, "$(CURDIR)/main.c", "$(firstword $(wildcard $(CURDIR)/m*.c))")
 	build = strings.Replace(build, "main.o: main.c", "moved.o: moved.c\n\t@gcc -c -o $(O)/moved.o $(CURDIR)/moved.c\nmain.o: main.c", 1)
@@ -130,6 +135,7 @@ func TestRenamedFile(t *testing.T) {
 		commit("c")
 		for _, check := range test.checks {
 			t.Run(test.name+" "+check, func(t *testing.T) {
+				t.Parallel()
 				b := newBench(t, 1)
 				q, s := b.question(t, dir, "HEAD~5")
 				q.Check, q.Warning = check, test.name == "warning"
@@ -150,6 +156,7 @@ func TestRenamedFile(t *testing.T) {
 
 // A warning of the compiler is found without a kernel, whatever else it warns of.
 func TestFindWarning(t *testing.T) {
+	t.Parallel()
 	const warns, another = "#warning \"beware\"\n", "#warning \"of old\"\n"
 	for _, test := range []struct {
 		name, check string
@@ -164,6 +171,7 @@ func TestFindWarning(t *testing.T) {
 		{"beside one that does not build", "main.c", []change{{"a", ""}, {"breaks", wrong}, {"fix breaks", ""}, {"warns", warns}}, Found, `"warns" is the first`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			dir := fixture(t, test.changes...)
 			b := newBench(t, 1)
 			good := fmt.Sprintf("HEAD~%d", len(test.changes))
@@ -197,6 +205,7 @@ func TestFindWarning(t *testing.T) {
 
 // What can stop a search is said before a kernel is built.
 func TestWhatCannotBeSearched(t *testing.T) {
+	t.Chdir(source)
 	for _, test := range []struct {
 		vars map[string]string
 		want string // "" is that it can be
@@ -230,6 +239,7 @@ func TestWhatCannotBeSearched(t *testing.T) {
 }
 
 func TestMetricsThatAreNone(t *testing.T) {
+	t.Parallel()
 	for _, text := range []string{"size", "size text", "insns", "insns Nop", "time bench=Nop", "insns bench="} {
 		if _, err := metricOf(text); err == nil || !strings.Contains(err.Error(), "METRIC="+text+": want") {
 			t.Errorf("METRIC=%s: %v; want what it can be", text, err)

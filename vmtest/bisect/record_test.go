@@ -9,6 +9,7 @@ import (
 
 // TestFindDamaged flips a verdict in the record of a search: the search is made again.
 func TestFindDamaged(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	r := &Record{Schema: Schema, Question: "whose", Trials: []*Trial{{Key: "a", Mark: "bad"}}, path: filepath.Join(dir, "bisect.json")}
 	if err := r.save(); err != nil {

@@ -64,6 +64,7 @@ int sleeps(void) { return where.line + __LINE__; }
 `
 
 func TestFlakyFailureIsFoundByQuorum(t *testing.T) {
+	t.Parallel()
 	for seed, rate := range []float64{0.8, 0.4} {
 		changes := numbered(9, 6, leak)
 		changes[0].text = lines
@@ -91,6 +92,7 @@ func TestFlakyFailureIsFoundByQuorum(t *testing.T) {
 
 // Commits that change no code are never to blame, however the runs come out.
 func TestWhatChangesNoCodeIsNeverNamed(t *testing.T) {
+	t.Parallel()
 	searches := 8
 	if testing.Short() {
 		searches = 2
@@ -120,6 +122,7 @@ func TestWhatChangesNoCodeIsNeverNamed(t *testing.T) {
 
 // Where the runs are used up, what is likely is said, and no commit named.
 func TestBudgetOfAQuorum(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, 1)
 	dir := fixture(t, numbered(9, 6, leak)...)
 	b.flaky(3, "LEAK", 0.5)
@@ -133,6 +136,7 @@ func TestBudgetOfAQuorum(t *testing.T) {
 
 // A commit in a branch that was merged is found, too.
 func TestQuorumInABranch(t *testing.T) {
+	t.Parallel()
 	dir := fixture(t, numbered(3, 0, "")...)
 	git(t, dir, "switch", "-qc", "side", "HEAD~1")
 	file := filepath.Join(dir, "other.c")
