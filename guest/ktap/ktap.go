@@ -101,9 +101,6 @@ func pattern(expr string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) })
 }
 
-// Found says whether anything of the protocol has come.
-func (r *Reader) Found() bool { return r.found }
-
 // Line takes the next line, without its end.
 func (r *Reader) Line(line string) {
 	line = strings.TrimRight(line, "\r\n")

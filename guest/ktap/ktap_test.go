@@ -22,7 +22,7 @@ func read(text string) (got []string, found bool) {
 		r.Line(line)
 	}
 	r.End()
-	return got, r.Found()
+	return got, r.found
 }
 
 func TestReader(t *testing.T) {

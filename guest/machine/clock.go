@@ -30,9 +30,8 @@ func MHz(cpu int) float64 {
 		return 0
 	}
 	for block := range strings.SplitSeq(string(text), "\n\n") {
-		if number, _ := lineOf(block, "processor"); number == strconv.Itoa(cpu) {
-			value, _ := lineOf(block, "cpu MHz")
-			mhz, _ := strconv.ParseFloat(value, 64)
+		if lineOf(block, "processor") == strconv.Itoa(cpu) {
+			mhz, _ := strconv.ParseFloat(lineOf(block, "cpu MHz"), 64)
 			return mhz
 		}
 	}

@@ -25,7 +25,7 @@ func Hypervisor() string {
 	if err != nil {
 		return ""
 	}
-	flags, _ := lineOf(string(cpuinfo), "flags")
+	flags := lineOf(string(cpuinfo), "flags")
 	if !strings.Contains(" "+flags+" ", " hypervisor ") {
 		return ""
 	}
@@ -45,8 +45,8 @@ func Hypervisor() string {
 // tell is empty.
 func Facts() event.Facts {
 	cpuinfo, _ := os.ReadFile("/proc/cpuinfo")
-	cpu, _ := lineOf(string(cpuinfo), "model name")
-	microcode, _ := lineOf(string(cpuinfo), "microcode")
+	cpu := lineOf(string(cpuinfo), "model name")
+	microcode := lineOf(string(cpuinfo), "microcode")
 	memory, _ := numberIn("/proc/meminfo", "MemTotal:")
 	notes, _ := os.ReadFile("/sys/kernel/notes")
 	var u unix.Utsname
@@ -103,12 +103,12 @@ func firstLine(path string) string {
 	return strings.TrimSpace(line)
 }
 
-// lineOf finds "key : value".
-func lineOf(text, key string) (value string, ok bool) {
+// lineOf returns the value of "key : value", empty where there is none.
+func lineOf(text, key string) string {
 	for line := range strings.Lines(text) {
 		if name, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(name) == key {
-			return strings.TrimSpace(value), true
+			return strings.TrimSpace(value)
 		}
 	}
-	return "", false
+	return ""
 }

@@ -100,11 +100,7 @@ func Split(test, tree string) (a Asked, brought string, err error) {
 		case strings.ContainsAny(item, " \t"):
 			rest = append(rest, item)
 		default:
-			folder, err := a.folder(item, tree)
-			if err != nil {
-				return a, "", err
-			}
-			if !folder {
+			if !a.folder(item, tree) {
 				rest = append(rest, item)
 			}
 		}
@@ -146,31 +142,31 @@ func (a *Asked) kunit(item, names string) error {
 }
 
 // folder takes an item that is a folder with a .kunitconfig, of the source or beside it.
-func (a *Asked) folder(item, tree string) (bool, error) {
+func (a *Asked) folder(item, tree string) bool {
 	info, err := os.Stat(item)
 	if err != nil {
 		// It may be relative to the tree's top; a revision of it is looked at later.
 		if tree == "" || !errors.Is(err, fs.ErrNotExist) || !filepath.IsLocal(item) {
-			return false, nil
+			return false
 		}
 		if _, err := os.Stat(filepath.Join(tree, item, configFile)); err != nil {
-			return false, nil
+			return false
 		}
 		a.Folders = append(a.Folders, filepath.Clean(item))
-		return true, nil
+		return true
 	}
 	if !info.IsDir() {
-		return false, nil
+		return false
 	}
 	if _, err := os.Stat(filepath.Join(item, configFile)); err != nil {
-		return false, nil
+		return false
 	}
 	if within, ok := inside(item, tree); ok {
 		a.Folders = append(a.Folders, within)
 	} else {
 		a.Configs = append(a.Configs, item)
 	}
-	return true, nil
+	return true
 }
 
 // inside is a path as seen from the tree's top, if it lies in there.

@@ -34,14 +34,11 @@ func newFlight(r *uring.Ring) *flight {
 // id is the user_data of request i.
 func (f *flight) id(i int) uint64 { return f.tag | uint64(i) }
 
-// add puts a request on the submission ring and returns its number, from 0. It
-// may complete with any of the results.
-func (f *flight) add(sqe uring.SQE, results ...int32) int {
-	i := len(f.want)
-	sqe.UserData = f.id(i)
+// add puts a request on the submission ring. It may complete with any of the results.
+func (f *flight) add(sqe uring.SQE, results ...int32) {
+	sqe.UserData = f.id(len(f.want))
 	*f.Next() = sqe // the rings are larger than any check needs
 	f.want = append(f.want, results)
-	return i
 }
 
 // chain adds requests with every one but the last linked to the next.

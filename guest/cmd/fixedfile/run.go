@@ -66,16 +66,16 @@ func register(r *uring.Ring, k kind, fs files) error {
 	}
 	// works writes and reads one sector through the slots.
 	works := func(read, write int32) error {
-		if err := one(r, uring.OpWrite, write, buf, 0, machine.Sector); err != nil {
+		if err := one(r, uring.OpWrite, write, buf, machine.Sector); err != nil {
 			return fmt.Errorf("write through slot %d: %w", write, err)
 		}
-		if err := one(r, uring.OpRead, read, buf, 0, machine.Sector); err != nil {
+		if err := one(r, uring.OpRead, read, buf, machine.Sector); err != nil {
 			return fmt.Errorf("read through slot %d: %w", read, err)
 		}
 		return nil
 	}
 	refused := func(slot int32) error {
-		if err := one(r, uring.OpRead, slot, buf, 0, -int32(unix.EBADF)); err != nil {
+		if err := one(r, uring.OpRead, slot, buf, -int32(unix.EBADF)); err != nil {
 			return fmt.Errorf("read through slot %d, which has no file: %w", slot, err)
 		}
 		return nil
@@ -124,10 +124,10 @@ func update(r *uring.Ring, offset uint32, fds []int32, want int) error {
 }
 
 // one runs a single request through a registered file and checks its result.
-func one(r *uring.Ring, op uint8, slot int32, buf []byte, off uint64, want int32) error {
+func one(r *uring.Ring, op uint8, slot int32, buf []byte, want int32) error {
 	sqe := r.Next()
-	*sqe = uring.SQE{Opcode: op, Flags: uring.SQEFixedFile, FD: slot, Off: off,
-		Addr: uring.Address(buf), Len: uint32(len(buf)), UserData: off + 1}
+	*sqe = uring.SQE{Opcode: op, Flags: uring.SQEFixedFile, FD: slot,
+		Addr: uring.Address(buf), Len: uint32(len(buf)), UserData: 1}
 	if _, err := r.Submit(); err != nil {
 		return fmt.Errorf("submit: %w", err)
 	}
@@ -135,8 +135,8 @@ func one(r *uring.Ring, op uint8, slot int32, buf []byte, off uint64, want int32
 		return fmt.Errorf("wait: %w", err)
 	}
 	cqe, _ := r.Take()
-	if cqe.UserData != off+1 {
-		return fmt.Errorf("the completion has user_data %#x; want %#x", cqe.UserData, off+1)
+	if cqe.UserData != 1 {
+		return fmt.Errorf("the completion has user_data %#x; want 0x1", cqe.UserData)
 	}
 	if cqe.Res != want {
 		return fmt.Errorf("result %d; want %d", cqe.Res, want)
@@ -191,10 +191,10 @@ func exchangeStream(r *uring.Ring) error {
 			return err
 		}
 		machine.Pattern(out, n)
-		if err := one(r, uring.OpWrite, 1, out, 0, int32(len(out))); err != nil {
+		if err := one(r, uring.OpWrite, 1, out, int32(len(out))); err != nil {
 			return fmt.Errorf("write %d: %w", n, err)
 		}
-		if err := one(r, uring.OpRead, 0, in, 0, int32(len(in))); err != nil {
+		if err := one(r, uring.OpRead, 0, in, int32(len(in))); err != nil {
 			return fmt.Errorf("read %d: %w", n, err)
 		}
 		if err := machine.ComparePattern(in, n); err != nil {
