@@ -15,9 +15,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+	"golang.org/x/text/encoding/unicode"
 )
 
 // Read reads the patches at path: a mail, a mailbox with a thread, a plain diff, what
@@ -152,6 +154,11 @@ func readFolder(dir string, version int) (Series, error) {
 	if len(files) == 0 {
 		if files = numberedFiles(dir, entries); len(files) > 0 {
 			return readMails(dir, files, version)
+		}
+		for _, inner := range []string{"patches", "debian/patches"} {
+			if _, err := os.Stat(filepath.Join(dir, inner, "series")); err == nil {
+				return Series{}, fmt.Errorf("%s holds a quilt series in %[2]s: give that folder, PATCH=%[1]s/%[2]s", dir, inner)
+			}
 		}
 		return Series{}, fmt.Errorf("%s is a folder without a file named series, without mails in cur or new, and without files *.patch", dir)
 	}
@@ -331,6 +338,12 @@ func readAll(r io.Reader, path string) ([]byte, error) {
 	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
 		data = data[3:]
 	}
+	if why := otherForm(data); why != "" {
+		return nil, fmt.Errorf("%s: %s", path, why)
+	}
+	if data, err = fromUTF16(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
 	if page.Match(data) {
 		return nil, fmt.Errorf("%s: a web page; save the patch as plain text (on lore: raw or mbox.gz, with others: .patch)", path)
 	}
@@ -338,6 +351,47 @@ func readAll(r io.Reader, path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: line %d: a zero byte; this is binary data, not a patch", path, lineAt(data, i))
 	}
 	return data, nil
+}
+
+// otherForm says what to do with a form of which patches can be made, and empty for others.
+func otherForm(data []byte) string {
+	tar := len(data) > 262 && string(data[257:262]) == "ustar"
+	switch {
+	case bundle.Match(data):
+		return "a bundle of git's; fetch it into a tree (git fetch FILE BRANCH), and give its commits: git format-patch --stdout BASE..FETCH_HEAD"
+	case tar || bytes.HasPrefix(data, []byte("PK\x03\x04")) || bytes.HasPrefix(data, []byte("7z\xbc\xaf\x27\x1c")) || bytes.HasPrefix(data, []byte("Rar!")):
+		return "an archive; unpack it, and give the folder, or the files in their order: PATCH='1.patch 2.patch'"
+	case coloured.Match(data):
+		return "a diff in colours; print it with --color=never, or copy it without them"
+	case graph.Match(data):
+		return "a log with a graph; print it without --graph"
+	}
+	return ""
+}
+
+var (
+	bundle   = regexp.MustCompile(`^# v\d+ git bundle\n`)
+	coloured = regexp.MustCompile(`(?m)^\x1b\[[\d;]*mdiff --git `)
+	graph    = regexp.MustCompile(`^[*|\\/ _]*\* +commit [0-9a-f]{7,64}\b`)
+)
+
+// fromUTF16 decodes what PowerShell's > writes. It takes a program's output for text of the
+// terminal's charset, so that only ASCII comes out as it was.
+func fromUTF16(data []byte) ([]byte, error) {
+	if !bytes.HasPrefix(data, []byte("\xff\xfe")) && !bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return data, nil
+	}
+	text, err := unicode.UTF16(unicode.LittleEndian, unicode.ExpectBOM).NewDecoder().Bytes(data)
+	if err != nil {
+		return nil, fmt.Errorf("UTF-16, and it does not decode: %w", err)
+	}
+	for i, b := range text {
+		if b >= utf8.RuneSelf {
+			return nil, fmt.Errorf("line %d: UTF-16 with other characters than ASCII, as PowerShell's > writes it and alters them; "+
+				"have git write the file: git diff --output=FILE, git format-patch", lineAt(text, i))
+		}
+	}
+	return text, nil
 }
 
 // page is how a web page begins.

@@ -217,6 +217,7 @@ func decode(h header, body []byte, first, depth int) ([]part, error) {
 		return nil, fmt.Errorf("unknown Content-Transfer-Encoding %q", encoding)
 	}
 	// Any other encoding is none, as for git: mailers write 8-bit, 8 bit or utf-8 there.
+	p.data = unsigned(p.data)
 	if unpacked, err := unpack(p.data); err == nil && !bytes.Equal(unpacked, p.data) {
 		p.data, p.first = unpacked, 0
 		p.name = strings.TrimSuffix(p.name, filepath.Ext(p.name))
@@ -237,6 +238,19 @@ func decode(h header, body []byte, first, depth int) ([]part, error) {
 		}
 	}
 	return []part{p}, nil
+}
+
+var signedText = regexp.MustCompile(`(?s)^\s*-----BEGIN PGP SIGNED MESSAGE-----\r?\n(?:[A-Z][A-Za-z]*: [^\n]*\n)*\r?\n(.*?)\r?\n?-----BEGIN PGP SIGNATURE-----\r?\n`)
+
+// unsigned is the text that PGP signed, in which lines that begin with a dash have another in
+// front, and a blank (RFC 9580, 7.2).
+func unsigned(data []byte) []byte {
+	m := signedText.FindSubmatch(data)
+	if m == nil {
+		return data
+	}
+	text := bytes.ReplaceAll(append([]byte("\n"), m[1]...), []byte("\n- "), []byte("\n"))
+	return append(text[1:], '\n')
 }
 
 func isPatchName(name string) bool {

@@ -1,6 +1,7 @@
 package patches
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
@@ -10,6 +11,7 @@ import (
 var (
 	commitLine  = regexp.MustCompile(`^commit ([0-9a-f]{7,64})(?: \(.*\))?$`)
 	onelineLine = regexp.MustCompile(`^([0-9a-f]{7,64}) (?:\([^)]*\) )?(\S.*)$`)
+	namesCommit = regexp.MustCompile(`^(?:[0-9a-f]{40}|[0-9a-f]{7,40} \S.*)\r?\n`)
 	logField    = regexp.MustCompile(`^(\w+): +(.*)$`)
 )
 
@@ -21,13 +23,57 @@ func parsePlain(path string, data []byte, strip int) (Series, error) {
 	if len(commits) > 0 {
 		return readLog(s, commits, strip)
 	}
-	d, err := parseDiffStrip(data, strip)
-	if err != nil {
-		return Series{}, locate(path, "", 1, err)
+	if line := strayCommit(data); line > 0 {
+		return Series{}, fmt.Errorf("%s: a commit begins here, in a form of log that is not known; print it with git log -p, or git format-patch --stdout", place(path, line))
 	}
-	p := Patch{Path: path, Subject: stem(path), Body: cutBody(toUTF8(d.prose, "")), Files: d.files, Diff: []byte(d.diff)}
-	s.Patches = []Patch{p}
+	parts := changesets(data)
+	if len(parts) == 0 {
+		parts = [][]byte{data}
+	}
+	line := 1
+	for _, text := range parts {
+		d, err := parseDiffStrip(text, strip)
+		if err != nil {
+			return Series{}, locate(path, "", line, err)
+		}
+		prose := toUTF8(d.prose, "")
+		p := Patch{Path: path, Subject: stem(path), Body: cutBody(prose), Files: d.files, Diff: []byte(d.diff)}
+		p.movedBy(line - 1)
+		p.describe(prose)
+		s.Patches = append(s.Patches, p)
+		line += bytes.Count(text, []byte("\n"))
+	}
+	if len(s.Patches) > 1 {
+		s.Notes = append(s.Notes, fmt.Sprintf("%d changesets of Mercurial, in the file's order", len(s.Patches)))
+	}
 	return s, nil
+}
+
+// strayCommit is the number of the line that names a commit between two diffs, 0 for none.
+func strayCommit(data []byte) int {
+	lines := strings.SplitAfter(string(data), "\n")
+	stray := 0
+	for i, diffs := 0, 0; i < len(lines); i++ {
+		switch {
+		case strings.HasPrefix(lines[i], "@@ -"):
+			i = hunkEnd(lines, i) - 1
+			diffs++
+		case strings.HasPrefix(lines[i], "diff ") && stray > 0:
+			return stray
+		case diffs > 0 && stray == 0 && namesCommit.MatchString(lines[i]):
+			stray = i + 1
+		}
+	}
+	return 0
+}
+
+// movedBy tells the hunks that the patch begins so many lines further down.
+func (p *Patch) movedBy(lines int) {
+	for _, f := range p.Files {
+		for i := range f.Hunks {
+			f.Hunks[i].Line += lines
+		}
+	}
 }
 
 // commit is one commit of a log.
@@ -167,12 +213,8 @@ func (c commit) patch(path string, strip int) (Patch, error) {
 	if err != nil {
 		return Patch{}, err
 	}
-	for _, f := range d.files {
-		for i := range f.Hunks {
-			f.Hunks[i].Line += c.line - 1
-		}
-	}
 	p := Patch{Path: path, Subject: c.title, Files: d.files, Diff: []byte(d.diff)}
+	p.movedBy(c.line - 1)
 	var message []string
 	inMessage := false
 	for line := range strings.Lines(toUTF8(d.prose, "")) {

@@ -89,6 +89,92 @@ func TestPlain(t *testing.T) {
 	}
 }
 
+// What stands above a diff names its author in the forms of other tools.
+func TestPlainNamesTheAuthor(t *testing.T) {
+	hg := func(title string) string {
+		return "# HG changeset patch\n# User Ada L <ada@b.c>\n# Date 1588579200 -7200\n#      Mon May 04 10:00:00 2020 +0200\n# Node ID 0123456789ab\n# Parent  89abcdef0123\n" + title + "\n\nWhy.\n\n" + plainDiff
+	}
+	at := time.Date(2020, 5, 4, 8, 0, 0, 0, time.UTC)
+	type told struct {
+		Author, Email, Subject, Body string
+		Date                         time.Time
+	}
+	for _, tc := range []struct {
+		name, text string
+		want       []told
+	}{
+		{"hg export", hg("one"), []told{{"Ada L", "ada@b.c", "one", "Why.", at}}},
+		{"hg export of two", hg("one") + hg("two"), []told{{"Ada L", "ada@b.c", "one", "Why.", at}, {"Ada L", "ada@b.c", "two", "Why.", at}}},
+		{"hg export, CR LF", strings.ReplaceAll(hg("one"), "\n", "\r\n"), []told{{"Ada L", "ada@b.c", "one", "Why.", at}}},
+		{"StGit", "one\n\nFrom: Ada L <ada@b.c>\n\nWhy.\n---\n x | 1 +\n\n" + plainDiff, []told{{"Ada L", "ada@b.c", "one", "Why.", time.Time{}}}},
+		{"StGit with a date", "one\n\nAuthor: Ada L <ada@b.c>\nDate: Mon, 4 May 2020 10:00:00 +0200\n\nWhy.\n---\n\n" + plainDiff, []told{{"Ada L", "ada@b.c", "one", "Why.", at}}},
+		{"DEP-3", "Description: one\n Why.\n .\n And more.\nAuthor: Ada L <ada@b.c>\nOrigin: upstream\n---\nThis header follows DEP-3\n" + plainDiff,
+			[]told{{"Ada L", "ada@b.c", "one", "Why.\n\nAnd more.\n\nOrigin: upstream", time.Time{}}}},
+		{"DEP-3, the author first", "Author: Ada L <ada@b.c>\nDescription: one\n" + plainDiff, []told{{"Ada L", "ada@b.c", "one", "", time.Time{}}}},
+		{"prose", "It was broken.\n\nFromage: yes\n" + plainDiff, []told{{"", "", "x", "It was broken.\n\nFromage: yes", time.Time{}}}},
+		{"a commit that prose names", "Since 0123456 a thing is broken.\n0123456 a thing\n\n" + plainDiff, []told{{"", "", "x", "Since 0123456 a thing is broken.\n0123456 a thing", time.Time{}}}},
+		{"PowerShell", utf16(strings.ReplaceAll(plainDiff, "\n", "\r\n")), []told{{"", "", "x", "", time.Time{}}}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s, err := Read(write(t, t.TempDir(), "x.diff", tc.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []told
+			for _, p := range s.Patches {
+				date := p.Date
+				if !date.IsZero() {
+					date = date.UTC()
+				}
+				got = append(got, told{p.Author, p.Email, p.Subject, p.Body, date})
+				if len(p.Files) != 1 || len(p.Files[0].Hunks) != 1 {
+					t.Errorf("%s: %d files; want one with one hunk", p.Subject, len(p.Files))
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("Read() (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// utf16 is a text as PowerShell writes it.
+func utf16(text string) string {
+	var s strings.Builder
+	s.WriteString("\xff\xfe")
+	for i := range len(text) {
+		s.WriteByte(text[i])
+		s.WriteByte(0)
+	}
+	return s.String()
+}
+
+// The text that PGP signed has another dash in front of its own.
+func TestReadTakesSignedText(t *testing.T) {
+	signed := "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n" + strings.ReplaceAll("Why.\n---\n"+plainDiff, "\n-", "\n- -") +
+		"-----BEGIN PGP SIGNATURE-----\n\nabc\n-----END PGP SIGNATURE-----\n"
+	s, err := Read(write(t, t.TempDir(), "m", letterText("[PATCH] one", signed)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Patches[0]; got.Body != "Why." || string(got.Diff) != plainDiff {
+		t.Errorf("Read() = %q, %q; want the text as it was signed", got.Body, got.Diff)
+	}
+}
+
+// A folder that holds the series says which one is meant.
+func TestReadNamesTheSeriesInside(t *testing.T) {
+	dir := t.TempDir()
+	inner := filepath.Join(dir, "debian", "patches")
+	if err := os.MkdirAll(inner, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, inner, "series", "x.diff\n")
+	if _, err := Read(dir); err == nil || !strings.Contains(err.Error(), "give that folder, PATCH="+inner) {
+		t.Errorf("Read() = %v; want the folder named", err)
+	}
+}
+
 func TestParseDate(t *testing.T) {
 	const want = "2020-05-04T08:00:00Z"
 	for _, value := range []string{
