@@ -36,7 +36,7 @@ var scenarios = map[string]func() error{
 	"order":          lockOrder,
 
 	"hotplug-completion": func() error { return underCompletions(hotplug, 0) },
-	"shrink-completion":  func() error { return underCompletions(shrink, 0) },
+	"shrink-completion":  shrinkCompletion,
 	"all-three":          func() error { return underCompletions(hotplugShrink, 20*time.Millisecond) },
 }
 
@@ -459,7 +459,7 @@ const (
 // do_set_cpus_allowed without update_rq_clock). And one thread, which is moved, lest
 // others hold the ring: see uring.With.
 func hotplugShrink() error {
-	const home, victim, shrinker = 0, 1, 2
+	const home, victim = 0, 1
 	return machine.OnCPU(home, func() error {
 		return uring.With(overflow, uring.Params{}, func(r *uring.Ring) error {
 			for round := range deaths {
@@ -572,9 +572,11 @@ func hotplug() error {
 // shrinks is how often shrink shrinks.
 const shrinks = 40
 
+// shrinker is the CPU on which it does.
+const shrinker = 2
+
 // shrink shrinks on a CPU of its own.
 func shrink() error {
-	const shrinker = 2
 	return machine.OnCPU(shrinker, func() error {
 		for range shrinks {
 			if err := machine.DropSlab(); err != nil {
@@ -583,6 +585,54 @@ func shrink() error {
 		}
 		return nil
 	})
+}
+
+// shrinkCompletion shrinks while requests complete on other CPUs. NOPs alone come first:
+// CPUs that wait for a disk are seldom taking or freeing a request when the shrinker comes.
+func shrinkCompletion() error {
+	if err := shrinkNOPs(); err != nil {
+		return fmt.Errorf("NOPs alone: %w", err)
+	}
+	return underCompletions(shrink, 0)
+}
+
+// shrunkChains of NOPs at the least run while another CPU shrinks.
+const shrunkChains = 1000
+
+// shrinkNOPs shrinks on one CPU while another takes and frees requests as fast as it can.
+// A shrinker that reaches into the cache of that CPU loses requests then, or they are used
+// twice.
+func shrinkNOPs() error {
+	const user = 1
+	var times atomic.Int32
+	var over atomic.Bool
+	shrunk := make(chan error, 1)
+	go func() {
+		defer over.Store(true) // also when it could not shrink
+		shrunk <- machine.OnCPU(shrinker, func() error {
+			for ; !over.Load(); times.Add(1) {
+				if err := machine.DropSlab(); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}()
+	err := machine.OnCPU(user, func() error {
+		return uring.With(overflow, uring.Params{}, func(r *uring.Ring) error {
+			for n := 0; n < shrunkChains || times.Load() < shrinks && !over.Load(); n++ {
+				if err := chainsOn(r, 1); err != nil {
+					return fmt.Errorf("chain %d, after %d shrinks: %w", n+1, times.Load(), err)
+				}
+			}
+			return nil
+		})
+	})
+	over.Store(true)
+	if err := errors.Join(err, <-shrunk); err != nil {
+		return err
+	}
+	return noneLost()
 }
 
 // underCompletions runs f while requests of both classes complete in such numbers
@@ -611,8 +661,13 @@ func underCompletions(f func() error, pause time.Duration) error {
 	if err != nil {
 		return err
 	}
+	return noneLost()
+}
+
+// noneLost waits until every request is on a list of available ones or back in the slab:
+// the rings of the load go in a kworker.
+func noneLost() error {
 	return uring.With(1, uring.Params{}, func(r *uring.Ring) error {
-		// The rings of the load go in a kworker.
 		return machine.Await(time.Now().Add(machine.Patience(limit/3)), func() error { return allAvailable(r) })
 	})
 }
