@@ -206,6 +206,9 @@ func TestWhatAHostileBuildPlantsIsNotUsed(t *testing.T) {
 }
 
 func TestForksWithoutEnd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts thousands of processes")
+	}
 	needSandbox(t)
 	repo := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}

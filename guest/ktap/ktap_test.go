@@ -60,7 +60,7 @@ func TestReader(t *testing.T) {
 				t.Errorf("results (-want +got):\n%s", diff)
 			}
 			if want := len(test.want) > 0; found != want {
-				t.Errorf("Found() = %v; want %v", found, want)
+				t.Errorf("found %v; want %v", found, want)
 			}
 		})
 	}
@@ -70,14 +70,10 @@ func TestReaderIsBounded(t *testing.T) {
 	verdicts := map[event.Verdict]int{}
 	results := 0
 	r := NewReader(func(res Result) { results++; verdicts[res.Verdict]++ })
-	r.Line("1..100000")
-	for i := range 100_000 {
-		if i == 99_999 {
-			r.Line("not ok 100000 last")
-			break
-		}
+	for i := range maxResults + 100 {
 		r.Line(fmt.Sprintf("ok %d t%d", i+1, i))
 	}
+	r.Line("not ok last")
 	r.End()
 	if results > maxResults+10 {
 		t.Errorf("%d results came; want at most some more than %d", results, maxResults)

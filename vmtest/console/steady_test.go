@@ -106,7 +106,7 @@ func TestTitlesStay(t *testing.T) {
 	if testing.Short() {
 		dirs = dirs[:1]
 	}
-	for _, dir := range append(dirs, filepath.SplitList(os.Getenv("ZZDIRS"))...) {
+	for _, dir := range dirs {
 		files, err := filepath.Glob(filepath.Join(dir, "*.log"))
 		if err != nil {
 			t.Fatal(err)
