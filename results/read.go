@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"patchproof/results/seal"
 )
@@ -102,6 +103,9 @@ func (r *Run) validate() error {
 			if !check.Verdict.Known() {
 				return fmt.Errorf("cell %d (%s on %s): check %q has the unknown verdict %q", i, c.Program, c.Kernel, check.Name, check.Verdict)
 			}
+		}
+		if !slices.ContainsFunc(r.Kernels, func(k Kernel) bool { return k.Name == c.Kernel && k.Variant == c.Variant }) {
+			return fmt.Errorf("cell %d (%s on %s): the run has no kernel %s of the variant %q", i, c.Program, c.Kernel, c.Kernel, c.Variant)
 		}
 	}
 	return nil

@@ -31,6 +31,7 @@ func TestReadRefuses(t *testing.T) {
 		{"verdict", cell(`"kernel":"base","program":"nop","verdict":"PASS"`), `"PASS"`},
 		{"check verdict", cell(`"kernel":"base","program":"nop","verdict":"pass","checks":[{"name":"x"}]`), `check "x"`},
 		{"console", cell(`"kernel":"base","program":"nop","verdict":"pass","console":"../../etc/passwd"`), "leaves the run's folder"},
+		{"no kernel", cell(`"kernel":"base","variant":"plain","program":"nop","verdict":"pass"`), `no kernel base of the variant "plain"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "run.json")

@@ -37,6 +37,9 @@ func runUntilKilled(root string) error {
 	if err != nil {
 		return err
 	}
+	if err := w.AddKernel(Kernel{Name: "base"}); err != nil {
+		return err
+	}
 	for i := 1; ; i++ {
 		if err := w.Add(Cell{Kernel: "base", Program: "nop", Iteration: i, Verdict: event.Pass, Expected: true}); err != nil {
 			return err
@@ -138,6 +141,9 @@ func TestContract(t *testing.T) {
 func TestWriterConcurrent(t *testing.T) {
 	w, err := Create(t.TempDir(), sampleRun())
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.AddKernel(Kernel{Name: "base"}); err != nil {
 		t.Fatal(err)
 	}
 	const cells = 40
