@@ -36,6 +36,10 @@ refresh: command ## write what became of the patches there as mails
 shell: command ## boot the last selected kernel with a shell
 	@$(PATCHPROOF) shell
 
+.PHONY: results
+results: command ## list the runs, the newest first
+	@$(PATCHPROOF) results ls
+
 .PHONY: report
 report: command ## write report.html of the newest run (RUN: another one) and print its path
 	@$(PATCHPROOF) results report $(RUN)
