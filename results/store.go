@@ -27,6 +27,9 @@ func Find(root, name string) (*Run, error) {
 		return Read(name)
 	}
 	run, err := Read(filepath.Join(root, name))
+	if name == latestLink && errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no run in %s yet; make vmtest makes one", root)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no run %s: it is neither a path nor in %s (see results ls)", name, root)
 	}
@@ -58,12 +61,12 @@ func FindSide(root, name string) (run *Run, kernel *Kernel, err error) {
 type Item struct {
 	// ID is the folder's name, which sorts by time, and Dir its path.
 	ID, Dir string
-	// Run is nil where Err says why it cannot be read; a search (make bisect) has
-	// a record of its own, and no run.json.
+	// Run is nil where Err says why it cannot be read.
 	Run *Run
 	Err error
-	// Search says that the folder is that of a search.
-	Search bool
+	// Other says whose the folder is where a command with a record of its own wrote no
+	// run.json.
+	Other string
 	// Size is in bytes. Used is when something was written last.
 	Size int64
 	Used time.Time
@@ -72,6 +75,9 @@ type Item struct {
 	// Latest says that latest points here.
 	Latest bool
 }
+
+// others are records that are none of a run.
+var others = map[string]string{"bisect*.json": "a search", "patchcheck.json": "a check of patches"}
 
 // List returns the runs below root, the newest first.
 func List(root string) ([]Item, error) {
@@ -91,8 +97,11 @@ func List(root string) ([]Item, error) {
 		i := Item{ID: e.Name(), Dir: filepath.Join(root, e.Name()), Latest: filepath.Base(latest) == e.Name()}
 		i.Run, i.Err = Read(i.Dir)
 		if errors.Is(i.Err, fs.ErrNotExist) {
-			found, _ := filepath.Glob(filepath.Join(i.Dir, "bisect*.json"))
-			i.Search = len(found) > 0
+			for record, what := range others {
+				if found, _ := filepath.Glob(filepath.Join(i.Dir, record)); len(found) > 0 {
+					i.Other = what
+				}
+			}
 		}
 		if err := i.measure(); err != nil {
 			return nil, err
@@ -180,8 +189,8 @@ func GC(root string, keep int, unused time.Duration) ([]Item, error) {
 // Short says in a few words how the run came out.
 func (i Item) Short() string {
 	switch {
-	case i.Search:
-		return "a search"
+	case i.Other != "":
+		return i.Other
 	case i.Err != nil:
 		return "unreadable: " + Line(i.Err.Error())
 	case i.Live && i.Run.Status == Running:

@@ -3,6 +3,7 @@ package results
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -71,5 +72,31 @@ func TestFinishWritesForOtherTools(t *testing.T) {
 				t.Errorf("after Finish(%s): %s: %v", status, name, err)
 			}
 		}
+	}
+}
+
+// Commands with a record of their own keep it beside the runs.
+func TestListOthers(t *testing.T) {
+	root := t.TempDir()
+	var want, got []string
+	for n, test := range [][2]string{{"bisect-config.json", "a search"}, {"patchcheck.json", "a check of patches"}} {
+		id, err := NewFolder(root, time.Unix(int64(n), 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, id, test[0]), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, test[1])
+	}
+	items, err := List(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range slices.Backward(items) {
+		got = append(got, i.Short())
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("what is listed (-want +got):\n%s", diff)
 	}
 }

@@ -8,6 +8,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -126,6 +129,24 @@ func newParser(options ...kong.Option) (*kong.Kong, error) {
 	)...)
 }
 
+// assignment is a variable as make takes it.
+var assignment = regexp.MustCompile(`^[A-Z_]+=`)
+
+// usage says what to type instead of arguments that were not understood.
+func usage(err error, args []string) string {
+	if i := slices.IndexFunc(args, assignment.MatchString); i >= 0 {
+		return fmt.Sprintf("variables come first: %s patchproof %s", args[i], strings.Join(slices.Concat(args[:i], args[i+1:]), " "))
+	}
+	command := "patchproof"
+	var parse *kong.ParseError
+	if errors.As(err, &parse) {
+		for _, step := range parse.Context.Path {
+			command = step.Node().FullPath()
+		}
+	}
+	return command + " --help says what there is"
+}
+
 // run is main with its surroundings as parameters; it returns the exit code. A report that
 // could not be written, on a full disk, is no report.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -158,9 +179,11 @@ func carryOut(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	if exited {
 		return code
 	}
-	if err == nil {
-		err = refuse(parsed.Selected().Path(), os.Environ())
+	if err != nil {
+		fmt.Fprintf(stderr, "patchproof: %v\n%s\n", err, usage(err, args))
+		return exitTrouble
 	}
+	err = refuse(parsed.Selected().Path(), os.Environ())
 	if err == nil {
 		err = parsed.Run()
 	}

@@ -234,7 +234,6 @@ func refuse(command string, environ []string) error {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	command = strings.TrimPrefix(command, "results ")
 	for _, name := range slices.Compact(names) {
 		v, isOurs := lookUp(name)
 		value, given := values[name]
@@ -243,7 +242,7 @@ func refuse(command string, environ []string) error {
 			continue
 		case typed[name] && given && value == "" && slices.Contains(subjectOf, name):
 			return fmt.Errorf("%s= is empty: leave it out, or say which one (what was meant would not be tested)", name)
-		case isOurs && (slices.Contains(v.commands, command) || v.machine || command == "deps"):
+		case isOurs && (v.isFor(command) || v.machine || command == "deps"):
 			continue
 		case typed[name]:
 			// Whatever it is, it was meant for this run.
@@ -274,6 +273,11 @@ func refusal(command, name, value string) error {
 		text += ": kernels are built for " + arch.Target.Name + ", by CC or LLVM, without flags of yours; unset it, or leave it out"
 	}
 	return fmt.Errorf("%s (docs/variables.md has the table)", text)
+}
+
+// isFor says whether a command takes the variable.
+func (v variable) isFor(command string) bool {
+	return slices.Contains(v.commands, strings.TrimPrefix(command, "results "))
 }
 
 func lookUp(name string) (variable, bool) {
@@ -315,7 +319,7 @@ func nearest(command, name string) string {
 	name = singular(strings.TrimPrefix(name, "PATCHPROOF_"))
 	best, least := "", max(1, len(name)/3)+1
 	for _, v := range table {
-		if !slices.Contains(v.commands, command) {
+		if !v.isFor(command) {
 			continue
 		}
 		if d := edlib.OSADamerauLevenshteinDistance(name, singular(v.name)); d < least {
