@@ -3,6 +3,8 @@ package patchcheck
 import (
 	"context"
 	"slices"
+
+	"patchproof/patches"
 )
 
 // checkOthers compiles the files of a patch in the other configs too, and adds what is said
@@ -25,7 +27,7 @@ func (c *checker) checkOthers(ctx context.Context, n int, checked *Checked) erro
 				continue
 			}
 			var found Checked
-			compare(&found, file, before[oldName(p, file)], after[file])
+			compare(&found, file, before[oldName(p, file)], after[file], []patches.Patch{p})
 			checked.Unchecked = slices.DeleteFunc(checked.Unchecked, func(line string) bool { return line == file+leftOut })
 			for _, f := range found.Findings {
 				said := func(old Finding) bool {

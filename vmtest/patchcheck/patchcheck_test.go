@@ -1,11 +1,14 @@
 package patchcheck
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"patchproof/kernel"
+	"patchproof/patches"
 )
 
 // What the source had already is not the patch's, wherever the patch moved it.
@@ -33,9 +36,57 @@ func TestCompare(t *testing.T) {
 		"not in the config": {before: kernel.Examined{Unbuilt: true}, after: kernel.Examined{Unbuilt: true}, unchecked: 1},
 	} {
 		var got Checked
-		compare(&got, "fs/a.c", test.before, test.after)
+		compare(&got, "fs/a.c", test.before, test.after, nil)
 		if diff := cmp.Diff(test.want, got.Findings); diff != "" || len(got.Unchecked) != test.unchecked {
 			t.Errorf("%s: findings (-want +got), %q unchecked, want %d:\n%s", name, got.Unchecked, test.unchecked, diff)
+		}
+	}
+}
+
+// Of warnings that say the same, the one on the line that the patch wrote is the new one.
+func TestCompareNamesTheLineOfThePatch(t *testing.T) {
+	series := func(diff string) []patches.Patch {
+		t.Helper()
+		name := filepath.Join(t.TempDir(), "a.patch")
+		if err := os.WriteFile(name, []byte(diff), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s, err := patches.Read(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Patches
+	}
+	const added = "--- a/fs/a.c\n+++ b/fs/a.c\n@@ -10,2 +10,4 @@\n ten\n+new\n+new\n eleven\n"
+	const renamed = "diff --git a/fs/a.c b/fs/b.c\nrename from fs/a.c\nrename to fs/b.c\n" +
+		"--- a/fs/a.c\n+++ b/fs/b.c\n@@ -10,1 +10,2 @@\n+new\n ten\n@@ -30,2 +31,1 @@\n thirty\n-thirty-one\n"
+	for name, test := range map[string]struct {
+		series        []patches.Patch
+		file          string
+		before, after []int
+		want          []int
+	}{
+		"the first of two":     {series(added), "fs/a.c", []int{50}, []int{11, 52}, []int{11}},
+		"the last of two":      {series(added), "fs/a.c", []int{5}, []int{5, 12}, []int{12}},
+		"between two":          {series(added), "fs/a.c", []int{10, 11}, []int{10, 11, 13}, []int{11}},
+		"in a file renamed":    {series(renamed), "fs/b.c", []int{20, 31}, []int{10, 21, 40}, []int{40}},
+		"moved, with one more": {nil, "fs/a.c", []int{5}, []int{7, 9}, []int{9}},
+		"moved":                {series(added), "fs/a.c", []int{5}, []int{11}, nil},
+	} {
+		warnings := func(file string, lines []int) (all []kernel.Warning) {
+			for _, line := range lines {
+				all = append(all, kernel.Warning{File: file, Line: line, Message: "incorrect type"})
+			}
+			return all
+		}
+		var c Checked
+		compare(&c, test.file, kernel.Examined{Sparse: warnings("fs/a.c", test.before)}, kernel.Examined{Sparse: warnings(test.file, test.after)}, test.series)
+		var got []int
+		for _, f := range c.Findings {
+			got = append(got, f.Line)
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s: lines named (-want +got):\n%s", name, diff)
 		}
 	}
 }
