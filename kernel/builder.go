@@ -252,6 +252,9 @@ func (b *Builder) withTree(ctx context.Context, spec Spec, f func(tree) error) e
 			return err
 		}
 		err = b.inTree(ctx, spec, f)
+		if spec.Tree != "" && damagedRepository(err) && ctx.Err() == nil {
+			return fmt.Errorf("an object of TREE=%[1]s is missing or damaged, as the repository made anew from it is, too; git -C %[1]s fsck names it: %[2]w", spec.Tree, err)
+		}
 	}
 	return err
 }
@@ -617,8 +620,9 @@ func (j *job) make(ctx context.Context, commit string, keep bool) (key string, e
 	if j.variant.Image == "bzImage" {
 		image = filepath.Join(out, arch.Target.BzImage)
 	}
-	for _, file := range []string{image, filepath.Join(out, "vmlinux")} {
-		if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+	symbols := filepath.Join(out, "System.map")
+	for _, file := range []string{image, filepath.Join(out, "vmlinux"), symbols} {
+		if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() || info.Size() == 0 && file != symbols {
 			return "", &hostError{what: fmt.Sprintf("make says that all is well, but left no %s", filepath.Base(file))}
 		}
 	}

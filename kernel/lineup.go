@@ -573,7 +573,7 @@ func readSeries(path string) (patches.Series, error) {
 func Checkout() (string, error) {
 	start, err := os.Getwd()
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("the folder that this was started in has gone; go to the checkout, and start it there: %w", err)
 	}
 	for dir := start; ; dir = filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "kernel", "kernels.toml")); err == nil {

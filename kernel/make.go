@@ -273,6 +273,8 @@ var (
 	linkerWarning = regexp.MustCompile(`: (?:warning|NOTE|note): `)
 	// minimum is what a source says that it wants where it finds a compiler too old.
 	minimum = regexp.MustCompile(`^\*\*\*\s+Minimum (.+) version:\s*(\S+)$`)
+	// folders are make's lines about where it is.
+	folders = regexp.MustCompile(`^\S*make\S*: (?:Entering|Leaving) directory `)
 	stopped = regexp.MustCompile(`^\S*make\S*: \*\*\* \[`)
 	// kbuildError is what makefiles say themselves, and make of a makefile.
 	kbuildError = regexp.MustCompile(`^\*\*\* (\S.*)|^\S*[Mm]ake\S*: \*\*\* (No rule to make target .*)|^(\S*(?:Makefile|Kbuild|\.mk)\S*:\d+: \*\*\* .*)`)
@@ -323,7 +325,7 @@ func (f *failureFinder) line(line string) {
 	if stopped.MatchString(line) {
 		f.stopped = true
 	}
-	if !f.stopped && text != "" {
+	if !f.stopped && text != "" && !folders.MatchString(text) {
 		f.last = text
 	}
 	if found := compilerError.FindStringSubmatch(line); found != nil {

@@ -429,10 +429,18 @@ func resolveLocal(ctx context.Context, spec Spec) (string, error) {
 		return "", fmt.Errorf("TREE=%s is not a folder", spec.Tree)
 	}
 	if _, err := localGit(ctx, spec.Tree, "rev-parse", "--git-dir"); err != nil {
+		if _, statErr := os.Lstat(filepath.Join(spec.Tree, ".git")); statErr == nil {
+			return "", fmt.Errorf("the .git of TREE=%s is damaged, or its repository has gone; clone the tree anew: %w", spec.Tree, err)
+		}
 		return "", fmt.Errorf("TREE=%s is not a git repository", spec.Tree)
 	}
 	commit, err := localGit(ctx, spec.Tree, "rev-parse", "--verify", "--quiet", "--end-of-options", spec.Rev+"^{commit}")
 	if err != nil {
+		if id, revErr := localGit(ctx, spec.Tree, "rev-parse", "--verify", "--quiet", "--end-of-options", spec.Rev); revErr == nil {
+			if _, typeErr := localGit(ctx, spec.Tree, "cat-file", "-t", id); typeErr != nil {
+				return "", fmt.Errorf("TREE=%[1]s lacks the object of %[2]q; git -C %[1]s fsck names what is missing: %[3]w", spec.Tree, spec.Rev, typeErr)
+			}
+		}
 		return "", fmt.Errorf("TREE=%s has no commit %q%s", spec.Tree, spec.Rev, Shallow(ctx, spec.Tree))
 	}
 	return commit, nil

@@ -125,13 +125,24 @@ func TestDirty(t *testing.T) {
 func TestBadTrees(t *testing.T) {
 	repo := fixtureRepo(t)
 	file := filepath.Join(repo, "Makefile")
+	broken := t.TempDir()
+	if err := os.Mkdir(filepath.Join(broken, ".git"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	origin, borrowed := fixtureRepo(t), filepath.Join(t.TempDir(), "borrowed")
+	userGit(t, origin, "clone", "-q", "-s", origin, borrowed)
+	if err := os.RemoveAll(origin); err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct{ tree, rev, want string }{
-		"none":       {filepath.Join(repo, "none"), "HEAD", "no such file"},
-		"file":       {file, "HEAD", "not a folder"},
-		"no git":     {t.TempDir(), "HEAD", "not a git repository"},
-		"no such":    {repo, "v9", `no commit "v9"`},
-		"an option":  {repo, "--all", `no commit "--all"`},
-		"not commit": {repo, "HEAD:Makefile", "no commit"},
+		"broken .git":           {broken, "HEAD", "is damaged, or its repository has gone"},
+		"borrowed objects gone": {borrowed, "HEAD", `lacks the object of "HEAD"`},
+		"none":                  {filepath.Join(repo, "none"), "HEAD", "no such file"},
+		"file":                  {file, "HEAD", "not a folder"},
+		"no git":                {t.TempDir(), "HEAD", "not a git repository"},
+		"no such":               {repo, "v9", `no commit "v9"`},
+		"an option":             {repo, "--all", `no commit "--all"`},
+		"not commit":            {repo, "HEAD:Makefile", "no commit"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &Builder{Cache: filepath.Join(t.TempDir(), "cache")}

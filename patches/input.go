@@ -44,6 +44,11 @@ func ReadVersion(path string, version int) (Series, error) {
 		if list := strings.Fields(path); len(list) > 1 && exist(list) {
 			return readFiles(path, list, version)
 		}
+		if list := strings.Fields(path); slices.ContainsFunc(list, isThere) {
+			// Several were given, and one of them is missing.
+			list = slices.DeleteFunc(list, isThere)
+			return Series{}, fmt.Errorf("no patch to read: there is no file %s", strings.Join(list, ", "))
+		}
 		return Series{}, fmt.Errorf("no patch to read: %w", err)
 	}
 	if info.IsDir() {
@@ -86,10 +91,12 @@ func Abs(path string) (string, error) {
 }
 
 func exist(paths []string) bool {
-	return !slices.ContainsFunc(paths, func(p string) bool {
-		_, err := os.Stat(p)
-		return err != nil
-	})
+	return !slices.ContainsFunc(paths, func(p string) bool { return !isThere(p) })
+}
+
+func isThere(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // parse reads a file's patches, in the order in which they apply.

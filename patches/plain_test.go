@@ -262,6 +262,9 @@ func TestReadSeveralFiles(t *testing.T) {
 			t.Errorf("Read(%s) (-want +got):\n%s", tc.path, diff)
 		}
 	}
+	if _, err := Read(a + " none.eml"); err == nil || !strings.HasSuffix(err.Error(), "there is no file none.eml") {
+		t.Errorf("Read() = %v; want the file that is missing", err)
+	}
 }
 
 // TestReadReversed takes a quilt patch back that is applied, and one that lies flat.

@@ -1,7 +1,9 @@
 package qemu
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +22,24 @@ func TestParseVersion(t *testing.T) {
 		if got != tc.want || (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
 			t.Errorf("parseVersion(%q) = %q, %v; want %q, %q", tc.out, got, err, tc.want, tc.err)
 		}
+	}
+}
+
+// A wrapper may leave a process behind that keeps its output open.
+func TestFindDoesNotWaitForOthers(t *testing.T) {
+	dir := t.TempDir()
+	script := "#!/bin/sh\nsleep 20 &\necho $! >" + filepath.Join(dir, "pid") + "\necho QEMU emulator version 9.1.2\n"
+	if err := os.WriteFile(filepath.Join(dir, Binary), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if pid, err := os.ReadFile(filepath.Join(dir, "pid")); err == nil {
+			exec.Command("kill", strings.TrimSpace(string(pid))).Run()
+		}
+	})
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	if got, err := Find(t.Context()); err != nil || got != "9.1.2" {
+		t.Errorf("Find() = %q, %v; want the version", got, err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"patchproof/kernel/arch"
 )
@@ -24,10 +25,24 @@ var Binary = arch.Target.QEMU
 // board off that only cost boot time.
 var oldest = [2]int{4, 2}
 
+// versionTakes bounds how long a QEMU that works takes to say which it is.
+const versionTakes = 30 * time.Second
+
 // Find returns the version of the host's QEMU. Its error says how to
 // install it when it is missing or too old.
 func Find(ctx context.Context) (version string, err error) {
-	out, err := exec.CommandContext(ctx, Binary, "--version").Output()
+	limited, cancel := context.WithTimeout(ctx, versionTakes)
+	defer cancel()
+	cmd := exec.CommandContext(limited, Binary, "--version")
+	// What a wrapper leaves behind keeps the pipe.
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	switch {
+	case ctx.Err() == nil && limited.Err() != nil:
+		return "", fmt.Errorf("%s --version did not end within %v", Binary, versionTakes)
+	case errors.Is(err, exec.ErrWaitDelay):
+		err = nil
+	}
 	if errors.Is(err, exec.ErrNotFound) {
 		return "", fmt.Errorf("%s is not installed (Debian and Ubuntu: apt-get install %s)", Binary, arch.Target.QEMUPackage)
 	}
