@@ -1,6 +1,7 @@
 package vmtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -131,7 +132,7 @@ func runOnce(ctx context.Context, s CellSpec) (results.Cell, *qemu.Outcome) {
 	}
 	s.step(qemu.PhaseBooting, "")
 	defer s.step(qemu.PhaseEnded, "")
-	out, err := s.boots(ctx)
+	out, again, err := s.boots(ctx)
 	if err == nil && out.Ending == qemu.Silent && s.accel() == qemu.KVM && qemu.SpeaksUnderTCG(ctx, s.Image) {
 		out.QEMUErr = errors.New("a guest that speaks without KVM printed nothing through it: KVM does not work as it did when it was tried; ACCEL=tcg does without")
 	}
@@ -139,7 +140,7 @@ func runOnce(ctx context.Context, s CellSpec) (results.Cell, *qemu.Outcome) {
 		err = addKUnit(out, s)
 	}
 	f := judge(out, err, s)
-	f.reason = event.Printable(f.reason)
+	f.reason = event.Printable(cmp.Or(f.reason, again))
 	if s.Symbols != nil {
 		f.symbolise(ctx, s)
 	}
@@ -175,33 +176,37 @@ func runOnce(ctx context.Context, s CellSpec) (results.Cell, *qemu.Outcome) {
 	return cell, out
 }
 
-// boots boots the VM, again if what the guest says of its time can't be trusted.
-func (s CellSpec) boots(ctx context.Context) (*qemu.Outcome, error) {
+// boots boots the VM, again if what the guest says of its time can't be trusted, and says
+// why it did.
+func (s CellSpec) boots(ctx context.Context) (out *qemu.Outcome, again string, err error) {
 	for try := 1; ; try++ {
 		out, err := s.vm().Run(ctx)
 		switch slower := slowdown(out); {
 		case err != nil || ctx.Err() != nil:
-			return out, err
+			return out, again, err
 		case out.StoodStill > 0 && try < cellTries:
 			// Its clock jumped, so it may well complain.
 		case out.StoodStill > 0:
 			out.QEMUErr = fmt.Errorf("the harness or QEMU was stopped while the guest ran, each of %d times", cellTries)
-			return out, nil
+			return out, again, nil
 		case slower > slowest && saysHang(out) && try < cellTries:
+			again = fmt.Sprintf("booted again with longer limits: a busy host made the guest %.1f times slower, and something was late by its own clock", slower)
 			s.Scale *= slower
 		default:
-			return out, nil
+			return out, again, nil
 		}
 	}
 }
 
 // slowdown is how many times longer the guest took because it waited for the host's
-// processors.
+// processors, as far as that can be told.
 func slowdown(out *qemu.Outcome) float64 {
-	if out == nil || out.Starved >= out.Wall {
+	const most = 20
+	if out == nil || out.Starved == 0 {
 		return 1
 	}
-	return float64(out.Wall) / float64(out.Wall-out.Starved)
+	ran := max(out.Wall-out.Starved, out.Wall/most)
+	return float64(out.Wall) / float64(ran)
 }
 
 // saysHang says that the guest found something late by its own clock, which goes on while
