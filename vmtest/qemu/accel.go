@@ -137,8 +137,12 @@ func deviceTrouble() string {
 }
 
 // probePatience is how long a guest may take from QEMU's start to its first
-// character: with a working KVM that is a fraction of a second.
-const probePatience = 5 * time.Second
+// character: with a working KVM that is a fraction of a second. Where the host keeps it
+// from its processors, it gets twice as long, up to mostPatience.
+const (
+	probePatience = 5 * time.Second
+	mostPatience  = 8 * probePatience
+)
 
 // kvmTrouble boots a guest under KVM and says in one line why it did not print
 // anything, or nothing.
@@ -166,12 +170,17 @@ func tryOut(ctx context.Context, accel, image string) (*Outcome, error) {
 		return nil, err
 	}
 	defer remove()
-	probe, cancel := context.WithTimeout(ctx, probePatience)
-	defer cancel()
-	return VM{
-		Machine: Machine{Accel: accel, CPUs: 2, MemoryMiB: 256}, Boot: Boot{Kernel: image},
-		BootDeadline: 2 * probePatience, Console: filepath.Join(tmp, "console.log"), enough: cancel,
-	}.Run(probe)
+	for patience := probePatience; ; patience *= 2 {
+		probe, cancel := context.WithTimeout(ctx, patience)
+		out, err := VM{
+			Machine: Machine{Accel: accel, CPUs: 2, MemoryMiB: 256}, Boot: Boot{Kernel: image},
+			BootDeadline: 2 * patience, Console: filepath.Join(tmp, "console.log"), enough: cancel,
+		}.Run(probe)
+		cancel()
+		if err != nil || ctx.Err() != nil || out.Printed || out.Starved < patience/2 || patience >= mostPatience {
+			return out, err
+		}
+	}
 }
 
 // SpeaksUnderTCG reports whether a kernel that printed nothing through KVM prints
