@@ -9,6 +9,7 @@ package ktap
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -56,6 +57,10 @@ type Reader struct {
 	beyond map[event.Verdict]int
 	bailed string
 	found  bool
+	// runner says that kselftest's is at work, which puts "# " in front of results.
+	runner bool
+	// inYAML is set between the lines --- and ... that explain a result.
+	inYAML bool
 }
 
 // level is a run of results of one indentation.
@@ -66,7 +71,10 @@ type level struct {
 	// plan is the number of results announced, -1 without a plan.
 	plan    int
 	skipped string
-	count   int
+	// repeated says that the plan is that of the level before, which TAP knows at the
+	// beginning or at the end.
+	repeated bool
+	count    int
 	// waiting are results that get their parent's name when its line comes.
 	waiting []Result
 }
@@ -88,11 +96,12 @@ func (r *Reader) Most(n int) { r.most = min(n, maxResults) }
 var (
 	versionLine = pattern(`^K?TAP version \d+\s*$`)
 	planLine    = pattern(`^1\.\.(\d+)\s*(?:#\s*(.*))?$`)
-	resultLine  = pattern(`^(not )?ok\b(?:\s+(\d+))?\s*(?:-\s+)?(.*)$`)
+	resultLine  = pattern(`^(not )?ok(?:\s+(\d+)\b[-:]?)?(?:\s+|$)(?:-\s+)?(.*)$`)
 	subtestLine = pattern(`^# Subtest:\s*(.+?)\s*$`)
 	bailLine    = pattern(`^Bail out!\s*(.*)$`)
-	directive   = pattern(`(?i)(?:^|\s)#\s*(SKIP|TODO|XFAIL|TIMEOUT|ERROR)\b:?\s*(.*)$`)
-	remark      = pattern(`\s#\s*(.*)$`)
+	// TAP's words are in any letters, and SKIP has any end; KTAP's are words of prose as well.
+	directive = pattern(`(?:^|\s)#\s*((?i:SKIP\w*|TODO)|XFAIL|TIMEOUT|ERROR)\b:?\s*(.*)$`)
+	remark    = pattern(`\s#\s*(.*)$`)
 )
 
 // pattern returns what compiles expr when it is first used: this package is linked into
@@ -104,11 +113,20 @@ func pattern(expr string) func() *regexp.Regexp {
 // Line takes the next line, without its end.
 func (r *Reader) Line(line string) {
 	line = strings.TrimRight(line, "\r\n")
-	if !mayMean(line) {
+	switch strings.TrimSpace(line) {
+	case "---":
+		r.inYAML = r.found && line[0] == ' '
+	case "...":
+		r.inYAML = false
+	}
+	// It is indented, and ends where that does.
+	r.inYAML = r.inYAML && strings.HasPrefix(line, " ")
+	r.runner = r.runner || strings.HasPrefix(line, "# selftests: ") || strings.HasPrefix(line, "# timeout set to ")
+	if r.inYAML || !mayMean(line) {
 		r.keep(line)
 		return
 	}
-	depth, text := indentation(line)
+	depth, text := r.indentation(line)
 	switch {
 	case versionLine().MatchString(text):
 		r.found = true
@@ -144,15 +162,27 @@ func mayMean(line string) bool {
 }
 
 // isResult says whether the line is a result. Without a version or a plan before it
-// only a numbered one at the beginning of a line is: programs print "ok" as well.
+// only a numbered one at the beginning of a line is, and an indented one without a number
+// only where a test has begun: programs print "ok" as well.
 func (r *Reader) isResult(depth int, text string) bool {
 	m := resultLine().FindStringSubmatch(text)
-	return m != nil && (r.found || depth == 0 && m[2] != "")
+	switch {
+	case m == nil:
+		return false
+	case m[2] != "":
+		return r.found || depth == 0
+	}
+	return r.found && (depth == 0 || r.begun(depth))
+}
+
+// begun says that a test of that indentation is under way.
+func (r *Reader) begun(depth int) bool {
+	return slices.ContainsFunc(r.open, func(l *level) bool { return l.depth == depth })
 }
 
 // indentation counts the levels before a line of the protocol: two or four blanks
 // each (KTAP and TAP 14), or kselftest's "# ". A line "# Subtest:" keeps its sign.
-func indentation(line string) (depth int, text string) {
+func (r *Reader) indentation(line string) (depth int, text string) {
 	text = line
 	for {
 		if rest := strings.TrimLeft(text, " \t"); len(rest) != len(text) {
@@ -170,7 +200,7 @@ func indentation(line string) (depth int, text string) {
 		for strings.HasPrefix(inner, "# ") && !subtestLine().MatchString(inner) {
 			inner = strings.TrimLeft(inner[2:], " ")
 		}
-		if !versionLine().MatchString(inner) && !planLine().MatchString(inner) && !subtestLine().MatchString(inner) && !numbered(inner) {
+		if !versionLine().MatchString(inner) && !planLine().MatchString(inner) && !subtestLine().MatchString(inner) && !(numbered(inner) && (r.runner || r.begun(depth+2))) {
 			return min(depth, 2*maxDepth), text
 		}
 		depth += 2
@@ -209,7 +239,7 @@ func (r *Reader) leave(parent string) {
 		name = l.name
 	}
 	results := l.waiting
-	if l.plan >= 0 && l.count != l.plan {
+	if l.plan >= 0 && l.count != l.plan && !(l.repeated && l.count == 0) {
 		results = append(results, Result{Name: "plan", Verdict: event.Fail,
 			Detail: fmt.Sprintf("%d results were announced, %d came", l.plan, l.count)})
 	}
@@ -249,10 +279,16 @@ func (r *Reader) unique(res Result) Result {
 }
 
 func (r *Reader) plan(depth int, m []string) {
-	l := r.enter(depth, false)
 	n, err := strconv.Atoi(m[1])
 	if err != nil {
 		n = 1 << 30
+	}
+	l := r.enter(depth, false)
+	if l.plan >= 0 && l.count > 0 {
+		// A second program's.
+		same := l.plan == n && l.count == n
+		l = r.enter(depth, true)
+		l.repeated = same
 	}
 	l.plan = n
 	if n == 0 {
@@ -315,13 +351,14 @@ func (r *Reader) enterParent(depth int) *level {
 
 // directed is the verdict under a directive.
 func directed(v event.Verdict, word, why string) (event.Verdict, string) {
+	if strings.HasPrefix(word, "SKIP") {
+		return event.Skip, why
+	}
 	said := word
 	if why != "" {
 		said += " " + why
 	}
 	switch {
-	case word == "SKIP":
-		return event.Skip, why
 	case word == "TIMEOUT":
 		return event.Hang, said
 	case word == "XFAIL", word == "TODO" && v == event.Fail:

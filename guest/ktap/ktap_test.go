@@ -52,6 +52,38 @@ func TestReader(t *testing.T) {
 			"pass a", "fail end: the output ended before this test's own result", "fail plan: 2 results were announced, 1 came", "fail plan (2): 1 results were announced, 0 came"}},
 		{"words of a program", "ok, going on\nnot ok\n  ok 1 indented\n", nil},
 		{"carriage returns", "1..1\r\nok 1 a\r\n", []string{"pass a"}},
+		{"skipped", "1..3\nok 1 a # skipped: no device\nok 2 b # Skip none\nok 3 c #SKIPPED\n", []string{"skip a: no device", "skip b: none", "skip c"}},
+		{"a remark about errors", "1..3\nok 1 open # error path\nok 2 b # timeout of 3 s kept\nnot ok 3 c # ERROR no setup\n", []string{
+			"pass open: error path", "pass b: timeout of 3 s kept", "fail c: ERROR no setup"}},
+		{"YAML", "TAP version 13\n1..2\nnot ok 1 a\n  ---\n  message: x\n  ok: false\n  not ok 7 y\n  1..9\n  ...\nok 2 b\n", []string{"fail a", "pass b"}},
+		{"YAML that is cut", "TAP version 13\n1..2\nnot ok 1 a\n  ---\n  message: x\nok 2 b\n", []string{"fail a", "pass b"}},
+		{"two programs", "1..1\nok 1 a\n1..2\nok 1 b\nok 2 c\n", []string{"pass a", "pass b", "pass c"}},
+		{"two programs, the first too short", "1..2\nok 1 a\n1..1\nok 1 b\n", []string{"pass a", "fail plan: 2 results were announced, 1 came", "pass b"}},
+		{"two programs, the second short", "1..1\nok 1 a\n1..2\nok 1 b\n", []string{"pass a", "pass b", "fail plan: 2 results were announced, 1 came"}},
+		{"the plan first and last", "1..2\nok 1 a\nok 2 b\n1..2\n", []string{"pass a", "pass b"}},
+		{"nothing to run, and then something", "1..0 # SKIP none\n1..1\nok 1 b\n", []string{"pass b"}},
+		{"words in a remark", "TAP version 13\n1..1\n# ok 12 requests done\n# not ok 3 retries\nok 1 a\n", []string{"pass a"}},
+		{"results in remarks after their version", "TAP version 13\n1..1\n# TAP version 13\n# 1..1\n# not ok 1 b\nnot ok 1 a\n", []string{"fail a/b", "fail a"}},
+		{"indented words", "TAP version 13\n1..1\n  ok to go on\n  not ok, so again\nok 1 a\n", []string{"pass a"}},
+		{"words that begin like a result", "1..1\nok, going on\nokay\nnot okay\nnot ok: no\nok 1 a\n", []string{"pass a"}},
+		{"numbers with a sign behind", "1..3\nok 1: a\nok 2- b\nok 3 -c\n", []string{"pass a", "pass b", "pass -c"}},
+		{"a number that is the name", "1..2\nok 1 2nd pass\nok 2nd\n", []string{"pass 2nd pass", "pass 2nd"}},
+		{"TAP 14's subtest", "TAP version 14\n1..2\n# Subtest: one\n    1..2\n    ok 1 - a\n    ok 2\nok 1 - one\nok 2 - two # time=3ms\n", []string{
+			"pass one/a", "pass one/2", "pass one", "pass two: time=3ms"}},
+		{"KUnit's parameters", "KTAP version 1\n1..1\n    KTAP version 1\n    # Subtest: s\n    1..1\n        KTAP version 1\n        # Subtest: p\n        ok 1 zero\n        not ok 2 one\n    # p: pass:1 fail:1 skip:0 total:2\n    not ok 1 p\nnot ok 1 s\n", []string{
+			"pass s/p/zero", "fail s/p/one", "fail s/p: # p: pass:1 fail:1 skip:0 total:2", "fail s"}},
+		{"a subtest without a result of its own, then another", "KTAP version 1\n1..2\n  KTAP version 1\n  # Subtest: a\n  1..1\n  ok 1 x\n  KTAP version 1\n  # Subtest: b\n  1..1\n  ok 1 y\nok 2 b\n", []string{
+			"pass a/x", "pass b/y", "pass b", "fail plan: 2 results were announced, 1 came"}},
+		{"the runner's time out", "TAP version 13\n1..1\n# timeout set to 45\n# selftests: x: y\n# TAP version 13\n# 1..3\n# ok 1 a\n#\nnot ok 1 selftests: x: y # TIMEOUT 45 seconds\n", []string{
+			"pass selftests: x: y/a", "fail selftests: x: y/plan: 3 results were announced, 1 came", "hang selftests: x: y: TIMEOUT 45 seconds|#"}},
+		{"the runner's, without a plan", "TAP version 13\n1..1\n# timeout set to 45\n# selftests: x: y\n# ok 1 a\n# not ok 2 b\nnot ok 1 selftests: x: y # exit=1\n", []string{
+			"pass selftests: x: y/a", "fail selftests: x: y/b", "fail selftests: x: y: exit=1"}},
+		{"a bail out inside", "TAP version 14\n1..2\n    1..2\n    ok 1 a\n    Bail out! gone\n", []string{
+			"pass a", "fail plan: 2 results were announced, 1 came", "fail plan (2): 2 results were announced, 0 came", "fail bail out: Bail out! gone"}},
+		{"no line's end", "1..1\nok 1 a", []string{"pass a"}},
+		{"bytes", "1..2\nok 1 a\x00b\n\xff\xfe\nnot ok 2 \xff\n", []string{"pass a\\x00b", "fail \\xff: \xff\xfe"}},
+		{"tabs", "TAP version 14\n1..1\n\t1..1\n\tok 1 a\nok 1 b\n", []string{"pass b/a", "pass b"}},
+		{"numbers that leap", "1..3\nok 1 a\nok 3 c\nok 2 b\n", []string{"pass a", "pass c", "pass b"}},
 		{"huge plan", "1..99999999999999999999999\nok 1 a\n", []string{"pass a", "fail plan: 1073741824 results were announced, 1 came"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
