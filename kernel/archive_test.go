@@ -381,6 +381,7 @@ func sumOf(t *testing.T, text string) string {
 
 // A machine that took a kernel from a file knows which lines are of which patch, without the source.
 func TestImportedKernelKnowsItsPatches(t *testing.T) {
+	t.Parallel()
 	spec := localSpec(fixtureRepo(t), "patched", readPatch(t, mainPatch), readPatch(t, goodPatch))
 	from := &Builder{Cache: t.TempDir()}
 	built := mustBuild(t, from, spec)

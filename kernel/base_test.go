@@ -57,6 +57,7 @@ func changed(t *testing.T, dir, commit string, files map[string]string, options 
 }
 
 func TestFindBase(t *testing.T) {
+	t.Parallel()
 	dir := baseRepo(t)
 	both := map[string]string{"main.c": "int start(void) { return 9; }\n", "fs/io_uring.c": "int cached;\n"}
 	for _, test := range []struct {
@@ -101,6 +102,7 @@ func TestFindBase(t *testing.T) {
 }
 
 func TestNothingFitsABase(t *testing.T) {
+	t.Parallel()
 	dir := baseRepo(t)
 	series := changed(t, dir, "HEAD", map[string]string{"main.c": "int start(void) { return 9; }\n", "fs/io_uring.c": "int cached;\n"})
 	other := changed(t, fixtureRepo(t), "HEAD", map[string]string{"main.c": "int other(void) { return 9; }\n"}).Patches[0]
@@ -119,6 +121,7 @@ func TestNothingFitsABase(t *testing.T) {
 
 // TestPrerequisites names a patch that must be there before, and says where it is.
 func TestPrerequisites(t *testing.T) {
+	t.Parallel()
 	dir := baseRepo(t)
 	series := changed(t, dir, "HEAD", map[string]string{"README": "you too\n"}, "--base=HEAD~3")
 	if len(series.Prerequisites) != 2 {

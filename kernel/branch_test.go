@@ -30,6 +30,7 @@ func branchRepo(t *testing.T) string {
 }
 
 func TestCommitsAsAPatch(t *testing.T) {
+	t.Parallel()
 	dir := branchRepo(t)
 	for patch, want := range map[string][]string{
 		"start..HEAD":    {"main: one", "io_uring: two"},
@@ -75,6 +76,7 @@ func TestCommitsAsAPatch(t *testing.T) {
 }
 
 func TestChangesAsAPatch(t *testing.T) {
+	t.Parallel()
 	dir := branchRepo(t)
 	writeFile(t, filepath.Join(dir, "main.c"), "int staged;\n")
 	userGit(t, dir, "add", "main.c")
@@ -113,6 +115,7 @@ func TestChangesAsAPatch(t *testing.T) {
 }
 
 func TestPatchesThatTreesDoNotHave(t *testing.T) {
+	t.Parallel()
 	dir := branchRepo(t)
 	merged := branchRepo(t)
 	userGit(t, merged, "merge", "-q", "--no-edit", "aside")

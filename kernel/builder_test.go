@@ -31,6 +31,7 @@ func mustBuild(t *testing.T, b *Builder, spec Spec) *Built {
 }
 
 func TestBuildGoesThroughTheStore(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	base := mustBuild(t, b, localSpec(dir, "base"))
@@ -76,6 +77,7 @@ func TestTheCallersEnvironmentDoesNotLeakIn(t *testing.T) {
 }
 
 func TestBuildThatBreaks(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	broken := localSpec(dir, "patched", readPatch(t, brokenPatch))
@@ -118,6 +120,7 @@ func slowRepo(t *testing.T, command string) string {
 }
 
 func TestCtrlCLeavesNoProcess(t *testing.T) {
+	t.Parallel()
 	pidFile := filepath.Join(t.TempDir(), "pid")
 	dir := slowRepo(t, "sleep 1000 & echo $$! > "+pidFile+"; wait")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -145,6 +148,7 @@ func TestCtrlCLeavesNoProcess(t *testing.T) {
 }
 
 func TestFolderOfAKilledBuildIsNotTrusted(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	spec := localSpec(dir, "base")
@@ -159,6 +163,7 @@ func TestFolderOfAKilledBuildIsNotTrusted(t *testing.T) {
 }
 
 func TestTwoBuildersAtOnce(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	cache := t.TempDir()
 	var group sync.WaitGroup
@@ -195,6 +200,7 @@ func TestTwoBuildersAtOnce(t *testing.T) {
 }
 
 func TestChecksBesideASweep(t *testing.T) {
+	t.Parallel()
 	b := &Builder{Cache: t.TempDir()}
 	done := make(chan struct{})
 	var group sync.WaitGroup
@@ -219,6 +225,7 @@ func TestChecksBesideASweep(t *testing.T) {
 }
 
 func TestCacheThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	writeFile(t, file, "")
 	for _, cache := range []string{filepath.Join(file, "cache"), "/proc/patchproof"} {
@@ -242,6 +249,7 @@ func TestRelativeCache(t *testing.T) {
 }
 
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("mounting a small tmpfs needs root")
 	}
@@ -265,6 +273,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestBrokenStoreEntryIsBuiltAgain(t *testing.T) {
+	t.Parallel()
 	b := &Builder{Cache: t.TempDir()}
 	spec := localSpec(fixtureRepo(t), "base")
 	built := mustBuild(t, b, spec)
@@ -278,6 +287,7 @@ func TestBrokenStoreEntryIsBuiltAgain(t *testing.T) {
 }
 
 func TestGC(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	s := Store{b.Cache}
@@ -323,6 +333,7 @@ func TestGC(t *testing.T) {
 }
 
 func TestOptionsAreResolvedAgainWhenTheyMayHaveChanged(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	const kconfigPatch = `--- a/Kconfig
@@ -354,6 +365,7 @@ func TestOptionsAreResolvedAgainWhenTheyMayHaveChanged(t *testing.T) {
 }
 
 func TestBuildWithOptionsThatDoNotLand(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	wanting := plain

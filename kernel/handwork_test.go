@@ -57,6 +57,7 @@ func treeSpec(dir string, series patches.Series, n int) Spec {
 // TestMergedPatch: what git am refuses is merged where the files that it was made for are
 // there, and that is said each time.
 func TestMergedPatch(t *testing.T) {
+	t.Parallel()
 	dir, series := seriesRepo(t)
 	var notes []string
 	b := &Builder{Cache: t.TempDir(), Progress: func(p Progress) {
@@ -88,6 +89,7 @@ func TestMergedPatch(t *testing.T) {
 // TestAppliedAlready: git am -3 drops a patch that the tree has, which must not pass
 // for a tested one.
 func TestAppliedAlready(t *testing.T) {
+	t.Parallel()
 	dir, series := seriesRepo(t)
 	writeFile(t, filepath.Join(dir, "lib.c"), lines("a1", "b", "c", "d", "e", "f0", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p0"))
 	userGit(t, dir, "commit", "-qam", "has it")
@@ -99,6 +101,7 @@ func TestAppliedAlready(t *testing.T) {
 }
 
 func TestHandwork(t *testing.T) {
+	t.Parallel()
 	dir, series := seriesRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	spec := treeSpec(dir, series, 3)
@@ -179,6 +182,7 @@ func TestHandwork(t *testing.T) {
 // TestHandworkWithoutBlobs: where git knows nothing of the files that a patch was made for,
 // the hunks that apply are there, and the others beside them.
 func TestHandworkWithoutBlobs(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	series := readPatch(t, otherPatch+mainPatch)
 	b := &Builder{Cache: t.TempDir()}
@@ -215,6 +219,7 @@ func TestHandworkWithoutBlobs(t *testing.T) {
 }
 
 func TestHandworkElsewhere(t *testing.T) {
+	t.Parallel()
 	dir, series := seriesRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	taken := t.TempDir()

@@ -35,6 +35,7 @@ func mustHistory(t *testing.T, b *Builder, spec Spec) *History {
 }
 
 func TestBisectFindsTheFirstBadCommit(t *testing.T) {
+	t.Parallel()
 	const commits = 8
 	dir, spec := fixtureHistory(t, commits)
 	b := &Builder{Cache: t.TempDir()}
@@ -108,6 +109,7 @@ func number(t *testing.T, h *History, id string) int {
 }
 
 func TestBisectStopsWhenItCannotJudge(t *testing.T) {
+	t.Parallel()
 	_, spec := fixtureHistory(t, 4)
 	h := mustHistory(t, &Builder{Cache: t.TempDir()}, spec)
 	good, err := h.Before(t.Context(), h.Tip, 4)
@@ -122,6 +124,7 @@ func TestBisectStopsWhenItCannotJudge(t *testing.T) {
 }
 
 func TestHistoryOfASeries(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	spec := localSpec(dir, "patched", readPatch(t, goodPatch), readPatch(t, strings.ReplaceAll(strings.ReplaceAll(goodPatch, "cached + 1", "cached + 2"), "return cached;", "return cached + 1;")))
 	h := mustHistory(t, &Builder{Cache: t.TempDir()}, spec)
@@ -149,6 +152,7 @@ func TestHistoryOfASeries(t *testing.T) {
 }
 
 func TestRevert(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	change := func(text, subject string) {
 		writeFile(t, filepath.Join(dir, "fs/io_uring.c"), text)
@@ -190,6 +194,7 @@ func TestRevert(t *testing.T) {
 
 // What no patch can hold is not told of as changed since.
 func TestRevertThatIsNoPatch(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	writeFile(t, filepath.Join(dir, "fs/line\nbreak.c"), "int x;\n")
 	userGit(t, dir, "add", "-A")
@@ -207,6 +212,7 @@ func TestRevertThatIsNoPatch(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	first := userGit(t, dir, "rev-parse", "HEAD")
 	move := func(from, to string) {

@@ -49,6 +49,7 @@ func TestTokens(t *testing.T) {
 }
 
 func TestInert(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	original := fixtureFiles["fs/io_uring.c"]
 	b := &Builder{Cache: t.TempDir()}
@@ -148,6 +149,7 @@ func levelled(t *testing.T, b *Builder, dir, rev string, all []patches.Patch) st
 // A commit that moves lines changes the code of all that names its line. Once both
 // sides have the same lines, only what the commit really changes is left.
 func TestLevelShowsWhatReallyChanges(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	random := rand.New(rand.NewPCG(1, 2))
 	lines := strings.SplitAfter(lined, "\n")

@@ -87,6 +87,7 @@ func mustBuildOf(t *testing.T, b *Builder, spec Spec, v Variant) *Built {
 
 // A kernel is its modules as well: what changes only one of them is another kernel.
 func TestModules(t *testing.T) {
+	t.Parallel()
 	dir := modularFixture(t)
 	b := &Builder{Cache: t.TempDir()}
 	base := mustBuildOf(t, b, localSpec(dir, "base"), modular)
@@ -190,6 +191,7 @@ func TestModulesInTheStore(t *testing.T) {
 
 // Who asks for none gets none, and the kernel that there was.
 func TestKernelsWithoutModules(t *testing.T) {
+	t.Parallel()
 	dir := modularFixture(t)
 	b := &Builder{Cache: t.TempDir()}
 	whole := Variant{Name: "plain", Image: "vmlinux", Scale: 1, Config: []Fragment{
@@ -217,6 +219,7 @@ func TestKernelsWithoutModules(t *testing.T) {
 // The places of a module's code are those of its own functions, whatever the kernel has
 // under the same name.
 func TestPlacesInModules(t *testing.T) {
+	t.Parallel()
 	dir := modularFixture(t)
 	writeFile(t, filepath.Join(dir, "fs/minix/minix.c"), `
 __attribute__((section(".init.text"))) int start(void)
@@ -261,6 +264,7 @@ int mount(void)
 
 // What a patch's makefiles leave in the build folder leads to nothing of this machine's.
 func TestModulesThatLeadElsewhere(t *testing.T) {
+	t.Parallel()
 	for name, leave := range map[string]string{
 		"a folder":    "rm -rf $(O)/.patchproof-tmp; ln -s VICTIM $(O)/.patchproof-tmp",
 		"the modules": "mkdir -p $(O)/.patchproof-tmp/modules/lib; ln -s VICTIM $(O)/.patchproof-tmp/modules/lib/modules",

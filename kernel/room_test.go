@@ -9,6 +9,7 @@ import (
 )
 
 func TestRoomIsLookedForBeforeTheSource(t *testing.T) {
+	t.Parallel()
 	b := &Builder{Cache: t.TempDir()}
 	pin := releasePin(release{Version: "7.1.8", File: orig("7.1.8"), SHA256: strings.Repeat("a", 64), Size: 1 << 50}, trustIndex)
 	_, err := b.Apply(t.Context(), Spec{Name: Base, Pin: pin})
@@ -18,6 +19,7 @@ func TestRoomIsLookedForBeforeTheSource(t *testing.T) {
 }
 
 func TestRoomIsLookedForBeforeATree(t *testing.T) {
+	t.Parallel()
 	dir, small := branchRepo(t), t.TempDir()
 	for i := range 40 {
 		writeFile(t, filepath.Join(dir, fmt.Sprintf("file%d", i)), "text")

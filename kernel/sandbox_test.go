@@ -191,6 +191,7 @@ func TestHostilePatchesBait(t *testing.T) {
 // A hostile build must not leave anything that the next, innocent one would take for
 // its own, even one whose sources are older.
 func TestWhatAHostileBuildPlantsIsNotUsed(t *testing.T) {
+	t.Parallel()
 	repo := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	mustBuild(t, b, localSpec(repo, "base"))
@@ -238,6 +239,7 @@ func TestSandboxOffInCI(t *testing.T) {
 }
 
 func TestEndlessBuildEndsWithTheRun(t *testing.T) {
+	t.Parallel()
 	needSandbox(t)
 	repo := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}

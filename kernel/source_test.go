@@ -51,6 +51,7 @@ func TestImportMakesTheTreeThatGitAddMakes(t *testing.T) {
 }
 
 func TestHostileTarballs(t *testing.T) {
+	t.Parallel()
 	ok := tarFile{name: "linux-1.0/Makefile", text: "all:\n"}
 	for name, test := range map[string]struct {
 		files []tarFile
@@ -91,6 +92,7 @@ func TestHostileTarballs(t *testing.T) {
 }
 
 func TestDamagedXZ(t *testing.T) {
+	t.Parallel()
 	whole := xz(t, fixtureTar(t))
 	damaged := append([]byte{}, whole...)
 	damaged[len(damaged)/2] ^= 0xff
@@ -116,6 +118,7 @@ func TestDamagedXZ(t *testing.T) {
 }
 
 func TestSourceThatIsNotThePin(t *testing.T) {
+	t.Parallel()
 	data := xz(t, fixtureTar(t))
 	pin := fixturePin(t, data)
 	swapped := append([]byte{}, data...)
@@ -149,6 +152,7 @@ func TestSourceThatIsNotThePin(t *testing.T) {
 }
 
 func TestImportCancelled(t *testing.T) {
+	t.Parallel()
 	data := xz(t, fixtureTar(t))
 	archive := filepath.Join(t.TempDir(), "linux.tar.xz")
 	writeFile(t, archive, string(data))

@@ -15,6 +15,7 @@ import (
 // A program of two files, one of which a patch changes: what is said of each
 // instruction must be its line, what that was inlined into, and the patch.
 func TestSymbolsFindLineAndPatch(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	src, build := filepath.Join(dir, "src"), filepath.Join(dir, "build-debug")
 	if err := initRepo(t.Context(), src); err != nil {

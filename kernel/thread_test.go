@@ -52,6 +52,7 @@ func subjects(t *testing.T, file string) []string {
 }
 
 func TestThreadFromArchive(t *testing.T) {
+	t.Parallel()
 	var box bytes.Buffer
 	for i, text := range threadMails {
 		if i != 2 {
@@ -125,6 +126,7 @@ func inboxRepo(t *testing.T, dir string, mails []string, second bool) {
 }
 
 func TestThreadFromInbox(t *testing.T) {
+	t.Parallel()
 	first, second := t.TempDir()+"/first", t.TempDir()
 	inboxRepo(t, first, threadMails, false)
 	// Epochs are bare, and one thread lies in several.

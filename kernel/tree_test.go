@@ -44,6 +44,7 @@ func snapshot(t *testing.T, dir string) map[string]string {
 }
 
 func TestLocalTreeIsNotTouched(t *testing.T) {
+	t.Parallel()
 	origin := fixtureRepo(t)
 	writeFile(t, filepath.Join(origin, "main.c"), "int second;\n")
 	userGit(t, origin, "commit", "-qam", "second")
@@ -112,6 +113,7 @@ func TestLocalTreeIsNotTouched(t *testing.T) {
 }
 
 func TestDirty(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	if Dirty(t.Context(), dir) {
 		t.Error("Dirty = true for a fresh checkout")
@@ -123,6 +125,7 @@ func TestDirty(t *testing.T) {
 }
 
 func TestBadTrees(t *testing.T) {
+	t.Parallel()
 	repo := fixtureRepo(t)
 	file := filepath.Join(repo, "Makefile")
 	broken := t.TempDir()
@@ -158,6 +161,7 @@ func TestBadTrees(t *testing.T) {
 }
 
 func TestTreesThatAreNoKernel(t *testing.T) {
+	t.Parallel()
 	repo := t.TempDir()
 	userGit(t, repo, "init", "-q")
 	writeFile(t, filepath.Join(repo, "README"), "prose\n")
@@ -180,6 +184,7 @@ func TestTreesThatAreNoKernel(t *testing.T) {
 }
 
 func TestHistoryThatGrows(t *testing.T) {
+	t.Parallel()
 	origin := fixtureRepo(t)
 	userGit(t, origin, "commit", "-q", "--allow-empty", "-m", "second")
 	dir := filepath.Join(t.TempDir(), "tree")
@@ -205,6 +210,7 @@ func TestHistoryThatGrows(t *testing.T) {
 // What git replace and grafts make of a history is what its user sees, and what is
 // built and searched.
 func TestHistoryAsItsUserSeesIt(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	first := userGit(t, dir, "rev-parse", "HEAD")
 	writeFile(t, filepath.Join(dir, "Makefile"), fixtureFiles["Makefile"]+"# second\n")
@@ -244,6 +250,7 @@ func TestHistoryAsItsUserSeesIt(t *testing.T) {
 }
 
 func TestPartialClone(t *testing.T) {
+	t.Parallel()
 	origin := fixtureRepo(t)
 	userGit(t, origin, "config", "uploadpack.allowFilter", "true")
 	userGit(t, origin, "config", "uploadpack.allowAnySHA1InWant", "true")
@@ -275,6 +282,7 @@ func TestPartialClone(t *testing.T) {
 // What git cannot read of a partial clone is told with what fetches it, and of any other
 // error nothing is said.
 func TestIncomplete(t *testing.T) {
+	t.Parallel()
 	origin := fixtureRepo(t)
 	userGit(t, origin, "config", "uploadpack.allowFilter", "true")
 	dir := filepath.Join(t.TempDir(), "tree")
@@ -302,6 +310,7 @@ func TestIncomplete(t *testing.T) {
 }
 
 func TestShallow(t *testing.T) {
+	t.Parallel()
 	origin := fixtureRepo(t)
 	userGit(t, origin, "commit", "--allow-empty", "-qm", "more")
 	dir := filepath.Join(t.TempDir(), "tree")
@@ -315,6 +324,7 @@ func TestShallow(t *testing.T) {
 }
 
 func TestAlternates(t *testing.T) {
+	t.Parallel()
 	origin := fixtureRepo(t)
 	first, second := filepath.Join(t.TempDir(), "first"), filepath.Join(t.TempDir(), "second")
 	userGit(t, origin, "clone", "-q", "-s", origin, first)
@@ -327,6 +337,7 @@ func TestAlternates(t *testing.T) {
 
 // A cache that was another user's, and a tree that is another's.
 func TestOtherOwner(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("only root can give files away")
 	}
@@ -346,6 +357,7 @@ func TestOtherOwner(t *testing.T) {
 }
 
 func TestPatchThatDoesNotApply(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	spec := Spec{Name: "patched", Pin: Pin{Name: treePin}, Tree: dir, Rev: "HEAD",
@@ -378,6 +390,7 @@ func TestPatchThatDoesNotApply(t *testing.T) {
 }
 
 func TestApplyIsStableAndRemembered(t *testing.T) {
+	t.Parallel()
 	data := xz(t, fixtureTar(t))
 	archive := filepath.Join(t.TempDir(), "linux.tar.xz")
 	writeFile(t, archive, string(data))
@@ -406,6 +419,7 @@ func TestApplyIsStableAndRemembered(t *testing.T) {
 }
 
 func TestGitPin(t *testing.T) {
+	t.Parallel()
 	upstream := fixtureRepo(t)
 	head := userGit(t, upstream, "rev-parse", "HEAD")
 	blob := userGit(t, upstream, "rev-parse", "HEAD:fs/io_uring.c")[:12]

@@ -11,6 +11,7 @@ import (
 // Warnings are those of the commit, also where nothing is to be compiled anew, and a
 // build after them compiles no more than it would have.
 func TestWarnings(t *testing.T) {
+	t.Parallel()
 	dir := fixtureRepo(t)
 	rule := "fs/io_uring.o:\n\t@mkdir -p $(O)/fs; $(CC) -c -o $(O)/fs/io_uring.o $(CURDIR)/fs/io_uring.c\n"
 	writeFile(t, filepath.Join(dir, "Makefile"), fixtureFiles["Makefile"]+"\n"+rule)
