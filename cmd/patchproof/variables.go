@@ -121,7 +121,7 @@ var table = []variable{
 	{name: "FIXUP", form: "PATCHES", commands: []string{"bisect"}, common: true,
 		meaning: "what commits of TREE need on top to build: a patch, behind it a range (`fix.patch A..B`) or none; several with semicolons"},
 	{name: "METRIC", form: "FIGURE", commands: []string{"bisect"}, common: true,
-		meaning: "search by a figure, in place of a failure: `size vmlinux`, `size .text` or another section, `insns bench=Nop/batch=32`"},
+		meaning: "search by a figure, in place of a failure: `size vmlinux`, `size .text` or another section, `insns bench=WORKLOAD`"},
 	{name: "CONFIDENCE", form: "PERCENT", standard: "95 where it fails now and then", commands: []string{"bisect"}, common: true,
 		meaning: "how sure a search is to be; it then runs kernels again and again, see docs/bisect.md"},
 	{name: "BUDGET", form: "N", standard: "300", commands: []string{"bisect"}, common: true,

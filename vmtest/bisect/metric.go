@@ -55,7 +55,7 @@ func metricOf(text string) (*metric, error) {
 	case what == "insns" && isBench && workload != "":
 		return &metric{bench: workload}, nil
 	}
-	return nil, fmt.Errorf("METRIC=%s: want 'size vmlinux', 'size .text' or another section, or 'insns bench=Nop/batch=32' with a workload of docs/bench.md", text)
+	return nil, fmt.Errorf("METRIC=%s: want 'size vmlinux', 'size .text' or another section, or 'insns bench=WORKLOAD' with one of docs/bench.md", text)
 }
 
 // program is the guest program that measures the workload: PROGRAM, or that of the group
