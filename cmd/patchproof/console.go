@@ -134,7 +134,7 @@ func readConsole(ctx context.Context, file, vmlinux string, symbols *kernel.Symb
 	}
 	if !w.Kernels && len(w.Splats()) == 0 {
 		return readLog{}, fmt.Errorf("%s: nothing in it looks like a kernel's log: no line has a timestamp of the kernel's, or the head that "+
-			"dmesg, syslog or a journal puts in front (unpack a compressed log first)", name)
+			"dmesg, syslog or a journal puts in front", name)
 	}
 	log := readLog{File: file, Verdict: event.Pass, Complaints: []complaint{}, Asked: w.Asked()}
 	placed := false

@@ -2,12 +2,16 @@ package console
 
 import (
 	"bytes"
+	"compress/gzip"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
 )
 
 func TestConsoleLogKeepsHeadAndTail(t *testing.T) {
@@ -113,6 +117,40 @@ func TestReadTakesWhatPeopleSend(t *testing.T) {
 			}
 			if diff := cmp.Diff([]string{test.want}, got); diff != "" {
 				t.Errorf("titles (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The logs of robots come compressed.
+func TestReadUnpacks(t *testing.T) {
+	const log = "[    1.000000] BUG: kernel NULL pointer dereference, address: 0000000000000010\n[    1.000001] RIP: 0010:quokka_read+0x1f/0x40\n"
+	for name, pack := range map[string]func(io.Writer) (io.WriteCloser, error){
+		"gzip": func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
+		"xz":   func(w io.Writer) (io.WriteCloser, error) { return xz.NewWriter(w) },
+		"zstd": func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var packed bytes.Buffer
+			out, err := pack(&packed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(out, log); err != nil {
+				t.Fatal(err)
+			}
+			if err := out.Close(); err != nil {
+				t.Fatal(err)
+			}
+			w, err := Read(bytes.NewReader(packed.Bytes()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := w.Splats(); len(got) != 1 || got[0].Title != "BUG: kernel NULL pointer dereference in quokka_read" {
+				t.Errorf("complaints = %+v; want the one of the log", got)
+			}
+			if _, err := Read(bytes.NewReader(packed.Bytes()[:packed.Len()/2])); err == nil {
+				t.Error("half of the file is read without a word")
 			}
 		})
 	}

@@ -41,8 +41,12 @@ const peekBytes = 1 << 20
 
 // Read reads a whole log: of a serial console, where programs print as well and the
 // kernel's lines are those with a timestamp, or of dmesg or a journal without timestamps,
-// where all lines are the kernel's.
+// where all lines are the kernel's. It may be compressed.
 func Read(r io.Reader) (*Watcher, error) {
+	r, err := unpacked(r)
+	if err != nil {
+		return nil, err
+	}
 	in := bufio.NewReaderSize(r, peekBytes)
 	head, err := in.Peek(peekBytes)
 	if err != nil && err != io.EOF {
