@@ -35,7 +35,7 @@ var scenarios = map[string]func() error{
 	"disk-irq-lock":  diskIRQLock,
 	"order":          lockOrder,
 
-	"hotplug-completion": func() error { return underCompletions(hotplug, 0) },
+	"hotplug-completion": hotplugCompletion,
 	"shrink-completion":  shrinkCompletion,
 	"all-three":          func() error { return underCompletions(hotplugShrink, 20*time.Millisecond) },
 }
