@@ -44,6 +44,8 @@ func (c readyCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	switch {
+	case wrong && !passes:
+		t.printf("NOT READY: a patch does not pass, and there is something wrong with the mails, see above.\n")
 	case wrong:
 		t.printf("NOT READY: there is something wrong with the mails, see above.\n")
 	case !passes:
