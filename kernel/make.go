@@ -383,6 +383,28 @@ func (f *failureFinder) error(err error) error {
 	return &hostError{what: fmt.Sprintf("make failed without a compiler's message (%v)", err)}
 }
 
+// Also is the error with that message in a file, whatever its line, among all that was said
+// in the same try; nil where there is none.
+func (e *BuildError) Also(file, message string) *BuildError {
+	i := slices.IndexFunc(e.all, func(said BuildError) bool { return said.File == file && said.Message == message })
+	if i < 0 {
+		return nil
+	}
+	said := e.all[i]
+	said.Kernel, said.Log = e.Kernel, e.Log
+	return &said
+}
+
+// harmless are errors behind which the compiler goes on as if nothing were wrong: what it
+// read was a program, in which something has another name or type.
+var harmless = regexp.MustCompile(`^error: (?:.* has no member named |.* undeclared \(first use |too (?:few|many) arguments to |incompatible types? |.*\[-Werror)`)
+
+// SaysAll says that all that is wrong with a file was told: no message is of a kind that
+// others hide behind.
+func (e *BuildError) SaysAll(file string) bool {
+	return !slices.ContainsFunc(e.all, func(said BuildError) bool { return said.File != file || !harmless.MatchString(said.Message) })
+}
+
 // saidBefore says that one of the messages was among those of an earlier try.
 func (e *BuildError) saidBefore(earlier *BuildError) bool {
 	return earlier != nil && slices.ContainsFunc(e.all, func(now BuildError) bool {

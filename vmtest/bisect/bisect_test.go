@@ -698,6 +698,63 @@ func TestBuildBreakBesideAnother(t *testing.T) {
 	}
 }
 
+// Another error in the same file is told beside the one that is searched for, unless it
+// is of a kind that others hide behind.
+func TestBuildBreakWithAnotherInTheFile(t *testing.T) {
+	t.Parallel()
+	text := func(include, first, last, more string) string {
+		return start + include + padding + "struct s { int id; };\nint f(struct s *s) { return s->" + first + "; }\n" + padding +
+			"int l(struct s *s) { return s->" + last + "; }\n" + padding + more
+	}
+	type commit struct{ subject, text string }
+	for name, test := range map[string]struct {
+		commits []commit
+		want    Outcome
+	}{
+		"it comes first": {[]commit{
+			{"start", text("", "id", "id", "")},
+			{"another", text("", "id", "other", "")},
+			{"a", text("", "id", "other", "int a;\n")},
+			{"culprit", text("", "none", "other", "int a;\n")},
+			{"b", text("", "none", "other", "int a, b;\n")},
+			{"c", text("", "none", "other", "int a, b, c;\n")},
+		}, Found},
+		"it comes last": {[]commit{
+			{"start", text("", "id", "id", "")},
+			{"another", text("", "other", "id", "")},
+			{"culprit", text("", "other", "none", "")},
+			{"a", text("", "other", "none", "int a;\n")},
+			{"mend the other", text("", "id", "none", "int a;\n")},
+			{"b", text("", "id", "none", "int a, b;\n")},
+		}, Found},
+		"it hides": {[]commit{
+			{"start", text("", "id", "id", "")},
+			{"another", text("#include \"none.h\"\n", "id", "id", "")},
+			{"culprit", text("#include \"none.h\"\n", "none", "id", "")},
+			{"a", text("#include \"none.h\"\n", "none", "id", "int a;\n")},
+			{"mend the other", text("", "none", "id", "int a;\n")},
+			{"b", text("", "none", "id", "int a, b;\n")},
+		}, AllSkipped},
+	} {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "Makefile"), makefile)
+		git(t, dir, "init", "-q")
+		for _, c := range test.commits {
+			write(t, filepath.Join(dir, "main.c"), c.text)
+			git(t, dir, "add", "-A")
+			git(t, dir, "commit", "-q", "-m", c.subject)
+		}
+		b := newBench(t, 1)
+		q, s := b.question(t, dir, "HEAD~5")
+		q.Check, b.record.Check = buildCheck, buildCheck
+		r := b.mustSearch(t, q, s)
+		a := r.Answer
+		if a.Outcome != test.want || test.want == Found && (a.Culprit.Subject != "culprit" || !strings.Contains(a.Revert, "cured")) {
+			t.Errorf("%s: answer = %s, %+v, %q; want %s, the culprit, and a cure\n%s", name, a.Outcome, a.Culprit, a.Revert, test.want, r.Report())
+		}
+	}
+}
+
 func TestFindFix(t *testing.T) {
 	t.Parallel()
 	changes := []change{{"breaks", leak}, {"a", ""}, {"b", ""}, {"fix breaks", ""}, {"c", ""}, {"d", ""}}

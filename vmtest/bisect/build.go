@@ -15,8 +15,8 @@ const buildCheck = "build"
 
 // buildBreak searches for the commit since which the bad end does not build. Its
 // signature is the compiler's first error, and no kernel is run. Of one that fails with
-// another, the C file of the error is compiled by itself; it is skipped where that tells
-// nothing.
+// another, the C file of the error is compiled by itself, and all that the compiler says of
+// it counts; it is skipped where that tells nothing.
 func (s *search) buildBreak(ctx context.Context, good, bad *Trial) (*Answer, error) {
 	names, err := s.failedNames(ctx, bad.Failure)
 	if err != nil {
@@ -25,8 +25,8 @@ func (s *search) buildBreak(ctx context.Context, good, bad *Trial) (*Answer, err
 	s.sig = signature{build: names, Symptom: Symptom{Check: buildCheck, Verdict: event.Fail, Title: bad.Broken, Detail: bad.Detail}}
 	s.confidence = 0
 	for _, failure := range names {
-		if file, _, _ := strings.Cut(failure, ": "); strings.HasSuffix(file, ".c") {
-			s.failing = append(s.failing, file)
+		if file, message, _ := strings.Cut(failure, ": "); strings.HasSuffix(file, ".c") {
+			s.failing, s.error = append(s.failing, file), message
 		}
 	}
 	good.Mark, good.Why = s.sig.judgeBuild(good)
@@ -57,7 +57,7 @@ func (sig signature) judgeBuild(t *Trial) (kernel.Mark, string) {
 	case slices.Contains(sig.build, t.Failure):
 		return kernel.Bad, t.Broken
 	case t.Compiles:
-		return kernel.Good, "the file of that error is compiled, though the kernel does not build: " + strings.TrimPrefix(t.Broken, notBuilt)
+		return kernel.Good, "the file of that error has it not, though the kernel does not build: " + strings.TrimPrefix(t.Broken, notBuilt)
 	}
 	return kernel.Skip, t.Broken
 }
@@ -74,7 +74,16 @@ func (l *trials) alone(ctx context.Context, s subject, t *Trial) error {
 	case err == nil:
 		t.Compiles = true
 	case errors.As(err, &refused) && slices.Contains(l.failing, refused.File):
-		t.Broken, t.Detail, t.Failure = brokenBy(err), err.Error(), failureOf(refused)
+		if searched := refused.Also(refused.File, l.error); searched != nil {
+			refused = searched
+		} else {
+			t.Compiles = refused.SaysAll(refused.File)
+		}
+		t.Broken, t.Failure = brokenBy(refused), failureOf(refused)
+		t.Detail = strings.TrimPrefix(t.Broken, notBuilt)
+		if refused.Log != "" {
+			t.Detail += "\nlog: " + refused.Log
+		}
 	case brokenBy(err) == "":
 		// An interrupted one must be made again.
 		t.Broken, t.Detail, t.Failure = "", "", ""

@@ -81,8 +81,8 @@ type Trial struct {
 	Broken string `json:"broken,omitempty"`
 	// Failure is the compiler's first error without the number of its line.
 	Failure string `json:"failure,omitempty"`
-	// Compiles says that the file of the error which is searched can be compiled, in a
-	// kernel that does not build for another reason.
+	// Compiles says that the file of the error which is searched can be compiled, or has
+	// other errors only, in a kernel that does not build.
 	Compiles bool   `json:"compiles,omitempty"`
 	Detail   string `json:"detail,omitempty"`
 	// KernelKey and Vmlinux are the kernel's key in the store and its path there.

@@ -59,8 +59,9 @@ type trials struct {
 	// warned is the file whose warnings are searched, nil for anything else.
 	warned *warned
 	// failing is the C file, under each name that it had, of the compiler's error that is
-	// searched; empty for anything else.
+	// searched, and error is what it says; empty for anything else.
 	failing []string
+	error   string
 	tell    Teller
 }
 
