@@ -19,11 +19,12 @@ import (
 	"patchproof/guest/uring"
 )
 
-// The arguments of the program as a child: childArg, a kind or lockedKind, and how it goes;
-// afterExec instead of a kind is what it becomes by execve(2).
+// The arguments of the program as a child: childArg, a kind, lockedKind or otherKind, and how
+// it goes; afterExec instead of a kind is what it becomes by execve(2).
 const (
 	childArg   = "child"
 	lockedKind = "locked"
+	otherKind  = "other"
 	afterExec  = "after-exec"
 	byExec     = "exec"
 )
@@ -111,6 +112,28 @@ func run(t *report.T) {
 			}
 		}
 	}
+	gone(t, lockedKind+"/given-back", givenBack)
+}
+
+// givenBack has processes lock most of what their user may, while another process of his
+// stays: with a user's last process goes the count of what he has locked.
+func givenBack() error {
+	other, err := machine.StartChild("task", nil, childArg, otherKind, machine.ByKill)
+	if err != nil {
+		return err
+	}
+	defer other.End()
+	if err := other.Hear(machine.SaysReady, time.Now().Add(machine.Patience(limit))); err != nil {
+		return err
+	}
+	// A ring of 64 has two pages that count or more, where any do: what the 32 pages have
+	// beyond one process's need is used up by ten.
+	for range 15 {
+		if err := goes(lockedKind, machine.ByExit); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // gone reports a check that may have been late.
@@ -171,8 +194,11 @@ func child(kind, way string) {
 }
 
 func prepare(kind string) error {
-	if kind == lockedKind {
+	switch kind {
+	case lockedKind:
 		return locked()
+	case otherKind:
+		return syscall.Setuid(user)
 	}
 	for _, k := range kinds {
 		if k.name == kind {
