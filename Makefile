@@ -119,17 +119,17 @@ unit: ## unit tests with the race detector
 
 # The kernel of the debug variant, which takes minutes, is built with what the tests of the plain
 # one leave of the processors: in many of these a guest waits. It comes after the tests of ./kernel,
-# which keep both busy, and fails where it is needed.
+# which keep both busy, and fails where it is needed. What takes long of make unit is not run again.
 .PHONY: suite
 suite: deps ## the tests that build and boot kernels, and those with a browser
-	$(GO) test -count=1 -timeout 60m -v ./kernel
+	$(GO) test -count=1 -timeout 60m -v ./kernel -run 'TestReal|TestForks'
 	$(MAKE) -j 2 suite-plain suite-debug-kernel
 	VARIANT=debug $(GO) test -count=1 -timeout 60m -v ./vmtest -run "TestSuite|TestDebugKernelComplains"
 
 .PHONY: suite-plain suite-debug-kernel
 suite-plain:
 	MAKEFLAGS= MFLAGS= $(GO) test -count=1 -parallel 4 -timeout 60m -v ./vmtest
-	MAKEFLAGS= MFLAGS= $(GO) test -count=1 -p 1 -timeout 60m -v ./vmtest/bench ./results/html ./cmd/patchproof
+	MAKEFLAGS= MFLAGS= $(GO) test -count=1 -p 1 -timeout 60m -v -skip '^TestScripts$$/^script$$' ./vmtest/console ./vmtest/bench ./results/html ./cmd/patchproof
 suite-debug-kernel:
 	-KERNELS=base VARIANT=debug chrt --idle 0 $(PATCHPROOF) build
 

@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,6 +17,9 @@ func realBuilder(t *testing.T) *Builder {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("builds real kernels")
+	}
+	if !strings.HasPrefix(t.Name(), "TestReal") {
+		t.Fatal("make suite runs the tests of this package that are called TestReal...")
 	}
 	cache := os.Getenv("CACHE")
 	if cache == "" {

@@ -93,10 +93,7 @@ func TestFlakyFailureIsFoundByQuorum(t *testing.T) {
 // Commits that change no code are never to blame, however the runs come out.
 func TestWhatChangesNoCodeIsNeverNamed(t *testing.T) {
 	t.Parallel()
-	searches := 8
-	if testing.Short() {
-		searches = 2
-	}
+	searches := 2
 	if n, err := strconv.Atoi(os.Getenv("SEARCHES")); err == nil {
 		searches = n
 	}

@@ -80,10 +80,7 @@ func halve(random *rand.Rand, n int, rate float64, count int) (right bool, runs 
 // any search must.
 func TestRightAsOftenAsItSays(t *testing.T) {
 	const confidence = 0.95
-	tries, sizes := 100, []int{8, 32, 128, 1024}
-	if testing.Short() {
-		tries, sizes = 60, []int{8, 64}
-	}
+	tries, sizes := 60, []int{8, 64}
 	if *searches > 0 {
 		tries, sizes = *searches, []int{8, 16, 32, 64, 128, 256, 512, 1024}
 	}
