@@ -2,8 +2,6 @@ package patches
 
 import (
 	"bytes"
-	"compress/bzip2"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -17,8 +15,6 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 	"golang.org/x/text/encoding/unicode"
 )
 
@@ -414,36 +410,16 @@ func limited(r io.Reader) ([]byte, error) {
 
 // unpack returns what a compressed file holds, and other data as it is.
 func unpack(data []byte) ([]byte, error) {
-	var r io.Reader
-	var err error
-	kind := ""
-	in := bytes.NewReader(data)
-	switch {
-	case bytes.HasPrefix(data, []byte("\x1f\x8b")):
-		kind = "gzip"
-		r, err = gzip.NewReader(in)
-	case bytes.HasPrefix(data, []byte("\xfd7zXZ\x00")):
-		kind = "xz"
-		r, err = xz.NewReader(in)
-	case bytes.HasPrefix(data, []byte("BZh")):
-		kind = "bzip2"
-		r = bzip2.NewReader(in)
-	case bytes.HasPrefix(data, []byte("\x28\xb5\x2f\xfd")):
-		kind = "zstd"
-		d, zstdErr := zstd.NewReader(in, zstd.WithDecoderConcurrency(1))
-		if zstdErr == nil {
-			defer d.Close()
-		}
-		r, err = d, zstdErr
-	default:
+	r, format, err := Unpacked(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	if format == "" {
 		return data, nil
 	}
-	var out []byte
-	if err == nil {
-		out, err = limited(r)
-	}
+	out, err := limited(r)
 	if err != nil {
-		return nil, fmt.Errorf("compressed with %s, and it does not unpack: %w", kind, err)
+		return nil, notUnpacked(format, err)
 	}
 	return out, nil
 }

@@ -178,7 +178,8 @@ func runOnce(ctx context.Context, s CellSpec) (results.Cell, *qemu.Outcome) {
 
 // boots boots the VM, again if what the guest says of its time can't be trusted, and says
 // why it did.
-func (s CellSpec) boots(ctx context.Context) (out *qemu.Outcome, again string, err error) {
+func (s CellSpec) boots(ctx context.Context) (*qemu.Outcome, string, error) {
+	again := ""
 	for try := 1; ; try++ {
 		out, err := s.vm().Run(ctx)
 		switch slower := slowdown(out); {

@@ -71,9 +71,13 @@ func callerID(s string) (id string, length int) {
 	}
 	id = strings.TrimLeft(s[1:end], " ")
 	if cpu := digits(id); cpu > 0 {
-		comm, pid, ok := cutLast(strings.TrimPrefix(id[cpu:], ":"), ':')
-		comm, pid = strings.TrimLeft(comm, " "), strings.TrimLeft(pid, " ")
-		if !ok || id[cpu] != ':' || comm == "" || !letter(comm[0]) || pid == "" || digits(pid) != len(pid) {
+		rest, ok := strings.CutPrefix(id[cpu:], ":")
+		colon := strings.LastIndexByte(rest, ':')
+		if !ok || colon < 0 {
+			return "", 0
+		}
+		comm, pid := strings.TrimLeft(rest[:colon], " "), strings.TrimLeft(rest[colon+1:], " ")
+		if comm == "" || !letter(comm[0]) || pid == "" || digits(pid) != len(pid) {
 			return "", 0
 		}
 		return "T" + pid, end + 1
@@ -82,14 +86,6 @@ func callerID(s string) (id string, length int) {
 		return "", 0
 	}
 	return id, end + 1
-}
-
-func cutLast(s string, sep byte) (before, after string, found bool) {
-	i := strings.LastIndexByte(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+1:], true
 }
 
 func digits(s string) int {

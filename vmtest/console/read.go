@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"patchproof/patches"
 )
 
 var (
@@ -43,7 +45,7 @@ const peekBytes = 1 << 20
 // kernel's lines are those with a timestamp, or of dmesg or a journal without timestamps,
 // where all lines are the kernel's. It may be compressed.
 func Read(r io.Reader) (*Watcher, error) {
-	r, err := unpacked(r)
+	r, _, err := patches.Unpacked(r)
 	if err != nil {
 		return nil, err
 	}
