@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"errors"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -119,5 +120,14 @@ func TestQuirks(t *testing.T) {
 	}
 	if got := quirks(src, "#\nCONFIG_PREEMPTION=y\n"); got != nil {
 		t.Errorf("quirks with preemption = %q; want none", got)
+	}
+}
+
+// A wrapper around a tool may leave a process behind that keeps the output open.
+func TestWrapperLeavesAProcess(t *testing.T) {
+	t.Parallel()
+	out, err := output(t.Context(), exec.Command("sh", "-c", "echo whole; sleep 1000 & exit 0"))
+	if err != nil || string(out) != "whole\n" {
+		t.Errorf("output = %q, %v; want all of it", out, err)
 	}
 }

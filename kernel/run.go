@@ -35,6 +35,7 @@ func run(ctx context.Context, cmd *exec.Cmd) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	cmd.WaitDelay = time.Minute
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -49,12 +50,19 @@ func run(ctx context.Context, cmd *exec.Cmd) error {
 	group := -cmd.Process.Pid
 	count := time.NewTicker(2 * time.Second)
 	defer count.Stop()
+	ended := 0
 	for ctx.Err() == nil {
 		select {
 		case err := <-done:
 			return err
 		case <-ctx.Done():
 		case <-count.C:
+			// A wrapper may have left a process behind that keeps the outputs open.
+			if syscall.Kill(cmd.Process.Pid, 0) == syscall.ESRCH {
+				if ended++; ended > 1 {
+					syscall.Kill(group, syscall.SIGKILL)
+				}
+			}
 			// Limits of a user's processes do not hold for root.
 			if cmd.Args[0] == sandboxCommand && len(descendants(cmd.Process.Pid)) > maxProcesses {
 				syscall.Kill(group, syscall.SIGKILL)

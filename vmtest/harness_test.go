@@ -328,6 +328,42 @@ func TestCancelLeavesNothing(t *testing.T) {
 	}
 }
 
+// A wrapper around QEMU may stay its parent, and may leave a process behind that keeps
+// QEMU's outputs. Neither outlives the guest.
+func TestQEMUBehindAWrapper(t *testing.T) {
+	kernel, guest := base(t), hostileInitramfs(t)
+	real, err := exec.LookPath(qemu.Binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	script := "#!/bin/sh\ncase \"$*\" in *-kernel*) sleep 1000 & echo $! >>" + dir + "/left;; esac\n" + real + " \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(dir, qemu.Binary), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	for how, want := range map[string]event.Verdict{"well": event.Pass, "hang": event.Hang} {
+		s := spec(t, kernel, guest, "hostile="+how)
+		if cell := RunCell(interrupted, s); cell.Verdict != want {
+			t.Errorf("verdict of %s = %s, %q; want %s", how, cell.Verdict, cell.Reason, want)
+		}
+		if left := qemus(t, s.Initramfs); len(left) > 0 {
+			t.Errorf("still running: %q", left)
+		}
+	}
+	left, err := os.ReadFile(filepath.Join(dir, "left"))
+	if err != nil || len(strings.Fields(string(left))) != 2 {
+		t.Fatalf("the wrapper left %q, %v; want two processes", left, err)
+	}
+	for _, pid := range strings.Fields(string(left)) {
+		// One that was killed is a zombie until the host's init looks at it.
+		if stat, err := os.ReadFile("/proc/" + pid + "/stat"); err == nil && !strings.Contains(string(stat), ") Z ") {
+			t.Errorf("the wrapper's process %s still runs", pid)
+			exec.Command("kill", pid).Run()
+		}
+	}
+}
+
 // Each option of the debug variant makes the kernel say what testdata/splats.patch
 // does wrong, and the harness says where that is.
 func TestDebugKernelComplains(t *testing.T) {

@@ -32,8 +32,10 @@ func (v VM) root() qemu.Fn {
 
 // CanServe says what keeps this QEMU from serving folders to a guest, if something does.
 var CanServe = sync.OnceValue(func() error {
-	out, err := exec.Command(Binary, "-device", "virtio-9p-pci,help").CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "mount_tag") {
+	cmd := exec.Command(Binary, "-device", "virtio-9p-pci,help")
+	cmd.WaitDelay = leftPatience
+	out, err := cmd.CombinedOutput()
+	if err != nil && !errors.Is(err, exec.ErrWaitDelay) || !strings.Contains(string(out), "mount_tag") {
 		return errors.New("this QEMU was built without virtfs, by which a guest reads the host's root (virtio-9p-pci)")
 	}
 	return nil

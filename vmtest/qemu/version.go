@@ -35,7 +35,7 @@ func Find(ctx context.Context) (version string, err error) {
 	defer cancel()
 	cmd := exec.CommandContext(limited, Binary, "--version")
 	// What a wrapper leaves behind keeps the pipe.
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = leftPatience
 	out, err := cmd.Output()
 	switch {
 	case ctx.Err() == nil && limited.Err() != nil:

@@ -183,7 +183,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	}
 	start := time.Now()
 	q, err := qemu.StartContext(ctx, qemu.ArchAMD64,
-		process(command), confined(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks, v.counter(), v.root(), v.net(),
+		process(command, tmp), confined(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks, v.counter(), v.root(), v.net(),
 		port.options(), monitor(&monitorConn), events(reports, breakOff),
 		qemu.WithSerialOutput(stderr))
 	if monitorConn != nil {
@@ -252,6 +252,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	}()
 
 	life := &lifetime{pid: childWith(tmp)}
+	go endLeft(tmp, life.pid, g.gone)
 	out.Ending = g.await(ctx, life, v)
 	out.StoodStill, out.Starved = life.still, life.starved
 	if out.Ending.Late() {
