@@ -3,6 +3,7 @@ package qemu
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -15,22 +16,38 @@ import (
 // guest is a running VM as the harness sees it.
 type guest struct {
 	console *os.File
-	// qmp opens QEMU's monitor, once.
-	qmp func() (*qmp, error)
+	// start is when QEMU was started, waitErr what it ended with, stderr what it printed.
+	start   time.Time
+	waitErr error
+	stderr  clipped
+	// monitor is the connection to QEMU's monitor, which qmp opens, once.
+	monitor net.Conn
+	qmp     func() (*qmp, error)
+	// reports brings the program's report. broken, which breakOff ends, is done when nothing
+	// that can be trusted comes any more.
+	reports  chan event.Event
+	broken   context.Context
+	breakOff context.CancelCauseFunc
 	// printed counts the bytes on the console.
 	printed counter
-	// began is closed at the program's first event, broke when nothing that can be
-	// trusted comes any more, gone when QEMU has ended and everything that it wrote
-	// has been read.
+	// began is closed at the program's first event, gone when QEMU has ended and
+	// everything that it wrote has been read.
 	began, gone chan struct{}
-	broke       <-chan struct{}
 	// reported says that an event has come since it was looked at last.
 	reported atomic.Bool
 }
 
+// close gives up what start holds for the guest.
+func (g *guest) close() {
+	g.breakOff(nil)
+	if g.monitor != nil {
+		g.monitor.Close()
+	}
+}
+
 // await returns at the first ending.
 func (g *guest) await(ctx context.Context, life *lifetime, v VM) Ending {
-	began, broke := g.began, g.broke
+	began, broke := g.began, g.broken.Done()
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	life.begin()

@@ -1,21 +1,15 @@
 package qemu
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hugelgupf/vmtest/qemu"
-	"github.com/hugelgupf/vmtest/qemu/qevent"
 	"mvdan.cc/sh/v3/syntax"
 
 	"golang.org/x/sys/unix"
@@ -140,170 +134,6 @@ type Outcome struct {
 	// Command is the command line that runs this guest again.
 	Command string
 }
-
-// Run boots the guest and stays until nothing of it is left. The error says
-// that the harness could not even start it.
-func (v VM) Run(ctx context.Context) (*Outcome, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	tmp, remove, err := kernel.TempDir("vm")
-	if err != nil {
-		return nil, fmt.Errorf("a folder for the guest's disks: %w", err)
-	}
-	defer remove()
-	tmp = absolute(tmp)
-	disks, err := v.disks(tmp)
-	if err != nil {
-		return nil, err
-	}
-	if v.Step == nil {
-		v.Step = func(Phase, string) {}
-	}
-	w := &console.Watcher{}
-	log, err := console.Create(v.Console, w.Line)
-	if err != nil {
-		return nil, err
-	}
-
-	port, err := openSerial(tmp)
-	if err != nil {
-		return nil, errors.Join(err, log.Close())
-	}
-	defer port.close()
-	var monitorConn net.Conn
-	reports := make(chan event.Event)
-	broken, breakOff := context.WithCancelCause(context.Background())
-	defer breakOff(nil)
-	g := &guest{console: port.in, qmp: sync.OnceValues(func() (*qmp, error) { return openQMP(monitorConn) }), began: make(chan struct{}), broke: broken.Done(), gone: make(chan struct{})}
-	g.printed.first = v.enough
-	stderr := &clipped{}
-	command, err := v.process(tmp)
-	if err != nil {
-		return nil, errors.Join(err, log.Close())
-	}
-	start := time.Now()
-	q, err := qemu.StartContext(ctx, qemu.ArchAMD64,
-		process(command, tmp), confined(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks, v.counter(), v.root(), v.net(),
-		port.options(), monitor(&monitorConn), events(reports, breakOff),
-		qemu.WithSerialOutput(stderr))
-	if monitorConn != nil {
-		defer monitorConn.Close()
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("QEMU could not be started: %w", err), log.Close())
-	}
-
-	out := &Outcome{Command: v.Command(true), Report: event.NewCollector(v.Program)}
-	var readers sync.WaitGroup
-	readers.Go(func() { port.copyTo(io.MultiWriter(&g.printed, log), g.gone) })
-	readers.Go(func() {
-		var bound *pinned
-		for {
-			var e event.Event
-			more := false
-			select {
-			case e, more = <-reports:
-			case <-g.gone:
-				// The library closes the channel before it says so, unless it was
-				// cancelled before it had begun to listen.
-			}
-			if !more {
-				return
-			}
-			if out.ReportErr != nil {
-				continue
-			}
-			if out.ReportErr = out.Report.Add(e); out.ReportErr != nil {
-				breakOff(out.ReportErr)
-				continue
-			}
-			g.reported.Store(true)
-			switch e.Kind {
-			case event.KindCheck:
-				v.Step(PhaseRunning, e.Check.Name)
-			case event.KindEnd:
-				v.Step(PhaseEnding, "")
-			case event.KindStart:
-				out.Boot = time.Since(start)
-				switch {
-				case v.Machine.Mode == Singlestep:
-					out.ReportErr = g.singlestep()
-				case v.Pinned:
-					bound, out.ReportErr = g.pin()
-				}
-				if out.ReportErr != nil {
-					out.HostFailed = true
-					breakOff(out.ReportErr)
-				}
-				close(g.began)
-				v.Step(PhaseRunning, "")
-			}
-			// A check ends each workload. At the program's end QEMU may be gone already.
-			if bound != nil && e.Kind == event.KindCheck {
-				bound.update()
-				out.Host = bound.metrics()
-			}
-		}
-	})
-	var waitErr error
-	go func() {
-		waitErr = q.Wait()
-		close(g.gone)
-	}()
-
-	life := &lifetime{pid: childWith(tmp)}
-	go endLeft(tmp, life.pid, g.gone)
-	out.Ending = g.await(ctx, life, v)
-	out.StoodStill, out.Starved = life.still, life.starved
-	if out.Ending.Late() {
-		if out.Starved >= stillPatience {
-			out.QEMUErr = fmt.Errorf("the host was so busy that the guest waited %v for processors; run it again with less beside it", out.Starved.Round(time.Second))
-		}
-		w.Ask()
-		v.Step(PhaseEnding, "")
-		out.DumpErr = g.interrogate()
-	}
-	if out.Ending != Exited {
-		cancel()
-	}
-	<-g.gone
-	out.Wall = time.Since(start)
-	readers.Wait()
-	out.LogErr = log.Close()
-	out.Printed = g.printed.Load() > 0
-	out.Splats, out.LastLine, out.InitExited, out.Died = w.Splats(), w.Last, w.InitExited, w.Died
-	out.InitBegan = w.InitBegan
-	out.Dump, out.Places = w.Dump()
-	out.PoweredOff, out.RunnerGone, out.SwitchedOff = w.PoweredOff, w.RunnerGone, w.SwitchedOff
-	out.Reset = out.Ending == Exited && out.Printed && !w.PoweredOff && !w.InitExited && !w.Died
-	if w.DroppedLines && out.LogErr == nil {
-		out.LogErr = errors.New("the kernel could not print everything (printk messages dropped)")
-	}
-	if out.Ending == Exited {
-		var exit *exec.ExitError
-		if errors.As(waitErr, &exit) {
-			out.QEMUErr = fmt.Errorf("QEMU failed (%w): %s", waitErr, stderr)
-		} else if line := terminated.FindString(stderr.String()); line != "" {
-			// It exits with 0 then.
-			out.QEMUErr = fmt.Errorf("somebody terminated QEMU: %s", line)
-		} else if out.ReportErr == nil && !errors.Is(waitErr, qevent.ErrEventChannelMissingDoneEvent) {
-			out.ReportErr = waitErr
-		}
-	}
-	if out.Ending == BrokenOff && out.ReportErr == nil {
-		out.ReportErr = fmt.Errorf("the report broke off while the guest went on: %w", context.Cause(broken))
-	}
-	if out.ReportErr == nil {
-		out.ReportErr = out.Report.Finish()
-	}
-	if out.ReportErr == nil {
-		out.ReportErr = waitErr
-	}
-	return out, nil
-}
-
-// terminated is what QEMU says before it ends on a signal.
-var terminated = regexp.MustCompile(`terminating on signal .*`)
 
 // disks makes an image for each device and returns what attaches them.
 func (v VM) disks(dir string) (qemu.Fn, error) {
