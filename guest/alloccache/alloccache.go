@@ -159,3 +159,13 @@ func Total(rows []Row, irq int) int {
 	}
 	return total
 }
+
+// NoneOn says what the rows of a CPU that is offline still hold, if anything.
+func NoneOn(rows []Row, cpu int) error {
+	for _, r := range rows {
+		if r.CPU == cpu && (r.Free != 0 || r.Avail != 0) {
+			return fmt.Errorf("CPU %d is offline, but has %s", cpu, r)
+		}
+	}
+	return nil
+}

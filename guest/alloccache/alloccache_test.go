@@ -123,3 +123,19 @@ func TestAfter(t *testing.T) {
 		}
 	}
 }
+
+func TestNoneOn(t *testing.T) {
+	rows := []Row{{CPU: 0, Avail: 3}, {CPU: 1}, {CPU: 1, IRQ: 1}, {CPU: 2, IRQ: 1, Free: 1, Avail: -1}}
+	for cpu, want := range []string{
+		"CPU 0 is offline, but has   cpu0: irq=0, nr_free=0, nr_avail=3", "",
+		"CPU 2 is offline, but has   cpu2: irq=1, nr_free=1, nr_avail=-1", "",
+	} {
+		got := ""
+		if err := NoneOn(rows, cpu); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("NoneOn(%v, %d) = %q; want %q", rows, cpu, got, want)
+		}
+	}
+}

@@ -22,10 +22,21 @@ type operation struct {
 	prepare func(*uring.Ring) error
 }
 
-// operations are all opcodes of v5.10. What each returns shows that it ran; those
-// that would need more than a file or a buffer fail, in a way of their own.
-func (b *books) operations() ([]operation, error) {
-	// Two ends of a stream, with a byte to receive at each.
+// arguments are what the operations work on. What is in memory stands in one page outside
+// Go's heap.
+type arguments struct {
+	page []byte
+	// socket is one end of a stream, with a byte to receive for RECV and one for RECVMSG.
+	socket int32
+	// vector is a sector of the buffer, message a byte of it.
+	vector  *unix.Iovec
+	message *unix.Msghdr
+	// path is a file that does not exist, address nobody's socket, how is for OPENAT2.
+	path, address, how []byte
+}
+
+// arguments makes them; the buffer is the books' own.
+func (b *books) arguments() (*arguments, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
@@ -34,48 +45,58 @@ func (b *books) operations() ([]operation, error) {
 	if _, err := unix.Write(pair[1], make([]byte, bytes)); err != nil {
 		return nil, fmt.Errorf("write to a socket: %w", err)
 	}
-	args, err := machine.Buffer(4096)
+	page, err := machine.Buffer(4096)
 	if err != nil {
 		return nil, err
 	}
-	// Arguments in memory stand in one page outside Go's heap.
-	vector := (*unix.Iovec)(uring.Pointer(args))
-	*vector = unix.Iovec{Base: &b.page[0], Len: machine.Sector}
-	byteVector := (*unix.Iovec)(uring.Pointer(args[1024:]))
+	a := &arguments{
+		page: page, socket: int32(pair[0]),
+		vector: (*unix.Iovec)(uring.Pointer(page)), message: (*unix.Msghdr)(uring.Pointer(page[2048:])),
+		path: page[3200:3232], address: page[3232:3236], how: page[3264 : 3264+unix.SizeofOpenHow],
+	}
+	*a.vector = unix.Iovec{Base: &b.page[0], Len: machine.Sector}
+	byteVector := (*unix.Iovec)(uring.Pointer(page[1024:]))
 	*byteVector = unix.Iovec{Base: &b.page[0], Len: 1}
-	message := (*unix.Msghdr)(uring.Pointer(args[2048:]))
-	*message = unix.Msghdr{Iov: byteVector, Iovlen: 1}
+	*a.message = unix.Msghdr{Iov: byteVector, Iovlen: 1}
+	copy(a.path, "/no/such/file\x00")
+	copy(a.address, []byte{unix.AF_UNIX, 0, 0, 'x'})
+	return a, nil
+}
 
+// after is a time from now, which stands at that place of the page.
+func (a *arguments) after(at int, d time.Duration) func(*uring.SQE) {
+	spec := a.page[at : at+16]
+	*(*unix.Timespec)(uring.Pointer(spec)) = unix.NsecToTimespec(int64(d))
+	return func(sqe *uring.SQE) { sqe.FD, sqe.Addr, sqe.Len = -1, uring.Address(spec), 1 }
+}
+
+// operations are all opcodes of v5.10. What each returns shows that it ran; those
+// that would need more than a file or a buffer fail, in a way of their own.
+func (b *books) operations() ([]operation, error) {
+	args, err := b.arguments()
+	if err != nil {
+		return nil, err
+	}
 	op := func(name string, opcode uint8, want int32, fill func(*uring.SQE)) operation {
 		return operation{name: name, request: request{func(sqe *uring.SQE) {
 			fill(sqe)
 			sqe.Opcode = opcode
 		}, want}}
 	}
-	after := func(at int, d time.Duration) func(*uring.SQE) {
-		spec := args[at : at+16]
-		*(*unix.Timespec)(uring.Pointer(spec)) = unix.NsecToTimespec(int64(d))
-		return func(sqe *uring.SQE) { sqe.FD, sqe.Addr, sqe.Len = -1, uring.Address(spec), 1 }
-	}
-	// A file that does not exist, and nobody's socket.
-	path, address := args[3200:3232], args[3232:3236]
-	copy(path, "/no/such/file\x00")
-	copy(address, []byte{unix.AF_UNIX, 0, 0, 'x'})
-	how := args[3264 : 3264+unix.SizeofOpenHow]
-	named := func(sqe *uring.SQE) { sqe.FD, sqe.Addr = unix.AT_FDCWD, uring.Address(path) }
-	noFile, invalid, badFile := -int32(unix.ENOENT), -int32(unix.EINVAL), -int32(unix.EBADF)
+	const noFile, invalid, badFile = -int32(unix.ENOENT), -int32(unix.EINVAL), -int32(unix.EBADF)
 	nothing := func(*uring.SQE) {}
-	vectored := func(sqe *uring.SQE) {
-		sqe.FD, sqe.Addr, sqe.Len = b.zero, uint64(uintptr(unsafe.Pointer(vector))), 1
-	}
 	sector := b.transfer(uring.OpRead, b.zero).fill
-	// A request that does not exist.
-	stranger := func(sqe *uring.SQE) { sqe.Addr = 1 << 40 }
-	noSuch := -int32(unix.ENOENT)
-	socket := func(sqe *uring.SQE) { sqe.FD, sqe.Addr, sqe.Len = int32(pair[0]), uring.Address(b.page), 1 }
-	socketMessage := func(sqe *uring.SQE) {
-		sqe.FD, sqe.Addr, sqe.Len = int32(pair[0]), uint64(uintptr(unsafe.Pointer(message))), 1
+	named := func(sqe *uring.SQE) { sqe.FD, sqe.Addr = unix.AT_FDCWD, uring.Address(args.path) }
+	vectored := func(sqe *uring.SQE) {
+		sqe.FD, sqe.Addr, sqe.Len = b.zero, uint64(uintptr(unsafe.Pointer(args.vector))), 1
 	}
+	socket := func(sqe *uring.SQE) { sqe.FD, sqe.Addr, sqe.Len = args.socket, uring.Address(b.page), 1 }
+	socketMessage := func(sqe *uring.SQE) {
+		sqe.FD, sqe.Addr, sqe.Len = args.socket, uint64(uintptr(unsafe.Pointer(args.message))), 1
+	}
+	// A request that does not exist.
+	const noSuch = -int32(unix.ENOENT)
+	stranger := func(sqe *uring.SQE) { sqe.Addr = 1 << 40 }
 	list := []operation{
 		op("NOP", uring.OpNop, 0, nothing),
 		op("READV", uring.OpReadv, machine.Sector, vectored),
@@ -88,21 +109,21 @@ func (b *books) operations() ([]operation, error) {
 		op("SYNC_FILE_RANGE", uring.OpSyncFileRange, 0, func(sqe *uring.SQE) { sqe.FD = b.disk }),
 		op("SENDMSG", uring.OpSendMsg, 1, socketMessage),
 		op("RECVMSG", uring.OpRecvMsg, 1, socketMessage),
-		op("TIMEOUT", uring.OpTimeout, -int32(unix.ETIME), after(3072, time.Microsecond)),
+		op("TIMEOUT", uring.OpTimeout, -int32(unix.ETIME), args.after(3072, time.Microsecond)),
 		op("TIMEOUT_REMOVE", uring.OpTimeoutRemove, noSuch, stranger),
 		// The socket does not listen, and is connected.
-		op("ACCEPT", uring.OpAccept, invalid, func(sqe *uring.SQE) { sqe.FD = int32(pair[0]) }),
+		op("ACCEPT", uring.OpAccept, invalid, func(sqe *uring.SQE) { sqe.FD = args.socket }),
 		op("ASYNC_CANCEL", uring.OpAsyncCancel, noSuch, stranger),
 		// It comes with the poll that it is linked to, and goes with it.
-		op("LINK_TIMEOUT", uring.OpLinkTimeout, -int32(unix.ECANCELED), after(3104, time.Hour)),
+		op("LINK_TIMEOUT", uring.OpLinkTimeout, -int32(unix.ECANCELED), args.after(3104, time.Hour)),
 		op("CONNECT", uring.OpConnect, -int32(unix.ECONNREFUSED), func(sqe *uring.SQE) {
-			sqe.FD, sqe.Addr, sqe.Off = int32(pair[0]), uring.Address(address), uint64(len(address))
+			sqe.FD, sqe.Addr, sqe.Off = args.socket, uring.Address(args.address), uint64(len(args.address))
 		}),
 		op("FALLOCATE", uring.OpFallocate, invalid, func(sqe *uring.SQE) { sqe.FD = b.disk }),
 		op("OPENAT", uring.OpOpenat, noFile, named),
 		op("CLOSE", uring.OpClose, badFile, func(sqe *uring.SQE) { sqe.FD = 1 << 20 }),
 		// The ring has no registered files.
-		op("FILES_UPDATE", uring.OpFilesUpdate, -int32(unix.EINVAL), func(sqe *uring.SQE) { sqe.Addr, sqe.Len = uring.Address(b.page), 1 }),
+		op("FILES_UPDATE", uring.OpFilesUpdate, invalid, func(sqe *uring.SQE) { sqe.Addr, sqe.Len = uring.Address(b.page), 1 }),
 		op("STATX", uring.OpStatx, noFile, func(sqe *uring.SQE) {
 			named(sqe)
 			sqe.Off = uring.Address(b.page)
@@ -115,7 +136,7 @@ func (b *books) operations() ([]operation, error) {
 		op("RECV", uring.OpRecv, 1, socket),
 		op("OPENAT2", uring.OpOpenat2, noFile, func(sqe *uring.SQE) {
 			named(sqe)
-			sqe.Off, sqe.Len = uring.Address(how), uint32(len(how))
+			sqe.Off, sqe.Len = uring.Address(args.how), uint32(len(args.how))
 		}),
 		op("EPOLL_CTL", uring.OpEpollCtl, badFile, func(sqe *uring.SQE) { sqe.FD, sqe.Len = -1, unix.EPOLL_CTL_DEL }),
 		// Of no bytes.

@@ -421,10 +421,8 @@ func (m *hotplug) stayZero(cpu int) error {
 		if err != nil {
 			return err
 		}
-		for _, r := range rows {
-			if r.CPU == cpu && (r.Free != 0 || r.Avail != 0) {
-				return fmt.Errorf("CPU %d is offline, but has %s", cpu, r)
-			}
+		if err := alloccache.NoneOn(rows, cpu); err != nil {
+			return err
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

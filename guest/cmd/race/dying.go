@@ -112,10 +112,5 @@ func noneKept(r *uring.Ring, cpu int) error {
 	if err != nil {
 		return err
 	}
-	for _, row := range rows {
-		if row.CPU == cpu && row.Avail+row.Free > 0 {
-			return fmt.Errorf("CPU %d is offline, but has %s", cpu, row)
-		}
-	}
-	return nil
+	return alloccache.NoneOn(rows, cpu)
 }
