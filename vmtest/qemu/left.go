@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,16 +21,17 @@ const leftPatience = time.Second
 
 // endLeft kills what is left of a guest when the process that the harness started has ended
 // and gone is not closed. A wrapper may leave a process behind that keeps QEMU's outputs
-// open, or QEMU itself, when it is killed and has not replaced itself by QEMU.
+// open, or QEMU itself, when it is killed and has not replaced itself by QEMU. Of a process
+// that could not be found (0) nobody knows whether it has ended.
 func endLeft(folder string, pid int, gone <-chan struct{}) {
 	var ended time.Duration
-	for {
+	for pid != 0 {
 		select {
 		case <-gone:
 			return
 		case <-time.After(tick):
 		}
-		if pid != 0 && unix.Kill(pid, 0) == nil {
+		if !errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
 			continue
 		}
 		if ended += tick; ended < leftPatience {

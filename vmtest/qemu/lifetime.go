@@ -128,11 +128,15 @@ func stopped(pid int) bool {
 // childWith returns the process that this one started with a word on its command
 // line, which the library keeps to itself, or 0.
 func childWith(word string) int {
-	for _, pid := range children(os.Getpid()) {
-		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if bytes.Contains(line, []byte(word)) {
-			return pid
+	// A process that is becoming another program has no command line for a moment.
+	for range 10 {
+		for _, pid := range children(os.Getpid()) {
+			line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+			if bytes.Contains(line, []byte(word)) {
+				return pid
+			}
 		}
+		time.Sleep(tick / 10)
 	}
 	return 0
 }
