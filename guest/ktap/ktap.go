@@ -7,6 +7,7 @@
 package ktap
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -59,8 +60,20 @@ type Reader struct {
 	found  bool
 	// runner says that kselftest's is at work, which puts "# " in front of results.
 	runner bool
-	// inYAML is set between the lines --- and ... that explain a result.
-	inYAML bool
+	// versioned says that a line with TAP's or KTAP's version came.
+	versioned bool
+	// last is the result that the line before told, and held says that it is still to be
+	// handed out: what explains it may follow.
+	last *Result
+	held bool
+	// yaml are lines that explain last if "..." ends them, and yamlIndent what is before each.
+	yaml       []string
+	yamlIndent string
+	// early are lines without a number that are results if a plan comes behind them.
+	early []string
+	// earlyPlan is an indented plan, which is one if a result follows, and its depth.
+	earlyPlan []string
+	earlyAt   int
 }
 
 // level is a run of results of one indentation.
@@ -71,10 +84,20 @@ type level struct {
 	// plan is the number of results announced, -1 without a plan.
 	plan    int
 	skipped string
-	// repeated says that the plan is that of the level before, which TAP knows at the
-	// beginning or at the end.
-	repeated bool
-	count    int
+	count   int
+	// highest is the highest number of a result.
+	highest int
+	// lines are those of its results, and again counts those that came more than once: a
+	// child prints what its parent had in its buffer.
+	lines map[string]bool
+	again int
+	// rest is why a test skipped what had not run yet: a skip without a name, kselftest's
+	// way to end early.
+	rest string
+	// previous is the name of its last result, to which a subtest in braces belongs; block
+	// says that one is under way, and excused that it may fail.
+	previous       string
+	block, excused bool
 	// waiting are results that get their parent's name when its line comes.
 	waiting []Result
 }
@@ -94,14 +117,19 @@ func NewReader(emit func(Result), taken ...string) *Reader {
 func (r *Reader) Most(n int) { r.most = min(n, maxResults) }
 
 var (
-	versionLine = pattern(`^K?TAP version \d+\s*$`)
+	versionLine = pattern(`^K?TAP version \d+\s*(?:#.*)?$`)
 	planLine    = pattern(`^1\.\.(\d+)\s*(?:#\s*(.*))?$`)
 	resultLine  = pattern(`^(not )?ok(?:\s+(\d+)\b[-:]?)?(?:\s+|$)(?:-\s+)?(.*)$`)
+	dashed      = pattern(`^(?:not )?ok\s+-\s+\S`)
 	subtestLine = pattern(`^# Subtest:\s*(.+?)\s*$`)
-	bailLine    = pattern(`^Bail out!\s*(.*)$`)
+	bailLine    = pattern(`^(?i:Bail out!)\s*(.*)$`)
 	// TAP's words are in any letters, and SKIP has any end; KTAP's are words of prose as well.
 	directive = pattern(`(?:^|\s)#\s*((?i:SKIP\w*|TODO)|XFAIL|TIMEOUT|ERROR)\b:?\s*(.*)$`)
-	remark    = pattern(`\s#\s*(.*)$`)
+	// A number may stand behind the sign as well: "fixes #12".
+	remark = pattern(`\s#(?:\s+(.*)|\s*)$`)
+	// What a terminal is told, and what the kernel's log has before each line.
+	escapes = pattern(`\x1b\[[0-9;?]*[ -/]*[@-~]`)
+	stamp   = pattern(`^(?:<\d+>)?\[\s*(?:\d+\.\d+|\w{3} \w{3} +\d+ [\d:]+ \d{4})\](?:\[\s*[TC]\d+\])?:? ?`)
 )
 
 // pattern returns what compiles expr when it is first used: this package is linked into
@@ -112,40 +140,143 @@ func pattern(expr string) func() *regexp.Regexp {
 
 // Line takes the next line, without its end.
 func (r *Reader) Line(line string) {
-	line = strings.TrimRight(line, "\r\n")
-	switch strings.TrimSpace(line) {
-	case "---":
-		r.inYAML = r.found && line[0] == ' '
-	case "...":
-		r.inYAML = false
+	line = strings.TrimPrefix(strings.TrimRight(line, "\r\n"), "\ufeff")
+	if strings.Contains(line, "\x1b") {
+		line = escapes().ReplaceAllString(line, "")
 	}
-	// It is indented, and ends where that does.
-	r.inYAML = r.inYAML && strings.HasPrefix(line, " ")
+	// Each part stood at the beginning of the terminal's line.
+	for part := range strings.SplitSeq(line, "\r") {
+		if strings.HasPrefix(part, "[") || strings.HasPrefix(part, "<") {
+			part = stamp().ReplaceAllString(part, "")
+		}
+		if !r.explains(part) {
+			r.take(part)
+		}
+	}
+}
+
+// maxYAML bounds the lines of one explanation.
+const maxYAML = 1000
+
+// explains takes a line of YAML, between --- and ..., that explains the result before it.
+// Lines that only began like that are taken for what they are.
+func (r *Reader) explains(line string) bool {
+	if r.yaml == nil {
+		indent, ok := strings.CutSuffix(strings.TrimRight(line, " \t"), "---")
+		if !ok || r.last == nil || indent == "" || strings.Trim(indent, "# \t") != "" {
+			return false
+		}
+		r.yaml, r.yamlIndent = []string{line}, indent
+		return true
+	}
+	text, ok := strings.CutPrefix(line, r.yamlIndent)
+	if ok && strings.TrimSpace(text) == "..." {
+		for _, line := range r.yaml[1:min(len(r.yaml), maxLines+1)] {
+			r.explain(strings.TrimPrefix(line, r.yamlIndent))
+		}
+		r.yaml = nil
+		return true
+	}
+	if (ok || strings.TrimSpace(line) == "") && len(r.yaml) < maxYAML {
+		r.yaml = append(r.yaml, clip(line, maxLine))
+		return true
+	}
+	r.noYAML()
+	return false
+}
+
+// noYAML takes what had begun like YAML line by line.
+func (r *Reader) noYAML() {
+	lines := r.yaml
+	r.yaml = nil
+	for _, line := range lines {
+		r.take(line)
+	}
+}
+
+// explain adds a line to what is said of the last result.
+func (r *Reader) explain(line string) {
+	if r.last.Verdict != event.Pass && strings.Count(r.last.Detail, "\n") < 2*maxLines {
+		r.last.Detail = strings.TrimSpace(r.last.Detail + "\n" + clip(line, maxLine))
+	}
+}
+
+// take reads a line for what it says.
+func (r *Reader) take(line string) {
+	if r.last != nil && r.last.Verdict != event.Pass && !r.versioned && !r.runner && strings.HasPrefix(line, "#") && !subtestLine().MatchString(line) {
+		// Perl's tests and those of bats say behind a result what was wrong; the kernel's,
+		// which have a version, before it.
+		r.explain(line)
+		return
+	}
+	previous := r.last
+	r.release()
 	r.runner = r.runner || strings.HasPrefix(line, "# selftests: ") || strings.HasPrefix(line, "# timeout set to ")
-	if r.inYAML || !mayMean(line) {
+	if !mayMean(line) {
 		r.keep(line)
 		return
 	}
 	depth, text := r.indentation(line)
 	switch {
 	case versionLine().MatchString(text):
-		r.found = true
+		r.found, r.versioned = true, true
 		r.enter(depth, true)
-	case planLine().MatchString(text) && (r.found || depth == 0):
+	case planLine().MatchString(text):
+		m := planLine().FindStringSubmatch(text)
+		if !r.found && depth > 0 {
+			r.earlyPlan, r.earlyAt = m, depth
+			r.keep(line)
+			return
+		}
 		r.found = true
-		r.plan(depth, planLine().FindStringSubmatch(text))
-	case r.found && subtestLine().MatchString(text):
-		// It stands at the indentation of the subtest's results.
+		r.plan(depth, m)
+	case subtestLine().MatchString(text):
+		r.found = true
+		// TAP 14 has the line before the subtest, KUnit at the indentation of its results.
+		if depth == 0 {
+			r.enter(2, true).name = clip(subtestLine().FindStringSubmatch(text)[1], maxName)
+			return
+		}
 		r.enter(depth, false).name = clip(subtestLine().FindStringSubmatch(text)[1], maxName)
 	case r.isResult(depth, text):
+		if !r.found && r.earlyPlan != nil && r.earlyAt == depth {
+			r.plan(depth, r.earlyPlan)
+		}
 		r.found = true
 		r.result(depth, resultLine().FindStringSubmatch(text))
 	case bailLine().MatchString(text):
 		r.found = true
 		r.bailed = clip("Bail out! "+bailLine().FindStringSubmatch(text)[1], maxLine)
+	case strings.TrimSpace(text) == "{" && previous != nil:
+		for _, l := range r.open {
+			l.block = l.block || l.depth == depth
+		}
+	case strings.TrimSpace(text) == "}" && r.closes(depth):
 	default:
+		if !r.found && depth == 0 && len(r.early) < maxWaiting && resultLine().MatchString(text) {
+			r.early = append(r.early, text)
+		}
 		r.keep(line)
 	}
+}
+
+// closes ends the subtest in braces whose own line has that depth.
+func (r *Reader) closes(depth int) bool {
+	for _, l := range r.open {
+		if l.depth == depth && l.block {
+			r.endBlock(l)
+			return true
+		}
+	}
+	return false
+}
+
+// endBlock ends what stands in braces behind the last result of a level.
+func (r *Reader) endBlock(l *level) {
+	for r.open[len(r.open)-1] != l {
+		r.leave(l.previous, l.excused)
+	}
+	l.block = false
 }
 
 // mayMean says, cheaply, that a line may be of the protocol: most of what a test prints is not.
@@ -155,22 +286,27 @@ func mayMean(line string) bool {
 		return false
 	}
 	switch text[0] {
-	case 'K', 'T', '1', 'n', 'o', 'S', 'B':
+	case 'K', 'T', '1', 'n', 'o', 'S', 'B', 'b', '{', '}':
 		return true
 	}
 	return false
 }
 
 // isResult says whether the line is a result. Without a version or a plan before it
-// only a numbered one at the beginning of a line is, and an indented one without a number
-// only where a test has begun: programs print "ok" as well.
+// only one with a number or a dash is, at the beginning of a line or below an indented plan,
+// and an indented one without a number only where a test has begun: programs print "ok" as well.
 func (r *Reader) isResult(depth int, text string) bool {
 	m := resultLine().FindStringSubmatch(text)
 	switch {
 	case m == nil:
 		return false
 	case m[2] != "":
-		return r.found || depth == 0
+		return r.found || depth == 0 || r.earlyPlan != nil && r.earlyAt == depth
+	case strings.TrimSpace(text) == "ok" && r.complete(depth):
+		// prove(1) says so of a whole file.
+		return false
+	case depth == 0 && dashed().MatchString(text):
+		return true
 	}
 	return r.found && (depth == 0 || r.begun(depth))
 }
@@ -178,6 +314,11 @@ func (r *Reader) isResult(depth int, text string) bool {
 // begun says that a test of that indentation is under way.
 func (r *Reader) begun(depth int) bool {
 	return slices.ContainsFunc(r.open, func(l *level) bool { return l.depth == depth })
+}
+
+// complete says that all that the plan of that indentation announced has come.
+func (r *Reader) complete(depth int) bool {
+	return slices.ContainsFunc(r.open, func(l *level) bool { return l.depth == depth && l.plan > 0 && l.count >= l.plan })
 }
 
 // indentation counts the levels before a line of the protocol: two or four blanks
@@ -216,22 +357,32 @@ func numbered(text string) bool {
 // enter returns the level of that depth. Where anew is set a level that is there and has
 // ended its business begins again: a second document at the same indentation.
 func (r *Reader) enter(depth int, anew bool) *level {
-	for len(r.open) > 0 && r.open[len(r.open)-1].depth > depth {
-		r.leave("")
+	for n := len(r.open); n > 0 && r.open[n-1].depth > depth; n = len(r.open) {
+		r.leave(r.blockAround(n-1), false)
 	}
 	if n := len(r.open); n > 0 && r.open[n-1].depth == depth {
-		if !anew || r.open[n-1].count == 0 {
-			return r.open[n-1]
+		l := r.open[n-1]
+		if !anew || l.count == 0 && l.plan <= 0 {
+			return l
 		}
-		r.leave("")
+		r.leave(r.blockAround(n-1), false)
 	}
 	l := &level{depth: depth, plan: -1}
 	r.open = append(r.open, l)
 	return l
 }
 
-// leave ends the innermost level; its results belong to the test of that name.
-func (r *Reader) leave(parent string) {
+// blockAround is the name of the test in whose braces the level of that index stands.
+func (r *Reader) blockAround(i int) string {
+	if i > 0 && r.open[i-1].block {
+		return r.open[i-1].previous
+	}
+	return ""
+}
+
+// leave ends the innermost level; its results belong to the test of that name, and are no
+// failures where that one is excused.
+func (r *Reader) leave(parent string, excused bool) {
 	l := r.open[len(r.open)-1]
 	r.open = r.open[:len(r.open)-1]
 	name := parent
@@ -239,30 +390,67 @@ func (r *Reader) leave(parent string) {
 		name = l.name
 	}
 	results := l.waiting
-	if l.plan >= 0 && l.count != l.plan && !(l.repeated && l.count == 0) {
-		results = append(results, Result{Name: "plan", Verdict: event.Fail,
-			Detail: fmt.Sprintf("%d results were announced, %d came", l.plan, l.count)})
+	if res, ok := l.misplanned(); ok {
+		results = append(results, res)
 	}
 	for _, res := range results {
 		if name != "" {
 			res.Name = name + "/" + res.Name
 		}
+		if excused && res.Verdict == event.Fail {
+			res.Verdict, res.Detail = event.Skip, strings.TrimSpace("TODO, as the test that it is part of\n"+res.Detail)
+		}
 		r.deliver(res)
 	}
+}
+
+// misplanned holds what came against the plan.
+func (l *level) misplanned() (Result, bool) {
+	res := Result{Name: "plan", Verdict: event.Fail, Detail: fmt.Sprintf("%d results were announced, %d came", l.plan, l.count)}
+	switch {
+	case l.plan < 0:
+		return res, false
+	case l.count < l.plan && l.rest != "":
+		res.Verdict = event.Skip
+		res.Detail += ", and the rest was skipped: " + l.rest
+	case l.count != l.plan:
+	case l.again > 0:
+		res.Detail += fmt.Sprintf(", but %d of them twice", l.again)
+	case l.highest > l.plan:
+		res.Detail += fmt.Sprintf(", of which one has the number %d", l.highest)
+	default:
+		return res, false
+	}
+	return res, true
 }
 
 // deliver hands a result to the level around it, or out.
 func (r *Reader) deliver(res Result) {
 	if n := len(r.open); n > 0 && r.open[n-1].depth > 0 && len(r.open[n-1].waiting) < maxWaiting {
-		r.open[n-1].waiting = append(r.open[n-1].waiting, res)
+		l := r.open[n-1]
+		l.waiting = append(l.waiting, res)
+		r.last = &l.waiting[len(l.waiting)-1]
 		return
 	}
+	r.release()
 	if r.emitted >= r.most {
 		r.beyond[res.Verdict]++
 		return
 	}
 	r.emitted++
-	r.emit(r.unique(res))
+	res = r.unique(res)
+	r.last, r.held = &res, res.Verdict != event.Pass
+	if !r.held {
+		r.emit(res)
+	}
+}
+
+// release hands out the last result, which nothing explains any more.
+func (r *Reader) release() {
+	if r.held {
+		r.emit(*r.last)
+	}
+	r.last, r.held = nil, false
 }
 
 // unique makes a second test of the same name another one.
@@ -284,11 +472,9 @@ func (r *Reader) plan(depth int, m []string) {
 		n = 1 << 30
 	}
 	l := r.enter(depth, false)
-	if l.plan >= 0 && l.count > 0 {
+	if l.plan > 0 || l.plan == 0 && l.count > 0 {
 		// A second program's.
-		same := l.plan == n && l.count == n
 		l = r.enter(depth, true)
-		l.repeated = same
 	}
 	l.plan = n
 	if n == 0 {
@@ -301,20 +487,48 @@ func (r *Reader) plan(depth int, m []string) {
 
 func (r *Reader) result(depth int, m []string) {
 	l := r.enterParent(depth)
-	l.count++
-	res := Result{Name: strings.TrimSpace(m[3]), Verdict: event.Pass}
+	if l.block {
+		// Its brace is missing.
+		r.endBlock(l)
+	}
+	l.number(m[2], m[0])
+	said := strings.TrimSpace(m[3])
+	said, block := strings.CutSuffix(said, "{")
+	if block && said != "" && !strings.HasSuffix(said, " ") {
+		said, block = said+"{", false
+	}
+	// Kselftest's word is in small letters, and before the name.
+	if rest, ok := strings.CutPrefix(said, "# error "); ok {
+		said = "# ERROR " + rest
+	}
+	res := Result{Name: strings.TrimSpace(said), Verdict: event.Pass}
 	if m[1] != "" {
 		res.Verdict = event.Fail
 	}
+	excused := false
+	l.rest = ""
 	if at := directive().FindStringSubmatchIndex(res.Name); at != nil {
 		word, why := strings.ToUpper(res.Name[at[2]:at[3]]), strings.TrimSpace(res.Name[at[4]:at[5]])
 		res.Name = strings.TrimSpace(res.Name[:at[0]])
+		excused = word == "TODO" && res.Verdict == event.Fail
+		nameless := res.Name == "" || res.Name == "-"
+		if nameless {
+			// kselftest.h puts the name behind the word.
+			res.Name = why
+			why = ""
+		}
 		res.Verdict, res.Detail = directed(res.Verdict, word, why)
+		if nameless && strings.HasPrefix(word, "SKIP") {
+			l.rest = cmp.Or(res.Name, "without a reason")
+		}
 	} else if at := remark().FindStringSubmatchIndex(res.Name); at != nil {
-		res.Detail = res.Name[at[2]:at[3]]
+		if at[2] >= 0 {
+			res.Detail = res.Name[at[2]:at[3]]
+		}
 		res.Name = strings.TrimSpace(res.Name[:at[0]])
 	}
-	if res.Name == "" {
+	res.Name = strings.ReplaceAll(res.Name, `\#`, "#")
+	if res.Name == "" || res.Name == "-" {
 		res.Name = m[2]
 	}
 	if res.Name == "" {
@@ -327,9 +541,29 @@ func (r *Reader) result(depth int, m []string) {
 	r.recent = r.recent[:0]
 	// The levels below end with this line: it is their parent's.
 	for r.open[len(r.open)-1] != l {
-		r.leave(res.Name)
+		r.leave(res.Name, excused)
 	}
+	l.previous, l.block, l.excused = res.Name, block, excused
 	r.deliver(res)
+}
+
+// number counts a result.
+func (l *level) number(number, line string) {
+	l.count++
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return
+	}
+	l.highest = max(l.highest, n)
+	if l.lines == nil {
+		l.lines = map[string]bool{}
+	}
+	line = clip(line, maxName)
+	if l.lines[line] {
+		l.again++
+	} else if len(l.lines) < maxResults {
+		l.lines[line] = true
+	}
 }
 
 // enterParent returns the level of that depth and leaves those below it open, whose
@@ -379,18 +613,28 @@ func (r *Reader) keep(line string) {
 
 // End takes the end of the output: what was announced and did not come fails.
 func (r *Reader) End() {
+	r.noYAML()
+	if n := len(r.open); n > 0 && r.open[0].depth == 0 && r.open[0].plan > 0 && r.open[0].count == 0 {
+		// Its plan came last.
+		for _, text := range r.early {
+			r.result(0, resultLine().FindStringSubmatch(text))
+		}
+	}
+	r.release()
 	announced, skipped := r.bailed != "", ""
-	for len(r.open) > 0 {
-		l := r.open[len(r.open)-1]
+	for n := len(r.open); n > 0; n = len(r.open) {
+		l := r.open[n-1]
 		if l.depth == 0 && l.plan == 0 && l.count == 0 {
 			skipped = l.skipped
 		}
-		if l.depth > 0 && l.count > 0 && !announced {
-			// Its parent's line is missing.
+		if n > 1 && l.count > 0 && !announced {
+			// Its parent's line is missing, or its brace. Where nothing is around it, all
+			// of the output is indented.
 			l.waiting = append(l.waiting, Result{Name: "end", Verdict: event.Fail, Detail: "the output ended before this test's own result"})
 		}
-		r.leave("")
+		r.leave(r.blockAround(n-1), false)
 	}
+	r.release()
 	if r.bailed != "" {
 		r.emit(r.unique(Result{Name: "bail out", Verdict: event.Fail, Detail: r.bailed}))
 	}

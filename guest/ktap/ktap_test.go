@@ -55,12 +55,64 @@ func TestReader(t *testing.T) {
 		{"skipped", "1..3\nok 1 a # skipped: no device\nok 2 b # Skip none\nok 3 c #SKIPPED\n", []string{"skip a: no device", "skip b: none", "skip c"}},
 		{"a remark about errors", "1..3\nok 1 open # error path\nok 2 b # timeout of 3 s kept\nnot ok 3 c # ERROR no setup\n", []string{
 			"pass open: error path", "pass b: timeout of 3 s kept", "fail c: ERROR no setup"}},
-		{"YAML", "TAP version 13\n1..2\nnot ok 1 a\n  ---\n  message: x\n  ok: false\n  not ok 7 y\n  1..9\n  ...\nok 2 b\n", []string{"fail a", "pass b"}},
+		{"YAML", "TAP version 13\n1..2\nnot ok 1 a\n  ---\n  message: x\n  ok: false\n  not ok 7 y\n  1..9\n  ...\nok 2 b\n", []string{"fail a: message: x|ok: false|not ok 7 y|1..9", "pass b"}},
 		{"YAML that is cut", "TAP version 13\n1..2\nnot ok 1 a\n  ---\n  message: x\nok 2 b\n", []string{"fail a", "pass b"}},
 		{"two programs", "1..1\nok 1 a\n1..2\nok 1 b\nok 2 c\n", []string{"pass a", "pass b", "pass c"}},
 		{"two programs, the first too short", "1..2\nok 1 a\n1..1\nok 1 b\n", []string{"pass a", "fail plan: 2 results were announced, 1 came", "pass b"}},
 		{"two programs, the second short", "1..1\nok 1 a\n1..2\nok 1 b\n", []string{"pass a", "pass b", "fail plan: 2 results were announced, 1 came"}},
-		{"the plan first and last", "1..2\nok 1 a\nok 2 b\n1..2\n", []string{"pass a", "pass b"}},
+		{"two programs, the second dies at once", "1..2\nok 1 a\nok 2 b\n1..2\n", []string{"pass a", "pass b", "fail plan: 2 results were announced, 0 came"}},
+		{"two programs, the first dies at once", "TAP version 13\n1..3\nTAP version 13\n1..1\nok 1 b\n", []string{"fail plan: 3 results were announced, 0 came", "pass b"}},
+		{"two programs without versions, the first dies at once", "1..1\n1..1\nok 1 b\n", []string{"fail plan: 1 results were announced, 0 came", "pass b"}},
+		{"braces", "TAP version 14\n1..3\nok 1 - a {\n    ok 1 - x\n    not ok 2 - y {\n        not ok 1 - z\n        1..1\n    }\n    1..2\n}\nok 2 - b # time=3ms {\n    1..1\n    ok 1\n}\nok 3 - c\n", []string{
+			"pass a", "pass a/x", "fail a/y", "fail a/y/z", "pass b: time=3ms", "pass b/1", "pass c"}},
+		{"braces on a line of their own", "TAP version 14\nnot ok 1 - a\n  ---\n  at: x.js\n  ...\n{\n    not ok 1 - x\n    1..1\n}\nok 2 - b\n1..2\n", []string{
+			"fail a: at: x.js", "fail a/x", "pass b"}},
+		{"braces that the end cuts", "TAP version 14\n1..1\nok 1 - a {\n    1..2\n    ok 1 - x\n", []string{
+			"pass a", "pass a/x", "fail a/end: the output ended before this test's own result", "fail a/plan: 2 results were announced, 1 came"}},
+		{"a closing brace that is missing", "1..2\nok 1 - a {\n    not ok 1 - x\n    1..1\nok 2 - b\n", []string{"pass a", "fail a/x", "pass b"}},
+		{"braces to be skipped or done", "1..3\nok 1 - a # SKIP none {\n    1..0\n}\nnot ok 2 - b # TODO later {\n    not ok 1 - x\n    1..1\n}\nok 3 - a brace { and }\n", []string{
+			"skip a: none", "skip b: TODO later", "skip b/x: TODO, as the test that it is part of", "pass a brace { and }"}},
+		{"a subtest to be done", "TAP version 14\n# Subtest: a\n    not ok 1 - x\n    1..1\nnot ok 1 - a # TODO\n1..1\n", []string{
+			"skip a/x: TODO, as the test that it is part of", "skip a: TODO"}},
+		{"a subtest without numbers", "# Subtest: a\n    ok - x\n    not ok - y\n    1..2\nok - a\n1..1\n", []string{"pass a/x", "fail a/y", "pass a"}},
+		{"a subtest at the very beginning", "    # Subtest: a\n    not ok 1 - x\n    1..1\nok 1 - a\n1..1\n", []string{"fail a/x", "pass a"}},
+		{"all of it indented", "  1..2\n  ok 1 - a\n  not ok 2 - b\n", []string{"pass a", "fail b"}},
+		{"a range of a program", "range:\n  1..10\ndone\n", nil},
+		{"no numbers, and the plan last", "ok a\nnot ok b\n1..2\n", []string{"pass a", "fail b"}},
+		{"no numbers and no plan", "ok - a\nnot ok - b\n", []string{"pass a", "fail b"}},
+		{"words before the plan", "ok\n1..1\nok 1 a\n", []string{"pass a"}},
+		{"kselftest.h", "TAP version 13\n1..5\nok 1 # SKIP no such device\nok 2 # XFAIL known\nnot ok 3 # error in setup\nok 4 name # XPASS better\nok 5 # SKIP\n# Totals: pass:0 fail:0 xfail:1 xpass:1 skip:2 error:1\n", []string{
+			"skip no such device", "skip known: XFAIL", "fail in setup: ERROR", "pass name: XPASS better", "skip 5"}},
+		{"kselftest.h's way to skip the rest", "TAP version 13\n1..12\nok 1 # SKIP must be root\n# Planned tests != run tests (12 != 1)\n", []string{
+			"skip must be root", "skip plan: 12 results were announced, 1 came, and the rest was skipped: must be root"}},
+		{"a name that is skipped, and then nothing", "TAP version 13\n1..3\nok 1 a # SKIP none\n", []string{"skip a: none", "fail plan: 3 results were announced, 1 came"}},
+		{"kselftest_harness.h", "TAP version 13\n1..3\n# Starting 3 tests from 1 test cases.\n#  RUN           global.a ...\n#            OK  global.a\nok 1 global.a\n#  RUN           global.b ...\n# b.c:5:b:Expected 1 (1) == 2 (2)\n# b: Test failed\n#          FAIL  global.b\nnot ok 2 global.b\n#  RUN           global.c ...\n#      SKIP      no hardware\n#            OK  global.c\nok 3 global.c # SKIP no hardware\n# FAILED: 2 / 3 tests passed.\n", []string{
+			"pass global.a", "fail global.b: #  RUN           global.b ...|# b.c:5:b:Expected 1 (1) == 2 (2)|# b: Test failed|#          FAIL  global.b", "skip global.c: no hardware"}},
+		{"a result that came twice, and one that did not", "1..3\nok 1 a\nok 1 a\nok 2 b\n", []string{"pass a", "pass a (2)", "pass b", "fail plan: 3 results were announced, 3 came, but 1 of them twice"}},
+		{"a number beyond the plan", "1..2\nok 1 a\nok 3 c\n", []string{"pass a", "pass c", "fail plan: 2 results were announced, 2 came, of which one has the number 3"}},
+		{"the kernel's log", "[    1.000000] KTAP version 1\n[    1.000001] 1..1\n[    1.000002]     # Subtest: s\n[    1.000003][  T12]     1..1\n[    1.000004]     not ok 1 a\n[    1.000005] ok 1 s\n", []string{"fail s/a", "pass s"}},
+		{"the kernel's log with its levels and dates", "<6>[    1.0] 1..2\n<6>[    1.1] ok 1 a\n[Sun Nov 29 19:00:00 2026] not ok 2 b\n", []string{"pass a", "fail b"}},
+		{"colours", "1..2\n\x1b[32mok 1 a\x1b[0m\n\x1b[1;31mnot ok\x1b[m 2 b\n", []string{"pass a", "fail b"}},
+		{"a mark of its encoding", "\ufeffTAP version 13\n1..1\nnot ok 1 a\n", []string{"fail a"}},
+		{"a terminal's progress", "1..2\n 10%\r 90%\rok 1 a\n\rnot ok 2 b\n", []string{"pass a", "fail b"}},
+		{"YAML for the last", "TAP version 13\n1..2\nok 1 a\n  ---\n  fine: yes\n  ...\nnot ok 2 b\n  ---\n  message: x\n  data:\n    got: 1\n  ...\n", []string{
+			"pass a", "fail b: message: x|data:|  got: 1"}},
+		{"a rule that is no YAML", "KTAP version 1\n1..1\n  1..2\n  ok 1 a\n  ---\n  not ok 2 b\nok 1 s\n", []string{"pass s/a", "fail s/b: ---", "pass s"}},
+		{"node's", "TAP version 13\n# Subtest: a\n    # Subtest: b\n    not ok 1 - b\n      ---\n      error: |-\n        ok 1 x\n      ...\n    1..1\nnot ok 1 - a\n  ---\n  failureType: 'subtestsFailed'\n  ...\n1..1\n# tests 1\n# pass 0\n", []string{
+			"fail a/b: error: |-|  ok 1 x", "fail a: failureType: 'subtestsFailed'"}},
+		{"bats'", "1..3\nok 1 a\nnot ok 2 b\n# (in test file x.bats, line 6)\n#   `false' failed\nok 3 c # skip no root\n", []string{
+			"pass a", "fail b: # (in test file x.bats, line 6)|#   `false' failed", "skip c: no root"}},
+		{"perl's", "ok 1 - a\nnot ok 2 - b\n#   Failed test 'b'\n#          got: '1'\nnot ok 3 - c # TODO fix\n#   Failed (TODO) test 'c'\n1..3\n# Looks like you failed 1 test of 3.\n", []string{
+			"pass a", "fail b: #   Failed test 'b'|#          got: '1'", "skip c: TODO fix|#   Failed (TODO) test 'c'"}},
+		{"prove's", "t/a.t .. \n1..2\nok 1 - a\nok 2 - b\nok\nt/b.t .. \n1..2\nok 1 - c\nFailed 1/2 subtests \n", []string{
+			"pass a", "pass b", "pass c", "fail plan: 2 results were announced, 1 came"}},
+		{"pytest-tap's", "TAP version 13\n1..4\n# TAP results for test_x.py\nok 1 test_x.py::test_a[1 \\# 2]\nnot ok 2 test_x.py::test_b\nok 3 test_x.py::test_c # SKIP needs root\nnot ok 4 test_x.py::test_d # TODO expected failure\n", []string{
+			"pass test_x.py::test_a[1 # 2]", "fail test_x.py::test_b", "skip test_x.py::test_c: needs root", "skip test_x.py::test_d: TODO expected failure"}},
+		{"libtest's", "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\ntest result: FAILED. 1 passed; 1 failed\n", nil},
+		{"avocado's", "1..2\n# debug.log of /bin/true:\n#   19:00:00 INFO | ok 1\nok 1 /bin/true\nnot ok 2 /bin/false\n", []string{"pass /bin/true", "fail /bin/false"}},
+		{"a number of an issue", "1..2\nok 1 fixes #12\nok 2 fixes #13 # 4 ms\n", []string{"pass fixes #12", "pass fixes #13: 4 ms"}},
+		{"a plan and a version with a remark", "TAP version 13 # of mine\n1..1 # one\nnot ok 1 a\n", []string{"fail a"}},
+		{"a bail out in small letters", "1..1\nbail out! no disk\n", []string{"fail plan: 1 results were announced, 0 came", "fail bail out: Bail out! no disk"}},
 		{"nothing to run, and then something", "1..0 # SKIP none\n1..1\nok 1 b\n", []string{"pass b"}},
 		{"words in a remark", "TAP version 13\n1..1\n# ok 12 requests done\n# not ok 3 retries\nok 1 a\n", []string{"pass a"}},
 		{"results in remarks after their version", "TAP version 13\n1..1\n# TAP version 13\n# 1..1\n# not ok 1 b\nnot ok 1 a\n", []string{"fail a/b", "fail a"}},
@@ -133,16 +185,21 @@ func TestNamesAreUnique(t *testing.T) {
 func FuzzReader(f *testing.F) {
 	f.Add("TAP version 13\n1..2\n# ok 1 a\n  not ok 2\nok 1\nBail out!\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		seen := map[string]bool{}
+		seen, failed := map[string]bool{}, false
 		r := NewReader(func(res Result) {
 			if res.Name == "" || seen[res.Name] {
 				t.Errorf("result with the name %q; want another for each", res.Name)
 			}
 			seen[res.Name] = true
+			failed = failed || res.Verdict == event.Fail
 		})
-		for line := range strings.Lines(text) {
+		// Nothing that comes before a failure hides it.
+		for line := range strings.Lines(text + "\nnot ok 1 last\n") {
 			r.Line(line)
 		}
 		r.End()
+		if !failed {
+			t.Error("a test that failed came out as none")
+		}
 	})
 }
