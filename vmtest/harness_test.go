@@ -278,6 +278,48 @@ func TestQEMUThatFails(t *testing.T) {
 	}
 }
 
+// What a build leaves as vmlinux may be anything.
+func TestImageThatIsNoKernel(t *testing.T) {
+	t.Parallel()
+	kernel, guest := base(t), hostileInitramfs(t)
+	if why := qemu.Unloadable(kernel.Image); why != "" {
+		t.Errorf("Unloadable(a kernel) = %q", why)
+	}
+	whole, err := os.ReadFile(kernel.Image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		text []byte
+		want string
+	}{
+		"text":    {[]byte("int not_a_kernel;\n"), "neither an ELF file nor a bzImage"},
+		"empty":   {nil, "neither an ELF file nor a bzImage"},
+		"cut":     {whole[:len(whole)/3], "is no whole ELF file"},
+		"program": {nil, "has no PVH note"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := spec(t, kernel, guest)
+			s.Image = filepath.Join(t.TempDir(), "vmlinux")
+			if err := os.WriteFile(s.Image, tc.text, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if name == "program" {
+				s.Image = self
+			}
+			cell := RunCell(interrupted, s)
+			if cell.Verdict != event.Error || !strings.Contains(cell.Reason, tc.want) || !strings.Contains(cell.Reason, s.Image) {
+				t.Errorf("cell = %s %q; want an error that says that %s %s", cell.Verdict, cell.Reason, s.Image, tc.want)
+			}
+		})
+	}
+}
+
 // qemus lists the processes with this text on their command line.
 func qemus(t *testing.T, text string) []string {
 	t.Helper()

@@ -66,6 +66,9 @@ func (p *Plan) Shell(ctx context.Context, in, out *os.File) error {
 		cmd.Stdin = in
 	}
 	if err := cmd.Run(); err != nil {
+		if why := qemu.Unloadable(s.Image); why != "" {
+			err = fmt.Errorf("%w: %s", err, why)
+		}
 		return errors.Join(ctx.Err(), fmt.Errorf("%s: %w", qemu.Binary, err))
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"sync"
 	"time"
@@ -74,7 +75,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	out.LogErr = log.Close()
 	out.Printed = g.printed.Load() > 0
 	out.see(w)
-	out.QEMUErr = out.failure(g)
+	out.QEMUErr = out.failure(g, v.Boot.Kernel)
 	out.ReportErr = out.distrust(g)
 	return out, nil
 }
@@ -169,7 +170,7 @@ func (out *Outcome) see(w *console.Watcher) {
 }
 
 // failure is what went wrong with QEMU itself.
-func (out *Outcome) failure(g *guest) error {
+func (out *Outcome) failure(g *guest, image string) error {
 	if out.Ending.Late() && out.Starved >= stillPatience {
 		return fmt.Errorf("the host was so busy that the guest waited %v for processors; run it again with less beside it", out.Starved.Round(time.Second))
 	}
@@ -178,6 +179,9 @@ func (out *Outcome) failure(g *guest) error {
 	}
 	var exit *exec.ExitError
 	if errors.As(g.waitErr, &exit) {
+		if why := Unloadable(image); why != "" && g.printed.Load() == 0 {
+			return fmt.Errorf("%s. So its build left it: mend the makefile that wrote it; to build the same again remove %s (QEMU: %s)", why, filepath.Dir(image), &g.stderr)
+		}
 		return fmt.Errorf("QEMU failed (%w): %s", g.waitErr, &g.stderr)
 	}
 	// It exits with 0 then.
