@@ -67,7 +67,7 @@ func (p *Plan) Shell(ctx context.Context, in, out *os.File) error {
 	}
 	if err := cmd.Run(); err != nil {
 		if why := qemu.Unloadable(s.Image); why != "" {
-			err = fmt.Errorf("%w: %s", err, why)
+			err = fmt.Errorf("%w: %s is no kernel: %s", err, s.Image, why)
 		}
 		return errors.Join(ctx.Err(), fmt.Errorf("%s: %w", qemu.Binary, err))
 	}

@@ -11,8 +11,8 @@ import (
 	"patchproof/kernel/arch"
 )
 
-// Unloadable says why QEMU cannot load a file as a kernel, "" where nothing is found. QEMU
-// takes what it does not know for an old kernel.
+// Unloadable says what is wrong with a file that QEMU is to load as a kernel, "" where
+// nothing is found. QEMU takes what it does not know for an old kernel.
 func Unloadable(file string) string {
 	f, err := os.Open(file)
 	if err != nil {
@@ -26,14 +26,14 @@ func Unloadable(file string) string {
 		return ""
 	}
 	if !bytes.HasPrefix(head, []byte(elf.ELFMAG)) {
-		return fmt.Sprintf("%s is no kernel: neither an ELF file nor a bzImage, it begins with %.20q", file, head[:n])
+		return fmt.Sprintf("neither an ELF file nor a bzImage, it begins with %.20q", head[:n])
 	}
 	image, err := elf.NewFile(f)
 	if err != nil {
-		return fmt.Sprintf("%s is no whole ELF file: %v", file, err)
+		return fmt.Sprintf("not a whole ELF file: %v", err)
 	}
 	if image.Machine != arch.Target.Machine {
-		return fmt.Sprintf("%s is no kernel for %s: its ELF header says %s", file, arch.Target.Name, image.Machine)
+		return fmt.Sprintf("not for %s: its ELF header says %s", arch.Target.Name, image.Machine)
 	}
 	info, err := f.Stat()
 	if err != nil {
@@ -42,14 +42,14 @@ func Unloadable(file string) string {
 	entered := false
 	for _, p := range image.Progs {
 		if p.Type == elf.PT_LOAD && p.Off+p.Filesz > uint64(info.Size()) {
-			return fmt.Sprintf("%s is cut short: it has %d bytes, and a part of it would lie behind them", file, info.Size())
+			return fmt.Sprintf("cut short: it has %d bytes, and a part of it would lie behind them", info.Size())
 		}
 		if p.Type == elf.PT_NOTE {
 			entered = entered || hasPVH(p.Open())
 		}
 	}
 	if !entered {
-		return file + " has no PVH note, by which QEMU enters a kernel (CONFIG_PVH=y)"
+		return "without a PVH note, by which QEMU enters a kernel (CONFIG_PVH=y)"
 	}
 	return ""
 }

@@ -180,7 +180,7 @@ func (out *Outcome) failure(g *guest, image string) error {
 	var exit *exec.ExitError
 	if errors.As(g.waitErr, &exit) {
 		if why := Unloadable(image); why != "" && g.printed.Load() == 0 {
-			return fmt.Errorf("%s. So its build left it: mend the makefile that wrote it; to build the same again remove %s (QEMU: %s)", why, filepath.Dir(image), &g.stderr)
+			return fmt.Errorf("what the build left as %s is no kernel: %s; mend the makefile that wrote it, or build it again: rm -r %s (QEMU: %s)", filepath.Base(image), why, filepath.Dir(image), &g.stderr)
 		}
 		return fmt.Errorf("QEMU failed (%w): %s", g.waitErr, &g.stderr)
 	}
