@@ -58,13 +58,7 @@ func instruction(text string) string {
 // read learns from a line after the first what the title still lacks.
 func (c *complaint) read(text string) {
 	if c.sign.blame == byStuck && c.at == "" {
-		// RCU shows its own thread before the processor that it waits for.
-		if strings.Contains(text, "kthread stack dump") {
-			c.waiter = true
-		} else if c.waiter && (strings.HasPrefix(text, "NMI backtrace") || strings.HasPrefix(text, "CPU: ") || strings.HasPrefix(text, "Sending NMI")) {
-			c.waiter, c.traced, c.done = false, false, false
-			c.forget()
-		}
+		c.passWaiter(text)
 	}
 	if c.done && c.sign.blame == byNobody && c.subject == "" {
 		// Who has the interrupt is told behind the stack.
@@ -75,45 +69,72 @@ func (c *complaint) read(text string) {
 	}
 	if !c.traced {
 		c.ranBy(text)
+		c.readWords(text)
 	}
-	if c.sign.role == warns && !c.worded && !c.traced {
+	if at := instruction(text); at != "" {
+		c.readInstruction(at)
+		return
+	}
+	if c.subject == "" || !c.fromText && c.at == "" && c.sign.blame != byFault {
+		c.readSubject(text)
+	}
+	c.readStack(text)
+}
+
+// passWaiter passes over the stack of RCU's own thread, which is shown before the processor
+// that it waits for.
+func (c *complaint) passWaiter(text string) {
+	if strings.Contains(text, "kthread stack dump") {
+		c.waiter = true
+	} else if c.waiter && (strings.HasPrefix(text, "NMI backtrace") || strings.HasPrefix(text, "CPU: ") || strings.HasPrefix(text, "Sending NMI")) {
+		c.waiter, c.traced, c.done = false, false, false
+		c.forget()
+	}
+}
+
+// readWords takes what comes before the stack and belongs into the title: the text of a WARN(),
+// and the kind of what UBSAN found.
+func (c *complaint) readWords(text string) {
+	if c.sign.role == warns && !c.worded {
 		// WARN() prints its text second where it is no exception (warn_slowpath_fmt).
 		c.worded = true
 		if text != "" && !strings.HasPrefix(text, "Modules linked in") && !strings.HasPrefix(text, "CPU: ") && !inTrace.MatchString(text) {
 			c.title, c.unworded = steady(text), c.title
 		}
 	}
-	if at := instruction(text); at != "" {
-		if !c.traced && c.unworded != "" {
-			// It was one after all, and the line somebody else's.
-			c.title, c.unworded = c.unworded, ""
-		}
-		switch {
-		case c.sign.blame == byRecursion && c.traced:
-		case c.traced && c.Verdict != event.Hang && (c.named || c.fromText && c.at != at):
-			// The registers of what an interrupt or a system call left. Before a panic's
-			// own stack has come to the fault, they are the fault's.
-			c.done = true
-		case at == c.repeated:
-			c.repeated = ""
-		case c.at == "" || strings.HasPrefix(c.at, "0x"):
-			c.at = at
-		case c.traced && c.sign.blame == byStuck:
-			// What the interrupt interrupted is a part of the stack.
-			c.push(at)
-		}
-		return
-	}
-	if !c.traced && strings.HasPrefix(c.title, "UBSAN: Undefined behaviour") {
+	if strings.HasPrefix(c.title, "UBSAN: Undefined behaviour") {
 		for _, u := range undefined {
 			if strings.HasPrefix(text, u.says) {
 				c.title = strings.Replace(c.title, "Undefined behaviour", u.kind, 1)
 			}
 		}
 	}
-	if c.subject == "" || !c.fromText && c.at == "" && c.sign.blame != byFault {
-		c.readSubject(text)
+}
+
+// readInstruction takes the function that a processor's registers show.
+func (c *complaint) readInstruction(at string) {
+	if !c.traced && c.unworded != "" {
+		// It was one after all, and the line somebody else's.
+		c.title, c.unworded = c.unworded, ""
 	}
+	switch {
+	case c.sign.blame == byRecursion && c.traced:
+	case c.traced && c.Verdict != event.Hang && (c.named || c.fromText && c.at != at):
+		// The registers of what an interrupt or a system call left. Before a panic's
+		// own stack has come to the fault, they are the fault's.
+		c.done = true
+	case at == c.repeated:
+		c.repeated = ""
+	case c.at == "" || strings.HasPrefix(c.at, "0x"):
+		c.at = at
+	case c.traced && c.sign.blame == byStuck:
+		// What the interrupt interrupted is a part of the stack.
+		c.push(at)
+	}
+}
+
+// readStack takes a line of the stack, or one that ends it.
+func (c *complaint) readStack(text string) {
 	switch {
 	case strings.HasPrefix(text, "Call Trace:") || strings.HasPrefix(text, "Call trace:") || strings.HasPrefix(text, "Backtrace:"):
 		// A second stack is somebody else's.
