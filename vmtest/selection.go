@@ -143,9 +143,15 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 			return Selection{}, err
 		}
 	}
+	return s.taken()
+}
+
+// taken is the selection with the release, the thread and the branch that it names.
+func (s Selection) taken() (Selection, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	typed := s.Pin
+	var err error
 	s.Selection, err = kernel.TakeRelease(ctx, s.Selection, s.Cache, s.Source, func(line string) {
 		fmt.Fprintln(os.Stderr, line)
 	})

@@ -59,34 +59,52 @@ func Read(r io.Reader) (*Watcher, error) {
 		w.Raw = false
 		return w, readRecords(in, w, len(m[1]) > 0)
 	}
+	l := logOf(string(head))
+	w.Raw = l.raw
+	return w, l.read(in, w)
+}
+
+// layout is what the lines of a log have in front of the kernel's text.
+type layout struct {
+	// raw says that no line has a timestamp, journal that lines name a host.
+	raw, journal bool
+	// told says that the priorities tell the kernel's lines from what programs wrote into its
+	// log: theirs is none of the kernel's. But where all have such, they are another
+	// program's.
+	told bool
+}
+
+// logOf finds the layout out by the head of a log.
+func logOf(head string) layout {
+	l := layout{raw: true}
 	// A line of the kernel's own may look as if a host were named in it, but few do.
 	stamps, hosts := 0, 0
-	// What a program wrote into the kernel's log has a priority that is none of the kernel's;
-	// but where all have, they are another program's.
-	told := false
-	for line := range strings.Lines(string(head)) {
-		told = told || ofKernel(line)
-	}
-	for line := range strings.Lines(string(head)) {
+	for line := range strings.Lines(head) {
+		l.told = l.told || ofKernel(line)
 		if _, _, text, ok := stamped(plainText(strings.TrimRight(line, "\r\n"))); ok {
-			w.Raw = false
+			l.raw = false
 			stamps++
 			if journalHost.MatchString(text) {
 				hosts++
 			}
 		}
 	}
-	journal := 2*hosts > stamps
+	l.journal = 2*hosts > stamps
+	return l
+}
+
+// read hands the lines to w, and those that a mailer has broken as one.
+func (l layout) read(in *bufio.Reader, w *Watcher) error {
 	held := ""
 	for blank := false; ; {
 		// What is beyond the buffer of a line is of no use to anybody.
 		line, more, err := in.ReadLine()
 		if err == io.EOF {
 			w.Line(held)
-			return w, nil
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if blank && len(line) == 0 {
 			continue
@@ -96,31 +114,11 @@ func Read(r io.Reader) (*Watcher, error) {
 		for more && err == nil {
 			_, more, err = in.ReadLine()
 		}
-		if m := decoded.FindStringSubmatch(text); m != nil {
-			if m[1] != "kern" {
-				continue
-			}
-			text = text[len(m[0]):]
-			w.Kernels = true
-		}
-		if told && leveled.MatchString(text) && !ofKernel(text) {
+		text, ok := l.kernels(text, w)
+		if !ok {
 			continue
 		}
-		switch {
-		case w.Raw:
-			if m := record.FindStringSubmatch(text); m != nil && !ownPriority(m[1]) {
-				continue
-			}
-			bare := withoutRecord(text)
-			bare = bare[len(logPrefix.FindString(bare)):]
-			w.Kernels = w.Kernels || len(bare) < len(text) || kernelish.MatchString(text)
-			text = bare
-		case journal:
-			if _, _, said, ok := stamped(text); ok {
-				text = strings.TrimSuffix(text, said) + journalHost.ReplaceAllString(said, "")
-			}
-		}
-		if _, _, _, ok := stamped(text); held != "" && !ok && !w.Raw && text != "" {
+		if _, _, _, ok := stamped(text); held != "" && !ok && !l.raw && text != "" {
 			text = held + " " + strings.TrimLeft(text, " ")
 		} else if held != "" {
 			w.Line(held)
@@ -131,6 +129,36 @@ func Read(r io.Reader) (*Watcher, error) {
 		}
 		w.Line(text)
 	}
+}
+
+// kernels is a line without what the layout has in front of it, and whether it is the
+// kernel's.
+func (l layout) kernels(text string, w *Watcher) (string, bool) {
+	if m := decoded.FindStringSubmatch(text); m != nil {
+		if m[1] != "kern" {
+			return "", false
+		}
+		text = text[len(m[0]):]
+		w.Kernels = true
+	}
+	if l.told && leveled.MatchString(text) && !ofKernel(text) {
+		return "", false
+	}
+	switch {
+	case l.raw:
+		if m := record.FindStringSubmatch(text); m != nil && !ownPriority(m[1]) {
+			return "", false
+		}
+		bare := withoutRecord(text)
+		bare = bare[len(logPrefix.FindString(bare)):]
+		w.Kernels = w.Kernels || len(bare) < len(text) || kernelish.MatchString(text)
+		text = bare
+	case l.journal:
+		if _, _, said, ok := stamped(text); ok {
+			text = strings.TrimSuffix(text, said) + journalHost.ReplaceAllString(said, "")
+		}
+	}
+	return text, true
 }
 
 // ofKernel says that a line has a priority of the kernel's in front.
