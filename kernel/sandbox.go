@@ -173,7 +173,7 @@ func (s Sandbox) Command(ctx context.Context, dir, name string, args ...string) 
 	for _, l := range limits {
 		line = append(line, fmt.Sprintf("%s=%d", l.flag, lowest(l.resource, l.value)))
 	}
-	// It leaves the group whose niceness run sets.
+	// It leaves the group whose niceness run would set.
 	line = append(line, "nice", "-n", fmt.Sprint(niceness))
 	if _, err := exec.LookPath("choom"); err == nil {
 		// Where memory runs out a build dies, and no guest.
