@@ -31,7 +31,7 @@ func namesCommits(patch string) bool {
 // begin at. Notes tell what is not in it. Any other selection comes back as it was.
 func TakeBranch(ctx context.Context, sel Selection, cache string) (there Selection, notes []string, err error) {
 	if !namesCommits(sel.Patch) {
-		return sel, nil, nil
+		return sel, nil, oneCommit(ctx, sel)
 	}
 	if sel.Tree == "" {
 		return sel, nil, fmt.Errorf("PATCH=%s is no file; as commits it needs TREE=folder", sel.Patch)
@@ -52,6 +52,18 @@ func TakeBranch(ctx context.Context, sel Selection, cache string) (there Selecti
 	file := filepath.Join(cache, branchesDir, hashOf(sel.Rev, text)[:12], name)
 	sel.Patch = file
 	return sel, notes, writeAtomic(file, text)
+}
+
+// oneCommit refuses a PATCH that is no file, but a commit of TREE: people mean its changes by
+// that, or all that led to it.
+func oneCommit(ctx context.Context, sel Selection) error {
+	if _, err := os.Stat(sel.Patch); sel.Tree == "" || sel.Patch == "" || sel.Patch == "-" || err == nil {
+		return nil
+	}
+	if _, err := resolveLocal(ctx, Spec{Tree: sel.Tree, Rev: sel.Patch}); err != nil {
+		return nil
+	}
+	return fmt.Errorf("PATCH=%[1]s is no file, and a commit of TREE=%[2]s: PATCH=%[1]s^..%[1]s is what it changes, and REV=%[1]s KERNELS=base runs it without a patch", sel.Patch, sel.Tree)
 }
 
 // commits returns where a range begins and its commits as mails.

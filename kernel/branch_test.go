@@ -130,6 +130,7 @@ func TestPatchesThatTreesDoNotHave(t *testing.T) {
 		{dir, "", "start...topic", "want FROM..TO"},
 		{dir, "", "..topic", "want FROM..TO"},
 		{dir, "topic", "start..topic", "leave REV out"},
+		{dir, "", "topic", "a commit of TREE=" + dir + ": PATCH=topic^..topic is what it changes"},
 		{dir, "", "worktree", "is empty"},
 		{dir, "", "index", "is empty"},
 		{merged, "", "start..HEAD", "has the merge"},
