@@ -37,6 +37,9 @@ func ReadConfig(files string) ([]Fragment, error) {
 		if len(requests) == 0 {
 			return nil, fmt.Errorf("CONFIG: %s has no options", name)
 		}
+		if r := slices.IndexFunc(requests, request.hasNoValue); r >= 0 && !f.isWhole() {
+			return nil, fmt.Errorf("CONFIG: %s:%d: %s: no option has such a value; want y, m, n, a number, or a string in \"\"", name, requests[r].line, requests[r].options[0])
+		}
 		if f.isWhole() {
 			if whole != "" {
 				return nil, fmt.Errorf("CONFIG: %s and %s are whole .configs both: give one, and fragments", whole, name)
@@ -46,6 +49,13 @@ func ReadConfig(files string) ([]Fragment, error) {
 		all = append(all, f)
 	}
 	return all, nil
+}
+
+// optionValue is what kconfig makes of values. It warns of others and goes on without them.
+var optionValue = regexp.MustCompile(`^([ymn]|-?[0-9]+|(0[xX])?[0-9a-fA-F]+|"(\\.|[^"\\])*")$`)
+
+func (r request) hasNoValue() bool {
+	return slices.ContainsFunc(r.options, func(o option) bool { return !optionValue.MatchString(o.value) })
 }
 
 // configFiles takes a list apart, unless a file is called so.
