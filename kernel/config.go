@@ -366,6 +366,9 @@ func (j *job) sameOptions(ctx context.Context, from, to string) bool {
 	return true
 }
 
+// tinyGoal is the config of a tree's own that variants begin with.
+const tinyGoal = "tinyconfig"
+
 // configure resolves the requests in the output folder: the goal, tinyconfig by default, the
 // fragments, olddefconfig. A .config that comes out as it was gets its time stamp
 // back, by which make decides whether to go through all options again.
@@ -373,7 +376,7 @@ func (m *makeRun) configure(ctx context.Context, goal string, requests []request
 	path := filepath.Join(m.out, ".config")
 	before, beforeErr := os.ReadFile(path)
 	info, statErr := os.Stat(path)
-	if err := m.run(ctx, cmp.Or(goal, "tinyconfig")); err != nil {
+	if err := m.run(ctx, cmp.Or(goal, tinyGoal)); err != nil {
 		return "", err
 	}
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)

@@ -82,7 +82,11 @@ func (a Archive) fetch(ctx context.Context, dir string, urls []string, report fu
 		if isLocalTrouble(err) {
 			return "", err
 		}
-		tries = append(tries, fmt.Errorf("%s: %w", u, err))
+		var wrong *hashError
+		if !errors.As(err, &wrong) { // That names it.
+			err = fmt.Errorf("%s: %w", u, err)
+		}
+		tries = append(tries, err)
 	}
 	// A folder without a part file says nothing.
 	os.Remove(dir)

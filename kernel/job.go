@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,12 +141,12 @@ func (j *job) build(ctx context.Context) (key string, err error) {
 			}
 			refused.Kernel, refused.Patched = j.spec.Name, j.commit != j.tree.base
 			if !refused.Patched {
-				refused.Hint = j.tooNew(ctx)
+				refused.Hint = j.hint(ctx, refused)
 				return "", refused
 			}
 			err := j.acquit(ctx, refused)
 			if !refused.BaseBuilt {
-				refused.Hint = j.tooNew(ctx)
+				refused.Hint = j.hint(ctx, refused)
 			}
 			return "", err
 		case errors.As(err, &host):
@@ -166,6 +167,14 @@ func (j *job) build(ctx context.Context) (key string, err error) {
 			return "", err
 		}
 	}
+}
+
+// hint says what may be done about a source that does not build without a patch.
+func (j *job) hint(ctx context.Context, refused *BuildError) string {
+	if goal := cmp.Or(j.variant.Goal, tinyGoal); strings.Contains(refused.Message, fmt.Sprintf("No rule to make target '%s'", goal)) {
+		return "every kernel's Makefile has " + goal + ", so this is the source of something else, or not all of one"
+	}
+	return j.tooNew(ctx)
 }
 
 // tooNew says what to do where the source may be too old for the compiler.
