@@ -15,6 +15,7 @@ import (
 	"patchproof/results"
 	"patchproof/vmtest/initramfs"
 	"patchproof/vmtest/lab"
+	"patchproof/vmtest/userland"
 )
 
 // Plan is a run: its cells, and the kernels that they wait for, which are made
@@ -147,6 +148,9 @@ func plan(sel Selection, s selected) (*Plan, *results.Shard, error) {
 func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) {
 	if sel.Tree != "" && kernel.Dirty(ctx, sel.Tree) {
 		p.lab.Builder.Progress(kernel.Progress{Step: "note: uncommitted changes in " + sel.Tree + " are not tested"})
+	}
+	for _, file := range userland.NotRun(s.tests) {
+		p.lab.Builder.Progress(kernel.Progress{Step: "note: " + file + " is not executable, and is not run (chmod +x?)"})
 	}
 	var furnishing sync.WaitGroup
 	furnishing.Go(func() {

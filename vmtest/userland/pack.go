@@ -41,9 +41,12 @@ func (p *packer) in(g Guest) *packer {
 	}
 	if g.Net {
 		in.add("/etc/resolv.conf", []byte("nameserver "+event.NetDNS+"\n"), 0o644)
-		if !g.HostRoot {
-			in.add("/etc/hosts", []byte("127.0.0.1 localhost\n"), 0o644)
-		}
+	}
+	if !g.HostRoot {
+		// What every machine knows: itself, root and nobody.
+		in.add("/etc/hosts", []byte("127.0.0.1 localhost guest\n::1 localhost\n"), 0o644)
+		in.add("/etc/passwd", []byte("root:x:0:0::/tmp:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"), 0o644)
+		in.add("/etc/group", []byte("root:x:0:\nnogroup:x:65534:\n"), 0o644)
 	}
 	return in
 }

@@ -123,7 +123,7 @@ func Find(list string, guest Guest) ([]Test, error) {
 		}
 		words, err := shell.Fields(item, func(name string) string { return os.Getenv(name) })
 		if err != nil {
-			return nil, fmt.Errorf("TEST=%q cannot be read as a command line: %w", item, err)
+			return nil, fmt.Errorf("TEST=%q cannot be read as a command line: %w; what needs a shell goes into a script, or into sh -c '...'", item, err)
 		}
 		if len(words) == 0 {
 			continue
@@ -143,6 +143,9 @@ func Find(list string, guest Guest) ([]Test, error) {
 func single(item, command string, args []string, hostRoot bool) (Test, error) {
 	file := command
 	if _, err := os.Stat(file); err != nil {
+		if target, err := os.Readlink(file); err == nil {
+			return Test{}, fmt.Errorf("TEST=%s: it is a link to %s, which is not there", item, target)
+		}
 		if strings.Contains(command, "/") {
 			return Test{}, fmt.Errorf("TEST=%s: %s: %w", item, command, errors.Unwrap(err))
 		}
@@ -174,6 +177,9 @@ func folder(dir string, hostRoot bool) ([]Test, error) {
 	for _, e := range entries {
 		file := filepath.Join(abs, e.Name())
 		info, err := os.Stat(file)
+		if target, isLink := os.Readlink(file); err != nil && isLink == nil {
+			return nil, fmt.Errorf("TEST=%s: %s is a link to %s, which is not there", dir, e.Name(), target)
+		}
 		if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
 			continue
 		}
@@ -186,6 +192,30 @@ func folder(dir string, hostRoot bool) ([]Test, error) {
 		return nil, fmt.Errorf("TEST=%s: no executable file lies in this folder (chmod +x?)", dir)
 	}
 	return tests, nil
+}
+
+// NotRun are the scripts of the tests' folders that do not run, as they are not executable:
+// files that others read, or tests where that was forgotten.
+func NotRun(tests []Test) []string {
+	var left []string
+	seen := map[string]bool{}
+	for _, t := range tests {
+		if t.folder == "" || seen[t.folder] {
+			continue
+		}
+		seen[t.folder] = true
+		files, _ := filepath.Glob(filepath.Join(t.folder, "*"))
+		for _, file := range files {
+			info, err := os.Stat(file)
+			if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 != 0 {
+				continue
+			}
+			if script, err := isScript(file); err == nil && script {
+				left = append(left, file)
+			}
+		}
+	}
+	return left
 }
 
 // rowChars are those that the name of a row may have.

@@ -61,6 +61,11 @@ func TestFind(t *testing.T) {
 			}
 		})
 	}
+	forgotten := write(t, filepath.Join(suite, "three.sh"), "#!/bin/sh\n", 0o644)
+	tests, err := Find(suite+"; "+script, Guest{})
+	if diff := cmp.Diff([]string{forgotten}, NotRun(tests)); diff != "" || err != nil {
+		t.Errorf("scripts of a folder that do not run (-want +got):\n%s%v", diff, err)
+	}
 }
 
 func TestFindRefuses(t *testing.T) {
@@ -99,6 +104,15 @@ func TestFindRefuses(t *testing.T) {
 	}
 	if _, err := Find(t.TempDir(), Guest{}); err == nil || !strings.Contains(err.Error(), "no executable file lies in this folder") {
 		t.Errorf("Find(an empty folder) = %v; want an error", err)
+	}
+	nowhere := t.TempDir()
+	if err := os.Symlink("away", filepath.Join(nowhere, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range []string{filepath.Join(nowhere, "link"), nowhere} {
+		if _, err := Find(list, Guest{}); err == nil || !strings.Contains(err.Error(), "link to away, which is not there") {
+			t.Errorf("Find(%s) = %v; want an error that says where the link leads", list, err)
+		}
 	}
 	if _, err := Find("nosuchcommand --flag", Guest{}); err == nil || !strings.Contains(err.Error(), "no such command in PATH") {
 		t.Errorf("Find(an unknown command) = %v; want an error", err)

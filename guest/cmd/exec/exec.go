@@ -186,6 +186,9 @@ func prepare() error {
 			unix.Mount(fs.kind, fs.dir, fs.kind, 0, "")
 		}
 	}
+	if err := unix.Sethostname([]byte("guest")); err != nil {
+		return fmt.Errorf("the machine's name: %w", err)
+	}
 	for name, target := range map[string]string{"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"} {
 		if err := os.Symlink(target, "/dev/"+name); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
