@@ -20,8 +20,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// ArchiveSuffix ends the name of a file with a kernel for the store of another machine.
-const ArchiveSuffix = ".tar.zst"
+// archiveSuffix ends the name of a file with a kernel for the store of another machine.
+const archiveSuffix = ".tar.zst"
 
 // The members of an archive: a manifest, which comes first, the kernel's record, and its files.
 const (
@@ -114,7 +114,7 @@ func (s Store) Export(ctx context.Context, key, to string) (path string, err err
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return "", err
 	}
-	path = filepath.Join(to, key+ArchiveSuffix)
+	path = filepath.Join(to, key+archiveSuffix)
 	out, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
 	if err != nil {
 		return "", err

@@ -53,7 +53,7 @@ func TestExportImport(t *testing.T) {
 	}
 	folder := t.TempDir()
 	path, err := from.Export(t.Context(), key, folder)
-	if err != nil || path != filepath.Join(folder, key+ArchiveSuffix) {
+	if err != nil || path != filepath.Join(folder, key+archiveSuffix) {
 		t.Fatalf("Export = %s, %v", path, err)
 	}
 	for _, again := range []bool{false, true} {

@@ -319,8 +319,8 @@ func TestGC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.GC(0); !errors.Is(err, ErrInUse) {
-		t.Errorf("GC beside a build = %v; want ErrInUse", err)
+	if _, err := s.GC(0); !errors.Is(err, errInUse) {
+		t.Errorf("GC beside a build = %v; want errInUse", err)
 	}
 	release()
 	if _, err := s.GC(0); err != nil {

@@ -77,15 +77,6 @@ func (c Content) ReadAll(ctx context.Context, paths []string) (map[string]string
 	return texts, nil
 }
 
-// Folders returns the names of the folders in a folder.
-func (c Content) Folders(ctx context.Context, dir string) ([]string, error) {
-	out, err := git(ctx, c.repo, "ls-tree", "-d", "--name-only", "-z", c.commit+":"+dir)
-	if err != nil || out == "" {
-		return nil, err
-	}
-	return strings.Split(strings.TrimSuffix(out, "\x00"), "\x00"), nil
-}
-
 // Files returns the paths of the files that git's pathspecs match.
 func (c Content) Files(ctx context.Context, pathspecs ...string) ([]string, error) {
 	return c.grep(ctx, "", pathspecs)

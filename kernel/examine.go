@@ -279,7 +279,7 @@ func (b *Builder) Checkpatch(ctx context.Context, spec Spec) (all [][]Remark, er
 		if err := checkoutCommit(ctx, t.src(), t.base); err != nil {
 			return err
 		}
-		on, _, err := FindSandbox(ctx, spec.Tree == "")
+		on, _, err := findSandbox(ctx, spec.Tree == "")
 		if err != nil {
 			return err
 		}

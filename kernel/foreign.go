@@ -121,7 +121,7 @@ func (b *Builder) foreignSource(ctx context.Context, name string) (release, erro
 
 // makeForeign builds the tests of a source into dir.
 func (b *Builder) makeForeign(ctx context.Context, f Foreign, source release, dir string) error {
-	on, note, err := FindSandbox(ctx, true)
+	on, note, err := findSandbox(ctx, true)
 	if err != nil {
 		return err
 	}

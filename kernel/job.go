@@ -50,7 +50,7 @@ func (j *job) do(ctx context.Context) (key string, err error) {
 
 // open prepares the log, the sandbox and the build folder.
 func (j *job) open(ctx context.Context) (err error) {
-	on, note, err := FindSandbox(ctx, j.spec.trusted())
+	on, note, err := findSandbox(ctx, j.spec.trusted())
 	if err != nil {
 		return fmt.Errorf("kernel %s: %w", j.spec.Name, err)
 	}

@@ -16,9 +16,9 @@ var wholeConfig = regexp.MustCompile(`(?m)^# (?:Automatically generated .*DO NOT
 // isWhole tells a whole .config from a fragment.
 func (f Fragment) isWhole() bool { return wholeConfig.MatchString(f.Text) }
 
-// ReadConfig reads what CONFIG names: a file, or several separated by commas or blanks,
+// readConfig reads what CONFIG names: a file, or several separated by commas or blanks,
 // each a fragment, and one at most a whole .config.
-func ReadConfig(files string) ([]Fragment, error) {
+func readConfig(files string) ([]Fragment, error) {
 	var all []Fragment
 	whole := ""
 	for _, name := range configFiles(files) {
@@ -71,7 +71,7 @@ func (v Variant) With(files string) (Variant, error) {
 	if files == "" {
 		return v, nil
 	}
-	fragments, err := ReadConfig(files)
+	fragments, err := readConfig(files)
 	if err != nil {
 		return v, err
 	}
@@ -204,7 +204,7 @@ func (v Variant) modular(config string) (bool, error) {
 
 // WantsModules says that CONFIG asks for modules, as far as the files that it names can be read.
 func WantsModules(files string) bool {
-	fragments, err := ReadConfig(files)
+	fragments, err := readConfig(files)
 	return err == nil && slices.ContainsFunc(fragments, func(f Fragment) bool { return f.RefuseModules() != nil })
 }
 

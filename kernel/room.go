@@ -18,7 +18,7 @@ const unpacked = 22
 func (b *Builder) CheckHost(ctx context.Context, spec Spec) error {
 	err := host.Check(host.Need{Cache: b.Cache, Build: true})
 	if err == nil {
-		_, _, err = FindSandbox(ctx, spec.trusted())
+		_, _, err = findSandbox(ctx, spec.trusted())
 	}
 	if err != nil {
 		return fmt.Errorf("kernel %s: %w", spec.Name, err)

@@ -25,8 +25,8 @@ const SandboxVariable = "SANDBOX"
 // sandboxCommand is bubblewrap's, see bwrap(1).
 const sandboxCommand = "bwrap"
 
-// ErrNoSandbox means that commands of a stranger's would have to run without one.
-var ErrNoSandbox = errors.New("no sandbox")
+// errNoSandbox means that commands of a stranger's would have to run without one.
+var errNoSandbox = errors.New("no sandbox")
 
 // Sandbox runs a command that comes with a source tree, as makefiles and scripts do,
 // in namespaces of its own (bubblewrap): without network, home or other processes,
@@ -44,13 +44,13 @@ type Sandbox struct {
 	Temp string
 }
 
-// FindSandbox says how commands of a tree run: trusted ones are of a source whose
+// findSandbox says how commands of a tree run: trusted ones are of a source whose
 // hash is pinned here, and fall back to none, which the note tells.
-func FindSandbox(ctx context.Context, trusted bool) (on bool, note string, err error) {
+func findSandbox(ctx context.Context, trusted bool) (on bool, note string, err error) {
 	switch mode := os.Getenv(SandboxVariable); mode {
 	case "off":
 		if !trusted && os.Getenv("CI") == "true" {
-			return false, "", fmt.Errorf("%w: %s=off is refused in CI (CI=true): the makefiles of a patch or a tree would run as this user", ErrNoSandbox, SandboxVariable)
+			return false, "", fmt.Errorf("%w: %s=off is refused in CI (CI=true): the makefiles of a patch or a tree would run as this user", errNoSandbox, SandboxVariable)
 		}
 		return false, "", nil
 	case "", "on":
@@ -63,7 +63,7 @@ func FindSandbox(ctx context.Context, trusted bool) (on bool, note string, err e
 		case trusted && mode == "":
 			return false, "builds of pinned sources run without a sandbox, which cannot be had here: " + trouble, nil
 		}
-		return false, "", fmt.Errorf("%w can be had here (%s), and a patch's makefiles run when it is built; make deps installs bubblewrap, %s=off builds without", ErrNoSandbox, trouble, SandboxVariable)
+		return false, "", fmt.Errorf("%w can be had here (%s), and a patch's makefiles run when it is built; make deps installs bubblewrap, %s=off builds without", errNoSandbox, trouble, SandboxVariable)
 	default:
 		return false, "", fmt.Errorf("%s=%s: want on or off", SandboxVariable, mode)
 	}

@@ -226,14 +226,14 @@ func TestForksWithoutEnd(t *testing.T) {
 func TestSandboxOffInCI(t *testing.T) {
 	t.Setenv(SandboxVariable, "off")
 	t.Setenv("CI", "true")
-	if _, _, err := FindSandbox(t.Context(), false); !errors.Is(err, ErrNoSandbox) {
-		t.Errorf("a stranger's patch in CI: error = %v; want ErrNoSandbox", err)
+	if _, _, err := findSandbox(t.Context(), false); !errors.Is(err, errNoSandbox) {
+		t.Errorf("a stranger's patch in CI: error = %v; want errNoSandbox", err)
 	}
-	if on, _, err := FindSandbox(t.Context(), true); on || err != nil {
+	if on, _, err := findSandbox(t.Context(), true); on || err != nil {
 		t.Errorf("a pinned source in CI: %v, %v; want no sandbox", on, err)
 	}
 	t.Setenv(SandboxVariable, "of")
-	if _, _, err := FindSandbox(t.Context(), true); err == nil || !strings.Contains(err.Error(), "want on or off") {
+	if _, _, err := findSandbox(t.Context(), true); err == nil || !strings.Contains(err.Error(), "want on or off") {
 		t.Errorf("SANDBOX=of: error = %v; want what it may be", err)
 	}
 }

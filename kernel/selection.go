@@ -29,7 +29,7 @@ type Selection struct {
 	Lore, Inbox string
 	// Tree is a folder of a local git tree, Rev a revision in it (default HEAD).
 	Tree, Rev string
-	// Config names files with options, as ReadConfig takes them.
+	// Config names files with options, as readConfig takes them.
 	Config string
 	// Known is a file of known issues, declared for all kernels.
 	Known string

@@ -82,7 +82,7 @@ func (b *Builder) Selftests(ctx context.Context, spec Spec, targets []string) (S
 // makeSelftests builds and installs targets into dir.
 func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit string, targets []string, dir string) (err error) {
 	j := job{Builder: b, spec: spec, variant: Variant{Name: "selftests"}, tree: t, commit: commit}
-	on, note, err := FindSandbox(ctx, spec.trusted())
+	on, note, err := findSandbox(ctx, spec.trusted())
 	if err != nil {
 		return fmt.Errorf("kselftest of %s: %w", spec.Name, err)
 	}

@@ -394,8 +394,8 @@ func newItem(kind, name, path string) (Item, error) {
 	return item, err
 }
 
-// ErrInUse means that the store cannot be pruned while another run uses it.
-var ErrInUse = errors.New("another run is using the cache; try again when it has ended")
+// errInUse means that the store cannot be pruned while another run uses it.
+var errInUse = errors.New("another run is using the cache; try again when it has ended")
 
 // GC removes what was not used for keep, and the leftovers of runs that died, and
 // returns what it removed. A tree costs about 15 s to make again, a kernel minutes.
@@ -409,7 +409,7 @@ func (s Store) GC(keep time.Duration) ([]Item, error) {
 		return nil, fmt.Errorf("locking %s: %w", s.Dir, err)
 	}
 	if !ok {
-		return nil, ErrInUse
+		return nil, errInUse
 	}
 	defer lock.Unlock()
 	items, err := s.List()

@@ -33,7 +33,7 @@ type View struct {
 // FindView finds what guests with kernels of these specs see, by the rules of the sandbox.
 // The note tells where there is none.
 func FindView(ctx context.Context, specs []Spec) (v View, note string, err error) {
-	if v.on, _, err = FindSandbox(ctx, Trusted(specs)); err != nil {
+	if v.on, _, err = findSandbox(ctx, Trusted(specs)); err != nil {
 		return v, "", fmt.Errorf("a guest that reads the host's root: %w", err)
 	}
 	if !v.on {

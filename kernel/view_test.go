@@ -11,7 +11,7 @@ import (
 
 // What serves the view sees the system, and none of what is not for everybody.
 func TestView(t *testing.T) {
-	on, _, err := FindSandbox(context.Background(), true)
+	on, _, err := findSandbox(context.Background(), true)
 	if err != nil || !on {
 		t.Skip("no sandbox here")
 	}

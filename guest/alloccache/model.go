@@ -83,15 +83,6 @@ func (m *Model) Shrink() {
 	}
 }
 
-// Dead empties both caches of a CPU that went offline (io_uring_notify_dead).
-func (m *Model) Dead(cpu int) {
-	for i := range m.rows {
-		if m.rows[i].CPU == cpu {
-			m.rows[i].Free, m.rows[i].Avail = 0, 0
-		}
-	}
-}
-
 // row panics when the CPU has no row although others have: the caller's
 // mistake.
 func (m *Model) row(cpu int, opcode uint8) *Row {

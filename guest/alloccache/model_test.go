@@ -64,15 +64,11 @@ func TestModel(t *testing.T) {
 			m.Alloc(0, nop, 1)
 			m.Shrink()
 		}, []Row{{0, 0, 0, 42}, {0, 1, 0, 0}}, 43},
-		{"a dead CPU", []Row{{0, 0, 257, 43}, {0, 1, 1, 2}, {1, 0, 257, 43}, {1, 1, 1, 2}}, func(m *Model) {
-			m.Dead(1)
-		}, []Row{{0, 0, 257, 43}, {0, 1, 1, 2}, {1, 0, 0, 0}, {1, 1, 0, 0}}, 303},
 		{"no cache", nil, func(m *Model) {
 			m.Alloc(0, nop, 300)
 			m.Free(1, nop, 290)
 			m.FreeBatch(0, read, 5)
 			m.Shrink()
-			m.Dead(1)
 		}, nil, 5},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -47,8 +47,8 @@ func OpenDisk(path string) (fd int, err error) {
 	return fd, nil
 }
 
-// PartitionSize is in bytes.
-const PartitionSize = 4 << 20
+// partitionSize is in bytes.
+const partitionSize = 4 << 20
 
 // AddPartition adds the n-th partition, from 1, and returns its path. The disk
 // needs no partition table for that (blkpg.h).
@@ -58,7 +58,7 @@ func AddPartition(n int) (path string, err error) {
 		return "", fmt.Errorf("open %s: %w", NVMe, err)
 	}
 	defer unix.Close(disk)
-	partition := unix.BlkpgPartition{Start: int64(n-1) * PartitionSize, Length: PartitionSize, Pno: int32(n)}
+	partition := unix.BlkpgPartition{Start: int64(n-1) * partitionSize, Length: partitionSize, Pno: int32(n)}
 	var pin runtime.Pinner
 	pin.Pin(&partition)
 	defer pin.Unpin()
@@ -87,7 +87,7 @@ func NVMePolls() error {
 // NVMeInterrupts counts the interrupts that the disk's I/O queues have raised
 // so far (its admin queue, q0, is left out).
 func NVMeInterrupts() (uint64, error) {
-	perCPU, err := NVMeInterruptsPerCPU()
+	perCPU, err := interruptsPerCPU()
 	var total uint64
 	for _, n := range perCPU {
 		total += n
@@ -95,9 +95,9 @@ func NVMeInterrupts() (uint64, error) {
 	return total, err
 }
 
-// NVMeInterruptsPerCPU counts the same by the CPU that they came to: one count
+// interruptsPerCPU counts the same by the CPU that they came to: one count
 // per online CPU, in order.
-func NVMeInterruptsPerCPU() ([]uint64, error) {
+func interruptsPerCPU() ([]uint64, error) {
 	const path = "/proc/interrupts"
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -132,14 +132,14 @@ func NVMeInterruptedBy(f func() error) (cpu int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	before, err := NVMeInterruptsPerCPU()
+	before, err := interruptsPerCPU()
 	if err != nil {
 		return 0, err
 	}
 	if err := f(); err != nil {
 		return 0, err
 	}
-	after, err := NVMeInterruptsPerCPU()
+	after, err := interruptsPerCPU()
 	if err != nil {
 		return 0, err
 	}

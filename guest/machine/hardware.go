@@ -16,11 +16,11 @@ import (
 	"patchproof/guest/event"
 )
 
-// Hypervisor says what the machine runs on, and is empty when it is no VM. Only
+// hypervisor says what the machine runs on, and is empty when it is no VM. Only
 // the processor is believed, which sets a flag for every guest (CPUID 1, ECX bit
 // 31): the names in DMI are the same on a cloud's VMs and on its bare machines.
 // Xen's first domain has the flag and the hardware.
-func Hypervisor() string {
+func hypervisor() string {
 	cpuinfo, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return ""
@@ -53,7 +53,7 @@ func Facts() event.Facts {
 	unix.Uname(&u)
 	f := event.Facts{
 		Product:     strings.TrimSpace(firstLine("/sys/class/dmi/id/sys_vendor") + " " + firstLine("/sys/class/dmi/id/product_name")),
-		Hypervisor:  Hypervisor(),
+		Hypervisor:  hypervisor(),
 		CPU:         cpu,
 		CPUs:        runtime.NumCPU(),
 		MemoryKiB:   memory,

@@ -30,8 +30,8 @@ import (
 	"patchproof/results"
 )
 
-// File is the report's name in the run's folder.
-const File = "report.html"
+// reportFile is the report's name in the run's folder.
+const reportFile = "report.html"
 
 var (
 	//go:embed report.css
@@ -42,7 +42,7 @@ var (
 	text string
 )
 
-var tmpl = template.Must(template.New(File).Funcs(template.FuncMap{
+var tmpl = template.Must(template.New(reportFile).Funcs(template.FuncMap{
 	"seconds": func(s float64) string { return fmt.Sprintf("%.1f s", s) },
 	"short":   func(id string) string { return id[:min(12, len(id))] },
 	"number":  number,
@@ -62,7 +62,7 @@ func Write(run *results.Run, asked []patches.Figure) (path string, err error) {
 	if err := tmpl.Execute(&out, look(run, asked)); err != nil {
 		return "", fmt.Errorf("writing the report: %w", err)
 	}
-	path = filepath.Join(run.Dir, File)
+	path = filepath.Join(run.Dir, reportFile)
 	if err := renameio.WriteFile(path, []byte(event.PrintableLines(out.String())), 0o644); err != nil {
 		return "", fmt.Errorf("writing the report: %w", err)
 	}

@@ -34,9 +34,9 @@ type Share struct {
 // delta is what the last kernel has more than the first.
 func (s Share) delta() float64 { return s.Insns[len(s.Insns)-1] - s.Insns[0] }
 
-// Attribute reads the counts of each workload of a run, of the first boot of each
+// attribute reads the counts of each workload of a run, of the first boot of each
 // kernel.
-func Attribute(b patches.Bench, run *results.Run) ([]Attribution, error) {
+func attribute(b patches.Bench, run *results.Run) ([]Attribution, error) {
 	var all []Attribution
 	names := kernelNames(run)
 	for k, kernel := range run.Kernels {

@@ -33,7 +33,7 @@ func Report(w io.Writer, b patches.Bench, run *results.Run) error {
 	var attributions []Attribution
 	if elsewhere < 0 {
 		var err error
-		if attributions, err = Attribute(b, run); err != nil {
+		if attributions, err = attribute(b, run); err != nil {
 			return err
 		}
 	}
@@ -45,14 +45,14 @@ func Report(w io.Writer, b patches.Bench, run *results.Run) error {
 	if err != nil {
 		return err
 	}
-	if err := WriteTable(w, rows); err != nil {
+	if err := writeTables(w, rows); err != nil {
 		return err
 	}
 	for _, a := range attributions {
 		for _, name := range b.Explained {
 			if a.Bench == name && len(a.Kernels) > 1 {
 				fmt.Fprintln(w)
-				if err := WriteAttribution(w, a); err != nil {
+				if err := writeAttribution(w, a); err != nil {
 					return err
 				}
 			}
@@ -71,7 +71,7 @@ func ReportTimes(w io.Writer, b patches.Bench, run *results.Run) error {
 	if run.Accel.Name != qemu.KVM && run.Accel.Name != results.Hardware {
 		return fmt.Errorf("times measured under %q are no result", run.Accel.Name)
 	}
-	times, doubts := TimeRows(b, run), Doubts(b, run)
+	times, doubts := TimeRows(b, run), doubtsOf(b, run)
 	files, err := save(run, Rows(b, run), struct {
 		Run    string    `json:"run"`
 		Times  []TimeRow `json:"times"`
@@ -80,7 +80,7 @@ func ReportTimes(w io.Writer, b patches.Bench, run *results.Run) error {
 	if err != nil {
 		return err
 	}
-	if err := WriteTimes(w, times, doubts); err != nil {
+	if err := writeTimes(w, times, doubts); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "For benchstat: %s\n", strings.Join(files, " "))
@@ -94,7 +94,7 @@ func save(run *results.Run, rows []Row, record any) (files []string, err error) 
 	}
 	for _, k := range run.Kernels {
 		var text bytes.Buffer
-		if err := WriteBenchfmt(&text, run, k, rows); err != nil {
+		if err := writeBenchfmt(&text, run, k, rows); err != nil {
 			return nil, err
 		}
 		file := filepath.Join(run.Dir, k.Name+".bench.txt")

@@ -56,7 +56,7 @@ func TestTable(t *testing.T) {
 			cells = append(cells, measured("posted", i+1, tc.posted[i]), measured("base", i+1, tc.base[i]))
 		}
 		var out bytes.Buffer
-		if err := WriteTable(&out, Rows(rfc(t), run(cells...))); err != nil {
+		if err := writeTables(&out, Rows(rfc(t), run(cells...))); err != nil {
 			t.Fatal(err)
 		}
 		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
@@ -78,7 +78,7 @@ func TestMedianAndMemory(t *testing.T) {
 		{Name: counter.MetricSlabBytes, Value: 94208, Unit: "B", Labels: held},
 	}}
 	var out bytes.Buffer
-	if err := WriteTable(&out, Rows(rfc(t), run(cell))); err != nil {
+	if err := writeTables(&out, Rows(rfc(t), run(cell))); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
@@ -100,7 +100,7 @@ func TestMedianAndMemory(t *testing.T) {
 func TestBenchfmtIsReadable(t *testing.T) {
 	r := run(measured("base", 1, 602.312), measured("base", 2, 602.312), measured("posted", 1, 541.28))
 	var out bytes.Buffer
-	if err := WriteBenchfmt(&out, r, r.Kernels[0], Rows(rfc(t), r)); err != nil {
+	if err := writeBenchfmt(&out, r, r.Kernels[0], Rows(rfc(t), r)); err != nil {
 		t.Fatal(err)
 	}
 	const line = "BenchmarkNop/batch=32 52224 602.312 insns/op"

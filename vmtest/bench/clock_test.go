@@ -87,5 +87,5 @@ func TestClockOfARealGuest(t *testing.T) {
 		}
 		t.Logf("%s: %d operations", row.Bench, row.Kernels[0].Ops)
 	}
-	t.Log(Doubts(rfc(t), r))
+	t.Log(doubtsOf(rfc(t), r))
 }

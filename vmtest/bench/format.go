@@ -15,9 +15,9 @@ import (
 	"patchproof/vmtest/counter"
 )
 
-// WriteBenchfmt writes one kernel's figures in Go's benchmark format, one line per
+// writeBenchfmt writes one kernel's figures in Go's benchmark format, one line per
 // workload and boot, as benchstat reads them.
-func WriteBenchfmt(w io.Writer, run *results.Run, kernel results.Kernel, rows []Row) error {
+func writeBenchfmt(w io.Writer, run *results.Run, kernel results.Kernel, rows []Row) error {
 	out := benchfmt.NewWriter(w)
 	// What benchstat does not know of itself, as it does of time.
 	if slices.ContainsFunc(rows, func(r Row) bool { return r.Unit == counter.UnitInsns }) {
@@ -60,9 +60,9 @@ func benchConfig(run *results.Run, kernel results.Kernel) *benchfmt.Result {
 	return result
 }
 
-// WriteTable writes the figures for people: kernel by kernel, the difference to the
+// writeTables writes the figures for people: kernel by kernel, the difference to the
 // first, and how sure it is. Each unit has a table of its own.
-func WriteTable(w io.Writer, rows []Row) error {
+func writeTables(w io.Writer, rows []Row) error {
 	for first := true; len(rows) > 0; first = false {
 		if !first {
 			fmt.Fprintln(w)
@@ -149,9 +149,9 @@ func (r Row) agreement() string {
 	return fmt.Sprintf("%.3f%%", 100*spread)
 }
 
-// WriteAttribution writes where the difference of a workload comes from: its parts,
+// writeAttribution writes where the difference of a workload comes from: its parts,
 // then the functions that gained or lost most.
-func WriteAttribution(w io.Writer, a Attribution) error {
+func writeAttribution(w io.Writer, a Attribution) error {
 	const most = 12
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "%s\t%s\tdifference\t\n", a.Bench, strings.Join(a.Kernels, "\t"))

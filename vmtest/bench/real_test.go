@@ -112,7 +112,7 @@ func TestOneInstruction(t *testing.T) {
 // testAttribution checks that the instruction is found where it was put: io_nop is
 // inlined, and what is inlined counts where it ends up.
 func testAttribution(t *testing.T, run *results.Run) {
-	all, err := Attribute(rfc(t), run)
+	all, err := attribute(rfc(t), run)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func testBenchstat(t *testing.T, run *results.Run) {
 	args := []string{"tool", "benchstat"}
 	for _, k := range run.Kernels {
 		var text bytes.Buffer
-		if err := WriteBenchfmt(&text, run, k, Rows(rfc(t), run)); err != nil {
+		if err := writeBenchfmt(&text, run, k, Rows(rfc(t), run)); err != nil {
 			t.Fatal(err)
 		}
 		file := filepath.Join(dir, k.Name)

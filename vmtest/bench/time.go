@@ -117,9 +117,9 @@ func (f TimeFigure) spread() string {
 	return fmt.Sprintf("± %.1f%%", 100*max(f.Interval[1]/f.Median-1, 1-f.Interval[0]/f.Median))
 }
 
-// WriteTimes writes the times for people: kernel by kernel, each against the
+// writeTimes writes the times for people: kernel by kernel, each against the
 // first, and what makes them doubtful.
-func WriteTimes(w io.Writer, rows []TimeRow, doubts []string) error {
+func writeTimes(w io.Writer, rows []TimeRow, doubts []string) error {
 	if len(rows) == 0 {
 		_, err := fmt.Fprintln(w, "No time was measured.")
 		return err
@@ -166,9 +166,9 @@ func WriteTimes(w io.Writer, rows []TimeRow, doubts []string) error {
 	return nil
 }
 
-// Doubts say what disturbed the boots of a run: time that the host took away,
+// doubtsOf say what disturbed the boots of a run: time that the host took away,
 // frequencies that moved, a host that was busy with other things.
-func Doubts(b patches.Bench, run *results.Run) []string {
+func doubtsOf(b patches.Bench, run *results.Run) []string {
 	var steal, busy worst
 	least, most := math.Inf(1), 0.0
 	for _, c := range byProgram(b, run) {

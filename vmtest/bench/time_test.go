@@ -71,7 +71,7 @@ func TestTimes(t *testing.T) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			var out bytes.Buffer
-			if err := WriteTimes(&out, TimeRows(rfc(t), timedRun(tc.base, tc.posted)), nil); err != nil {
+			if err := writeTimes(&out, TimeRows(rfc(t), timedRun(tc.base, tc.posted)), nil); err != nil {
 				t.Fatal(err)
 			}
 			row := strings.Split(out.String(), "\n")[1]
@@ -87,7 +87,7 @@ func TestTimes(t *testing.T) {
 
 func TestTimesOfOneKernel(t *testing.T) {
 	var out bytes.Buffer
-	if err := WriteTimes(&out, TimeRows(rfc(t), timedRun([]float64{101, 100, 102, 99, 100, 98}, nil)), nil); err != nil {
+	if err := writeTimes(&out, TimeRows(rfc(t), timedRun([]float64{101, 100, 102, 99, 100, 98}, nil)), nil); err != nil {
 		t.Fatal(err)
 	}
 	if text := out.String(); !strings.Contains(text, "100.0  ± 2.0%") || strings.Contains(text, "against") {
@@ -98,7 +98,7 @@ func TestTimesOfOneKernel(t *testing.T) {
 func TestTimeBenchfmtIsReadable(t *testing.T) {
 	r := timedRun([]float64{101.25, 99}, []float64{90})
 	var out bytes.Buffer
-	if err := WriteBenchfmt(&out, r, r.Kernels[0], Rows(rfc(t), r)); err != nil {
+	if err := writeBenchfmt(&out, r, r.Kernels[0], Rows(rfc(t), r)); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
@@ -138,7 +138,7 @@ func TestDoubts(t *testing.T) {
 		if tc.second.Name != "" {
 			posted = append(quiet[:len(quiet):len(quiet)], tc.second)
 		}
-		got := Doubts(rfc(t), run(timed("base", 1, 100, quiet...), timed("posted", 1, 100, posted...)))
+		got := doubtsOf(rfc(t), run(timed("base", 1, 100, quiet...), timed("posted", 1, 100, posted...)))
 		if len(got) != len(tc.want) {
 			t.Errorf("%s: doubts %q; want %d", tc.name, got, len(tc.want))
 			continue

@@ -181,7 +181,7 @@ func (c *campaign) control(ctx context.Context, variant kernel.Variant) error {
 		}
 		if !cell.Expected {
 			by, detail, _ := killer(cell)
-			failed = fmt.Errorf("%w: %s, variant %s: %s: %s (console: %s)", ErrControl, c.spec.Name, variant.Name, by, detail, filepath.Join(c.writer.Dir(), cell.Console))
+			failed = fmt.Errorf("%w: %s, variant %s: %s: %s (console: %s)", errControl, c.spec.Name, variant.Name, by, detail, filepath.Join(c.writer.Dir(), cell.Console))
 			stop()
 			continue
 		}

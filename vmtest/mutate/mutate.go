@@ -126,7 +126,7 @@ type Options struct {
 
 // Run judges the mutants and writes run.json and mutants.json into the folder that
 // it returns. An error is the harness's own trouble, or a control that did not come
-// out as declared (ErrControl).
+// out as declared (errControl).
 func Run(ctx context.Context, mutants []Mutant, o Options) (dir string, verdicts []Verdict, err error) {
 	c, err := newCampaign(ctx, o)
 	if err != nil {
@@ -173,8 +173,8 @@ func Run(ctx context.Context, mutants []Mutant, o Options) (dir string, verdicts
 	return c.writer.Dir(), verdicts, context.Cause(ctx)
 }
 
-// ErrControl means that the unbroken kernel did not come out as declared.
-var ErrControl = errors.New("the control, without any mutant, did not come out as declared")
+// errControl means that the unbroken kernel did not come out as declared.
+var errControl = errors.New("the control, without any mutant, did not come out as declared")
 
 // turn is a mutant on its way from the compiler to its cells.
 type turn struct {

@@ -21,7 +21,7 @@ const mostSuites = 8
 func Nearest(ctx context.Context, files []string, contents []kernel.Content) (a Asked, notes []string, err error) {
 	var all []Suite
 	for _, c := range contents {
-		found, err := KUnitSuites(ctx, c, false)
+		found, err := kunitSuites(ctx, c, false)
 		if err != nil {
 			return a, nil, err
 		}

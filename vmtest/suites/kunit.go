@@ -29,9 +29,9 @@ const suiteFile = `struct kunit_suite +[A-Za-z0-9_]+ *= *\{?`
 
 var likelyTests = []string{":(glob)**/*test*.c", ":(glob)**/*kunit*.c", ":(glob)**/*test*/**/*.c", ":(glob)**/*kunit*/**/*.c"}
 
-// KUnitSuites returns the suites of a source, sorted by name; everywhere looks beyond
+// kunitSuites returns the suites of a source, sorted by name; everywhere looks beyond
 // the usual places, too.
-func KUnitSuites(ctx context.Context, c kernel.Content, everywhere bool) ([]Suite, error) {
+func kunitSuites(ctx context.Context, c kernel.Content, everywhere bool) ([]Suite, error) {
 	where := likelyTests
 	if everywhere {
 		where = []string{"*.c"}
@@ -220,7 +220,7 @@ func suiteOptions(ctx context.Context, a Asked, contents []kernel.Content) ([]st
 	for _, everywhere := range []bool{false, true} {
 		suites = nil
 		for _, c := range contents {
-			all, err := KUnitSuites(ctx, c, everywhere)
+			all, err := kunitSuites(ctx, c, everywhere)
 			if err != nil {
 				return nil, err
 			}

@@ -61,7 +61,7 @@ var sourceFiles = map[string]string{
 
 func TestKUnitSuites(t *testing.T) {
 	c, _ := source(t, sourceFiles)
-	all, err := KUnitSuites(t.Context(), c, true)
+	all, err := kunitSuites(t.Context(), c, true)
 	if err != nil {
 		t.Fatal(err)
 	}
