@@ -64,6 +64,27 @@ func Uptime() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
+// Idle is how long each processor that is there has had nothing to do since the kernel
+// started, by its name in /proc/stat.
+func Idle() map[string]time.Duration {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return nil
+	}
+	idle := map[string]time.Duration{}
+	for line := range strings.Lines(string(text)) {
+		// user nice system idle (proc_stat(5)), in ticks of USER_HZ.
+		words := strings.Fields(line)
+		if len(words) < 5 || words[0] == "cpu" || !strings.HasPrefix(words[0], "cpu") {
+			continue
+		}
+		if ticks, err := strconv.ParseInt(words[4], 10, 64); err == nil {
+			idle[words[0]] = time.Duration(ticks) * time.Second / 100
+		}
+	}
+	return idle
+}
+
 // debugFS returns the path of a name in debugfs, which it mounts if nobody has.
 func debugFS(name string) (string, error) {
 	const dir = "/sys/kernel/debug"

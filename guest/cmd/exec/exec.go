@@ -4,9 +4,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -121,7 +124,7 @@ func conclude(t *report.T, check string, test event.Test, out *output, state *os
 		t.Error(check, err)
 		return
 	}
-	verdict, detail := judge(state, late, seconds(test.TimeoutS), test.SkipCode)
+	verdict, detail := judge(state, late, test.SkipCode)
 	if killed := oomKills() - out.oomKills; verdict != event.Pass && killed > 0 {
 		first, rest, _ := strings.Cut(detail, "\n")
 		detail = fmt.Sprintf("%s; memory ran out while it ran (tasks killed for that: %d), MEMORY= gives it more\n%s", first, killed, rest)
@@ -275,13 +278,12 @@ func execute(test event.Test, out *output) (state *os.ProcessState, late string,
 	}()
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	select {
 	case err = <-ended:
-	case <-time.After(machine.Patience(seconds(test.TimeoutS))):
-		late = machine.StuckTasks()
-		if late == "" {
-			late = "no task of it is stuck in the kernel"
-		}
+	case had := <-overdue(ctx, seconds(test.TimeoutS)):
+		late = had + ", and was killed\n" + cmp.Or(machine.StuckTasks(), "no task of it is stuck in the kernel")
 	}
 	// Everything but this program and init, which a signal to all leaves out
 	// (kill(2)); more than once, because what forks may escape.
@@ -309,15 +311,52 @@ func execute(test event.Test, out *output) (state *os.ProcessState, late string,
 	return cmd.ProcessState, late, nil
 }
 
-// judge says what the test's end means.
-func judge(state *os.ProcessState, late string, limit time.Duration, skip int) (event.Verdict, string) {
-	if late != "" {
-		scaled := ""
-		if on := machine.Patience(limit); on != limit {
-			scaled = fmt.Sprintf(" (its TIMEOUT of %v, longer by as much as this guest is slower)", limit)
-			limit = on
+// overdue says when a test that begins now has had its time, and how much that was. What it
+// computes may take as much longer as this guest is slower; what it waits for is hardly slower
+// here than elsewhere, and twice the limit is enough of that.
+func overdue(ctx context.Context, limit time.Duration) <-chan string {
+	late := make(chan string, 1)
+	go func() {
+		begun, idle, patience := time.Now(), machine.Idle(), machine.Patience(limit)
+		for ctx.Err() == nil {
+			time.Sleep(min(250*time.Millisecond, limit))
+			elapsed := time.Since(begun)
+			waited := idleSince(idle)
+			switch {
+			case elapsed >= patience && patience == limit:
+				late <- fmt.Sprintf("the test had not ended after %v", limit)
+			case elapsed >= patience:
+				late <- fmt.Sprintf("the test had not ended after %v (its TIMEOUT of %v, longer by as much as this guest is slower)", patience.Round(time.Second/10), limit)
+			case waited >= 2*limit:
+				late <- fmt.Sprintf("the test had not ended after %v, of which it waited %v (twice its TIMEOUT)",
+					elapsed.Round(time.Second), 2*limit)
+			default:
+				continue
+			}
+			return
 		}
-		return event.Hang, fmt.Sprintf("the test had not ended after %v%s, and was killed\n%s", limit, scaled, late)
+	}()
+	return late
+}
+
+// idleSince is how long no processor had anything to do, or less: what the least idle one had.
+func idleSince(before map[string]time.Duration) time.Duration {
+	least := time.Duration(math.MaxInt64)
+	for cpu, idle := range machine.Idle() {
+		if was, there := before[cpu]; there {
+			least = min(least, idle-was)
+		}
+	}
+	if least == math.MaxInt64 {
+		return 0
+	}
+	return least
+}
+
+// judge says what the test's end means.
+func judge(state *os.ProcessState, late string, skip int) (event.Verdict, string) {
+	if late != "" {
+		return event.Hang, late
 	}
 	status := state.Sys().(syscall.WaitStatus)
 	switch {
