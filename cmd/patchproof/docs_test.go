@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -129,6 +131,81 @@ func TestDocumentLinks(t *testing.T) {
 			if anchor != "" && !slices.Contains(anchors[path], anchor) {
 				t.Errorf("%s: the link %s: %s has no heading %s; it has %s", p.path, link, path, anchor, strings.Join(anchors[path], ", "))
 			}
+		}
+	}
+}
+
+// goFiles are the texts of the tree's Go files and of the Makefile, tests left out.
+func goFiles(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	for _, dir := range []string{"Makefile", "cmd", "guest", "kernel", "patches", "results", "vmtest"} {
+		err := filepath.WalkDir(filepath.Join(checkout, dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") ||
+				filepath.Ext(path) != ".go" && d.Name() != "Makefile" {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			all.Write(data)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all.String()
+}
+
+// Each message that troubleshooting explains is one that is still given.
+func TestMessagesAreGiven(t *testing.T) {
+	code := goFiles(t)
+	page, err := os.ReadFile(filepath.Join(checkout, "docs/troubleshooting.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What a message says of its case.
+	varies := regexp.MustCompile(`[A-Z_]*=?\.\.\.|\b[NM]\b`)
+	span := regexp.MustCompile("`([^`]+)`")
+	checked := 0
+	for line := range strings.Lines(string(page)) {
+		row, ok := strings.CutPrefix(line, "| ")
+		message, _, _ := strings.Cut(row, " | ")
+		if !ok {
+			continue
+		}
+		for _, m := range span.FindAllStringSubmatch(message, -1) {
+			for _, part := range varies.Split(m[1], -1) {
+				if checked++; !strings.Contains(code, strings.Trim(part, " ")) {
+					t.Errorf("docs/troubleshooting.md explains %q; nothing says %q", m[1], part)
+				}
+			}
+		}
+	}
+	if checked < 60 {
+		t.Errorf("only %d parts of messages were found; the test does not see them", checked)
+	}
+}
+
+// The libraries that the architecture gives reasons for are those of go.mod.
+func TestLibrariesHaveReasons(t *testing.T) {
+	mod, err := os.ReadFile(filepath.Join(checkout, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(checkout, "docs/architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(page), "| library | why |")
+	major := regexp.MustCompile(`(/src)?(/v[0-9]+)?$`)
+	for line := range strings.Lines(string(mod)) {
+		fields := strings.Fields(line)
+		if len(fields) != 2 || !strings.HasPrefix(line, "\t") || !strings.HasPrefix(fields[1], "v") {
+			continue
+		}
+		name := path.Base(major.ReplaceAllString(fields[0], ""))
+		if !regexp.MustCompile("[ /]" + regexp.QuoteMeta(name) + "[ ,]").MatchString(table) {
+			t.Errorf("docs/architecture.md does not say why %s is in go.mod", fields[0])
 		}
 	}
 }
