@@ -26,6 +26,8 @@ type Against struct {
 	Strict bool `json:"strict"`
 	// Differences are the regressions, then what is flaky, then what fails on base.
 	Differences []Difference `json:"differences"`
+	// Gains are the checks that fail in all runs on base and in none with the patch.
+	Gains []Difference `json:"gains,omitempty"`
 }
 
 // Difference is a check that fails with the patch.
@@ -50,11 +52,12 @@ func (r Rate) String() string { return fmt.Sprintf("%d of %d", r.Failed, r.Runs)
 // DifferentKind is what a difference is worth.
 type DifferentKind string
 
-// The kinds: worse than base; too rare to say; on base as often.
+// The kinds: worse than base; too rare to say; on base as often; on base only.
 const (
 	Regression DifferentKind = "regression"
 	Flaky      DifferentKind = "flaky"
 	OnBase     DifferentKind = "on base"
+	Gain       DifferentKind = "gain"
 	undecided  DifferentKind = "undecided"
 )
 
@@ -80,6 +83,8 @@ func (d Difference) name() string {
 
 func (d Difference) String() string {
 	switch {
+	case d.Kind == Gain:
+		return fmt.Sprintf("%s, fails on base %s, passes with the patch %d of %d", d.name(), d.Base, d.Patched.Runs, d.Patched.Runs)
 	case d.Kind == Regression && d.Base.Failed == 0:
 		return fmt.Sprintf("%s, pass on base %d of %d, fails with the patch %s", d.name(), d.Base.Runs, d.Base.Runs, d.Patched)
 	case d.Kind == OnBase && d.Base.Failed == d.Base.Runs:
@@ -322,6 +327,22 @@ func (p *pairs) differences() []Difference {
 	return all
 }
 
+// gains are the checks that the patch mends, as far as the runs so far tell.
+func (p *pairs) gains() []Difference {
+	var all []Difference
+	for _, check := range titles(p.base...) {
+		d := Difference{Program: p.program, Check: check, Base: rateOf(p.base, check), Patched: rateOf(p.patched, check), Kind: Gain}
+		passes := byWatch(check) || slices.ContainsFunc(p.patched, func(c Cell) bool { return c.passes(check) })
+		if d.Base.Runs > 0 && d.Base.Failed == d.Base.Runs && d.Patched.Runs > 0 && d.Patched.Failed == 0 && passes {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// promising says that the program may show a gain, and has not run often enough to tell.
+func (p *pairs) promising() bool { return p.tried < looks[0] && len(p.gains()) > 0 }
+
 // settled says that more runs of the program would change nothing.
 func settled(all []Difference) bool {
 	return !slices.ContainsFunc(all, func(d Difference) bool { return d.Kind == undecided }) ||
@@ -333,7 +354,7 @@ func settled(all []Difference) bool {
 func Again(cells []Cell, base, patched string) map[string]int {
 	more := map[string]int{}
 	for _, p := range byProgram(cells, base, patched) {
-		if settled(p.differences()) && !(p.unjudged() && p.tried < looks[0]) {
+		if settled(p.differences()) && !(p.unjudged() && p.tried < looks[0]) && !p.promising() {
 			continue
 		}
 		i := slices.IndexFunc(looks, func(n int) bool { return n > p.tried })
@@ -362,6 +383,14 @@ func Open(cells []Cell, base, patched, program string) []string {
 		}
 		open = append(open, d.Check)
 	}
+	if all[i].promising() {
+		for _, d := range all[i].gains() {
+			if byWatch(d.Check) {
+				return nil
+			}
+			open = append(open, d.Check)
+		}
+	}
 	return open
 }
 
@@ -389,7 +418,9 @@ func Hold(cells []Cell, base, patched string, strict bool) *Against {
 		regressed := slices.ContainsFunc(all, func(d Difference) bool { return d.Kind == Regression })
 		all = slices.DeleteFunc(all, func(d Difference) bool { return d.Kind == undecided && regressed })
 		a.Differences = append(a.Differences, all...)
-		compared := 0
+		gains := p.gains()
+		a.Gains = append(a.Gains, gains...)
+		compared := len(gains)
 		for _, check := range titles(p.base...) {
 			if rateOf(p.patched, check).Runs > 0 && slices.ContainsFunc(p.base, func(c Cell) bool { return c.passes(check) }) {
 				compared++
@@ -412,6 +443,13 @@ func Hold(cells []Cell, base, patched string, strict bool) *Against {
 
 // differenceOrder is what is told first.
 var differenceOrder = []DifferentKind{Regression, Flaky, OnBase}
+
+// What is said, in the place of a known issue, of a check that may fail.
+const (
+	failsOnBase  = "fails on base"
+	isFlaky      = "flaky:"
+	noDifference = "no difference from base"
+)
 
 // expect makes what a cell is expected to do that which the comparison allows.
 func (p *pairs) expect(c *Cell, all []Difference, patched, strict bool) {
@@ -439,16 +477,16 @@ func (p *pairs) expect(c *Cell, all []Difference, patched, strict bool) {
 			k.Expected = k.Verdict == event.Pass || k.Verdict == event.Skip
 		case !k.bad():
 		case patched && (ok && (d.Kind == Regression || d.Kind == Flaky && strict) || wholly):
-		case ok && d.Kind == OnBase:
-			k.Expected, k.KnownIssue = true, fmt.Sprintf("fails on base, too, in %s runs", d.Base)
+		case ok && d.Kind == OnBase && patched:
+			k.Expected, k.KnownIssue = true, fmt.Sprintf("%s, too, in %s runs", failsOnBase, d.Base)
 		case ok && d.Kind == Flaky:
-			k.Expected, k.MayFail, k.KnownIssue = true, true, fmt.Sprintf("flaky: fails in %s runs on base, %s with the patch", d.Base, d.Patched)
+			k.Expected, k.MayFail, k.KnownIssue = true, true, fmt.Sprintf("%s fails in %s runs on base, %s with the patch", isFlaky, d.Base, d.Patched)
 		case !patched:
-			k.Expected, k.KnownIssue = true, "fails on base"
+			k.Expected, k.KnownIssue = true, failsOnBase
 		case slices.ContainsFunc(all, func(d Difference) bool { return d.Kind == Regression }):
 			// Seen beside a regression and not looked into.
 		default:
-			k.Expected, k.KnownIssue = true, "no difference from base"
+			k.Expected, k.KnownIssue = true, noDifference
 		}
 		expected = expected && k.Expected
 	}
@@ -461,6 +499,11 @@ func (p *pairs) expect(c *Cell, all []Difference, patched, strict bool) {
 // worse says that the patch is held to make something worse.
 func (a *Against) worse() bool {
 	return slices.ContainsFunc(a.Differences, func(d Difference) bool { return d.Kind == Regression || d.Kind == Flaky && a.Strict })
+}
+
+// differs says that something fails with the patch that does not on base, or not as often.
+func (a *Against) differs() bool {
+	return slices.ContainsFunc(a.Differences, func(d Difference) bool { return d.Kind == Regression || d.Kind == Flaky })
 }
 
 // of are the differences of a kind.
@@ -477,18 +520,23 @@ func (a *Against) of(kind DifferentKind) []string {
 // String answers the developer in a line.
 func (a *Against) String() string {
 	const most = 3
-	var parts []string
+	var parts, gains []string
+	for _, d := range a.Gains {
+		gains = append(gains, d.String())
+	}
 	for _, group := range []struct {
 		items []string
 		head  string
 	}{
-		{a.of(Regression), "regression"}, {a.of(Flaky), "flaky check"},
+		{a.of(Regression), "regression"}, {a.of(Flaky), "flaky check"}, {gains, "gain"},
 	} {
 		if len(group.items) > 0 {
 			parts = append(parts, count(len(group.items), group.head)+": "+strings.Join(few(group.items, most), "; "))
 		}
 	}
 	switch {
+	case len(gains) > 0 && !a.differs():
+		parts = append(parts, fmt.Sprintf("nothing worse than on %s in %s of %s", Line(a.Base), count(a.Compared, "check"), count(a.Programs, "program")))
 	case len(parts) > 0:
 	case a.Compared == 0:
 		parts = append(parts, "nothing could be compared with "+Line(a.Base)+", so this says nothing of the patch")

@@ -96,7 +96,21 @@ func TestHoldAgainstBase(t *testing.T) {
 		{"a check", only("patched", withBad("sum", event.Fail, "")), 1, "1 regression: nop/sum, pass on base 3 of 3, fails with the patch 3 of 3"},
 		{"a complaint", only("patched", warning), 1, "1 regression: nop/console: WARNING: at mm/x.c in f, pass on base 3 of 3"},
 		{"the tree's own complaint", only("both", warning), 0, "no difference from base in 2 checks of 1 program; 1 fails on base, too: nop/console: WARNING: at mm/x.c in f"},
-		{"better than base", only("base", warning), 0, "no difference from base"},
+		{"better than base", only("base", warning), 0, "1 gain: nop/console: WARNING: at mm/x.c in f, fails on base 3 of 3, passes with the patch 3 of 3; nothing worse than on base in 3 checks of 1 program"},
+		{"what the patch is to mend, alone", func(k string, _ int) Cell {
+			v := event.Pass
+			if k == "base" {
+				v = event.Fail
+			}
+			return Cell{Verdict: v, Expected: v == event.Pass, Checks: []Check{{Check: event.Check{Name: "exit", Verdict: v}, Expected: v == event.Pass}}}
+		}, 0, "1 gain: nop/exit, fails on base 3 of 3, passes with the patch 3 of 3; nothing worse than on base in 1 check of 1 program"},
+		{"better than base once", every(1000, "base", warning), 0, "no difference from base in 2 checks"},
+		{"one better and one worse", func(k string, _ int) Cell {
+			if k == "base" {
+				return warning
+			}
+			return withBad("sum", event.Fail, "")
+		}, 1, "1 regression: nop/sum, pass on base 3 of 3, fails with the patch 3 of 3; 1 gain: nop/console"},
 		{"beside the tree's own complaint", func(k string, _ int) Cell {
 			if k == "base" {
 				return warning
@@ -233,6 +247,7 @@ func TestHoldRepeatsTestsOfASuite(t *testing.T) {
 		{"one fails with the patch", nil, map[string]event.Verdict{"b.t": event.Fail}, []string{"b.t"}, "1 regression: suite/b.t, pass on base 3 of 3, fails with the patch 3 of 3"},
 		{"one fails on both", map[string]event.Verdict{"b.t": event.Fail}, map[string]event.Verdict{"b.t": event.Hang}, []string{"b.t"}, "no difference from base in 2 checks of 1 program; 1 fails on base, too: suite/b.t"},
 		{"one is skipped with the patch", map[string]event.Verdict{"b.t": event.Fail}, map[string]event.Verdict{"a.t": event.Skip, "b.t": event.Fail}, nil, "1 regression: suite, pass on base 3 of 3, fails with the patch 3 of 3"},
+		{"one passes with the patch", map[string]event.Verdict{"b.t": event.Fail}, nil, []string{"b.t"}, "1 gain: suite/b.t, fails on base 3 of 3, passes with the patch 3 of 3; nothing worse than on base in 3 checks"},
 		{"a complaint", nil, map[string]event.Verdict{"console": event.Crash, "b.t": event.Fail}, nil, "2 regressions: suite/b.t"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

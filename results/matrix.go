@@ -246,9 +246,9 @@ func (t tally) text() string {
 	if len(t) > 1 {
 		text += fmt.Sprintf(" %d/%d", n, len(t))
 	}
-	declared, quarantined := t.known()
-	if n := declared - quarantined; n > 0 {
-		text += fmt.Sprintf(", %d known", n)
+	_, quarantined := t.known()
+	for _, as := range t.asExpected() {
+		text += ", " + as
 	}
 	if quarantined > 0 {
 		text += fmt.Sprintf(", %d in quarantine", quarantined)

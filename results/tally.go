@@ -1,7 +1,9 @@
 package results
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"patchproof/guest/event"
 )
@@ -101,6 +103,37 @@ func (t tally) known() (known, quarantined int) {
 		}
 	}
 	return known, quarantined
+}
+
+// asExpected says how many checks failed as a known issue, or as the comparison of a patch with
+// its base allows. That base fails as base does goes without saying.
+func (t tally) asExpected() []string {
+	words := []string{"known", "as on base", "flaky"}
+	counts, seen := map[string]int{}, map[string]bool{}
+	for _, c := range t {
+		for _, check := range c.Checks {
+			if !check.failedAsKnown() || check.Quarantine != "" || seen[check.Name] {
+				continue
+			}
+			seen[check.Name] = true
+			switch {
+			case check.KnownIssue == failsOnBase:
+			case check.KnownIssue == noDifference, strings.HasPrefix(check.KnownIssue, failsOnBase+","):
+				counts["as on base"]++
+			case strings.HasPrefix(check.KnownIssue, isFlaky):
+				counts["flaky"]++
+			default:
+				counts["known"]++
+			}
+		}
+	}
+	var all []string
+	for _, word := range words {
+		if n := counts[word]; n > 0 {
+			all = append(all, fmt.Sprintf("%d %s", n, word))
+		}
+	}
+	return all
 }
 
 // passed says whether every iteration passed.

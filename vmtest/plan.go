@@ -143,6 +143,9 @@ func plan(sel Selection, s selected) (*Plan, *results.Shard, error) {
 	return p, shard, err
 }
 
+// Against says that a user's own patch is held against its base.
+func (p *Plan) Against() bool { return p.against }
+
 // make makes what guests boot into and the kernels, one after the other. The cells of
 // a kernel run while the next one is built.
 func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) {

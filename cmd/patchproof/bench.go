@@ -96,7 +96,7 @@ func (c benchCmd) measure(ctx context.Context, t *terminal, sel vmtest.Selection
 	done := 0
 	dir, err := plan.Run(ctx, func(cell results.Cell) {
 		done++
-		t.printf("%*d/%d  %s\n", len(strconv.Itoa(len(plan.Cells))), done, len(plan.Cells), cellLine(cell))
+		t.printf("%*d/%d  %s\n", len(strconv.Itoa(len(plan.Cells))), done, len(plan.Cells), cellLine(cell, false))
 	})
 	t.endLive()
 	if err != nil || dir == "" {
