@@ -39,6 +39,8 @@ type Difference struct {
 	Base    Rate          `json:"base"`
 	Patched Rate          `json:"patched"`
 	Kind    DifferentKind `json:"kind"`
+	// NotOnBase says that base does not make the check.
+	NotOnBase bool `json:"not_on_base,omitempty"`
 }
 
 // Rate is how many of a number of runs failed.
@@ -85,6 +87,8 @@ func (d Difference) String() string {
 	switch {
 	case d.Kind == Gain:
 		return fmt.Sprintf("%s, fails on base %s, passes with the patch %d of %d", d.name(), d.Base, d.Patched.Runs, d.Patched.Runs)
+	case d.Kind == Regression && d.NotOnBase:
+		return fmt.Sprintf("%s, no such check on base in %s, fails with the patch %s", d.name(), count(d.Base.Runs, "run"), d.Patched)
 	case d.Kind == Regression && d.Base.Failed == 0:
 		return fmt.Sprintf("%s, pass on base %d of %d, fails with the patch %s", d.name(), d.Base.Runs, d.Base.Runs, d.Patched)
 	case d.Kind == OnBase && d.Base.Failed == d.Base.Runs:
@@ -305,6 +309,7 @@ func (p *pairs) differences() []Difference {
 	whole := false
 	for _, check := range append(titles(p.patched...), "") {
 		d := Difference{Program: p.program, Check: check, Base: rateOf(p.base, check), Patched: rateOf(p.patched, check)}
+		d.NotOnBase = check != "" && !byWatch(check) && !slices.Contains(titles(p.base...), check)
 		if check == "" {
 			d.Base, d.Patched = p.whole(p.base, p.patched), p.whole(p.patched, p.base)
 		}

@@ -93,7 +93,7 @@ func TestHoldAgainstBase(t *testing.T) {
 		want  string
 	}{
 		{"nothing", only("nobody", Cell{}), 0, "no difference from base in 2 checks of 1 program"},
-		{"a check", only("patched", withBad("sum", event.Fail, "")), 1, "1 regression: nop/sum, pass on base 3 of 3, fails with the patch 3 of 3"},
+		{"a check", only("patched", withBad("sum", event.Fail, "")), 1, "1 regression: nop/sum, no such check on base in 3 runs, fails with the patch 3 of 3"},
 		{"a complaint", only("patched", warning), 1, "1 regression: nop/console: WARNING: at mm/x.c in f, pass on base 3 of 3"},
 		{"the tree's own complaint", only("both", warning), 0, "no difference from base in 2 checks of 1 program; 1 fails on base, too: nop/console: WARNING: at mm/x.c in f"},
 		{"better than base", only("base", warning), 0, "1 gain: nop/console: WARNING: at mm/x.c in f, fails on base 3 of 3, passes with the patch 3 of 3; nothing worse than on base in 3 checks of 1 program"},
@@ -110,7 +110,7 @@ func TestHoldAgainstBase(t *testing.T) {
 				return warning
 			}
 			return withBad("sum", event.Fail, "")
-		}, 1, "1 regression: nop/sum, pass on base 3 of 3, fails with the patch 3 of 3; 1 gain: nop/console"},
+		}, 1, "1 regression: nop/sum, no such check on base in 3 runs, fails with the patch 3 of 3; 1 gain: nop/console"},
 		{"beside the tree's own complaint", func(k string, _ int) Cell {
 			if k == "base" {
 				return warning
@@ -118,7 +118,7 @@ func TestHoldAgainstBase(t *testing.T) {
 			c := withBad("sum", event.Fail, "")
 			c.Checks = append(c.Checks, warning.Checks[2])
 			return c
-		}, 1, "1 regression: nop/sum, pass on base 3 of 3, fails with the patch 3 of 3; 1 fails on base, too"},
+		}, 1, "1 regression: nop/sum, no such check on base in 3 runs, fails with the patch 3 of 3; 1 fails on base, too"},
 		{"crashes with another title each time", func(k string, run int) Cell {
 			if k == "base" {
 				return fine()

@@ -1,6 +1,10 @@
 package results
 
-import "patchproof/guest/event"
+import (
+	"strings"
+
+	"patchproof/guest/event"
+)
 
 // Mood is how a square of the grid is to be taken.
 type Mood string
@@ -23,10 +27,11 @@ type Square struct {
 	// Cells is empty where the program did not run on the kernel.
 	Cells   []Cell
 	Verdict event.Verdict
-	// Alike is how many iterations came out like Verdict, Known how many checks
-	// failed as declared.
-	Alike, Known int
-	Mood         Mood
+	// Alike is how many iterations came out like Verdict.
+	Alike int
+	// AsExpected says how many checks failed as declared, or as on base.
+	AsExpected string
+	Mood       Mood
 }
 
 // Grid is the matrix as data: rows are programs, sorted, columns kernels.
@@ -43,7 +48,7 @@ func (r *Run) Grid() (columns []Column, rows [][]Square) {
 			if cells := t.tallies[c][program]; len(cells) > 0 {
 				head, alike := cells.headline()
 				square.Cells, square.Verdict, square.Alike = cells, head.Verdict, alike
-				square.Known, _ = cells.known()
+				square.AsExpected = cells.asExpected()
 				square.Mood = moods[cells.mood()]
 			}
 			row = append(row, square)
@@ -51,6 +56,15 @@ func (r *Run) Grid() (columns []Column, rows [][]Square) {
 		rows = append(rows, row)
 	}
 	return columns, rows
+}
+
+// AsExpected says how many checks failed as declared, or as on base.
+func (c Cell) AsExpected() string { return tally{c}.asExpected() }
+
+// Compared says that what the check is expected to do was found by comparison with base, and
+// not declared.
+func (c Check) Compared() bool {
+	return c.KnownIssue == noDifference || strings.HasPrefix(c.KnownIssue, failsOnBase) || strings.HasPrefix(c.KnownIssue, isFlaky)
 }
 
 // FailedAsKnown says whether the check is a known issue that showed itself.

@@ -247,7 +247,7 @@ func (t tally) text() string {
 		text += fmt.Sprintf(" %d/%d", n, len(t))
 	}
 	_, quarantined := t.known()
-	for _, as := range t.asExpected() {
+	if as := t.asExpected(); as != "" {
 		text += ", " + as
 	}
 	if quarantined > 0 {

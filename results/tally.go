@@ -107,7 +107,7 @@ func (t tally) known() (known, quarantined int) {
 
 // asExpected says how many checks failed as a known issue, or as the comparison of a patch with
 // its base allows. That base fails as base does goes without saying.
-func (t tally) asExpected() []string {
+func (t tally) asExpected() string {
 	words := []string{"known", "as on base", "flaky"}
 	counts, seen := map[string]int{}, map[string]bool{}
 	for _, c := range t {
@@ -133,7 +133,7 @@ func (t tally) asExpected() []string {
 			all = append(all, fmt.Sprintf("%d %s", n, word))
 		}
 	}
-	return all
+	return strings.Join(all, ", ")
 }
 
 // passed says whether every iteration passed.

@@ -117,7 +117,6 @@ type cell struct {
 	Mood       results.Mood
 	// Telling are the checks that need a look, Plain the others.
 	Telling, Plain []results.Check
-	Known          int
 	Metrics        []metric
 	Console        console
 }
@@ -248,10 +247,9 @@ func (v *view) row(squares []results.Square) row {
 
 func (v *view) cell(c results.Cell, column results.Column) cell {
 	shown := cell{Cell: c, ID: fmt.Sprintf("cell-%d", len(v.Cells)+1), Kernel: column.Title, Mood: results.AsExpected}
+	known := false
 	for _, check := range c.Checks {
-		if check.FailedAsKnown() {
-			shown.Known++
-		}
+		known = known || check.FailedAsKnown()
 		if !check.Expected || check.FailedAsKnown() {
 			shown.Telling = append(shown.Telling, check)
 		} else {
@@ -263,7 +261,7 @@ func (v *view) cell(c results.Cell, column results.Column) cell {
 		shown.Mood = results.Trouble
 	case !c.Expected:
 		shown.Mood = results.Unexpected
-	case shown.Known > 0:
+	case known:
 		shown.Mood = results.KnownIssue
 	}
 	for _, m := range c.Metrics {
