@@ -219,7 +219,7 @@ func (s Store) Import(ctx context.Context, path string) (key string, had bool, e
 	}
 	for _, request := range m.Requests {
 		// What this store found out by itself counts for more.
-		if led, ok := s.remembered(request); ok && led != "" {
+		if _, ok := s.remembered(request); ok {
 			continue
 		}
 		if err := s.remember(request, m.Key); err != nil {

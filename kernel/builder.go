@@ -319,10 +319,12 @@ func (b *Builder) known(request string, spec Spec, v Variant) (*Built, bool) {
 	if !ok {
 		return nil, false
 	}
-	r, ok := b.store().lookup(key)
+	r, ok := b.store().find(key)
 	if !ok {
 		return nil, false
 	}
+	// It was used now. A store that cannot be written still serves.
+	_ = b.store().remember(request, key)
 	dir := b.store().kernelDir(key)
 	built := &Built{
 		Spec: spec, Variant: v.Name, Key: key, Dir: dir,

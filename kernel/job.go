@@ -249,7 +249,7 @@ func (j *job) make(ctx context.Context, commit string, keep bool) (key string, e
 		return "", err
 	}
 	key = kernelKey(oid, config, j.compiler, j.variant.Image, modules)
-	if _, ok := j.store().lookup(key); ok && keep {
+	if _, ok := j.store().find(key); ok && keep {
 		j.reused = true
 		return key, nil
 	}

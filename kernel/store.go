@@ -145,6 +145,16 @@ func (s Store) lookup(key string) (record, bool) {
 	return r, true
 }
 
+// find is lookup for a kernel that is to be used: two whole ones may have changed places.
+func (s Store) find(key string) (record, bool) {
+	r, ok := s.lookup(key)
+	if !ok {
+		return record{}, false
+	}
+	config, err := os.ReadFile(filepath.Join(s.kernelDir(key), "config"))
+	return r, err == nil && r.fits(key, string(config))
+}
+
 // add puts a kernel into the store: files are copied under their new names, then
 // the folder appears as a whole.
 func (s Store) add(key string, r record, files map[string]string) (err error) {
@@ -213,14 +223,20 @@ func writeAtomic(file, text string) error {
 	return os.Rename(f.Name(), file)
 }
 
-// remembered returns the key that a request had, and remember keeps it.
-func (s Store) remembered(request string) (string, bool) {
-	key, err := os.ReadFile(filepath.Join(s.Dir, requestsDir, request))
-	return strings.TrimSpace(string(key)), err == nil
+// remembered returns the key that a request led to, if the record is that request's own:
+// another's names another kernel. Records of old do not say whose they are.
+func (s Store) remembered(request string) (key string, ok bool) {
+	text, err := os.ReadFile(filepath.Join(s.Dir, requestsDir, request))
+	words := strings.Fields(string(text))
+	if err != nil || len(words) == 0 || len(words) > 1 && words[1] != hashOf(request, words[0]) {
+		return "", false
+	}
+	return words[0], true
 }
 
+// remember keeps the key that a request led to.
 func (s Store) remember(request, key string) error {
-	return writeAtomic(filepath.Join(s.Dir, requestsDir, request), key+"\n")
+	return writeAtomic(filepath.Join(s.Dir, requestsDir, request), key+"\n"+hashOf(request, key)+"\n")
 }
 
 // writable fails early and clearly when the store cannot be used.

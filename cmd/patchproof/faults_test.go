@@ -560,6 +560,22 @@ func storeFaults() []fault {
 			}
 		}})
 	}
+	swap := func(b *box, pattern string) {
+		b.patchedDir()
+		paths, err := filepath.Glob(filepath.Join(b.cache, pattern))
+		b.must(err)
+		if len(paths) != 2 {
+			b.Fatalf("%s are %v; want base's and patched's", pattern, paths)
+		}
+		b.must(unix.Renameat2(unix.AT_FDCWD, paths[0], unix.AT_FDCWD, paths[1], unix.RENAME_EXCHANGE))
+	}
+	all = append(all, fault{group: "The store", name: "two kernels have changed places", want: "found before use, built again", run: func(b *box) {
+		swap(b, "kernels/*")
+		b.right()
+	}}, fault{group: "The store", name: "two requests' records have changed places", want: "found before use, made again", run: func(b *box) {
+		swap(b, "requests/*")
+		b.right()
+	}})
 	all = append(all, fault{group: "The store", name: "unfinished files of a dead run", want: "removed by the next run", run: func(b *box) {
 		b.write(filepath.Join(b.cache, "kernels", "1.tmp", "vmlinux"), "half")
 		b.write(filepath.Join(b.cache, "2.tmp"), "half")
