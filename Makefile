@@ -12,57 +12,14 @@ BUILD := CGO_ENABLED=0 $(GO) build -buildvcs=false -o $(PATCHPROOF) ./cmd/patchp
 
 .PHONY: help
 help: ## this list
-	@echo 'Targets:'; sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16 | sed 's/^/  /'; \
+	@echo 'Targets:'; sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | $(COLUMNS_OF) at=16; \
 	echo 'Variables, also as environment:'; \
-	sed -n 's/^| `\([A-Z_]*\)` |[^|]*|[^|]*| \(.*\) |$$/\1\t\2/p' docs/variables.md | expand -t 12 | sed 's/^/  /; s/`//g'
+	sed -n 's/^| `\([A-Z_]*\)` |[^|]*|[^|]*| \(.*\) |$$/\1\t\2/p' docs/variables.md | tr -d '`' | $(COLUMNS_OF) at=13
 
-.PHONY: deps
-deps: command ## install the system packages that are missing (root, apt)
-	@$(PATCHPROOF) deps
-
-.PHONY: build
-build: command ## build the selected kernels
-	@$(PATCHPROOF) build
-
-.PHONY: apply
-apply: command ## apply PATCH in a work tree of its own (WORK), which stops for hand work; again: go on
-	@$(PATCHPROOF) apply
-
-.PHONY: refresh
-refresh: command ## write what became of the patches there as mails
-	@$(PATCHPROOF) refresh
-
-.PHONY: shell
-shell: command ## boot the last selected kernel with a shell
-	@$(PATCHPROOF) shell
-
-.PHONY: results
-results: command ## list the runs, the newest first
-	@$(PATCHPROOF) results ls
-
-.PHONY: report
-report: command ## write report.html of the newest run (RUN: another one) and print its path
-	@$(PATCHPROOF) results report $(RUN)
-
-.PHONY: bundle
-bundle: command ## pack kernels and programs for a real machine
-	@$(PATCHPROOF) bundle
-
-.PHONY: command
-command:
-	@$(BUILD)
-
-.PHONY: reply
-reply: command ## the latest run, or RUN, as a reply to the mail with the patches
-	@$(PATCHPROOF) results reply $(RUN)
-
-.PHONY: summary
-summary: command ## the latest run, or RUN, in Markdown, for a CI job's summary
-	@$(PATCHPROOF) results summary $(RUN)
-
-.PHONY: reference
-reference: command ## keep the latest run, or RUN, as the reference of its subject
-	@$(PATCHPROOF) results reference $(RUN)
+# COLUMNS_OF prints a name and its text a line, folded to 96 columns.
+COLUMNS_OF := awk '{ n = split($$0, word); line = "  " word[1]; while (length(line) < at) line = line " "; \
+	for (i = 2; i <= n; i++) { if (length(line " " word[i]) > 96) { print line; line = ""; while (length(line) < at) line = line " " } \
+	line = line " " word[i] } print line }'
 
 # Targets that end as their command does: 0, 1 or 2.
 CAMPAIGNS := vmtest bench mutants bisect bisect-config patchcheck ready
@@ -95,11 +52,59 @@ vmtest: ## the main job: fetch, build, boot, report
 bench: ## measure: instructions, or time, per operation on each kernel, and where they differ
 mutants: ## break the kernel on purpose, a patch at a time, and say which programs notice
 bisect: ## find the patch or commit that a failure began with; without variables, a demonstration
-bisect-config: ## find the config options that GOOD passes and BAD fails by
-patchcheck: ## check each patch of PATCH by itself: does it build, what do compiler and checkers say that is new
-ready: ## say whether the mails of PATCH are fit to be sent: subjects, threading, names; and each patch builds and boots
+bisect-config: ## find the config options that make BAD fail where GOOD passes
+patchcheck: ## check each patch of PATCH by itself: does it build, and do compiler and checkers say anything new
+ready: ## say whether PATCH is fit to be sent: its mails (subjects, threading, names), and each patch builds and boots
 $(CAMPAIGNS):
 	@exit $(or $(CODE),2)
+
+.PHONY: deps
+deps: command ## install the system packages that are missing (root, apt)
+	@$(PATCHPROOF) deps
+
+.PHONY: build
+build: command ## build the selected kernels
+	@$(PATCHPROOF) build
+
+.PHONY: apply
+apply: command ## apply PATCH in a work tree (WORK), and stop where it needs hand work; run it again to go on
+	@$(PATCHPROOF) apply
+
+.PHONY: refresh
+refresh: command ## write the patches of that work tree as mails
+	@$(PATCHPROOF) refresh
+
+.PHONY: shell
+shell: command ## boot the last selected kernel with a shell
+	@$(PATCHPROOF) shell
+
+.PHONY: results
+results: command ## list the runs, the newest first
+	@$(PATCHPROOF) results ls
+
+.PHONY: report
+report: command ## write report.html of the latest run, or RUN, and print its path
+	@$(PATCHPROOF) results report $(RUN)
+
+.PHONY: bundle
+bundle: command ## pack kernels and programs for a real machine
+	@$(PATCHPROOF) bundle
+
+.PHONY: command
+command:
+	@$(BUILD)
+
+.PHONY: reply
+reply: command ## the latest run, or RUN, as a reply to the mail with the patches
+	@$(PATCHPROOF) results reply $(RUN)
+
+.PHONY: summary
+summary: command ## the latest run, or RUN, in Markdown, for a CI job's summary
+	@$(PATCHPROOF) results summary $(RUN)
+
+.PHONY: reference
+reference: command ## keep the latest run, or RUN, as the reference of its subject
+	@$(PATCHPROOF) results reference $(RUN)
 
 # Checks first, then unit tests with the race detector, then the suite on real kernels.
 .PHONY: test

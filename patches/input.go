@@ -26,6 +26,15 @@ import (
 // and its errors name the file, the message and the line.
 func Read(path string) (Series, error) { return ReadVersion(path, 0) }
 
+// noPatch says of a path that there is nothing, without the name of the system call.
+func noPatch(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return fmt.Errorf("no patch to read: %s: %w", at.Path, at.Err)
+	}
+	return fmt.Errorf("no patch to read: %w", err)
+}
+
 // ReadVersion is Read for the version of a series that the user asks for.
 func ReadVersion(path string, version int) (Series, error) {
 	if path == "-" {
@@ -45,7 +54,7 @@ func ReadVersion(path string, version int) (Series, error) {
 			list = slices.DeleteFunc(list, isThere)
 			return Series{}, fmt.Errorf("no patch to read: there is no file %s", strings.Join(list, ", "))
 		}
-		return Series{}, fmt.Errorf("no patch to read: %w", err)
+		return Series{}, noPatch(err)
 	}
 	if info.IsDir() {
 		return readFolder(path, version)

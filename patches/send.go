@@ -75,7 +75,7 @@ func outgoingFiles(path string) ([]string, error) {
 			if list := strings.Fields(path); len(list) > 1 && exist(list) {
 				return list, nil
 			}
-			return nil, fmt.Errorf("no patch to read: %w", err)
+			return nil, noPatch(err)
 		}
 		return []string{path}, nil
 	}

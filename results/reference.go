@@ -275,8 +275,8 @@ func (ref *Reference) Write(dir string) (string, error) {
 // mostChanges is how many lines SinceReference has.
 const mostChanges = 12
 
-// SinceReference says in a short paragraph what a run does otherwise than the
-// reference below dir, a subject's folder reference. It is empty where there is none for the
+// SinceReference says in a short paragraph where a run differs from the reference below
+// dir, a subject's folder reference. It is empty where there is none for the
 // pin, the variant and the patches. Only cells that both have are compared.
 func SinceReference(dir string, r *Run) (string, error) {
 	var out strings.Builder
@@ -342,9 +342,9 @@ func (ref *Reference) since(r *Run) string {
 		what += fmt.Sprintf(" (under %s, this run under %s)", ref.Accel, Line(r.Accel.Name))
 	}
 	if len(changes) == 0 {
-		return fmt.Sprintf("As the %s in %s.\n", what, count(cells, "cell"))
+		return fmt.Sprintf("%s as in the %s.\n", count(cells, "cell"), what)
 	}
-	text := fmt.Sprintf("Otherwise than the %s:\n", what)
+	text := fmt.Sprintf("Different from the %s:\n", what)
 	for i, change := range changes {
 		if i == mostChanges {
 			text += fmt.Sprintf("  and %d more\n", len(changes)-i)

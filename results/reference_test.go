@@ -100,15 +100,15 @@ func TestSinceReference(t *testing.T) {
 		change func(r *Run)
 		want   string
 	}{
-		{"the same", func(*Run) {}, "As the reference results of v5.10.13, plain in 10 cells.\n"},
+		{"the same", func(*Run) {}, "10 cells as in the reference results of v5.10.13, plain.\n"},
 		{"a race that passes this time", func(r *Run) {
 			c := &r.Cells[len(r.Cells)-2]
 			c.Checks[1].Verdict, c.Verdict = event.Pass, event.Pass
-		}, "As the reference"},
-		{"a figure within bounds", func(r *Run) { last(r).Metrics[0].Value *= 1.005 }, "As the reference"},
+		}, "as in the reference"},
+		{"a figure within bounds", func(r *Run) { last(r).Metrics[0].Value *= 1.005 }, "as in the reference"},
 		{"a figure beyond them", func(r *Run) { last(r).Metrics[0].Value *= 1.02 },
-			"Otherwise than the reference results of v5.10.13, plain:\n  cost/cost in_flight=256 op=NOP: 496.1 -> 506.0 insns/op on posted\n"},
-		{"a time", func(r *Run) { last(r).Metrics[1].Value *= 7 }, "As the reference"},
+			"Different from the reference results of v5.10.13, plain:\n  cost/cost in_flight=256 op=NOP: 496.1 -> 506.0 insns/op on posted\n"},
+		{"a time", func(r *Run) { last(r).Metrics[1].Value *= 7 }, "as in the reference"},
 		{"a check that fails now", func(r *Run) {
 			last(r).Checks[0].Verdict, last(r).Verdict = event.Fail, event.Fail
 		}, "  cost: pass -> fail on posted\n  cost/flat: pass -> fail on posted\n"},
@@ -121,16 +121,16 @@ func TestSinceReference(t *testing.T) {
 		}, "  fdinfo/bounds: fail, a known issue -> pass on posted\n"},
 		{"another CPU complains too", func(r *Run) {
 			last(r).Checks = append(last(r).Checks, knownIssue(check("console 2", event.Crash, "general protection fault"), "a race"))
-		}, "As the reference"},
+		}, "as in the reference"},
 		{"another CPU complains of what is not declared", func(r *Run) {
 			last(r).Checks = append(last(r).Checks, check("console 2", event.Crash, "general protection fault"))
 		}, "  cost/console 2: pass -> crash on posted\n"},
-		{"other patches", func(r *Run) { r.Kernels[1].PatchIDs = []string{"c0ffee"} }, "As the reference results of v5.10.13, plain in 5 cells.\n"},
+		{"other patches", func(r *Run) { r.Kernels[1].PatchIDs = []string{"c0ffee"} }, "5 cells as in the reference results of v5.10.13, plain.\n"},
 		{"another pin", func(r *Run) { r.Kernels[0].Pin, r.Kernels[1].Pin = "for-5.8", "for-5.8" }, ""},
 		{"another variant", func(r *Run) { r.Kernels[0].Variant, r.Kernels[1].Variant = "debug", "debug" }, ""},
-		{"another accelerator", func(r *Run) { r.Accel.Name = "kvm" }, "plain (under tcg, this run under kvm) in 10 cells"},
-		{"a program more", func(r *Run) { r.Cells = append(r.Cells, cellOf("base", "new", check("new", event.Fail, ""))) }, "in 10 cells"},
-		{"not judged", func(r *Run) { last(r).Verdict = event.Error }, "in 9 cells"},
+		{"another accelerator", func(r *Run) { r.Accel.Name = "kvm" }, "10 cells as in the reference results of v5.10.13, plain (under tcg, this run under kvm)"},
+		{"a program more", func(r *Run) { r.Cells = append(r.Cells, cellOf("base", "new", check("new", event.Fail, ""))) }, "10 cells as"},
+		{"not judged", func(r *Run) { last(r).Verdict = event.Error }, "9 cells as"},
 		{"nothing ran", func(r *Run) { r.Cells = nil }, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

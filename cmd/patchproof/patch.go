@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 
 	"patchproof/kernel"
@@ -27,6 +28,9 @@ func (p *patchArg) read(ctx context.Context, t *terminal) (patches.Series, error
 		if p.Cache, err = kernel.DefaultCache(); err != nil {
 			return patches.Series{}, err
 		}
+	}
+	if len(p.Files) == 0 && p.Lore == "" {
+		return patches.Series{}, errors.New("name the patch: a file, a folder, an address, or - for standard input")
 	}
 	sel := kernel.Selection{Patch: strings.Join(p.Files, " "), Lore: p.Lore, Inbox: p.Inbox}
 	sel, notes, err := kernel.TakeThread(ctx, sel, p.Cache)

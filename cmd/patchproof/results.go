@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 
 	"patchproof/results"
 )
@@ -110,7 +111,7 @@ func (t *terminal) runs(items []results.Item) {
 			for _, k := range i.Run.Kernels {
 				kernels = append(kernels, results.Line(k.Name+"/"+k.Variant))
 			}
-			accel, cells = results.Line(i.Run.Accel.Name), fmt.Sprint(len(i.Run.Cells), " cells")
+			accel, cells = results.Line(i.Run.Accel.Name), english.Plural(len(i.Run.Cells), "cell", "")
 		}
 		id := i.ID
 		if i.Latest {

@@ -87,7 +87,7 @@ var table = []variable{
 	{name: "SHARD", form: "I/N", commands: []string{"vmtest", "bench", "mutants"}, common: true,
 		meaning: "part `2/5` of the cells or mutants, the same on every machine; see docs/ci.md"},
 	{name: "SEED", form: "N", standard: "1", commands: suite,
-		meaning: "what a program does that makes its stream up; the record of its cell has it"},
+		meaning: "seed of programs that make their input up at random; the record of a cell has it"},
 	{name: "KNOWN", form: "FILE", commands: campaigns,
 		meaning: "issues that your tree is known to have, declared as in a `known-issues.toml`"},
 	{name: "STRICT", form: "1", commands: suite,
