@@ -37,7 +37,8 @@ func Reply(r, bench *Run, tester string) (text, note string) {
 	} else if tester == "" {
 		note = "no Tested-by: set git's user.name and user.email to have one"
 	} else {
-		m.para("Tested-by: ", tester)
+		// A trailer is one line, however long: tools that collect them look no further.
+		fmt.Fprintf(&m.out, "Tested-by: %s\n", mailSafe.Replace(line(tester, itemLimit)))
 	}
 	return strings.TrimRight(m.out.String(), "\n") + "\n", note
 }

@@ -119,7 +119,7 @@ func TestReplyGolden(t *testing.T) {
 
 func TestReplyWidth(t *testing.T) {
 	for name, r := range map[string]*Run{"clean": counted(told(asIs())), "three": counted(told(threeKernels())), "hostile": counted(hostileRun()), "nothing": {}} {
-		text, _ := Reply(r, r, strings.Repeat("Long Name ", 10)+"<"+strings.Repeat("mail.", 20)+"@example.org>")
+		text, _ := Reply(r, r, "A Person <person@example.org>")
 		for line := range strings.Lines(text) {
 			line = strings.TrimSuffix(line, "\n")
 			if n := ansi.StringWidth(line); n > 72 {
@@ -172,6 +172,10 @@ func TestTestedBy(t *testing.T) {
 				t.Errorf("note %q; want one with %q", note, tt.want)
 			}
 		})
+	}
+	far := strings.Repeat("Long Name ", 10) + "<" + strings.Repeat("mail.", 20) + "@example.org>"
+	if text, _ := Reply(told(asIs()), nil, far); !strings.HasSuffix(text, "\nTested-by: "+far+"\n") {
+		t.Errorf("a long address is not on one line with its trailer:\n%s", text)
 	}
 	if text, note := Reply(told(asIs()), nil, ""); strings.Contains(text, "Tested-by") || !strings.Contains(note, "user.email") {
 		t.Errorf("without a tester: note %q\n%s", note, text)
