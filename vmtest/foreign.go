@@ -51,7 +51,7 @@ func withForeign(ctx context.Context, sel Selection, s selected, b kernel.Builde
 				name += fmt.Sprintf("-%02d", i+1)
 			}
 			g := userland.Group{
-				Name: name, Root: built.Dir, Tests: tests, Helpers: f.Helpers, Timeout: f.Timeout,
+				Name: name, Root: built.Dir, Tests: tests, Helpers: f.Helpers, Uptime: f.Uptime, Timeout: f.Timeout,
 				SkipCode: f.Skip, Disk: firstDisk[limits.Devices[0].Kind], Guest: limits.Guest,
 			}
 			if sel.Set["TIMEOUT"] != "" {

@@ -68,6 +68,8 @@ type Test struct {
 	HostRoot bool `json:"host_root,omitempty"`
 	// Unseen are commands that it names and that only the host has in its PATH.
 	Unseen []string `json:"unseen,omitempty"`
+	// UptimeS is how many seconds the machine must have been up when it begins.
+	UptimeS float64 `json:"uptime_s,omitempty"`
 	// SkipCode is an exit code that is a skip, beside kselftest's.
 	SkipCode int `json:"skip_code,omitempty"`
 	// Disk is a device on which a file system is made, with its program Mkfs, and mounted

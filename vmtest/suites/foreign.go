@@ -31,6 +31,8 @@ type Foreign struct {
 	// Group is how many tests run in one guest, each within Timeout.
 	Group   int
 	Timeout time.Duration
+	// Uptime is how long a guest must have been up when a test begins, by the test's name.
+	Uptime map[string]time.Duration
 	// Args are words for the kernel command line.
 	Args []string
 	// Config are options that it wishes for.

@@ -120,6 +120,8 @@ type Group struct {
 	Helpers []string
 	// Timeout is how long each of them may run under KVM and with a plain kernel.
 	Timeout time.Duration
+	// Uptime is how long the guest must have been up when one begins, by its name.
+	Uptime map[string]time.Duration
 	// SkipCode is an exit code of theirs that is a skip.
 	SkipCode int
 	// Disk is the device, in the guest.
@@ -174,7 +176,7 @@ func (g Group) Archive() ([]byte, error) {
 			return nil, err
 		}
 		all.Suite = append(all.Suite, event.Test{
-			Name: name, Argv: []string{path}, Dir: all.Dir, TimeoutS: g.Timeout.Seconds(), SkipCode: g.SkipCode,
+			Name: name, Argv: []string{path}, Dir: all.Dir, TimeoutS: g.Timeout.Seconds(), UptimeS: g.Uptime[name].Seconds(), SkipCode: g.SkipCode,
 		})
 	}
 	text, err := json.Marshal(all)

@@ -96,6 +96,7 @@ func runSuite(t *report.T, tests []event.Test, out *output) {
 		})
 		tap.Most(left)
 		out.next(test.Name, tap.Line)
+		time.Sleep(seconds(test.UptimeS) - machine.Uptime())
 		tell(event.Running + test.Name)
 		state, late, err := execute(test, out)
 		out.endPart()
