@@ -303,7 +303,18 @@ func (b *Builder) borrow(ctx context.Context, t tree, spec Spec) (string, error)
 	if exists(filepath.Join(gitDir, "index")) {
 		return commit, nil
 	}
-	return commit, b.checkRoomForTree(ctx, t, spec, commit)
+	if err := b.checkRoomForTree(ctx, t, spec, commit); err != nil {
+		t.forget()
+		return "", err
+	}
+	return commit, nil
+}
+
+// forget removes a tree of which nothing was checked out yet.
+func (t tree) forget() {
+	if !exists(filepath.Join(t.src(), ".git", "index")) {
+		os.RemoveAll(t.dir)
+	}
 }
 
 // localSource returns the commit that is built for a spec's Rev: what git replace has
@@ -401,11 +412,20 @@ var (
 const oldest = 5
 
 // checkKernel fails for a local tree's commit that is no kernel source, or is too old a one.
-func checkKernel(ctx context.Context, t tree, spec Spec, commit string) error {
+// Such a one leaves nothing behind.
+func checkKernel(ctx context.Context, t tree, spec Spec, commit string) (err error) {
 	if spec.Tree == "" {
 		return nil
 	}
+	defer func() {
+		if err != nil {
+			t.forget()
+		}
+	}()
 	makefile, err := git(ctx, t.src(), "cat-file", "blob", commit+":Makefile")
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("TREE=%s %s (%.12s) is no kernel source: it has no Makefile at its top", spec.Tree, spec.Rev, commit)
 	}

@@ -180,6 +180,9 @@ func TestTreesThatAreNoKernel(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error = %v; want one with %q", rev, err, want)
 		}
+		if exists(b.treeDir(Spec{Tree: repo})) {
+			t.Errorf("%s: its tree stays in the cache", rev)
+		}
 	}
 }
 
