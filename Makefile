@@ -122,21 +122,23 @@ check: ## formatting, vet, staticcheck, actionlint
 unit: ## unit tests with the race detector
 	$(GO) test -race -short ./...
 
-# The kernel of the debug variant, which takes minutes, is built with what the tests of the plain
-# one leave of the processors: in many of these a guest waits. It comes after the tests of ./kernel,
-# which keep both busy, and fails where it is needed. What takes long of make unit is not run again.
+# The kernels of the debug variant, which take minutes, are built with what the tests of the plain
+# one leave of the processors: in many of these, and in most of the command's, a guest waits. That
+# comes after the tests of ./kernel, which keep both busy, and fails where it is needed. What must
+# wait for it to end comes last: ./vmtest/bench builds a kernel of its own.
+# What takes long of make unit is not run again.
 .PHONY: suite
 suite: deps ## the tests that build and boot kernels, and those with a browser
 	$(GO) test -count=1 -timeout 60m -v ./kernel -run 'TestReal|TestForks'
-	$(MAKE) -j 2 suite-plain suite-debug-kernel
+	$(MAKE) -j 2 suite-plain suite-debug-kernels
 	VARIANT=debug $(GO) test -count=1 -timeout 60m -v ./vmtest -run "TestSuite|TestDebugKernelComplains"
 
-.PHONY: suite-plain suite-debug-kernel
+.PHONY: suite-plain suite-debug-kernels
 suite-plain:
 	MAKEFLAGS= MFLAGS= $(GO) test -count=1 -parallel 4 -timeout 60m -v ./vmtest
-	MAKEFLAGS= MFLAGS= $(GO) test -count=1 -p 1 -timeout 60m -v -skip '^TestScripts$$/^script$$' ./vmtest/console ./vmtest/bench ./results/html ./cmd/patchproof
-suite-debug-kernel:
-	-KERNELS=base VARIANT=debug chrt --idle 0 $(PATCHPROOF) build
+	MAKEFLAGS= MFLAGS= $(GO) test -count=1 -p 1 -timeout 60m -v -skip '^TestScripts$$/^script$$' ./vmtest/console ./results/html ./cmd/patchproof ./vmtest/bench
+suite-debug-kernels:
+	-KERNELS=base,posted VARIANT=debug chrt --idle 0 $(PATCHPROOF) build
 
 .PHONY: fresh
 fresh: ## the README's two commands in a new Debian 13 (SUITE), from cold; needs root and debootstrap
