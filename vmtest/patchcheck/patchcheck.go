@@ -1,6 +1,6 @@
 // Package patchcheck looks at each patch of a series by itself: whether the kernel can be
-// built with it and those before it, and what the compiler, sparse, checkpatch, kernel-doc
-// and modpost say that they did not say before it. What the source had already is not the
+// built with it and those before it, and what the compiler, sparse, checkpatch, coccicheck,
+// kernel-doc and modpost say that they did not say before it. What the source had already is not the
 // patch's.
 package patchcheck
 
@@ -36,6 +36,7 @@ const (
 	ToolKernelDoc  = "kernel-doc"
 	ToolSparse     = "sparse"
 	ToolCheckpatch = "checkpatch"
+	ToolCoccicheck = "coccicheck"
 	ToolModpost    = "modpost"
 	ToolKconfig    = "kconfig"
 	ToolBoot       = "boot"
@@ -140,6 +141,7 @@ func (r *Report) Path() string { return filepath.Join(r.dir, "patchcheck.json") 
 var optional = []struct{ name, install string }{
 	{"sparse", "apt-get install sparse"},
 	{"perl", "apt-get install perl"},
+	{"spatch", "apt-get install coccinelle"},
 }
 
 // Options are what a run is told.
@@ -307,6 +309,9 @@ func (c *checker) check(ctx context.Context, n int) (Checked, error) {
 	if err := c.checkOthers(ctx, n, &checked); err != nil {
 		return checked, err
 	}
+	if err := c.coccicheck(ctx, n, &checked); err != nil {
+		return checked, err
+	}
 	if err := c.checkKconfig(ctx, n, &checked); err != nil {
 		return checked, err
 	}
@@ -346,6 +351,38 @@ func (c *checker) check(ctx context.Context, n int) (Checked, error) {
 		err = c.boot(ctx, n, &checked)
 	}
 	return checked, err
+}
+
+// coccicheck adds what the tree's semantic patches report of the patch's own files and did
+// not before. They match code that is right, too, so it is told and does not count.
+func (c *checker) coccicheck(ctx context.Context, n int, checked *Checked) error {
+	p := c.all[n].Patches()[n-1]
+	var files []string
+	for _, f := range p.Files {
+		if filepath.Ext(f.New) == ".c" {
+			files = append(files, f.New)
+		}
+	}
+	before, err := c.lab.Builder.Coccicheck(ctx, c.all[n-1], oldNames(p, files))
+	if err != nil {
+		return err
+	}
+	after, err := c.lab.Builder.Coccicheck(ctx, c.all[n], files)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		old, now := before[oldName(p, file)], after[file]
+		for _, rule := range slices.Sorted(maps.Keys(now.Found)) {
+			for _, w := range added(old.Found[rule], now.Found[rule], []patches.Patch{p}) {
+				checked.Findings = append(checked.Findings, Finding{Tool: ToolCoccicheck, Level: Remark, Rule: rule, File: w.File, Line: w.Line, Message: w.Message})
+			}
+		}
+		for _, unused := range now.Unused {
+			checked.Unchecked = append(checked.Unchecked, file+": coccicheck's "+unused)
+		}
+	}
+	return nil
 }
 
 // lastGood is what was found in a file that does not compile with n patches, with the
