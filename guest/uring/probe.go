@@ -117,6 +117,7 @@ var (
 	rwAttr        = mark{feature: FeatRWAttr}        // v6.14
 	noIOWait      = mark{feature: FeatNoIOWait}      // v6.15
 	sendZC        = mark{opcode: OpSendZC}           // v6.0
+	tee           = mark{opcode: OpTee}              // v5.8
 	readMultishot = mark{opcode: OpReadMultishot}    // v6.7
 )
 
@@ -126,6 +127,9 @@ var (
 	// OverfullRingTakes: a ring with completions to keep takes entries. Before, it
 	// answers EBUSY (v5.10, io_submit_sqes).
 	OverfullRingTakes = Change{nativeWorkers, sendZC}
+	// CloseLooksLater: a CLOSE of a descriptor that is not open fails when it runs. Before, it is
+	// refused where it is submitted (v5.7, needs_file of IORING_OP_CLOSE; v5.10 has none).
+	CloseLooksLater = Change{tee, tee}
 	// NopOnPolledRing: a ring with IORING_SETUP_IOPOLL takes NOPs. Before, each
 	// completes with EINVAL.
 	NopOnPolledRing = Change{nativeWorkers, sendZC}

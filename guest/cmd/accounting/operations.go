@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -70,10 +71,14 @@ func (a *arguments) after(at int, d time.Duration) func(*uring.SQE) {
 	return func(sqe *uring.SQE) { sqe.FD, sqe.Addr, sqe.Len = -1, uring.Address(spec), 1 }
 }
 
-// operations are all opcodes of v5.10. What each returns shows that it ran; those
+// operations are all opcodes of v5.10 that the kernel has and takes. What each returns shows that it ran; those
 // that would need more than a file or a buffer fail, in a way of their own.
 func (b *books) operations() ([]operation, error) {
 	args, err := b.arguments()
+	if err != nil {
+		return nil, err
+	}
+	kernel, err := uring.Probe()
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +153,12 @@ func (b *books) operations() ([]operation, error) {
 		}),
 		op("REMOVE_BUFFERS", uring.OpRemoveBuffers, noFile, func(sqe *uring.SQE) { sqe.FD = 1 }),
 	}
+	list = slices.DeleteFunc(list, func(o operation) bool {
+		var sqe uring.SQE
+		o.fill(&sqe)
+		refused := sqe.Opcode == uring.OpClose && kernel.Has(uring.CloseLooksLater) == uring.Before
+		return refused || int(sqe.Opcode) >= kernel.Opcodes
+	})
 	for i := range list {
 		if list[i].name == "READ_FIXED" || list[i].name == "WRITE_FIXED" {
 			list[i].prepare = b.register
