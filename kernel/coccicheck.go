@@ -104,7 +104,7 @@ func (b *Builder) Coccicheck(ctx context.Context, spec Spec, files []string) (ma
 // coccicheck runs all semantic patches of a checked out tree on one file. Parts of them are
 // scripts, so that a patch can bring its own: they run in the sandbox.
 func (b *Builder) coccicheck(ctx context.Context, spec Spec, src, file string, ocaml bool) (Matches, error) {
-	on, _, err := FindSandbox(ctx, spec.trusted())
+	on, _, err := findSandbox(ctx, spec.trusted())
 	if err != nil {
 		return Matches{}, err
 	}
