@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+	"mvdan.cc/sh/v3/syntax"
 
 	"patchproof/guest/event"
 	"patchproof/patches"
@@ -47,8 +48,35 @@ var tmpl = template.Must(template.New(reportFile).Funcs(template.FuncMap{
 	"short":   func(id string) string { return id[:min(12, len(id))] },
 	"number":  number,
 	"figure":  isFigure.MatchString,
-	"words":   func(list []string) string { return strings.Join(list, " ") },
+	"typed":   typed,
 }).Parse(text))
+
+// typed is the command line that began a run, with the variables that were set beside it, as
+// a shell takes it again.
+func typed(run *results.Run) string {
+	if len(run.Command) == 0 {
+		return ""
+	}
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(run.Selection)) {
+		flag := "--" + strings.ReplaceAll(strings.ToLower(name), "_", "-")
+		if !slices.ContainsFunc(run.Command, func(word string) bool { return word == flag || strings.HasPrefix(word, flag+"=") }) {
+			words = append(words, name+"="+quoted(run.Selection[name]))
+		}
+	}
+	for _, word := range run.Command {
+		words = append(words, quoted(word))
+	}
+	return strings.Join(words, " ")
+}
+
+// quoted is a word as a shell takes it; one that no shell takes stays as it is.
+func quoted(word string) string {
+	if q, err := syntax.Quote(word, syntax.LangBash); err == nil {
+		return q
+	}
+	return word
+}
 
 // isFigure tells a figure, with its unit or without, from words: figures of a column stand
 // below each other by their ends, words by their beginnings.

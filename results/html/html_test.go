@@ -265,3 +265,22 @@ func TestPageSaysWhatComesAndGoes(t *testing.T) {
 		}
 	}
 }
+
+func TestTyped(t *testing.T) {
+	for _, tt := range []struct {
+		command   []string
+		selection map[string]string
+		want      string
+	}{
+		{nil, map[string]string{"COUNT": "2"}, ""},
+		{[]string{"bin/patchproof", "vmtest"}, nil, "bin/patchproof vmtest"},
+		{[]string{"bin/patchproof", "vmtest"}, map[string]string{"PROGRAMS": "quick", "KERNELS": "base posted"},
+			"KERNELS='base posted' PROGRAMS=quick bin/patchproof vmtest"},
+		{[]string{"p", "vmtest", "--kernel-src=/a b", "--count", "2"}, map[string]string{"KERNEL_SRC": "/a b", "COUNT": "2", "JOBS": "1"},
+			"JOBS=1 p vmtest '--kernel-src=/a b' --count 2"},
+	} {
+		if got := typed(&results.Run{Command: tt.command, Selection: tt.selection}); got != tt.want {
+			t.Errorf("typed(%v with %v) = %s; want %s", tt.command, tt.selection, got, tt.want)
+		}
+	}
+}
