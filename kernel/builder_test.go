@@ -79,7 +79,12 @@ func TestTheCallersEnvironmentDoesNotLeakIn(t *testing.T) {
 func TestBuildThatBreaks(t *testing.T) {
 	t.Parallel()
 	dir := fixtureRepo(t)
-	b := &Builder{Cache: t.TempDir()}
+	proofs := 0
+	b := &Builder{Cache: t.TempDir(), Progress: func(p Progress) {
+		if strings.Contains(p.Step, "its base is built in the same folder") {
+			proofs++
+		}
+	}}
 	broken := localSpec(dir, "patched", readPatch(t, brokenPatch))
 	// Whether or not the base is in the store.
 	for range 2 {
@@ -98,6 +103,10 @@ func TestBuildThatBreaks(t *testing.T) {
 	}
 	if items, err := (Store{b.Cache}).List(); err != nil || kinds(items)["kernel"] != 1 {
 		t.Errorf("store = %v, %v; want the base only", items, err)
+	}
+	// The second failure cannot be the folder's.
+	if proofs != 1 {
+		t.Errorf("the base was built %d times to see whether the patch is to blame; want once", proofs)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"patchproof/kernel/arch"
@@ -29,6 +30,18 @@ type job struct {
 	log     *os.File
 	sandbox Sandbox
 	folder  *folder
+	// options is the hash of the config that was made last.
+	options string
+}
+
+// built are the folders, with commit, config and compiler, in which this process has built
+// a kernel. What is in a folder is held to its hash before each build, so that the same
+// would be built there again.
+var built sync.Map
+
+// place is what built knows a build by.
+func (j *job) place(commit string) string {
+	return hashOf(j.folder.dir, commit, j.options, j.compiler)
 }
 
 // tries is how often a build is tried that fails for a reason that is not the source's.
@@ -186,9 +199,14 @@ func (j *job) tooNew(ctx context.Context) string {
 	return tooNew(j.compiler, makefile)
 }
 
-// acquit builds the base in the folder that the patched source failed in. If it
-// builds, the patch broke the build.
+// acquit builds the base in the folder that the patched source failed in, unless this
+// process has done so with the same config. If it builds, the patch broke the build.
 func (j *job) acquit(ctx context.Context, refused *BuildError) error {
+	if _, ok := built.Load(j.place(j.tree.base)); ok {
+		j.note(j.spec.Name + " does not build, said twice; its base was built in the same folder before")
+		refused.BaseBuilt = true
+		return refused
+	}
 	j.note(j.spec.Name + " does not build, said twice; its base is built in the same folder, to see whether the patch is to blame")
 	_, err := j.make(ctx, j.tree.base, false)
 	var also *BuildError
@@ -244,6 +262,7 @@ func (j *job) make(ctx context.Context, commit string, keep bool) (key string, e
 	if err != nil {
 		return "", err
 	}
+	j.options = hashOf(config)
 	modules, err := j.variant.modular(config)
 	if err != nil {
 		return "", err
@@ -265,6 +284,7 @@ func (j *job) make(ctx context.Context, commit string, keep bool) (key string, e
 	if err != nil {
 		return "", err
 	}
+	built.Store(j.place(commit), true)
 	if modules {
 		installed, err := m.installModules(ctx, config, j.tree.dir)
 		for _, file := range installed {
