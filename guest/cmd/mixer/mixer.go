@@ -341,7 +341,10 @@ func (l *lane) put(r round, i int, e entry) {
 		data: uring.Address(l.data), hour: uring.Address(l.hour), vector: uring.Address(l.vector),
 	}[e.Addr]
 	if e.Kind == cancels {
-		sqe.Addr = uint64(l.rings)<<32 | uint64(e.Victim)
+		sqe.Addr = nobody
+		if v := int(e.Victim); v >= len(r.Entries) || !r.Entries[v].hashed() {
+			sqe.Addr = uint64(l.rings)<<32 | uint64(v)
+		}
 	}
 	if e.Dropped {
 		l.ring.Array[(l.slot-1)%slots] = slots + uint32(e.Off)%(1<<31)
@@ -431,6 +434,9 @@ func (l *lane) reap(r round) error {
 // canceller is the first number of cancellations that are not the stream's.
 const canceller = 1 << 16
 
+// nobody is the user_data of no entry.
+const nobody = ^uint64(0)
+
 // wake brings what waits to an end: something comes, and then, unless that would
 // wait as well, it is canceled.
 func (l *lane) wake(r round, turn int) error {
@@ -440,7 +446,7 @@ func (l *lane) wake(r round, turn int) error {
 		return nil
 	}
 	for id := range l.wants {
-		if uint32(id) >= canceller || len(l.wants) >= slots {
+		if uint32(id) >= canceller || len(l.wants) >= slots || r.Entries[uint32(id)].hashed() {
 			continue
 		}
 		number := uint64(l.rings)<<32 | uint64(canceller+turn*slots) + id&(slots-1)

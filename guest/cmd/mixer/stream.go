@@ -73,6 +73,14 @@ type entry struct {
 	Kind kind
 }
 
+// hashed says that io-wq would run it after all other writes to its file. Nothing cancels such
+// a write: up to v6.1, io-wq takes a request before it that is not hashed for one with the hash
+// 0 (io_wqe_remove_pending), and where that is the hash of the file, one in 64 are, it then loses
+// whatever it is to put behind that one. v6.12.107 looks (io_wq_remove_pending).
+func (e entry) hashed() bool {
+	return e.File == tmpfs && (e.Opcode == uring.OpWrite || e.Opcode == uring.OpWritev || e.Opcode == uring.OpWriteFixed)
+}
+
 // kind says what is known of an entry's result.
 type kind uint8
 
