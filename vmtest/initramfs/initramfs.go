@@ -285,6 +285,9 @@ func (b *busybox) Build(_ *llog.Logger, files *initramfs.Files, opts builder.Opt
 	cmd := exec.CommandContext(b.ctx, "go", "build", "-tags="+buildTag, "-trimpath", "-ldflags=-s -w -buildid=", "-o", binary, ".")
 	cmd.Dir = filepath.Join(src, "src", "bb.u-root.com", "bb")
 	cmd.Env = append(os.Environ(), "GO111MODULE=off", "GOPATH="+src, "GOFLAGS=", "GOEXPERIMENT=", "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch.Target.GOARCH, "GOAMD64="+arch.Target.GOAMD64, "GOWORK=off")
+	// Killed, it would leave its folder in TMPDIR.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return errors.Join(b.ctx.Err(), fmt.Errorf("go build: %w\n%s", err, out))
 	}
