@@ -11,6 +11,7 @@ import (
 	"patchproof/kernel"
 	"patchproof/patches"
 	"patchproof/vmtest/qemu"
+	"patchproof/vmtest/suites"
 	"patchproof/vmtest/userland"
 )
 
@@ -209,7 +210,8 @@ func SelectPrograms(sel Selection, variant string) ([]Program, error) {
 			wanted = append(wanted, subject.Quick...)
 			continue
 		case !slices.Contains(known, name):
-			return nil, fmt.Errorf("unknown PROGRAMS %q; known: %s", name, strings.Join(append(known, patches.Quick), ", "))
+			known = append(known, patches.Quick)
+			return nil, fmt.Errorf("unknown PROGRAMS %q; most like it: %s; known: %s", name, suites.Near(name, known), strings.Join(known, ", "))
 		}
 		if p := all[slices.Index(known, name)]; !p.runsOn(variant) {
 			return nil, fmt.Errorf("PROGRAMS=%s needs VARIANT=%s", name, strings.Join(p.Variants, " or "))

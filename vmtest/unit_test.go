@@ -58,7 +58,7 @@ func TestCheckNamesWhatIsKnown(t *testing.T) {
 		sel  Selection
 		want string
 	}{
-		{Selection{Programs: []string{"nope"}}, `unknown PROGRAMS "nope"; known: `},
+		{Selection{Programs: []string{"nope"}}, `unknown PROGRAMS "nope"; most like it: nop, `},
 		{Selection{Accel: "hvf"}, `unknown ACCEL "hvf"; known: auto, kvm, tcg`},
 		{Selection{Selection: kernel.Selection{Kernels: []string{"nope"}}}, `unknown KERNELS "nope"`},
 		{Selection{Selection: kernel.Selection{Pin: "nope"}}, `unknown PIN "nope"`},

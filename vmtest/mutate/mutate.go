@@ -47,7 +47,7 @@ var extensions = []string{".patch", ".diff", ".mbox"}
 func Read(folder string) ([]Mutant, error) {
 	files, err := os.ReadDir(folder)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the folder of the mutants cannot be read: %w", err)
 	}
 	var mutants []Mutant
 	for _, file := range files {
