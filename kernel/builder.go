@@ -253,6 +253,20 @@ func (b *Builder) withTree(ctx context.Context, spec Spec, f func(tree) error) e
 	return err
 }
 
+// withCommit is withTree with the spec's commit made, on a base that is a kernel.
+func (b *Builder) withCommit(ctx context.Context, spec Spec, f func(t tree, commit string) error) error {
+	return b.withTree(ctx, spec, func(t tree) error {
+		if err := checkKernel(ctx, t, spec, t.base); err != nil {
+			return err
+		}
+		commit, err := b.apply(ctx, t, spec)
+		if err != nil {
+			return err
+		}
+		return f(t, commit)
+	})
+}
+
 // inTree prepares the tree and calls f with it.
 func (b *Builder) inTree(ctx context.Context, spec Spec, f func(tree) error) error {
 	t, err := b.prepare(ctx, spec)

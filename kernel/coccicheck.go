@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -39,64 +38,26 @@ const cocciExamination = "coccicheck 1"
 // that cannot be used. What it found out before about the same file of the same source it does not
 // find out again. A file that is not there has no entry; without spatch there is none at all.
 func (b *Builder) Coccicheck(ctx context.Context, spec Spec, files []string) (map[string]Matches, error) {
-	if _, err := exec.LookPath("spatch"); err != nil {
-		return nil, nil
-	}
-	b, err := b.absolute()
-	if err != nil {
+	spatch, err := optionalTool(ctx, "spatch")
+	if err != nil || spatch == "" {
 		return nil, err
 	}
-	version := exec.Command("spatch", "--version")
-	version.Env = cleanEnv()
-	spatch, err := output(ctx, version)
-	if err != nil {
+	if b, err = b.absolute(); err != nil {
 		return nil, err
 	}
 	// Some semantic patches have parts in OCaml, which spatch compiles.
 	_, err = exec.LookPath("ocamlopt")
 	ocaml := err == nil
-	all := map[string]Matches{}
-	err = b.withTree(ctx, spec, func(t tree) error {
-		if err := checkKernel(ctx, t, spec, t.base); err != nil {
-			return err
-		}
-		commit, err := b.apply(ctx, t, spec)
-		if err != nil {
-			return err
-		}
-		oid, err := git(ctx, t.src(), "rev-parse", "--verify", commit+"^{tree}")
-		if err != nil {
-			return err
-		}
-		for _, file := range files {
-			if _, err := git(ctx, t.src(), "cat-file", "-e", commit+":"+file); err != nil {
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				continue
-			}
-			kept := filepath.Join(b.Cache, checksDir, hashOf(cocciExamination, oid, string(spatch), strconv.FormatBool(ocaml), file)+".json")
-			var m Matches
-			if text, err := os.ReadFile(kept); err == nil && json.Unmarshal(text, &m) == nil {
-				all[file] = m
-				continue
-			}
+	var all map[string]Matches
+	err = b.withCommit(ctx, spec, func(t tree, commit string) (err error) {
+		about := []string{spatch, strconv.FormatBool(ocaml)}
+		all, err = findOut(ctx, b, t, commit, files, cocciExamination, about, func(_ int, file string) (Matches, error) {
 			if err := checkoutCommit(ctx, t.src(), commit); err != nil {
-				return err
+				return Matches{}, err
 			}
-			if m, err = b.coccicheck(ctx, spec, t.src(), file, ocaml); err != nil {
-				return err
-			}
-			text, err := json.Marshal(m)
-			if err != nil {
-				return err
-			}
-			if err := writeAtomic(kept, string(text)); err != nil {
-				return err
-			}
-			all[file] = m
-		}
-		return nil
+			return b.coccicheck(ctx, spec, t.src(), file, ocaml)
+		})
+		return err
 	})
 	return all, err
 }

@@ -243,13 +243,11 @@ func (c Compiler) id(ctx context.Context) (string, error) {
 		tools = []string{c.command(), "ld.lld" + c.suffix(), "ld"}
 	}
 	for _, tool := range tools {
-		cmd := exec.Command(tool, "--version")
-		cmd.Env = cleanEnv()
-		out, err := output(ctx, cmd)
+		version, err := toolVersion(ctx, tool)
 		if err != nil {
 			return "", err
 		}
-		line, _, _ := strings.Cut(string(out), "\n")
+		line, _, _ := strings.Cut(version, "\n")
 		lines = append(lines, line)
 	}
 	id := strings.Join(lines, ", ")
@@ -257,6 +255,14 @@ func (c Compiler) id(ctx context.Context) (string, error) {
 		id = c.asked() + ": " + id
 	}
 	return id, nil
+}
+
+// toolVersion is what a tool says of its version.
+func toolVersion(ctx context.Context, tool string) (string, error) {
+	cmd := exec.Command(tool, "--version")
+	cmd.Env = cleanEnv()
+	out, err := output(ctx, cmd)
+	return string(out), err
 }
 
 // A vintage is the last minor version of a major one of Linux that came out in a year.

@@ -24,13 +24,9 @@ func (b *Builder) Content(ctx context.Context, spec Spec) (Content, error) {
 		return Content{}, err
 	}
 	var c Content
-	err = b.withTree(ctx, spec, func(t tree) error {
-		if err := checkKernel(ctx, t, spec, t.base); err != nil {
-			return err
-		}
-		commit, err := b.apply(ctx, t, spec)
+	err = b.withCommit(ctx, spec, func(t tree, commit string) error {
 		c = Content{t.src(), commit}
-		return err
+		return nil
 	})
 	return c, err
 }

@@ -55,7 +55,7 @@ func (b *Builder) Examine(ctx context.Context, spec Spec, v Variant, files []str
 	if err != nil {
 		return nil, err
 	}
-	sparse, err := sparseID(ctx)
+	sparse, err := optionalTool(ctx, "sparse")
 	if err != nil {
 		return nil, err
 	}
@@ -63,19 +63,8 @@ func (b *Builder) Examine(ctx context.Context, spec Spec, v Variant, files []str
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]Examined{}
-	err = b.withTree(ctx, spec, func(t tree) (err error) {
-		if err := checkKernel(ctx, t, spec, t.base); err != nil {
-			return err
-		}
-		commit, err := b.apply(ctx, t, spec)
-		if err != nil {
-			return err
-		}
-		oid, err := git(ctx, t.src(), "rev-parse", "--verify", commit+"^{tree}")
-		if err != nil {
-			return err
-		}
+	var all map[string]Examined
+	err = b.withCommit(ctx, spec, func(t tree, commit string) (err error) {
 		j := job{Builder: b, spec: spec, variant: v, tree: t, commit: commit, compiler: compiler}
 		opened := false
 		defer func() {
@@ -86,54 +75,77 @@ func (b *Builder) Examine(ctx context.Context, spec Spec, v Variant, files []str
 				j.log.Close()
 			}
 		}()
-		for i, file := range files {
-			key := hashOf(examination, oid, v.Goal+asked(requests), compiler, sparse, file)
-			kept := filepath.Join(b.Cache, checksDir, key+".json")
-			var x Examined
-			if text, err := os.ReadFile(kept); err == nil && json.Unmarshal(text, &x) == nil {
-				all[file] = x
-				continue
-			}
-			if _, err := git(ctx, t.src(), "cat-file", "-e", commit+":"+file); err != nil {
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				all[file] = Examined{Absent: true}
-				continue
-			}
+		about := []string{v.Goal + asked(requests), compiler, sparse}
+		all, err = findOut(ctx, b, t, commit, files, examination, about, func(n int, file string) (x Examined, err error) {
 			if !opened {
 				if err := j.open(ctx); err != nil {
-					return err
+					return x, err
 				}
 				opened = true
 			}
-			b.report(Progress{Kernel: spec.Name, Step: StepCompile, Done: int64(i), Total: int64(len(files)), Note: file})
-			if x, err = j.examine(ctx, file, sparse != ""); err != nil {
-				return withLog(err, j.log.Name())
-			}
-			text, err := json.Marshal(x)
-			if err != nil {
-				return err
-			}
-			if err := writeAtomic(kept, string(text)); err != nil {
-				return err
-			}
-			all[file] = x
-		}
-		return nil
+			b.report(Progress{Kernel: spec.Name, Step: StepCompile, Done: int64(n), Total: int64(len(files)), Note: file})
+			x, err = j.examine(ctx, file, sparse != "")
+			return x, withLog(err, j.log.Name())
+		})
+		return err
 	})
-	return all, err
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		if _, there := all[file]; !there {
+			all[file] = Examined{Absent: true}
+		}
+	}
+	return all, nil
 }
 
-// sparseID is the version of sparse, or nothing where there is none.
-func sparseID(ctx context.Context) (string, error) {
-	if _, err := exec.LookPath("sparse"); err != nil {
+// findOut asks find about each of the files that a commit has, by its number and name, but for
+// those that the cache has the answer about. An answer goes by the kind of the question, the
+// commit's source, whatever else it is about, and the file.
+func findOut[T any](ctx context.Context, b *Builder, t tree, commit string, files []string, kind string, about []string, find func(n int, file string) (T, error)) (map[string]T, error) {
+	oid, err := git(ctx, t.src(), "rev-parse", "--verify", commit+"^{tree}")
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]T{}
+	for n, file := range files {
+		key := hashOf(slices.Concat([]string{kind, oid}, about, []string{file})...)
+		kept := filepath.Join(b.Cache, checksDir, key+".json")
+		var x T
+		if text, err := os.ReadFile(kept); err == nil && json.Unmarshal(text, &x) == nil {
+			all[file] = x
+			continue
+		}
+		if _, err := git(ctx, t.src(), "cat-file", "-e", commit+":"+file); err != nil {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			continue
+		}
+		if x, err = find(n, file); err != nil {
+			return nil, err
+		}
+		text, err := json.Marshal(x)
+		if err != nil {
+			return nil, err
+		}
+		if err := writeAtomic(kept, string(text)); err != nil {
+			return nil, err
+		}
+		all[file] = x
+	}
+	return all, nil
+}
+
+// optionalTool is a tool's name and what it says of its version, or nothing where the host has
+// none.
+func optionalTool(ctx context.Context, name string) (string, error) {
+	if _, err := exec.LookPath(name); err != nil {
 		return "", nil
 	}
-	cmd := exec.Command("sparse", "--version")
-	cmd.Env = cleanEnv()
-	out, err := output(ctx, cmd)
-	return "sparse " + strings.TrimSpace(string(out)), err
+	version, err := toolVersion(ctx, name)
+	return name + " " + strings.TrimSpace(version), err
 }
 
 // examine compiles one file, and checks it.

@@ -38,14 +38,7 @@ func (b *Builder) Warnings(ctx context.Context, spec Spec, v Variant, names ...s
 		return nil, err
 	}
 	var all []Warning
-	err = b.withTree(ctx, spec, func(t tree) error {
-		if err := checkKernel(ctx, t, spec, t.base); err != nil {
-			return err
-		}
-		commit, err := b.apply(ctx, t, spec)
-		if err != nil {
-			return err
-		}
+	err = b.withCommit(ctx, spec, func(t tree, commit string) (err error) {
 		i := slices.IndexFunc(names, func(name string) bool {
 			_, err := git(ctx, t.src(), "cat-file", "-e", commit+":"+name)
 			return err == nil
