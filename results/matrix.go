@@ -146,8 +146,12 @@ func (p *printer) block(kernel string, t tally) {
 // mostChecks is how many checks of a block are told in full; of the rest the names are.
 const mostChecks = 5
 
-// moreWidth is how wide the list of these is.
-const moreWidth = 90
+// moreWidth is how wide the list of these is, and mostNamed how many it names: a test may print
+// thousands of results, and what went before would scroll away.
+const (
+	moreWidth = 90
+	mostNamed = 40
+)
 
 // checks prints each unexpected or known-issue check of the cells once for each
 // way in which it came out.
@@ -159,6 +163,7 @@ func (p *printer) checks(cells tally) {
 	}
 	told := map[outcome]bool{}
 	var more []string
+	rest := 0
 	for _, cell := range cells {
 		for _, c := range cell.Checks {
 			o := outcome{c.Name, c.Verdict, c.Expected}
@@ -166,6 +171,10 @@ func (p *printer) checks(cells tally) {
 				continue
 			}
 			told[o] = true
+			if len(told) > mostChecks+mostNamed && !p.all {
+				rest++
+				continue
+			}
 			if len(told) > mostChecks && !p.all {
 				more = append(more, fmt.Sprintf("%s (%s)", Line(c.Name), c.Verdict))
 				continue
@@ -188,7 +197,10 @@ func (p *printer) checks(cells tally) {
 	}
 	if len(more) > 0 {
 		// A library's word wrap would break names at their dashes.
-		row := fmt.Sprintf("    and %d more:", len(more))
+		row := fmt.Sprintf("    and %d more:", len(more)+rest)
+		if rest > 0 {
+			more = append(more, "...")
+		}
 		for i, name := range more {
 			if i < len(more)-1 {
 				name += ","

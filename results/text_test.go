@@ -187,6 +187,24 @@ func TestGreenRunIsShort(t *testing.T) {
 	}
 }
 
+// A test that prints thousands of failures does not have the rest of the run scroll away.
+func TestFloodIsShort(t *testing.T) {
+	var checks []Check
+	for i := range 3000 {
+		checks = append(checks, unexpected(check(fmt.Sprintf("case %d", i), event.Fail, "")))
+	}
+	flood := cellOf("base", "mine", checks...)
+	flood.Expected = false
+	r := &Run{Status: Finished, Kernels: kernels("base"), Dir: "out/r", Cells: []Cell{flood}}
+	var out strings.Builder
+	if err := Report(&out, r, View{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(out.String(), "\n"); n > 40 || !strings.Contains(out.String(), "and 2995 more: case 5 (fail),") {
+		t.Errorf("%d lines; want at most 40, that say how many more there are:\n%.2000s", n, out.String())
+	}
+}
+
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name+".golden")
