@@ -29,11 +29,14 @@ type Result struct {
 	// Detail is what follows the directive, and for a test that did not pass the
 	// last lines that it printed.
 	Detail string
+	// own says that no test printed it: it is the Reader's word about what came.
+	own bool
 }
 
 // The limits that bound a Reader's memory.
 const (
 	maxResults = 10_000
+	maxOwn     = 100
 	maxWaiting = 10_000
 	maxName    = 200
 	maxLines   = 40
@@ -127,8 +130,9 @@ var (
 	directive = pattern(`(?:^|\s)#\s*((?i:SKIP\w*|TODO)|XFAIL|TIMEOUT|ERROR)\b:?\s*(.*)$`)
 	// A number may stand behind the sign as well: "fixes #12".
 	remark = pattern(`\s#(?:\s+(.*)|\s*)$`)
-	// What a terminal is told, and what the kernel's log has before each line.
-	escapes = pattern(`\x1b\[[0-9;?]*[ -/]*[@-~]`)
+	// What a terminal is told (CSI and OSC of ECMA-48), a hole in a file before a line, and what
+	// the kernel's log has before each line.
+	escapes = pattern(`\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|^\x00+`)
 	stamp   = pattern(`^(?:<\d+>)?\[\s*(?:\d+\.\d+|\w{3} \w{3} +\d+ [\d:]+ \d{4})\](?:\[\s*[TC]\d+\])?:? ?`)
 )
 
@@ -141,7 +145,7 @@ func pattern(expr string) func() *regexp.Regexp {
 // Line takes the next line, without its end.
 func (r *Reader) Line(line string) {
 	line = strings.TrimPrefix(strings.TrimRight(line, "\r\n"), "\ufeff")
-	if strings.Contains(line, "\x1b") {
+	if strings.ContainsAny(line, "\x1b\x00") {
 		line = escapes().ReplaceAllString(line, "")
 	}
 	// Each part stood at the beginning of the terminal's line.
@@ -408,7 +412,7 @@ func (r *Reader) leave(parent string, excused bool) {
 
 // misplanned holds what came against the plan.
 func (l *level) misplanned() (Result, bool) {
-	res := Result{Name: "plan", Verdict: event.Fail, Detail: fmt.Sprintf("%d results were announced, %d came", l.plan, l.count)}
+	res := Result{Name: "plan", Verdict: event.Fail, Detail: fmt.Sprintf("%d results were announced, %d came", l.plan, l.count), own: true}
 	switch {
 	case l.plan < 0:
 		return res, false
@@ -435,7 +439,12 @@ func (r *Reader) deliver(res Result) {
 		return
 	}
 	r.release()
-	if r.emitted >= r.most {
+	most := r.most
+	if res.own {
+		// That a million were announced, and fewer came, is not one of those.
+		most += maxOwn
+	}
+	if r.emitted >= most {
 		r.beyond[res.Verdict]++
 		return
 	}
@@ -634,7 +643,7 @@ func (r *Reader) End() {
 		if n > 1 && l.count > 0 && !announced {
 			// Its parent's line is missing, or its brace. Where nothing is around it, all
 			// of the output is indented.
-			l.waiting = append(l.waiting, Result{Name: "end", Verdict: event.Fail, Detail: "the output ended before this test's own result"})
+			l.waiting = append(l.waiting, Result{Name: "end", Verdict: event.Fail, Detail: "the output ended before this test's own result", own: true})
 		}
 		r.leave(r.blockAround(n-1), false)
 	}

@@ -93,6 +93,7 @@ func TestReader(t *testing.T) {
 		{"the kernel's log", "[    1.000000] KTAP version 1\n[    1.000001] 1..1\n[    1.000002]     # Subtest: s\n[    1.000003][  T12]     1..1\n[    1.000004]     not ok 1 a\n[    1.000005] ok 1 s\n", []string{"fail s/a", "pass s"}},
 		{"the kernel's log with its levels and dates", "<6>[    1.0] 1..2\n<6>[    1.1] ok 1 a\n[Sun Nov 29 19:00:00 2026] not ok 2 b\n", []string{"pass a", "fail b"}},
 		{"colours", "1..2\n\x1b[32mok 1 a\x1b[0m\n\x1b[1;31mnot ok\x1b[m 2 b\n", []string{"pass a", "fail b"}},
+		{"a terminal's title, and bytes of nothing", "1..3\n\x1b]0;make\x07not ok 1 a\n\x00\x00not ok 2 b\n\x1b]8;;x\x1b\\ok 3 c\n", []string{"fail a", "fail b", "pass c"}},
 		{"a mark of its encoding", "\ufeffTAP version 13\n1..1\nnot ok 1 a\n", []string{"fail a"}},
 		{"a terminal's progress", "1..2\n 10%\r 90%\rok 1 a\n\rnot ok 2 b\n", []string{"pass a", "fail b"}},
 		{"YAML for the last", "TAP version 13\n1..2\nok 1 a\n  ---\n  fine: yes\n  ...\nnot ok 2 b\n  ---\n  message: x\n  data:\n    got: 1\n  ...\n", []string{
@@ -153,17 +154,26 @@ func TestReader(t *testing.T) {
 func TestReaderIsBounded(t *testing.T) {
 	verdicts := map[event.Verdict]int{}
 	results := 0
-	r := NewReader(func(res Result) { results++; verdicts[res.Verdict]++ })
+	planned := false
+	r := NewReader(func(res Result) {
+		results++
+		verdicts[res.Verdict]++
+		planned = planned || res.Name == "plan"
+	})
 	for i := range maxResults + 100 {
 		r.Line(fmt.Sprintf("ok %d t%d", i+1, i))
 	}
 	r.Line("not ok last")
+	r.Line("1..1000000")
 	r.End()
 	if results > maxResults+10 {
 		t.Errorf("%d results came; want at most some more than %d", results, maxResults)
 	}
 	if verdicts[event.Fail] == 0 {
 		t.Error("a failure beyond the limit was lost")
+	}
+	if !planned {
+		t.Error("nothing is said of a plan that is not kept, beyond the limit")
 	}
 }
 
