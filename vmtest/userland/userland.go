@@ -424,6 +424,11 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 			if err := in.tree(t.folder, dir); err != nil {
 				return nil, err
 			}
+			if !t.guest.HostRoot {
+				if err := in.helpers(t.folder); err != nil {
+					return nil, err
+				}
+			}
 		case t.guest.HostRoot && kernel.Shown(t.file):
 			// A program may find the rest of itself by where it lies.
 			command = t.file

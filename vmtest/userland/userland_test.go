@@ -122,8 +122,10 @@ func TestFindRefuses(t *testing.T) {
 func TestArchive(t *testing.T) {
 	dir := t.TempDir()
 	suite := filepath.Join(dir, "suite")
-	write(t, filepath.Join(suite, "run.sh"), "#!/bin/sh\n# perl is only a remark\ngrep -q x data/file && sleep 1\n", 0o755)
+	write(t, filepath.Join(suite, "run.sh"), "#!/bin/sh\n# perl is only a remark\ngrep -q x data/file && sleep 1\n. ./lib.sh\n", 0o755)
 	write(t, filepath.Join(suite, "data", "file"), "x\n", 0o644)
+	write(t, filepath.Join(suite, "lib.sh"), "size() { stat -c %s $1; }\n", 0o644)
+	write(t, filepath.Join(suite, "data", "inner"), "#!/bin/sh\ncksum file\n", 0o755)
 	tests, err := Find(suite, Guest{})
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +161,7 @@ func TestArchive(t *testing.T) {
 			t.Errorf("%s is not in the archive", want)
 		}
 	}
-	for what, want := range map[string]bool{"/grep": true, "/sleep": true, "/libc.so.6": true, "/libgcc_s.so.1": true, "/perl": false} {
+	for what, want := range map[string]bool{"/grep": true, "/sleep": true, "/stat": true, "/cksum": true, "/libc.so.6": true, "/libgcc_s.so.1": true, "/perl": false} {
 		got := false
 		for name := range names {
 			got = got || strings.HasSuffix(name, what)
