@@ -8,11 +8,12 @@ import (
 // stamped finds the first line in line that printk wrote: its timestamp, the
 // caller's id where the kernel prints one (CONFIG_PRINTK_CALLER), and the text. What a
 // program prints has no timestamp and is never a complaint, whatever it says; it may
-// come before the kernel's text on one line. start is where the timestamp begins.
+// come before the kernel's text on one line. A line that a program quotes is the program's.
+// start is where the timestamp begins.
 func stamped(line string) (start int, caller, text string, ok bool) {
 	from := strings.IndexByte(line, '[')
 	for ; from >= 0 && from < len(line); from++ {
-		if line[from] != '[' {
+		if line[from] != '[' || from > 0 && strings.IndexByte("\"'`", line[from-1]) >= 0 {
 			continue
 		}
 		start = from

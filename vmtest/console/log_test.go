@@ -74,6 +74,9 @@ func TestReadTakesWhatPutsSomethingInFront(t *testing.T) {
 		"journalctl -o short-monotonic --no-hostname": "[   12.345678] kernel: ", "syslog without a host": "Nov 28 12:00:01 kernel: ",
 		"Android":              "[   12.345678] [4:     netbpfload:  825] ",
 		"syslog with the time": "Nov 28 12:00:01 host kernel: [   12.345678] ",
+		"dmesg --show-delta":   "[   12.345678 <    0.000003>] ", "dmesg --ctime --show-delta": "[Tue Nov 28 12:00:01 2026 <    0.000003>] ",
+		"journalctl -o short-unix": "1795867201.345678 host kernel: ", "busybox": "Nov 28 12:00:01 host kern.warn kernel: ",
+		"RFC 5424": "<4>1 2026-11-28T12:00:01.123456+00:00 host kernel - - - ", "netconsole with the release": "6.12.4,4,512,12345678,-,caller=T9;",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log strings.Builder
@@ -95,6 +98,15 @@ func TestReadTakesWhatPutsSomethingInFront(t *testing.T) {
 	}
 }
 
+// doubled is what a log has to which two consoles go.
+func doubled(log string) string {
+	var both strings.Builder
+	for line := range strings.Lines(log) {
+		both.WriteString(line + line)
+	}
+	return both.String()
+}
+
 // A journal has a line of its own among the kernel's, and what was mailed may be broken.
 func TestReadTakesWhatPeopleSend(t *testing.T) {
 	for name, test := range map[string]struct{ log, want string }{
@@ -104,6 +116,10 @@ func TestReadTakesWhatPeopleSend(t *testing.T) {
 		"broken hung task":  {"[    1.000000] INFO: task sh:812 blocked for more than 122\nseconds.\n[    1.000001] Call Trace:\n[    1.000001]  quokka_wait+0x1/0x2\n", "INFO: task hung: sh in quokka_wait"},
 		"broken fault":      {"[    1.000000] Unable to handle kernel NULL pointer dereference at virtual\naddress 0000000000000010\n[    1.000001] pc : quokka_read+0x1/0x2\n", "Unable to handle kernel NULL pointer dereference in quokka_read"},
 		"broken at the end": {"[    1.000000] Kernel panic - not syncing: Attempted to kill init!\n", "Kernel panic - not syncing: Attempted to kill init"},
+		"all lines twice":   {doubled("[    1.000000] ------------[ cut here ]------------\n[    1.000001] quokka: bad state\n[    1.000002] WARNING: CPU: 2 PID: 89 at fs/quokka/inode.c:77 quokka_evict+0x12/0x40\n[    1.000003] RIP: 0010:quokka_evict+0x12/0x40\n[    1.000004] Call Trace:\n[    1.000005]  evict+0x12/0x40\n"), "quokka: bad state in quokka_evict"},
+		"docker":            {`{"log":"[    1.000000] kernel BUG at fs/quokka.c:77!\r\n","stream":"stdout"}` + "\n" + `{"log":"[    1.000000] RIP: 0010:quokka_read+0x1/0x2\r\n","stream":"stdout"}` + "\n", "kernel BUG at fs/quokka.c in quokka_read"},
+		"LAVA":              {`- {"dt": "2026-11-28T12:00:01", "lvl": "target", "msg": "[    1.000000] kernel BUG at fs/quokka.c:77!"}` + "\n" + `- {"dt": "2026-11-28T12:00:01", "lvl": "target", "msg": "[    1.000000] RIP: 0010:quokka_read+0x1/0x2"}` + "\n", "kernel BUG at fs/quokka.c in quokka_read"},
+		"a terminal's":      {"[    1.000000] ------------[ cut here ]------------\x1b[K\n[    1.000001] quokka: bad state\x1b[K\n[    1.000002] WARNING: CPU: 2 PID: 89 at fs/quokka/inode.c:77 quokka_evict+0x12/0x40\x1b[K\n", "quokka: bad state in quokka_evict"},
 		"SCSI address":      {"[    1.000000] [0:0:0:0] sd: x\n[    1.000000] kernel BUG at fs/quokka.c:77!\n", "kernel BUG at fs/quokka.c"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 var machinery = functions([]row{
 	{"find a fault and print it: lib/dump_stack.c, lib/bug.c, kernel/panic.c",
 		`dump_stack* show_stack* show_regs dump_backtrace* walk_stackframe unwind_next_frame unwind_get_* unwind_backtrace return_address arch_stack_walk* stack_trace_* stack_depot_*
-		warn warn_* report_bug report_*bug* handle_bug fixup_bug panic vpanic *_panic panic_bad_stack handle_bad_stack bad_stack
+		warn warn_* WARN_trap report_bug report_*bug* handle_bug fixup_bug panic vpanic *_panic panic_bad_stack handle_bad_stack bad_stack
 		check_panic_on_warn oops_* die die_* print_*report* print_*bug* print_trailer print_address_description* printk* vprintk*
 		printk_safe* end_report rust_helper_* *rust_begin_unwind *9panicking* report_bad_irq note_interrupt assfail assertfail *_assertfail print_unlock* print_usage* print_circular* print_bad_*
 		print_deadlock* print_irq* print_collision check_no_collision schedule_bug dequeue_task_idle resched_latency_warn get_taint print_tainted*`},
@@ -47,7 +47,8 @@ var machinery = functions([]row{
 	{"memory is allocated and freed for the caller",
 		`kalloc* kmalloc* kzalloc* kcalloc* kvmalloc* kvzalloc* kvcalloc* kvalloc* malloc* zalloc* calloc* kfree* kvfree* kzfree krealloc* kvrealloc*
 		do_kmalloc* kmemdup* kstrdup* kdup* kmem_cache_* do_kmem_cache_* slab_* new_slab allocate_slab cache_from_obj get_partial* do_slab_free free_to_partial_list
-		deactivate_slab put_cpu_partial cache_free* per_cpu_remove_cache free_large_kmalloc alloc_page* alloc_frozen_pages* alloc_contig* alloc_*pages* get_page_from_freelist
+		deactivate_slab put_cpu_partial pcs_* free_to_pcs* alloc_from_pcs* refill_sheaf sheaf_* refill_objects
+		get_from_any_partial alloc_slab_page free_slab discard_slab memcg_slab_* set_track_prepare cache_free* per_cpu_remove_cache free_large_kmalloc alloc_page* alloc_frozen_pages* alloc_contig* alloc_*pages* get_page_from_freelist
 		post_alloc_hook prep_new_page free_unref_* free_the_page free_one_page free_page* free_pcp* free_tail_page* free_frozen_page*
 		free_pages* folio_put* folios_put* put_page vmalloc* vzalloc* vfree* vunmap* should_fail* fail_dump warn_alloc reset_page_owner
 		set_page_owner fs_reclaim_* folio_alloc* vma_alloc_folio* pcpu_alloc* alloc_percpu* mempool_* kmem_alloc* kmem_zalloc*`},
@@ -60,19 +61,19 @@ var machinery = functions([]row{
 		queued_*lock* queued_fetch* native_queued_* pv_queued* raw_callee_save* virt_spin* arch_spin* mutex_* rt_mutex* ww_* rwsem_*
 		down down_read* down_write* down_killable* down_interruptible* down_trylock* down_timeout* down_common up up_read* up_write*
 		percpu_down_* percpu_up_* ldsem_* osq_* owner_on_cpu rt_spin_* rt_read_* rt_write_* might_lock* seqprop_* seqcount_* do_write_seqcount*
-		local_lock* task_blocks_on_rt_mutex lock_sock* release_sock *_read_lock *_write_lock folio_lock* lock_page* folio_unlock unlock_page`},
+		rtlock_slowlock* rwbase_*lock* percpu_rwsem_wait* *_read_lock_killable *_write_lock_killable local_lock* task_blocks_on_rt_mutex lock_sock* release_sock *_read_lock *_write_lock folio_lock* lock_page* folio_unlock unlock_page`},
 	{"checks of the context: what called them is in the wrong one",
 		`might_sleep* might_fault* might_resched* might_alloc* cant_* check_preemption_disabled debug_smp_processor_id
 		this_cpu_preempt_check preempt_count_*`},
 	{"the scheduler, and waits that serve anybody",
 		`schedule schedule_* preempt_schedule* cond_resched* context_switch switch_to* finish_task_switch* msleep* usleep_range* io_schedule*
-		wait_for_co* do_wait_for_common bit_wait* wait_on_bit* out_of_line_wait_* folio_wait_* wait_on_page_* finish_wait prepare_to_wait*
+		wait_for_co* wait_on_buffer do_wait_for_common bit_wait* wait_on_bit* out_of_line_wait_* folio_wait_* wait_on_page_* finish_wait prepare_to_wait*
 		synchronize_* wait_rcu_gp* flush_work* flush_workqueue* flush_delayed_work drain_workqueue destroy_workqueue check_flush_dependency cancel_work* cancel_delayed_work*
 		try_to_grab_pending queue_work* queue_delayed_work* insert_work kthread_stop* kthread_should_stop wake_up* try_to_wake_up
 		do_wait_intr* complete complete_* delay* const_udelay udelay ndelay cpu_relax rep_nop`},
 	{"RCU, timers, interrupts and tracing carry out what somebody asked for, or find that it takes too long",
 		`rcu_* call_rcu* srcu_* cleanup_srcu_struct *nmi_*backtrace* nmi_* *_nmi trigger_*backtrace* arch_trigger_*backtrace* watchdog_*
-		*hrtimer* tick_* update_process_times *apic_timer* *sysvec_* do_IRQ common_interrupt irq_enter* irq_exit* irqentry_* invoke_softirq
+		*hrtimer* tick_* update_process_times *apic_timer* *sysvec_* do_IRQ common_interrupt irq_enter* irq_exit* irqentry_* raw_irqentry_* invoke_softirq
 		do_softirq* handle_softirqs stext run_ksoftirqd smpboot_thread_fn call_timer_fn expire_timers run_timer* local_bh_* handle_irq* handle_*_irq
 		generic_handle_* trace_* traceiter* perf_trace* ftrace_* del_timer* timer_delete* timer_shutdown* try_to_del_timer* mod_timer*
 		add_timer* init_timer_key lock_timer_base sk_stop_timer* sk_reset_timer *notifier_call_chain*`},
@@ -94,7 +95,7 @@ var machinery = functions([]row{
 		usb_kill_anchored_urbs`},
 	{"handlers of a fault, below which it happened",
 		`bad_area* no_context kernelmode_fixup* page_fault_oops show_fault_oops fixup_* do_kernel_fault bug_handler brk_handler
-		call_break_hook`},
+		call_break_hook bug_brk_handler do_el1_* early_brk64`},
 	{"a task that ends finds what it still holds, and no more than that",
 		`make_task_dead task_dead do_task_dead rewind_stack* debug_check_no_locks_held`},
 }, bottomOfStack)

@@ -2,6 +2,7 @@ package console
 
 import (
 	"bufio"
+	"encoding/json"
 	"io"
 	"regexp"
 	"strconv"
@@ -11,15 +12,15 @@ import (
 )
 
 var (
-	// logPrefix is what dmesg (--raw, --ctime, --reltime, --time-format=iso), syslog and
-	// journalctl (-o short, short-precise, short-iso, short-full) put before a line of the
-	// kernel's.
-	logPrefix = regexp.MustCompile(`^(?:<\d{1,3}>|[A-Z][a-z]{2} +\d{1,2} [0-9:]{8}(?:\.\d+)? (?:\S+ )?kernel: |\d{4}-\d{2}-\d{2}T\S+ (?:\S+ kernel: )?|` +
+	// logPrefix is what dmesg (--raw, --ctime, --reltime, --show-delta, --time-format=iso), syslog
+	// (RFC 5424 and busybox, too) and journalctl (-o short, short-precise, short-iso, short-full,
+	// short-unix) put before a line of the kernel's.
+	logPrefix = regexp.MustCompile(`^(?:<\d{1,3}>(?:1 \S+ \S+ kernel \S+ \S+ \S+ )?|[A-Z][a-z]{2} +\d{1,2} [0-9:]{8}(?:\.\d+)? (?:\S+ ){0,2}kernel: |\d{9,10}\.\d{6} (?:\S+ )?kernel: |\d{4}-\d{2}-\d{2}T\S+ (?:\S+ kernel: )?|` +
 		`[A-Z][a-z]{2} \d{4}-\d{2}-\d{2} [0-9:]{8} \S+ \S+ kernel: |` +
-		`\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} [0-9:]{8} \d{4}\] |\[[A-Z][a-z]{2} ?\d{1,2} [0-9:]{5}\] |\[ *\+\d+\.\d{6}\] )`)
+		`\[(?:[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} [0-9:]{8} \d{4}|(?: *\d+\.\d{6})?)(?: <[ .\d]+>)?\] |\[[A-Z][a-z]{2} ?\d{1,2} [0-9:]{5}\] |\[ *\+\d+\.\d{6}\] )`)
 	// record is what comes before the text in a record of /dev/kmsg or of extended netconsole,
-	// with the caller (Documentation/ABI/testing/dev-kmsg).
-	record = regexp.MustCompile(`^(\d+),\d+,\d+,[^;]*?(?:,caller=([TC]\d+)[^;]*)?;`)
+	// which may have the kernel's release in front, with the caller (Documentation/ABI/testing/dev-kmsg).
+	record = regexp.MustCompile(`^(?:\d+\.[^,; ]+,)?(\d+),\d+,\d+,[^;]*?(?:,caller=([TC]\d+)[^;]*)?;`)
 	// journalHost is what journalctl -o short-monotonic puts between the time and the text,
 	// without a host for --no-hostname.
 	journalHost = regexp.MustCompile(`^(?:\S+ )?kernel: `)
@@ -34,8 +35,10 @@ var (
 		`\[ cut here|(?:ACPI|PCI|pci|usb|smp|rcu|random|clocksource|EXT4-fs|virtio\w*|NET|TCP|x86/\w+|sysrq|kmemleak|INFO|WARNING|reboot)\b.*: )`)
 	// broken is a line that a mailer has broken, which is told by what must come behind it.
 	broken = regexp.MustCompile(`(?:WARNING: .* at|BUG: K[A-Z]+: .* in|kernel BUG at|Unable to handle .* virtual|Attempted to kill(?: init!)?|invalid context at|blocked for more(?: than(?: \d+)?)?|address:) ?$`)
-	// colours are those of dmesg --color.
-	colours = regexp.MustCompile(`\x1b\[[0-9;]*m`)
+	// boxed is a line of a console as docker (json-file) and LAVA keep it.
+	boxed = regexp.MustCompile(`^(?:\{"log":|- \{"dt":)`)
+	// colours are those of dmesg --color, and what else a terminal is told.
+	colours = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`)
 )
 
 // peekBytes is how much of a log tells whether its lines have timestamps.
@@ -186,8 +189,14 @@ func withoutRecord(line string) string {
 	return "[" + head[2] + "] " + line[len(head[0]):]
 }
 
-// plainText is the line without colours.
+// plainText is the line without colours, and without the JSON that it may be in.
 func plainText(line string) string {
+	if boxed.MatchString(line) {
+		var box struct{ Log, Msg string }
+		if json.Unmarshal([]byte(strings.TrimPrefix(line, "- ")), &box) == nil {
+			line = strings.TrimRight(box.Log+box.Msg, "\r\n")
+		}
+	}
 	if strings.IndexByte(line, 0x1b) < 0 {
 		return line
 	}

@@ -139,6 +139,10 @@ var signs = []sign{
 	// Checks of data: mm/slub.c and slab_common.c, lib/list_debug.c, refcount.c,
 	// debugobjects.c (not its self-test, nor its want of memory), mm/usercopy.c,
 	// lib/string_helpers.c.
+	// mm/slab.c, until 6.7: who finds what somebody has written to a freed object is nobody to
+	// blame.
+	crash("slab error in ", `^slab error in (\w+)\(\): cache .(\S+?)': (.*)$`, "slab error in $1(): cache $2: $3", byCaller, plain),
+	crash("Slab corruption", `^Slab corruption \([^)]*\): (\S+) start=`, "Slab corruption: $1", byNobody, plain),
 	crash("BUG ", `^BUG (\S+) \([^)]*\): (.*)$`, "BUG $1: $2", byNobody, plain),
 	crash("list_", `^(list_(?:add|del) (?:corruption|double add))`, "$1", byFault, says),
 	crash("refcount_t: ", `^(refcount_t: .*)$`, "$1", byFault, says),
@@ -171,6 +175,9 @@ var signs = []sign{
 	crash("iounmap: ", `^iounmap: bad address`, "iounmap: bad address", byCaller, plain),
 	crash("messages suppressed", `^BUG: (Bad page \w+): \d+ messages suppressed`, "BUG: $1", byNobody, plain),
 	crash("BUG: Bad ", `^BUG: (Bad (?:page state|page map|page cache|rss-counter state))`, "BUG: $1", byCaller, plain),
+	// Entries of page tables that are none: mm/pgtable-generic.c, mm/swapfile.c.
+	crash(": bad p", `^(?:\.\.?/)*[\w./-]+\.[ch]:\d+: (bad p[g4um]d) [0-9a-f]+\(`, "$1", byNobody, plain),
+	crash(" swap ", `^\w+: ((?:Bad|Unused) swap (?:file|offset) entry) [0-9a-f]+$`, "$1", byNobody, plain),
 	// mm/page_poison.c: what wrote to the page is gone.
 	crash("pagealloc: ", `^pagealloc: (memory corruption|single bit error)`, "pagealloc: $1", byNobody, plain),
 	// kernel/irq/spurious.c: an interrupt that its drivers do not know is switched
@@ -185,6 +192,8 @@ var signs = []sign{
 	// net/sched/sch_generic.c: since 6.6 without a warning. net/core
 	crash("NETDEV WATCHDOG", `(?:^|: )NETDEV WATCHDOG: .*transmit queue \d+ timed out`, "NETDEV WATCHDOG: transmit queue timed out", byNobody, says),
 	crash("hw csum failure", `: hw csum failure$`, "hw csum failure", byNobody, plain),
+	// include/linux/rtnetlink.h: no WARN() before 5.7.
+	crash("RTNL: assertion", `^RTNL: assertion failed at (?:\.\.?/)*([\w./-]+) \(\d+\)`, "RTNL: assertion failed at $1 (N)", byCaller, says),
 	crash("NEIGH: BUG", `^NEIGH: BUG, double timer add`, "NEIGH: BUG, double timer add", byCaller, plain),
 	crash("Destroying alive", `^neighbour: Destroying alive neighbour`, "neighbour: Destroying alive neighbour", byCaller, plain),
 	crash("unregister_netdevice", `^unregister_netdevice: waiting for`, "unregister_netdevice: waiting for a device to become free", byNobody, plain),
@@ -196,6 +205,8 @@ var signs = []sign{
 	crash("BUG: scheduling in", `^BUG: scheduling in a non-blocking section`, "BUG: scheduling in a non-blocking section", byCaller, plain),
 	crash("bad: scheduling", `^bad: scheduling from the idle thread`, "bad: scheduling from the idle thread", byCaller, plain),
 	crash("wrong timeout", `^schedule_timeout: wrong timeout value`, "schedule_timeout: wrong timeout value", byCaller, plain),
+	// kernel/softirq.c
+	crash("huh, entered softirq", `huh, entered softirq \d+ (\w+) \S+ with preempt_count [0-9a-f]+, exited with `, "softirq: $1 leaks its preempt count", byNobody, plain),
 	crash("BUG: using ", `^BUG: using (\w+)\(?\)? in preemptible`, "BUG: using $1() in preemptible code:", byCaller, plain),
 	crash("BUG: workqueue leaked", `^BUG: workqueue leaked`, "BUG: workqueue leaked atomic, lock or RCU", byNobody, plain),
 	crash("BUG: ", `^BUG: ((?:spin|rw)lock (?:[\w ]+?)) on CPU#`, "BUG: $1", byCaller, plain),
@@ -207,15 +218,18 @@ var signs = []sign{
 	// Its numbers and "list empty" are of the moment.
 	crash("DEBUG_RWSEMS_WARN_ON", `^(DEBUG_RWSEMS_WARN_ON\(.*\)): count = `, "$1", byFault, says),
 	crash("still has locks", `^WARNING: .* still has locks held!`, "WARNING: still has locks held", byFault, plain),
-	crash("WARNING: ", `^(?:\[ )?WARNING: (possible (?:circular|recursive|irq lock|unsafe).*|inconsistent lock state|\w+-safe -> \w+-unsafe.*|bad (?:unlock balance|contention) detected|held lock freed|lock held when returning.*|[Nn]ested lock was not taken|chain_key collision|suspicious RCU usage|kernel stack .*|stack recursion .*|[Ii]nvalid wait context)!?\.?(?: \])?$`, "WARNING: $1", byCaller, plain),
+	crash("WARNING: ", `^(?:\[ )?WARNING: (possible (?:circular|recursive|irq lock|unsafe).*|inconsistent lock state|[\w-]+-safe -> [\w-]+-unsafe.*|bad (?:unlock balance|contention) detected|held lock freed|lock held when returning.*|[Nn]ested lock was not taken|chain_key collision|suspicious RCU usage|kernel stack .*|stack recursion .*|[Ii]nvalid wait context)!?\.?(?: \])?$`, "WARNING: $1", byCaller, plain),
 
-	// kernel/panic.c: __warn, in its form since 6.18 and before, and what else is in use.
+	// kernel/panic.c: __warn, in its form since 6.18 and before, and what else is in use. With
+	// DEBUG_BUGVERBOSE_DETAILED the condition is in front of the file.
 	crash("WARNING: ", `^WARNING: (?:CPU: \d+ PID: \d+ )?at (?:\.\.?/)*(?P<file>[\w./-]+\.[chSr]s?):\d+(?: `+address+`)?`, "WARNING at $file", byFault, warns),
-	crash("WARNING: ", `^WARNING: (?:\.\.?/)*(?P<file>[\w./-]+\.[chSr]s?):\d+ at `+address, "WARNING at $file", byFault, warns),
+	crash("WARNING: ", `^WARNING: (?:\[.*\] )?(?:\.\.?/)*(?P<file>[\w./-]+\.[chSr]s?):\d+ at `+address, "WARNING at $file", byFault, warns),
 	crash("WARNING: ", `^WARNING: (?:CPU: \d+ PID: \d+ )?at `+address, "WARNING", byFault, warns),
 	crash("WARNING: ", `^(?:\[ )?WARNING: `, "", byCaller, perhaps),
 	// fs/dcache.c
 	crash("BUG: Dentry ", `^BUG: Dentry .*still in use .*\[unmount of (\S+)`, "BUG: Dentry still in use [unmount of $1]", byFault, says),
+	// kernel/locking/lockdep.c: all locks held, up to 48, come before the stack.
+	crash("BUG: MAX_", `^BUG: (MAX_\w+ too (?:low|small))`, "BUG: $1", byCaller, plain),
 	// What is printed in front of a WARN_ON() is its text.
 	crash("BUG: ", `^(?:\[ )?BUG: `, "", byCaller, says),
 	// The panics that a watchdog is told to make of a hang.

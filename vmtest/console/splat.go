@@ -165,6 +165,8 @@ type Watcher struct {
 	InitBegan bool
 	// running is the test of a suite that runs (event.Running).
 	running string
+	// before is the line before this one.
+	before string
 	// Last is the last line before Ask, and before a panic, with something in it.
 	Last string
 
@@ -209,6 +211,7 @@ func (w *Watcher) Line(line string) {
 	if len(line) > longestLine {
 		line = line[:longestLine]
 	}
+	defer func() { w.before = line }()
 	_, caller, text, ok := stamped(line)
 	if !ok {
 		if w.Raw {
@@ -270,6 +273,18 @@ func (w *Watcher) record(caller, text, line string) {
 	if r != nil {
 		w.work++
 	}
+	if strings.HasSuffix(text, " [inline]") && !strings.HasPrefix(text, " ") {
+		// syzkaller writes each function that was inlined as if it were another report.
+		if r != nil && r.now != nil {
+			r.now.add(line)
+		}
+		return
+	}
+	// Two consoles that go to one log print each line twice.
+	twice := line == w.before
+	if text == cutHere && twice {
+		return
+	}
 	if text == cutHere {
 		r = w.open(caller)
 		if r.now != nil && r.now.sign.role == says && !r.now.traced && len(r.now.lines) == 1 {
@@ -285,7 +300,9 @@ func (w *Watcher) record(caller, text, line string) {
 	if mayBegin(text) {
 		w.work += firstLine
 		if s, m := begins(text); s != nil {
-			w.begin(caller, s, m, text, line)
+			if !twice {
+				w.begin(caller, s, m, text, line)
+			}
 			return
 		}
 	}

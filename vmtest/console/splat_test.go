@@ -67,6 +67,7 @@ func TestWatchIgnores(t *testing.T) {
 		"BUG: unable to handle page fault for address: 0",
 		"panic: WARNING: CPU: 0 PID: 1",
 		"[    0.1] BUG: not a timestamp",
+		`not ok 7 - want no "[    1.234567] BUG: kernel NULL pointer dereference, address: 0"`,
 		"[    1.234567] u-root init: error creating mount",
 		"[    1.234567] random: crng init done",
 		"[    1.234567] nvme nvme0: 2/0/0 default/read/poll queues",

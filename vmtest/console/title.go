@@ -443,7 +443,7 @@ var volatile = []replacement{
 	{regexp.MustCompile(`\+0x[0-9a-f]+/0x[0-9a-f]+`), ""},
 	{regexp.MustCompile(`\[[\w./-]+(?:/u?\d+:\d+\S*?)?:\d+\]|\b[A-Za-z][\w.-]*(?:/u?\d+:\d+\S*?)?/\d+(?:\s|$)`), "task "},
 	{regexp.MustCompile(`(\w)=(?:0x)?[0-9a-f]*\d[0-9a-f]*\b`), "$1"},
-	{regexp.MustCompile(`\b(?:0x[0-9a-f]+|[0-9a-f]{8,16})\b|\(____ptrval____\)`), "ADDR"},
+	{regexp.MustCompile(`\b(?:0x[0-9a-f]+|[0-9a-f]{8,16}|(?:\d+[A-F]|[A-F]+\d)[0-9A-F]{3,})\b|\(____ptrval____\)`), "ADDR"},
 	{regexp.MustCompile(`\bloop\d+\b`), "loop"},
 	// A device on a bus is N, whatever its port.
 	{regexp.MustCompile(`\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.\d\b`), "N"},
