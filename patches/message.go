@@ -193,7 +193,12 @@ func decode(h header, body []byte, first, depth int) ([]part, error) {
 		if closing == "" {
 			return nil, errors.New("a multipart mail without a boundary")
 		}
-		return decodeParts(strings.TrimSuffix(closing, "--"), body, first, depth)
+		parts, err := decodeParts(strings.TrimSuffix(closing, "--"), body, first, depth)
+		for i := range parts {
+			// The parts of a list's digest are mails (RFC 2046, 5.1.5).
+			parts[i].mail = parts[i].mail || kind == "multipart/digest" && parts[i].header.get("Content-Type") == ""
+		}
+		return parts, err
 	}
 	p := part{header: h, data: body, charset: params["charset"], first: first}
 	p.flowed = strings.EqualFold(params["format"], "flowed")

@@ -11,7 +11,7 @@ import (
 var (
 	commitLine  = regexp.MustCompile(`^commit ([0-9a-f]{7,64})(?: \(.*\))?$`)
 	onelineLine = regexp.MustCompile(`^([0-9a-f]{7,64}) (?:\([^)]*\) )?(\S.*)$`)
-	namesCommit = regexp.MustCompile(`^(?:[0-9a-f]{40}|[0-9a-f]{7,40} \S.*)\r?\n`)
+	namesCommit = regexp.MustCompile(`^(?:[0-9a-f]{40}|[0-9a-f]{7,40} \S.*|changeset: +\d+:[0-9a-f]{12}|r\d+ \| .* \| .* lines?)\r?\n`)
 	logField    = regexp.MustCompile(`^(\w+): +(.*)$`)
 )
 
@@ -19,12 +19,17 @@ var (
 // print. Other prose above a diff becomes the body.
 func parsePlain(path string, data []byte, strip int) (Series, error) {
 	s := Series{Name: stem(path), Path: path}
-	commits := splitLog(strings.ReplaceAll(string(data), "\r\n", "\n"))
+	text := string(data)
+	if first, _, _ := strings.Cut(strings.TrimLeft(text, "\r\n"), "\n"); strings.HasSuffix(first, "\r") {
+		// All lines have it, and not those of a file alone.
+		text = strings.ReplaceAll(text, "\r\n", "\n")
+	}
+	commits := splitLog(text)
 	if len(commits) > 0 {
 		return readLog(s, commits, strip)
 	}
 	if line := strayCommit(data); line > 0 {
-		return Series{}, fmt.Errorf("%s: a commit begins here, in a form of log that is not known; print it with git log -p, or git format-patch --stdout", place(path, line))
+		return Series{}, fmt.Errorf("%s: a commit begins here, in a form of log that is not known; print it with git log -p, git format-patch --stdout or hg export", place(path, line))
 	}
 	parts := changesets(data)
 	if len(parts) == 0 {
@@ -58,7 +63,7 @@ func strayCommit(data []byte) int {
 		case strings.HasPrefix(lines[i], "@@ -"):
 			i = hunkEnd(lines, i) - 1
 			diffs++
-		case strings.HasPrefix(lines[i], "diff ") && stray > 0:
+		case (strings.HasPrefix(lines[i], "diff ") || strings.HasPrefix(lines[i], "Index: ")) && stray > 0:
 			return stray
 		case diffs > 0 && stray == 0 && namesCommit.MatchString(lines[i]):
 			stray = i + 1

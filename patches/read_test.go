@@ -122,6 +122,7 @@ func TestReadRefuses(t *testing.T) {
 	named := func(name string) string {
 		return "diff --git a/x b/x\n--- a/" + name + "\n+++ b/" + name + "\n@@ -1 +1 @@\n-a\n+b\n"
 	}
+	const svn = "--- fs/x.c\t(revision 6)\n+++ fs/x.c\t(revision 7)\n@@ -1 +1 @@\n-a\n+b\n"
 	for _, tc := range []struct{ name, text, want string }{
 		{"empty", "", "m: the file is empty"},
 		{"blank", "\n \n", "m: the file is empty"},
@@ -132,6 +133,8 @@ func TestReadRefuses(t *testing.T) {
 		{"a log with a graph", "* commit 0123456789abcdef0123456789abcdef01234567\n| Author: A <a@b.c>\n", "m: a log with a graph"},
 		{"UTF-16 with more than ASCII", "\xff\xfed\x00\xe9\x00\n\x00", "m: line 1: UTF-16 with other characters"},
 		{"a log of its own form", strings.Repeat("0", 40) + "\nx\n\n" + plainDiff + "\n" + strings.Repeat("1", 40) + "\ny\n\n" + plainDiff, "a commit begins here"},
+		{"hg log -p", "changeset:   1:0123456789ab\nsummary:     one\n\n" + plainDiff + "\nchangeset:   2:123456789abc\nsummary:     two\n\n" + plainDiff, "a commit begins here"},
+		{"svn log --diff", "r7 | ada | 2020-05-02 10:00:00 +0200 | 1 line\n\none\n\nIndex: fs/x.c\n=====\n" + svn + "\nr8 | ada | 2020-05-02 10:00:00 +0200 | 1 line\n\ntwo\n\nIndex: fs/x.c\n=====\n" + svn, "a commit begins here"},
 		{"log --oneline --stat", "0123456 one\n---\n x | 1 +\n\n" + plainDiff + "1234567 two\n---\n x | 1 +\n\n" + plainDiff, "a commit begins here"},
 		{"a web page", "<!DOCTYPE html>\n<pre>" + plainDiff + "</pre>", "m: a web page"},
 		{"prose", "Hello.\n", "m: there is no diff in it"},
@@ -183,12 +186,14 @@ func TestReadRefuses(t *testing.T) {
 
 func TestReadKeepsCarriageReturnsOfAFile(t *testing.T) {
 	text := strings.NewReplacer(" one\n", " one\r\n", "-two\n", "-two\r\n", "+2\n", "+2\r\n").Replace(plainDiff)
-	s, err := Read(write(t, t.TempDir(), "x.diff", text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := s.Patches[0].Files[0].Hunks[0].Lines[0].Line, "one\r\n"; got != want {
-		t.Errorf("first line = %q; want %q", got, want)
+	for _, head := range []string{"", "commit 0123456789\nAuthor: A <a@b.c>\nDate:   Sat May 2 10:00:00 2020 +0200\n\n    t\n\n"} {
+		s, err := Read(write(t, t.TempDir(), "x.diff", head+text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := s.Patches[0].Files[0].Hunks[0].Lines[0].Line, "one\r\n"; got != want {
+			t.Errorf("below %q: first line = %q; want %q", head, got, want)
+		}
 	}
 }
 

@@ -601,6 +601,21 @@ func (t *thread) oneOf(sets []*set) (*set, error) {
 			if !a.sameTitles(b) {
 				return nil, t.twoSeries(a, b)
 			}
+			// A robot, or somebody else, has sent one patch of a series by itself.
+			one, all := a, b
+			if one.of > 1 {
+				one, all = b, a
+			}
+			if one.of == 0 {
+				m := one.members[0]
+				i := slices.IndexFunc(all.members, func(o *message) bool { return o.patch.Subject == m.patch.Subject && o.sameChange(m) })
+				if i < 0 {
+					return nil, t.twoSeries(a, b)
+				}
+				t.leave(m, fmt.Sprintf("message %d is the same patch, in a series of %d", all.members[i].patch.Message, all.of))
+				sets = slices.DeleteFunc(sets, func(s *set) bool { return s == one })
+				continue
+			}
 		case first.patch.Subject != second.patch.Subject || first.sender != second.sender:
 			if t.answersAny(second, first) || t.answersAny(first, second) {
 				return nil, fmt.Errorf("%s: %s is a reply to %s, and neither is numbered: keep the one you mean, or number them",

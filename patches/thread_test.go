@@ -151,6 +151,9 @@ func TestThreads(t *testing.T) {
 		{"no brackets", []sketch{{subject: "PATCH 2/2: b", line: 15}, {subject: "PATCH 1/2: a", line: 5}}, 0, "5 15", ""},
 		{"no closing bracket", []sketch{{subject: "[RFC PATCH V2 2/2 b", line: 15}, {subject: "[RFC PATCH V2 1/2 a", line: 5}}, 0, "5 15", ""},
 		{"round brackets, one missing", []sketch{{subject: "(PATCH 2/3) b", line: 15}, {subject: "(PATCH 1/3) a", line: 5}}, 0, "patch 3/3 is missing", ""},
+		{"one of its patches by itself, from a robot", with(v1, sketch{subject: "[PATCH] b", id: "r", from: bo, line: 15, date: later}), 0, "5 15", "the same patch, in a series of 2"},
+		{"one of its patches by itself, changed", with(v1, sketch{subject: "[PATCH] b", id: "r", from: bo, line: 16, date: later}), 0, "these look like two series", ""},
+		{"a list's digest", []sketch{{subject: "list digest", id: "d", headers: "MIME-Version: 1.0\nContent-Type: multipart/digest; boundary=XX\n", body: "--XX\n\n" + fmt.Sprintf(strings.Replace(mail, "1/1", "1/2", 1), "a", diffAt(5)) + "\n--XX\n\n" + fmt.Sprintf(strings.Replace(mail, "1/1", "2/2", 1), "b", diffAt(15)) + "\n--XX--\n"}}, 0, "5 15", "attached to the mail"},
 		{"list and direct copy", with(v1, sketch{subject: "[PATCH 1/2] a", id: "1", re: "c", line: 5, headers: "List-Id: <l>\n"}), 0, "5 15", "the same mail as"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
