@@ -13,7 +13,7 @@ import (
 func stamped(line string) (start int, caller, text string, ok bool) {
 	from := strings.IndexByte(line, '[')
 	for ; from >= 0 && from < len(line); from++ {
-		if line[from] != '[' || from > 0 && strings.IndexByte("\"'`", line[from-1]) >= 0 {
+		if line[from] != '[' || quoted(line, from) {
 			continue
 		}
 		start = from
@@ -52,6 +52,15 @@ func stamped(line string) (start int, caller, text string, ok bool) {
 		return start, caller, line[at+1:], true
 	}
 	return 0, "", "", false
+}
+
+// quoted says whether what begins there is in quotes that end with the line: one that only opens may
+// be the last that a program printed before the kernel did.
+func quoted(line string, from int) bool {
+	if from == 0 || !strings.ContainsRune("\"'`", rune(line[from-1])) {
+		return false
+	}
+	return strings.HasSuffix(strings.TrimRight(line[from:], ")]}>;,. \r"), line[from-1:from])
 }
 
 // Text returns what the kernel printed in a line of a console log, without its timestamp
