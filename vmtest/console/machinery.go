@@ -27,7 +27,8 @@ var machinery = functions([]row{
 		page_table_check_* debug_print_* debug_check_* debug_object* debug_obj_* *_debug_hint timer_is_static_object work_is_static_object ref_tracker*`},
 	{"strings, memory and bits belong to the caller",
 		`memcpy* memset* memmove* memcmp* memchr* memscan* memdup* strlen* strnlen* strcmp* strncmp* strcpy* strncpy* strlcpy* strscpy*
-		strcat* strncat* strlcat* strchr* strnchr* strrchr* strstr* strnstr* strdup* strndup* strsep* strspn* sized_strscpy copy_*user*
+		strcat* strncat* strlcat* strim strreplace skip_spaces kstrto* parse_integer* simple_strto* *sscanf match_token sort sort_r list_sort bsearch
+		simple_read_from_buffer simple_write_to_buffer strchr* strnchr* strrchr* strstr* strnstr* strdup* strndup* strsep* strspn* sized_strscpy copy_*user*
 		raw_copy_* rep_movs* arch_copy_* get_user* put_user* clear_user* copyin* copyout* copy_to_iter* copy_from_iter* copy_page_*iter*
 		copy_folio_*iter* simple_copy_to_iter* find_first_*bit* find_next_*bit* test_bit* set_bit* clear_bit* change_bit* test_and_*_bit*
 		atomic_inc* atomic_dec* atomic_add* atomic_sub* atomic_read* atomic_set* atomic_xchg* atomic_cmpxchg* atomic_fetch*
@@ -67,10 +68,10 @@ var machinery = functions([]row{
 		this_cpu_preempt_check preempt_count_*`},
 	{"the scheduler, and waits that serve anybody",
 		`schedule schedule_* preempt_schedule* cond_resched* context_switch switch_to* finish_task_switch* msleep* usleep_range* io_schedule*
-		wait_for_co* wait_on_buffer do_wait_for_common bit_wait* wait_on_bit* out_of_line_wait_* folio_wait_* wait_on_page_* finish_wait prepare_to_wait*
+		wait_for_co* wait_on_buffer do_wait_for_common bit_wait* wait_on_bit* out_of_line_wait_* folio_wait_* wait_on_page_* add_wait_queue* remove_wait_queue* finish_wait prepare_to_wait*
 		synchronize_* wait_rcu_gp* flush_work* flush_workqueue* flush_delayed_work drain_workqueue destroy_workqueue check_flush_dependency cancel_work* cancel_delayed_work*
 		try_to_grab_pending queue_work* queue_delayed_work* insert_work kthread_stop* kthread_should_stop wake_up* try_to_wake_up
-		do_wait_intr* complete complete_* delay* const_udelay udelay ndelay cpu_relax rep_nop`},
+		do_wait_intr* wait_woken kthread_park* complete complete_* delay* const_udelay udelay ndelay cpu_relax rep_nop`},
 	{"RCU, timers, interrupts and tracing carry out what somebody asked for, or find that it takes too long",
 		`rcu_* call_rcu* srcu_* cleanup_srcu_struct *nmi_*backtrace* nmi_* *_nmi trigger_*backtrace* arch_trigger_*backtrace* watchdog_*
 		*hrtimer* tick_* update_process_times *apic_timer* *sysvec_* do_IRQ common_interrupt irq_enter* irq_exit* irqentry_* raw_irqentry_* invoke_softirq
