@@ -3,7 +3,9 @@ package kernel
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -239,6 +241,9 @@ func (b *Builder) withTree(ctx context.Context, spec Spec, f func(tree) error) e
 		return err
 	}
 	defer unlock()
+	if err := b.settle(tree{dir: b.treeDir(spec)}); err != nil {
+		return err
+	}
 	err = b.inTree(ctx, spec, f)
 	if damagedRepository(err) && ctx.Err() == nil {
 		b.report(Progress{Step: fmt.Sprintf("note: the git repository of %s in the cache is damaged and is made again (%v)", filepath.Base(b.treeDir(spec)), err)})
@@ -251,6 +256,38 @@ func (b *Builder) withTree(ctx context.Context, spec Spec, f func(tree) error) e
 		}
 	}
 	return err
+}
+
+// settle removes what lies in the place of a tree's folders, and a repository in which
+// something lies in the place of a file: git would wait for a pipe, for ever.
+func (b *Builder) settle(t tree) error {
+	for _, dir := range []string{t.dir, t.src()} {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() || !exists(dir) {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	repository := filepath.Join(t.src(), ".git")
+	odd := ""
+	for _, dir := range []string{"objects", "refs"} {
+		if info, err := os.Stat(filepath.Join(repository, dir)); err == nil && !info.IsDir() {
+			odd = dir
+		}
+	}
+	err := filepath.WalkDir(repository, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && !d.Type().IsRegular() {
+			odd = filepath.Base(path)
+			return filepath.SkipAll
+		}
+		return err
+	})
+	if odd == "" && (err == nil || errors.Is(err, fs.ErrNotExist)) {
+		return nil
+	}
+	b.report(Progress{Step: fmt.Sprintf("note: the git repository of %s in the cache is damaged and is made again (%s is not what git has made)", filepath.Base(t.dir), odd)})
+	return os.RemoveAll(t.src())
 }
 
 // withCommit is withTree with the spec's commit made, on a base that is a kernel.
@@ -388,7 +425,8 @@ func (b *Builder) fewerJobs() *Builder {
 	return &fewer
 }
 
+// exists reports whether something is there, a link to nowhere included.
 func exists(path string) bool {
-	_, err := os.Stat(path)
+	_, err := os.Lstat(path)
 	return err == nil
 }

@@ -325,10 +325,10 @@ func (j *job) config(ctx context.Context, m *makeRun, commit string) (string, er
 	}
 	stamp := filepath.Join(m.out, configuredFile)
 	inputs := hashOf(asked(requests), j.compiler)
-	if text, err := os.ReadFile(stamp); err == nil {
+	if text, err := readFile(stamp); err == nil {
 		from, old, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
 		if old == inputs && j.sameOptions(ctx, from, commit) {
-			config, err := os.ReadFile(filepath.Join(m.out, ".config"))
+			config, err := readFile(filepath.Join(m.out, ".config"))
 			return string(config), err
 		}
 	}
@@ -374,7 +374,7 @@ const tinyGoal = "tinyconfig"
 // back, by which make decides whether to go through all options again.
 func (m *makeRun) configure(ctx context.Context, goal string, requests []request) (string, error) {
 	path := filepath.Join(m.out, ".config")
-	before, beforeErr := os.ReadFile(path)
+	before, beforeErr := readFile(path)
 	info, statErr := os.Stat(path)
 	if err := m.run(ctx, cmp.Or(goal, tinyGoal)); err != nil {
 		return "", err

@@ -113,7 +113,7 @@ func findOut[T any](ctx context.Context, b *Builder, t tree, commit string, file
 		key := hashOf(slices.Concat([]string{kind, oid}, about, []string{file})...)
 		kept := filepath.Join(b.Cache, checksDir, key+".json")
 		var x T
-		if text, err := os.ReadFile(kept); err == nil && json.Unmarshal(text, &x) == nil {
+		if text, err := readFile(kept); err == nil && json.Unmarshal(text, &x) == nil {
 			all[file] = x
 			continue
 		}

@@ -145,7 +145,7 @@ func (f *folder) close() error {
 
 // check compares the folder with what was recorded of it.
 func (f *folder) check() (commits []string, err error) {
-	text, err := os.ReadFile(filepath.Join(f.dir, folderFile))
+	text, err := readFile(filepath.Join(f.dir, folderFile))
 	if err != nil {
 		return nil, errors.New("nothing is recorded about it")
 	}

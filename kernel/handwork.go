@@ -172,7 +172,7 @@ func (h *Handwork) create(ctx context.Context, t tree, spec Spec, key string) er
 func (h *Handwork) file(name string) string { return filepath.Join(h.dir, ".git", handDir, name) }
 
 func (h *Handwork) read(name string) (string, error) {
-	text, err := os.ReadFile(h.file(name))
+	text, err := readFile(h.file(name))
 	return string(text), err
 }
 

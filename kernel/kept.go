@@ -26,7 +26,7 @@ func Kept(dir, name, ext string) (path string) {
 			return file
 		}
 		// What cannot be removed is found out again.
-		_ = os.Remove(file)
+		_ = os.RemoveAll(file)
 	}
 	return ""
 }

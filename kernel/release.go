@@ -279,7 +279,7 @@ func compareVersions(a, b string) int {
 
 // readReleases reads the list in the cache and says how old it is.
 func readReleases(file string) ([]release, time.Duration, error) {
-	text, err := os.ReadFile(file)
+	text, err := readFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 1<<63 - 1, nil
 	}

@@ -144,7 +144,7 @@ func (s Sandbox) Command(ctx context.Context, dir, name string, args ...string) 
 		}
 	}
 	for _, file := range hiddenFiles {
-		if exists(file) {
+		if _, err := os.Stat(file); err == nil {
 			line = append(line, "--ro-bind", "/dev/null", file)
 		}
 	}

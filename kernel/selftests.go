@@ -161,7 +161,7 @@ func storeTests(installed, dir string) error {
 
 // asStored says whether each bit of a folder with a sumFile is what was stored.
 func asStored(dir string) bool {
-	stored, err := os.ReadFile(filepath.Join(dir, sumFile))
+	stored, err := readFile(filepath.Join(dir, sumFile))
 	if err != nil {
 		return false
 	}

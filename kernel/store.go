@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,6 +42,12 @@ const (
 	tmpSuffix   = ".tmp"
 
 	selftestsDir = "selftests"
+)
+
+// storeFolders and storeFiles are what lies right in the cache's folder.
+var (
+	storeFolders = []string{kernelsDir, requestsDir, sourcesDir, treesDir, logsDir, branchesDir, selftestsDir, checksDir, "initramfs", "counter", "mutants", "ccache"}
+	storeFiles   = []string{"lock", "initramfs.lock", "kvm.json", releasesFile}
 )
 
 // builtFile describes a kernel in its folder; its time stamp is the kernel's last use.
@@ -116,7 +123,7 @@ func (s Store) lookup(key string) (record, bool) {
 	}
 	dir := s.kernelDir(key)
 	file := filepath.Join(dir, builtFile)
-	text, err := os.ReadFile(file)
+	text, err := readFile(file)
 	if err != nil || json.Unmarshal(text, &r) != nil {
 		return record{}, false
 	}
@@ -151,7 +158,7 @@ func (s Store) find(key string) (record, bool) {
 	if !ok {
 		return record{}, false
 	}
-	config, err := os.ReadFile(filepath.Join(s.kernelDir(key), "config"))
+	config, err := readFile(filepath.Join(s.kernelDir(key), "config"))
 	return r, err == nil && r.fits(key, string(config))
 }
 
@@ -192,6 +199,19 @@ func (s Store) add(key string, r record, files map[string]string) (err error) {
 	return os.Rename(tmp, s.kernelDir(key))
 }
 
+// readFile reads a file of the cache. What lies in its place may be a pipe, which would be
+// waited for.
+func readFile(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", name)
+	}
+	return os.ReadFile(name)
+}
+
 func copyFile(to, from string) (int64, error) {
 	in, err := os.Open(from)
 	if err != nil {
@@ -226,7 +246,7 @@ func writeAtomic(file, text string) error {
 // remembered returns the key that a request led to, if the record is that request's own:
 // another's names another kernel. Records of old do not say whose they are.
 func (s Store) remembered(request string) (key string, ok bool) {
-	text, err := os.ReadFile(filepath.Join(s.Dir, requestsDir, request))
+	text, err := readFile(filepath.Join(s.Dir, requestsDir, request))
 	words := strings.Fields(string(text))
 	if err != nil || len(words) == 0 || len(words) > 1 && words[1] != hashOf(request, words[0]) {
 		return "", false
@@ -244,6 +264,9 @@ func (s Store) writable() error {
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
 		return fmt.Errorf("the cache folder cannot be made; set CACHE to another: %w", err)
 	}
+	if err := s.settle(); err != nil {
+		return err
+	}
 	f, err := os.CreateTemp(s.Dir, "*"+tmpSuffix)
 	if err != nil {
 		return fmt.Errorf("the cache folder cannot be written; set CACHE to another: %w", err)
@@ -253,6 +276,48 @@ func (s Store) writable() error {
 	_, err = f.Write(make([]byte, 4096))
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("the cache folder cannot be written; free some space or set CACHE to another: %w", err)
+	}
+	return nil
+}
+
+// settle removes what lies in the place of a file of the store: a folder cannot be
+// replaced by a file, and a pipe would be waited for. What has one of the names right
+// in the cache's folder may be somebody's own.
+func (s Store) settle() error {
+	for _, name := range slices.Concat(storeFolders, storeFiles) {
+		path := filepath.Join(s.Dir, name)
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			// A link to nowhere is there, too.
+			if info, err = os.Lstat(path); err != nil {
+				continue
+			}
+		}
+		want := "a folder"
+		if slices.Contains(storeFiles, name) {
+			want = "a file"
+		}
+		if err != nil || want == "a folder" != info.IsDir() || want == "a file" != info.Mode().IsRegular() {
+			return fmt.Errorf("%s is not %s, as the cache needs it; remove it, or set CACHE to another folder", path, want)
+		}
+	}
+	for _, pattern := range []string{requestsDir + "/*", treesDir + "/*.lock", treesDir + "/*.holder", selftestsDir + "/*.lock", checksDir + "/*", "mutants/*", logsDir + "/*"} {
+		files, _ := filepath.Glob(filepath.Join(s.Dir, pattern))
+		for _, file := range files {
+			info, err := os.Lstat(file)
+			if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+				if target, err := os.Stat(file); err == nil {
+					info = target
+				}
+			}
+			// What another run has just taken away may be back by now.
+			if err != nil || info.Mode().IsRegular() {
+				continue
+			}
+			if err := os.RemoveAll(file); err != nil {
+				return fmt.Errorf("%s is not a file, as the cache needs it: %w", file, err)
+			}
+		}
 	}
 	return nil
 }
@@ -269,7 +334,7 @@ func (s Store) lock(ctx context.Context, file, about string, waiting func(holder
 	lock := flock.New(file)
 	ok, err := lock.TryLock()
 	if err == nil && !ok {
-		holder, _ := os.ReadFile(file + ".holder")
+		holder, _ := readFile(file + ".holder")
 		waiting(strings.TrimSpace(string(holder)))
 		_, err = lock.TryLockContext(ctx, lockRetry)
 	}
@@ -377,7 +442,7 @@ func newItem(kind, name, path string) (Item, error) {
 		item.Kind = "leftover"
 	}
 	if kind == "kernel" {
-		if text, err := os.ReadFile(filepath.Join(path, builtFile)); err == nil {
+		if text, err := readFile(filepath.Join(path, builtFile)); err == nil {
 			var r record
 			if json.Unmarshal(text, &r) == nil {
 				item.Name = fmt.Sprintf("%s/%s %.12s", r.Kernel, r.Variant, name)

@@ -126,7 +126,7 @@ func fetchThread(ctx context.Context, cache, address, id string) (file string, n
 	if ctx.Err() != nil {
 		return "", nil, context.Cause(ctx)
 	}
-	kept, readErr := os.ReadFile(latest)
+	kept, readErr := readFile(latest)
 	info, statErr := os.Stat(string(kept))
 	if readErr != nil || statErr != nil {
 		return "", nil, fmt.Errorf("%s: %w. Save the thread elsewhere and give it as PATCH=file, or name a clone of the list, INBOX=folder", address, err)
@@ -284,7 +284,7 @@ func inboxRepositories(ctx context.Context, dir string) ([]string, error) {
 func indexInbox(ctx context.Context, repository, cache string) (inboxIndex, error) {
 	var index inboxIndex
 	file := filepath.Join(cache, branchesDir, "inbox-"+hashOf(repository)[:12], "index.json")
-	text, err := os.ReadFile(file)
+	text, err := readFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return index, err
 	}

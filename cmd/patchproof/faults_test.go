@@ -363,6 +363,13 @@ var spoilings = map[string]func(path string) error{
 	"has a bit": flip,
 }
 
+// others are what may lie in the place of a file.
+var others = map[string]func(path string) error{
+	"a pipe":            func(path string) error { return syscall.Mkfifo(path, 0o644) },
+	"a folder":          func(path string) error { return os.MkdirAll(filepath.Join(path, "more"), 0o755) },
+	"a link to nowhere": func(path string) error { return os.Symlink("/nowhere/to/be/found", path) },
+}
+
 func resize(path string, f func(int64) int64) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -560,6 +567,23 @@ func storeFaults() []fault {
 			}
 		}})
 	}
+	for what, put := range others {
+		all = append(all, fault{group: "The store", name: what + " is in the place of a file", want: "found before use, made again", run: func(b *box) {
+			for _, pattern := range []string{"kernels/*/built.json", "requests/*", "trees/*.lock", "trees/*/src", "logs/*"} {
+				b.patchedDir()
+				files, _ := filepath.Glob(filepath.Join(b.cache, pattern))
+				for _, file := range files {
+					b.must(os.RemoveAll(file))
+					b.must(put(file))
+				}
+				if len(files) == 0 {
+					b.Errorf("there is no %s", pattern)
+				}
+				b.exits(0, b.patch(filepath.Base(pattern), "main.c", "int other;\n"))
+			}
+			b.right()
+		}})
+	}
 	swap := func(b *box, pattern string) {
 		b.patchedDir()
 		paths, err := filepath.Glob(filepath.Join(b.cache, pattern))
@@ -674,6 +698,10 @@ func gitFaults() []fault {
 		}
 	}
 	add("index.lock is left", func(b *box, git string) { b.write(filepath.Join(git, "index.lock"), "") })
+	add("HEAD is a pipe", func(b *box, git string) {
+		b.must(os.Remove(filepath.Join(git, "HEAD")))
+		b.must(others["a pipe"](filepath.Join(git, "HEAD")))
+	})
 	add("git am was killed", func(b *box, git string) { b.write(filepath.Join(git, "rebase-apply", "next"), "1\n") })
 	add("all refs are empty", func(b *box, git string) {
 		b.must(filepath.WalkDir(filepath.Join(git, "refs"), func(path string, d os.DirEntry, err error) error {
@@ -725,6 +753,10 @@ func hostFaults() []fault {
 		environment("the cache's folder is a file", "exit 2, it names CACHE", 2, "CACHE", func(b *box) []string {
 			b.write(filepath.Join(b.dir, "file"), "")
 			return []string{"CACHE=" + filepath.Join(b.dir, "file")}
+		}),
+		environment("a file of the user's is where the cache has a folder", "exit 2, it names the file and CACHE", 2, "own/kernels is not a folder.*CACHE", func(b *box) []string {
+			b.write(filepath.Join(b.dir, "own", "kernels"), "")
+			return []string{"CACHE=" + filepath.Join(b.dir, "own")}
 		}),
 		environment("gcc is missing", "exit 2, it names the package", 2, "gcc", func(b *box) []string {
 			return []string{"PATH=" + b.pathWithout("gcc", "cc", "apt-get")}

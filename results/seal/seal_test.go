@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -71,6 +72,17 @@ func TestChangedByHand(t *testing.T) {
 	}
 	if _, sealed, err := Read(file); !sealed || !errors.Is(err, ErrBroken) {
 		t.Errorf("Read = sealed %v, %v; want that it is broken", sealed, err)
+	}
+}
+
+// TestPipe reads what nobody writes to: it must not wait.
+func TestPipe(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "record.json")
+	if err := syscall.Mkfifo(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if doc, _, err := Read(file); err == nil {
+		t.Errorf("Read = %q; want that it is no file", doc)
 	}
 }
 
