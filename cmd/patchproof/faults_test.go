@@ -789,12 +789,12 @@ func hostFaults() []fault {
 		}},
 		{group: "The host", name: "too few descriptors", want: "exit 0 or 2, never 1", run: func(b *box) {
 			b.exits(0, "")
-			b.shell(-2, "ulimit -n 24; exec patchproof build")
+			b.shell(-2, "ulimit -n 24; exec patchproof build", "ulimit -n")
 			b.right()
 		}},
 		{group: "The host", name: "files may not grow", want: "exit 2", run: func(b *box) {
 			b.exits(0, "")
-			b.shell(2, "ulimit -f 2; exec patchproof build")
+			b.shell(2, "ulimit -f 2; exec patchproof build", "ulimit -f")
 			b.right()
 		}},
 		{group: "The host", name: "several harnesses in one cache", want: "exit 0 each", run: func(b *box) {
@@ -871,8 +871,9 @@ func goEnv(name string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// shell runs a build of the good patch through a shell; code -2 is any but 1.
-func (b *box) shell(code int, script string) {
+// shell runs a build of the good patch through a shell; code -2 is any but 1. Where it ends
+// with 2, it says words.
+func (b *box) shell(code int, script string, words ...string) {
 	b.Helper()
 	cmd := b.command()
 	sh := exec.Command("sh", "-c", script)
@@ -880,6 +881,11 @@ func (b *box) shell(code int, script string) {
 	got, log := b.end(sh)
 	if code == -2 && got == 1 || code >= 0 && got != code {
 		b.Errorf("exit code %d; want %d:\n%s", got, code, log)
+	}
+	for _, word := range words {
+		if got == 2 && !strings.Contains(log, word) {
+			b.Errorf("it does not say %q:\n%s", word, log)
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/sys/unix"
 
 	"patchproof/kernel"
 	"patchproof/vmtest/watch"
@@ -194,6 +195,7 @@ func carryOut(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	case errors.Is(err, errUnexpected):
 		return exitUnexpected
 	case errors.Is(err, errReported):
+		sayLimits(stderr)
 		return exitTrouble
 	case ctx.Err() != nil:
 		fmt.Fprintln(stderr, "patchproof: interrupted; what was finished is kept and will not be done again")
@@ -205,8 +207,36 @@ func carryOut(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	}
 	if kernel.AboutPatch(err) {
 		fmt.Fprintln(stderr, watch.UnfitLine)
+		return exitTrouble
 	}
+	sayLimits(stderr)
 	return exitTrouble
+}
+
+// sayLimits names the limits of this process that are low enough to be why something failed:
+// QEMU that is killed, or gets no memory, does not say by what.
+func sayLimits(stderr io.Writer) {
+	var low []string
+	for _, l := range []struct {
+		resource      int
+		enough        uint64
+		what, command string
+	}{
+		{unix.RLIMIT_NOFILE, 256, "open files", "ulimit -n"},
+		{unix.RLIMIT_NPROC, 256, "processes", "ulimit -u"},
+		{unix.RLIMIT_AS, 8 << 30, "bytes of memory", "ulimit -v"},
+		{unix.RLIMIT_DATA, 8 << 30, "bytes of data", "ulimit -d"},
+		{unix.RLIMIT_FSIZE, 4 << 30, "bytes in a file", "ulimit -f"},
+		{unix.RLIMIT_CPU, 3600, "seconds of processor time", "ulimit -t"},
+	} {
+		var set unix.Rlimit
+		if err := unix.Getrlimit(l.resource, &set); err == nil && set.Cur < l.enough {
+			low = append(low, fmt.Sprintf("%d %s (%s)", set.Cur, l.what, l.command))
+		}
+	}
+	if len(low) > 0 {
+		fmt.Fprintf(stderr, "patchproof: each process here may have at most %s; if that is why, raise it\n", strings.Join(low, ", "))
+	}
 }
 
 // exitError is what a command returns that has said all there is to say, by its exit code.
