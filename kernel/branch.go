@@ -15,11 +15,14 @@ const (
 	indexPatch    = "index"    // what is staged
 )
 
+// OfChanges says that a PATCH stands for uncommitted changes of TREE.
+func OfChanges(patch string) bool { return patch == worktreePatch || patch == indexPatch }
+
 // namesCommits reports whether a PATCH means something of TREE: a file of that name
 // comes first.
 func namesCommits(patch string) bool {
 	isRange := strings.Contains(patch, "..") && !strings.Contains(patch, "../") && !strings.Contains(patch, "/..")
-	if patch != worktreePatch && patch != indexPatch && !isRange {
+	if !OfChanges(patch) && !isRange {
 		return false
 	}
 	_, err := os.Stat(patch)
@@ -40,7 +43,7 @@ func TakeBranch(ctx context.Context, sel Selection, cache string) (there Selecti
 		return sel, nil, fmt.Errorf("REV=%s: PATCH=%s says itself which commit of TREE it begins at; leave REV out", sel.Rev, sel.Patch)
 	}
 	var text string
-	if sel.Patch == worktreePatch || sel.Patch == indexPatch {
+	if OfChanges(sel.Patch) {
 		sel.Rev, text, notes, err = changes(ctx, sel)
 	} else {
 		sel.Rev, text, err = commits(ctx, sel)
@@ -113,14 +116,22 @@ func commits(ctx context.Context, sel Selection) (base, text string, err error) 
 	return base, text + "\n", nil
 }
 
-// changes returns HEAD and what is changed since, and the untracked files, which
-// are not in it.
+// changes returns HEAD and what is changed since. Notes tell of the files that are not in it,
+// or in part only.
 func changes(ctx context.Context, sel Selection) (head, text string, notes []string, err error) {
 	if head, err = resolveLocal(ctx, Spec{Tree: sel.Tree, Rev: "HEAD"}); err != nil {
 		return "", "", nil, err
 	}
 	if bare, err := localGit(ctx, sel.Tree, "rev-parse", "--is-bare-repository"); err != nil || bare == "true" {
 		return "", "", nil, errors.Join(err, fmt.Errorf("PATCH=%s: TREE=%s is a bare repository, which has no uncommitted changes", sel.Patch, sel.Tree))
+	}
+	// A conflict is no change yet: its markers would be compiled, and called the patch's fault.
+	unmerged, err := localGit(ctx, sel.Tree, "diff", "--name-only", "--diff-filter=U")
+	if err != nil {
+		return "", "", nil, err
+	}
+	if unmerged != "" {
+		return "", "", nil, fmt.Errorf("PATCH=%s: in TREE=%s conflicts are open in %s; resolve them, git add the files, and try again", sel.Patch, sel.Tree, commas(unmerged))
 	}
 	args := []string{"diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--full-index", "--binary", "--src-prefix=a/", "--dst-prefix=b/"}
 	if sel.Patch == indexPatch {
@@ -129,15 +140,28 @@ func changes(ctx context.Context, sel Selection) (head, text string, notes []str
 	if text, err = localGit(ctx, sel.Tree, append(args, head, "--")...); err != nil {
 		return "", "", nil, err
 	}
-	if text == "" {
-		return "", "", nil, fmt.Errorf("PATCH=%s is empty: TREE=%s has no such change since HEAD (%.12s)", sel.Patch, sel.Tree, head)
-	}
 	untracked, err := localGit(ctx, sel.Tree, "ls-files", "--others", "--exclude-standard")
 	if err != nil {
 		return "", "", nil, err
 	}
 	if untracked != "" {
-		notes = append(notes, "not in it, as git does not track them: "+strings.Join(strings.Split(untracked, "\n"), ", "))
+		notes = append(notes, "not in it, as git does not track them (git add -N makes it): "+commas(untracked))
+	}
+	if sel.Patch == indexPatch {
+		unstaged, err := localGit(ctx, sel.Tree, "diff", "--name-only")
+		if err != nil {
+			return "", "", nil, err
+		}
+		if unstaged != "" {
+			notes = append(notes, "not in it, as it is not staged: what changed in "+commas(unstaged))
+		}
+	}
+	if text == "" {
+		return "", "", nil, fmt.Errorf("PATCH=%s is empty: %s", sel.Patch,
+			strings.Join(append([]string{fmt.Sprintf("TREE=%s has no such change since HEAD (%.12s)", sel.Tree, head)}, notes...), "; "))
 	}
 	return head, text + "\n", notes, nil
 }
+
+// commas puts the lines of a command's output on one.
+func commas(lines string) string { return strings.ReplaceAll(lines, "\n", ", ") }

@@ -82,9 +82,10 @@ func TestChangesAsAPatch(t *testing.T) {
 	userGit(t, dir, "add", "main.c")
 	writeFile(t, filepath.Join(dir, "fs/io_uring.c"), "int changed;\n")
 	writeFile(t, filepath.Join(dir, "new.c"), "int untracked;\n")
-	for patch, want := range map[string][]string{
-		worktreePatch: {"fs/io_uring.c", "main.c"},
-		indexPatch:    {"main.c"},
+	untracked := "not in it, as git does not track them (git add -N makes it): new.c"
+	for patch, want := range map[string]struct{ files, notes []string }{
+		worktreePatch: {[]string{"fs/io_uring.c", "main.c"}, []string{untracked}},
+		indexPatch:    {[]string{"main.c"}, []string{untracked, "not in it, as it is not staged: what changed in fs/io_uring.c"}},
 	} {
 		before := snapshot(t, dir)
 		sel, notes, err := TakeBranch(t.Context(), Selection{Tree: dir, Patch: patch}, t.TempDir())
@@ -102,11 +103,11 @@ func TestChangesAsAPatch(t *testing.T) {
 		for _, f := range series.Patches[0].Files {
 			got = append(got, f.Name())
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(want.files, got); diff != "" {
 			t.Errorf("files of %s (-want +got):\n%s", patch, diff)
 		}
-		if len(notes) != 1 || !strings.Contains(notes[0], "new.c") {
-			t.Errorf("%s: notes = %q; want one about new.c", patch, notes)
+		if diff := cmp.Diff(want.notes, notes); diff != "" {
+			t.Errorf("notes of %s (-want +got):\n%s", patch, diff)
 		}
 		if diff := cmp.Diff(before, snapshot(t, dir)); diff != "" {
 			t.Errorf("the tree changed (-before +after):\n%s", diff)
@@ -119,6 +120,16 @@ func TestPatchesThatTreesDoNotHave(t *testing.T) {
 	dir := branchRepo(t)
 	merged := branchRepo(t)
 	userGit(t, merged, "merge", "-q", "--no-edit", "aside")
+	untracked := branchRepo(t)
+	writeFile(t, filepath.Join(untracked, "new.c"), "int new;\n")
+	conflict := branchRepo(t)
+	for _, text := range []string{"int theirs;\n", "int mine;\n"} {
+		userGit(t, conflict, "checkout", "-q", "-B", text[4:8], "topic")
+		writeFile(t, filepath.Join(conflict, "main.c"), text)
+		userGit(t, conflict, "commit", "-qam", "main")
+	}
+	// It ends with 1, as it should.
+	_, _ = git(t.Context(), conflict, "merge", "-q", "thei")
 	bare := filepath.Join(t.TempDir(), "bare")
 	userGit(t, dir, "clone", "-q", "--bare", dir, bare)
 	for _, test := range []struct{ tree, rev, patch, want string }{
@@ -133,6 +144,10 @@ func TestPatchesThatTreesDoNotHave(t *testing.T) {
 		{dir, "", "topic", "a commit of TREE=" + dir + ": PATCH=topic^..topic is what it changes"},
 		{dir, "", "worktree", "is empty"},
 		{dir, "", "index", "is empty"},
+		{untracked, "", "worktree", "is empty: TREE=" + untracked + " has no such change since HEAD"},
+		{untracked, "", "worktree", "git does not track them (git add -N makes it): new.c"},
+		{conflict, "", "worktree", "conflicts are open in main.c"},
+		{conflict, "", "index", "conflicts are open in main.c"},
 		{merged, "", "start..HEAD", "has the merge"},
 		{bare, "", "worktree", "bare repository"},
 		{"", "", "start..topic", "needs TREE=folder"},

@@ -149,7 +149,7 @@ func (p *Plan) Against() bool { return p.against }
 // make makes what guests boot into and the kernels, one after the other. The cells of
 // a kernel run while the next one is built.
 func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) {
-	if sel.Tree != "" && kernel.Dirty(ctx, sel.Tree) {
+	if sel.Tree != "" && !kernel.OfChanges(sel.Set["PATCH"]) && kernel.Dirty(ctx, sel.Tree) {
 		p.lab.Builder.Progress(kernel.Progress{Step: "note: uncommitted changes in " + sel.Tree + " are not tested"})
 	}
 	for _, file := range userland.NotRun(s.tests) {
