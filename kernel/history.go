@@ -426,10 +426,18 @@ var ErrRewritten = fmt.Errorf("%w: all of its lines were changed since", ErrNoRe
 // ErrNoPatch means that what takes a commit out is no patch that can be put on a kernel.
 var ErrNoPatch = errors.New("what takes it out cannot be written as a patch")
 
-// left says whether onto still has a line that a commit added. One that added none
-// may have left anything.
+// left says whether onto still has a line that a commit added: that a merge brings in, for
+// a merge. One that added none may have left anything.
 func (h *History) left(ctx context.Context, commit Commit, onto string) (bool, error) {
 	out, err := git(ctx, h.dir, "diff", "--numstat", "--no-renames", "-z", commit.Parents[0], commit.ID)
+	if err != nil {
+		return false, err
+	}
+	brought, err := git(ctx, h.dir, "rev-list", commit.Parents[0]+".."+commit.ID)
+	if err != nil {
+		return false, err
+	}
+	moved, err := h.moved(ctx, commit.ID, onto)
 	if err != nil {
 		return false, err
 	}
@@ -440,15 +448,35 @@ func (h *History) left(ctx context.Context, commit Commit, onto string) (bool, e
 			continue
 		}
 		added = true
-		if _, err := git(ctx, h.dir, "cat-file", "-e", onto+":"+parts[2]); err != nil {
+		path := cmp.Or(moved[parts[2]], parts[2])
+		if _, err := git(ctx, h.dir, "cat-file", "-e", onto+":"+path); err != nil {
 			continue
 		}
-		lines, err := git(ctx, h.dir, "blame", "-l", "-s", commit.Parents[0]+".."+onto, "--", parts[2])
-		if err != nil || strings.HasPrefix(lines, commit.ID) || strings.Contains(lines, "\n"+commit.ID) {
+		lines, err := git(ctx, h.dir, "blame", "-l", "-s", commit.Parents[0]+".."+onto, "--", path)
+		if err != nil {
 			return true, err
+		}
+		for line := range strings.Lines(lines) {
+			if id, _, _ := strings.Cut(line, " "); len(id) == len(commit.ID) && strings.Contains(brought, id) {
+				return true, nil
+			}
 		}
 	}
 	return !added, nil
+}
+
+// moved are the names on onto of files that have been renamed since a commit.
+func (h *History) moved(ctx context.Context, commit, onto string) (map[string]string, error) {
+	out, err := git(ctx, h.dir, "diff", "--name-status", "-z", "--find-renames", "--diff-filter=R", commit, onto)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]string{}
+	// R100 <old> <new>, each with a NUL behind it.
+	for parts := strings.Split(out, "\x00"); len(parts) >= 3; parts = parts[3:] {
+		names[parts[1]] = parts[2]
+	}
+	return names, nil
 }
 
 // Revert returns a patch that takes a commit, against its first parent, out of onto.

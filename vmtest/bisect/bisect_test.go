@@ -505,11 +505,15 @@ func TestMerges(t *testing.T) {
 		named          string
 		most           int
 		curedElsewhere bool
+		// changedSince has the last commit change a line that the merge brought in, which
+		// then does not revert.
+		changedSince bool
 	}{
 		{name: "on the main line", culprit: "m2", text: leak, want: Found, named: "m2", most: 4},
 		{name: "in the branch", culprit: "s3", text: leak, want: Found, named: "s3", most: 7},
 		{name: "behind the merge", culprit: "m5", text: leak, want: Found, named: "m5", most: 4},
 		{name: "the merge itself", culprit: "start", text: needs, want: Found, named: "merge", most: 7},
+		{name: "the merge itself, one line changed since", culprit: "start", text: needs, want: Found, named: "merge", most: 7, changedSince: true},
 		{name: "the branch began bad", culprit: "old", text: leak, want: NotBelieved, named: "s1", most: 8, curedElsewhere: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -545,6 +549,9 @@ func TestMerges(t *testing.T) {
 				git(t, dir, "commit", "-q", "--amend", "-m", "merge")
 			}
 			for _, name := range []string{"m5", "m6", "m7"} {
+				if test.changedSince && name == "m7" {
+					write(t, filepath.Join(dir, "s6.h"), "int since;\n")
+				}
 				part(name)
 			}
 			b := newBench(t, 1)
