@@ -321,26 +321,34 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 const firstRuns = 5
 
 // isFirst tells a commit without which the bad end is not cured, as others there do the
-// same, from one that is named by chance: it fails each time, and its parent never.
+// same, from one that is named by chance.
 func (s *search) isFirst(ctx context.Context, a *Answer, culprit, parent subject) error {
-	patient := *s.trials
-	patient.count = max(s.count, firstRuns)
-	q := s.sig.question(roleStep)
-	q.enough = func(results.Cell) bool { return false }
-	with, err := patient.try(ctx, culprit, q)
-	if err != nil {
-		return err
-	}
-	before, err := patient.try(ctx, parent, q)
+	with, before, ok, err := s.steady(ctx, culprit, parent)
 	if err != nil {
 		return err
 	}
 	a.Before, a.With = sideOf(before), sideOf(with)
-	passes := func(c results.Cell) bool { return !slices.ContainsFunc(symptoms(c, s.sig.check), s.sig.isKin) }
-	if before.Mark == kernel.Good && with.Mark == kernel.Bad && !slices.ContainsFunc(with.Cells, passes) {
+	if ok {
 		a.Outcome = FirstOfSeveral
 	}
 	return nil
+}
+
+// steady runs a kernel that fails and one that passes as often as shows that they differ:
+// ok says that the one failed each time, and the other never.
+func (s *search) steady(ctx context.Context, failing, passing subject) (fails, passes *Trial, ok bool, err error) {
+	patient := *s.trials
+	patient.count = max(s.count, firstRuns)
+	q := s.sig.question(roleStep)
+	q.enough = func(results.Cell) bool { return false }
+	if fails, err = patient.try(ctx, failing, q); err != nil {
+		return nil, nil, false, err
+	}
+	if passes, err = patient.try(ctx, passing, q); err != nil {
+		return nil, nil, false, err
+	}
+	clean := func(c results.Cell) bool { return !slices.ContainsFunc(symptoms(c, s.sig.check), s.sig.isKin) }
+	return fails, passes, passes.Mark == kernel.Good && fails.Mark == kernel.Bad && !slices.ContainsFunc(fails.Cells, clean), nil
 }
 
 // tryBranches tries what a merge brings in, which must be good by itself.
@@ -639,6 +647,7 @@ func (s *search) below(ctx context.Context, bad string) (*Answer, error) {
 
 // skipped answers when git bisect is left with commits that cannot be judged.
 func (s *search) skipped(ctx context.Context, candidates []string) (*Answer, error) {
+	unbuilt := false
 	a := &Answer{Outcome: AllSkipped, Signature: &s.sig.Symptom,
 		Text: fmt.Sprintf("one of %d commits is the first bad one; the others between could not be judged.", len(candidates))}
 	for _, id := range candidates {
@@ -649,8 +658,12 @@ func (s *search) skipped(ctx context.Context, candidates []string) (*Answer, err
 		text := fmt.Sprintf("%.12s %s", c.ID, c.Subject)
 		if t := s.record.trial(c.ID); t != nil && t.Mark == kernel.Skip {
 			text += " (skipped: " + results.Line(t.Why) + ")"
+			unbuilt = unbuilt || t.Failure != ""
 		}
 		a.Candidates = append(a.Candidates, text)
+	}
+	if unbuilt && s.base.Tree != "" {
+		a.Text += " FIXUP=patch puts on them what they need to build."
 	}
 	return a, nil
 }

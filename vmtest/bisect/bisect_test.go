@@ -580,7 +580,7 @@ func TestEverythingSkipped(t *testing.T) {
 	b := newBench(t, 1)
 	q, s := b.question(t, dir, "HEAD~4")
 	r := b.mustSearch(t, q, s)
-	if a := r.Answer; a.Outcome != AllSkipped || len(a.Candidates) != 4 || !strings.Contains(r.Report(), "does not build") {
+	if a := r.Answer; a.Outcome != AllSkipped || len(a.Candidates) != 4 || !strings.Contains(r.Report(), "does not build") || !strings.Contains(a.Text, "FIXUP=") {
 		t.Errorf("answer = %s, candidates %q; want four that were skipped", a.Outcome, a.Candidates)
 	}
 }

@@ -56,40 +56,58 @@ func (s *search) verifyFix(ctx context.Context, first, newer string) (*Answer, e
 			return s.endFix(a), nil
 		}
 	}
-	if err := s.relapse(ctx, a, fix, newer); err != nil {
+	relapsed, err := s.relapse(ctx, a, fix, newer)
+	if err == nil && !relapsed && len(s.sig.build) == 0 {
+		err = s.isFix(ctx, a, fix, parent)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return s.endFix(a), nil
 }
 
-// relapse takes the fix out of the newer end and tries that.
-func (s *search) relapse(ctx context.Context, a *Answer, fix subject, newer string) error {
-	end, err := s.at(ctx, newer)
+// isFix tells a commit that cures, where the newer end does not show that, from one that
+// passes by chance.
+func (s *search) isFix(ctx context.Context, a *Answer, fix, parent subject) error {
+	before, with, ok, err := s.steady(ctx, parent, fix)
 	if err != nil {
 		return err
+	}
+	a.Before, a.With = sideOf(before), sideOf(with)
+	if !ok {
+		a.Outcome, a.Doubt = NotBelieved, fmt.Sprintf("in %s of each, it and its parent do not differ as they would then; a larger COUNT tells chance from cure", times(firstRuns))
+	}
+	return nil
+}
+
+// relapse takes the fix out of the newer end and says whether that fails then.
+func (s *search) relapse(ctx context.Context, a *Answer, fix subject, newer string) (bool, error) {
+	end, err := s.at(ctx, newer)
+	if err != nil {
+		return false, err
 	}
 	if fix.key == end.key {
 		a.Revert = "it is the good end itself, which without it is its parent"
-		return nil
+		return false, nil
 	}
 	onto, err := s.lab.Builder.Apply(ctx, end.spec)
 	if err != nil {
-		return err
+		return false, err
 	}
 	patch, err := s.history.Revert(ctx, *fix.commit, onto)
 	if errors.Is(err, kernel.ErrNoRevert) || errors.Is(err, kernel.ErrNothingLeft) || errors.Is(err, kernel.ErrNoPatch) {
 		a.Revert = err.Error() + " on the good end, so it could not be tried without it"
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	end.key, end.title, end.commit = "revert "+fix.key, "the good end without it", nil
 	end.spec.Name = "reverted"
 	end.spec.Series = append(slices.Clone(end.spec.Series), patches.Series{Name: "revert", Patches: []patches.Patch{patch}})
 	t, err := s.try(ctx, end, s.sig.question(roleRevert))
 	if err != nil {
-		return err
+		return false, err
 	}
 	switch t.Mark {
 	case kernel.Bad:
@@ -99,7 +117,7 @@ func (s *search) relapse(ctx context.Context, a *Answer, fix subject, newer stri
 	default:
 		a.Revert = "reverted on the good end, nothing can be said: " + t.Why
 	}
-	return nil
+	return t.Mark == kernel.Bad, nil
 }
 
 // endFix completes an answer that names a fix.

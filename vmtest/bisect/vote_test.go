@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"patchproof/kernel"
 	"patchproof/results"
 	"patchproof/vmtest"
 )
@@ -113,6 +114,26 @@ func TestWhatChangesNoCodeIsNeverNamed(t *testing.T) {
 		a := b.mustSearch(t, q, s).Answer
 		if a.Outcome == Found || a.Culprit != nil && strings.HasPrefix(a.Culprit.Subject, "noise") {
 			t.Errorf("search %d: %s, %q; want that no commit is named", seed, a.Outcome, a.Text)
+		}
+	}
+}
+
+// Of a failure that comes and goes, a commit that passed by chance is not called the fix.
+func TestChanceIsNoFix(t *testing.T) {
+	t.Parallel()
+	dir := fixture(t, change{"a", leak}, change{"b", ""}, change{"c", ""}, change{"d", ""}, change{"fix a", ""}, change{"e", ""})
+	q := Question{Program: "fixedfile", Good: "HEAD", Bad: "HEAD~5", Fix: true, Fresh: true}
+	q.Tree = dir
+	for seed := range uint64(5) {
+		b := newBench(t, 1)
+		b.flaky(seed, "LEAK", 0.4)
+		s, err := q.resolve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.variant = kernel.Variant{Name: "plain", Image: "vmlinux", Scale: 1}
+		if a := b.mustSearch(t, q, s).Answer; a.Outcome == Found && a.Culprit.Subject != "fix a" {
+			t.Errorf("search %d: %q; want fix a, or that no commit is believed", seed, a.Text)
 		}
 	}
 }
