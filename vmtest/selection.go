@@ -108,6 +108,9 @@ func FromEnv(getenv func(string) string) (Selection, error) {
 	switch get("STRICT") {
 	case "", "0":
 	case "1":
+		if s.Patch == "" && s.Lore == "" {
+			return Selection{}, errors.New("STRICT=1 is for a patch that is held against its base: it needs PATCH=")
+		}
 		s.Strict = true
 	default:
 		return Selection{}, fmt.Errorf("STRICT=%s: want 1, to count what is flaky as worse", s.Set["STRICT"])

@@ -208,7 +208,10 @@ var kbuild = map[string][]string{
 
 // subjectOf are the variables that say what is tested. One that was typed and is empty, as from
 // a script whose own variable is not set, would have something else tested, and be green.
-var subjectOf = []string{"PATCH", "TREE", "REV", "PIN", "LORE", "TEST", "KERNELS", "PROGRAMS", "CONFIG"}
+var subjectOf = []string{
+	"PATCH", "TREE", "REV", "PIN", "LORE", "TEST", "KERNELS", "PROGRAMS", "CONFIG", "VARIANT", "SUBJECT", "CC",
+	"PROGRAM", "CHECK", "GOOD", "BAD", "FIND", "METRIC", "FIXUP", "MUTANTS", "BENCH", "INSTRUMENT", "ALSO",
+}
 
 // refuse finds a variable that was set and that the command would not heed.
 //
@@ -254,6 +257,10 @@ func refuse(command string, environ []string) error {
 			}
 		}
 		return refusal(command, name, values[name])
+	}
+	// Others' V is in many an environment.
+	if v := values["V"]; typed["V"] && v != "" && values["PATCH"] == "" && values["LORE"] == "" {
+		return fmt.Errorf("version V=%s is that of a series: it needs PATCH= or LORE=; what make prints has no levels here", v)
 	}
 	return nil
 }

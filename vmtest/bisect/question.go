@@ -94,6 +94,9 @@ func FromEnv(getenv func(string) string) (Question, error) {
 			return Question{}, err
 		}
 	}
+	if err := unheeded(q, sel.Set); err != nil {
+		return Question{}, err
+	}
 	if q.Metric != "" {
 		for _, name := range []string{"CHECK", "FIND", "CONFIDENCE"} {
 			if sel.Set[name] != "" {
@@ -109,6 +112,27 @@ func FromEnv(getenv func(string) string) (Question, error) {
 		return Question{}, fmt.Errorf("FRESH=%s: want 1, to forget what is known of this search", sel.Set["FRESH"])
 	}
 	return q, nil
+}
+
+// unheeded refuses what a search of its kind has no use for.
+func unheeded(q Question, set map[string]string) error {
+	kind, why, names := "", "", []string(nil)
+	switch {
+	case q.Warning:
+		kind, why, names = "FIND=warning", "the compiler is asked, once for each commit, and nothing is run", []string{"PROGRAM", "COUNT", "CONFIDENCE", "BUDGET"}
+	case q.Fix:
+		kind, why, names = "FIND=fix", "it makes no search by quorum", []string{"BUDGET"}
+	case strings.HasPrefix(q.Metric, "size "):
+		kind, why, names = "METRIC="+q.Metric, "a size is taken once, and nothing is run", []string{"PROGRAM", "COUNT", "BUDGET"}
+	case q.Metric != "":
+		kind, why, names = "METRIC="+q.Metric, "it makes no search by quorum", []string{"BUDGET"}
+	}
+	for _, name := range names {
+		if set[name] != "" {
+			return fmt.Errorf("%s=%s is of no use with %s: %s", name, set[name], kind, why)
+		}
+	}
+	return nil
 }
 
 // program finds the guest program.
