@@ -144,10 +144,7 @@ func (s *search) answer(ctx context.Context) (*Answer, error) {
 			return nil, err
 		}
 	}
-	if s.fix {
-		return s.between(ctx, s.path.bad, s.path.good)
-	}
-	return s.between(ctx, s.path.good, s.path.bad)
+	return s.betweenEnds(ctx)
 }
 
 // tryEnd tries one of the ends. Its mark is known when both have been tried.
@@ -199,6 +196,14 @@ func (s *search) tryWithout(ctx context.Context) error {
 	}
 	_, err = s.try(ctx, s.without(point), s.sig.question(roleWithout))
 	return err
+}
+
+// betweenEnds searches the commits between the ends that were asked for.
+func (s *search) betweenEnds(ctx context.Context) (*Answer, error) {
+	if s.fix {
+		return s.between(ctx, s.path.bad, s.path.good)
+	}
+	return s.between(ctx, s.path.good, s.path.bad)
 }
 
 // between searches the commits between two ends that are verified. Where the fix is

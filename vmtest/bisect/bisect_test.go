@@ -768,18 +768,21 @@ func TestFindFix(t *testing.T) {
 	t.Parallel()
 	changes := []change{{"breaks", leak}, {"a", ""}, {"b", ""}, {"fix breaks", ""}, {"c", ""}, {"d", ""}}
 	dir := fixture(t, changes...)
+	changes[0].text = wrong
+	unbuilt := fixture(t, changes...)
 	for _, test := range []struct {
-		bad, good string
-		want      Outcome
-		text      string
+		dir, bad, good string
+		want           Outcome
+		text           string
 	}{
-		{"HEAD~5", "HEAD", Found, "\"fix breaks\" is the first commit that passes again"},
-		{"HEAD~5", "HEAD~3", GoodIsBad, "it is not cured"},
-		{"HEAD~1", "HEAD", BadIsGood, "passes"},
+		{dir, "HEAD~5", "HEAD", Found, "\"fix breaks\" is the first commit that passes again"},
+		{unbuilt, "HEAD~5", "HEAD", Found, "\"fix breaks\" is the first commit that passes again"},
+		{dir, "HEAD~5", "HEAD~3", GoodIsBad, "it is not cured"},
+		{dir, "HEAD~1", "HEAD", BadIsGood, "passes"},
 	} {
 		b := newBench(t, 1)
 		q := Question{Program: "fixedfile", Good: test.good, Bad: test.bad, Fix: true}
-		q.Tree = dir
+		q.Tree = test.dir
 		s, err := q.resolve()
 		if err != nil {
 			t.Fatal(err)

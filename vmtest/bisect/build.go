@@ -31,8 +31,12 @@ func (s *search) buildBreak(ctx context.Context, good, bad *Trial) (*Answer, err
 	}
 	good.Mark, good.Why = s.sig.judgeBuild(good)
 	bad.Mark, bad.Why = s.sig.judgeBuild(bad)
-	s.tell.Say("the bad end, %s: %s; the search is for the first commit with that error", bad.Title, bad.Broken)
-	return s.between(ctx, s.path.good, s.path.bad)
+	kind := "with"
+	if s.fix {
+		kind = "without"
+	}
+	s.tell.Say("the bad end, %s: %s; the search is for the first commit %s that error", bad.Title, bad.Broken, kind)
+	return s.betweenEnds(ctx)
 }
 
 // failedNames is an error of the compiler's under each name that its file had in the range.
@@ -42,9 +46,15 @@ func (s *search) failedNames(ctx context.Context, failure string) ([]string, err
 	if file == "" || !s.history.Has(ctx, s.path.bad, file) {
 		return all, nil
 	}
-	names, err := s.history.Names(ctx, file, s.path.good, s.path.bad)
-	for _, name := range names[min(1, len(names)):] {
-		all = append(all, name+": "+message)
+	older, newer := s.path.good, s.path.bad
+	if s.fix {
+		older, newer = newer, older
+	}
+	names, err := s.history.Names(ctx, file, older, newer)
+	for _, name := range names {
+		if name != file {
+			all = append(all, name+": "+message)
+		}
 	}
 	return all, err
 }

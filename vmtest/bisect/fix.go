@@ -43,6 +43,9 @@ func (s *search) verifyFix(ctx context.Context, first, newer string) (*Answer, e
 	with := s.record.trial(fix.key)
 	a.Before, a.With = sideOf(before), sideOf(with)
 	a.Shown, a.Evidence = s.sig.evidence(before.Cells)
+	if len(s.sig.build) > 0 {
+		a.Evidence = before.Detail
+	}
 	if before.Mark == kernel.Good {
 		a.Outcome, a.Doubt = NotBelieved, "its parent passes, too"
 		return s.endFix(a), nil
