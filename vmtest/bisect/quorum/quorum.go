@@ -16,10 +16,14 @@ import (
 // rates are how often a bad kernel may fail, and weights how likely each is before
 // anything ran. That it fails always must not be too likely then: a rate of a half
 // would look so for too long (measured with 0.4, 0.2 and 0.1).
+//
+// They go on well below what a search can still find: near the least of them it says more
+// than it knows. At 0.03 it was right in 0.73 of 500 searches at 80 % where they ended at
+// 0.017, and in 0.80 since.
 var rates, weights = func() (rates, weights []float64) {
 	const always = 0.1
 	rates, weights = []float64{1}, []float64{always}
-	for r := 0.97; r > 0.015; r *= 0.8 {
+	for r := 0.97; r > 0.004; r *= 0.8 {
 		rates = append(rates, r)
 	}
 	for range len(rates) - 1 {
