@@ -116,6 +116,7 @@ const (
 	FeatSingleMmap    = 1 << 0
 	FeatNoDrop        = 1 << 1
 	FeatRWCurPos      = 1 << 3  // since v5.6
+	FeatFastPoll      = 1 << 5  // since v5.7
 	FeatPoll32Bits    = 1 << 6  // since v5.9
 	FeatNativeWorkers = 1 << 9  // since v5.12
 	FeatCQESkip       = 1 << 11 // since v5.17

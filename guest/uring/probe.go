@@ -175,6 +175,17 @@ func (k Kernel) Has(c Change) Answer {
 	}
 }
 
+// BlockingRead returns the flags of a read that blocks a worker thread on an empty pipe, on
+// kernels where one can (PipeReadsPoll). v5.7 and v5.8 have it wait for the poll event unless it
+// is IOSQE_ASYNC (9dab14b81807, "io_uring: don't use poll handler if file can't be nonblocking
+// read/written", v5.9).
+func (k Kernel) BlockingRead() (flags uint8) {
+	if k.Features&FeatFastPoll != 0 && k.Features&FeatPoll32Bits == 0 {
+		return SQEAsync
+	}
+	return 0
+}
+
 // Has asks the kernel itself.
 func Has(c Change) (Answer, error) {
 	k, err := Probe()

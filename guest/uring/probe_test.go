@@ -16,13 +16,15 @@ func TestChanges(t *testing.T) {
 		kernel Kernel
 		want   []Answer
 		flags  uint8
+		read   uint8
 	}{
-		{"v5.4", Kernel{Features: 0x1, Opcodes: 12}, []Answer{Before, Before, Before, Before, Before, Before, Before}, 0x3},
-		{"v5.10.13", Kernel{Features: 0x7f, Opcodes: 34}, []Answer{Before, Before, Before, Before, Before, Before, Before}, 0x3f},
-		{"v5.15", Kernel{Features: 0x7ff, Opcodes: 40}, []Answer{Either, Either, Either, After, After, Before, Before}, 0x3f},
-		{"v6.1.4", Kernel{Features: 0x1fff, Opcodes: 49}, []Answer{After, After, After, After, After, Before, Before}, 0x7f},
-		{"v6.12.107", Kernel{Features: 0xffff, Opcodes: 58}, []Answer{After, After, After, After, After, Before, After}, 0x7f},
-		{"v7.1.13", Kernel{Features: 0x3ffff, Opcodes: 65}, []Answer{After, After, After, After, After, After, After}, 0x7f},
+		{"v5.4", Kernel{Features: 0x1, Opcodes: 12}, []Answer{Before, Before, Before, Before, Before, Before, Before}, 0x3, 0},
+		{"v5.7.14", Kernel{Features: 0x3f, Opcodes: 33}, []Answer{Before, Before, Before, Before, Before, Before, Before}, 0x3f, SQEAsync},
+		{"v5.10.13", Kernel{Features: 0x7f, Opcodes: 34}, []Answer{Before, Before, Before, Before, Before, Before, Before}, 0x3f, 0},
+		{"v5.15", Kernel{Features: 0x7ff, Opcodes: 40}, []Answer{Either, Either, Either, After, After, Before, Before}, 0x3f, 0},
+		{"v6.1.4", Kernel{Features: 0x1fff, Opcodes: 49}, []Answer{After, After, After, After, After, Before, Before}, 0x7f, 0},
+		{"v6.12.107", Kernel{Features: 0xffff, Opcodes: 58}, []Answer{After, After, After, After, After, Before, After}, 0x7f, 0},
+		{"v7.1.13", Kernel{Features: 0x3ffff, Opcodes: 65}, []Answer{After, After, After, After, After, After, After}, 0x7f, 0},
 	} {
 		var got []Answer
 		for _, c := range changes {
@@ -33,6 +35,9 @@ func TestChanges(t *testing.T) {
 		}
 		if got := tt.kernel.SQEFlags(); got != tt.flags {
 			t.Errorf("%s: flags %#x; want %#x", tt.name, got, tt.flags)
+		}
+		if got := tt.kernel.BlockingRead(); got != tt.read {
+			t.Errorf("%s: a read that blocks has flags %#x; want %#x", tt.name, got, tt.read)
 		}
 	}
 }

@@ -334,6 +334,10 @@ func polledNop(e *env) error {
 // blockPipes reads n empty pipes and waits until a worker thread is blocked in
 // each, where one will be.
 func blockPipes(e *env, bufs [][]byte, results func(i int) []int32) (writers []int, err error) {
+	kernel, err := uring.Probe()
+	if err != nil {
+		return nil, err
+	}
 	before := blockedReaders()
 	for i, b := range bufs {
 		r, w, err := e.pipe()
@@ -341,7 +345,7 @@ func blockPipes(e *env, bufs [][]byte, results func(i int) []int32) (writers []i
 			return nil, err
 		}
 		writers = append(writers, w)
-		e.add(transfer(uring.OpRead, r, b, 0), results(i)...)
+		e.add(with(kernel.BlockingRead(), transfer(uring.OpRead, r, b, 0)), results(i)...)
 	}
 	if err := e.pending(); err != nil {
 		return nil, err

@@ -121,8 +121,12 @@ func flyThread(f *flight, way string) error {
 	if way != machine.ByClose {
 		return many(&env{flight: f}, 2, nop, 0)
 	}
+	kernel, err := uring.Probe()
+	if err != nil {
+		return err
+	}
 	for _, b := range bufs {
-		f.add(with(uring.SQEFixedFile, transfer(uring.OpRead, 0, b, 0)))
+		f.add(with(uring.SQEFixedFile|kernel.BlockingRead(), transfer(uring.OpRead, 0, b, 0)))
 	}
 	before := blockedReaders()
 	return inOrder(f.submit, func() error { return f.Wait(0) }, f.none, func() error { return awaitBlocked(len(bufs), before) })
