@@ -121,15 +121,29 @@ func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit s
 		return context.Cause(ctx)
 	}
 	found, err := readSelftests(installed)
-	if err == nil {
-		for _, target := range targets {
-			if len(found.Tests[target]) == 0 {
-				err = fmt.Errorf("none of its tests was built")
-			}
-		}
-	}
 	if err != nil {
 		return withLog(fmt.Errorf("kselftest %s of %s does not build here: %w", strings.Join(targets, ", "), spec.Name, selftestTrouble(errors.Join(makeErr, err))), j.log.Name())
+	}
+	var troubles []error
+	for _, target := range targets {
+		if len(found.Tests[target]) > 0 {
+			continue
+		}
+		why := makeErr
+		if len(targets) > 1 {
+			// Of several targets make fails only if all do; of one it says why.
+			why = m.run(ctx, "-k", "TARGETS="+target, "KSFT_INSTALL_PATH="+filepath.Join(out, "again"), "install")
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if why == nil {
+			why = errors.New("none of its tests was built")
+		}
+		troubles = append(troubles, fmt.Errorf("kselftest %s of %s does not build here: %w", target, spec.Name, selftestTrouble(why)))
+	}
+	if len(troubles) > 0 {
+		return withLog(errors.Join(troubles...), j.log.Name())
 	}
 	if makeErr != nil {
 		j.note(fmt.Sprintf("not all of kselftest %s was built: %v; log: %s", strings.Join(targets, ", "), selftestTrouble(makeErr), j.log.Name()))
