@@ -58,6 +58,8 @@ type Program struct {
 	// console: those of the suites that one of the globs matches, or of all without one.
 	KUnit bool
 	Globs []string
+	// Wished are suites of which those that did not run are skips.
+	Wished []string
 	userland.Guest
 	// Suite are the tests that it runs one after the other, where they go on in another
 	// guest when one of them ends this one.

@@ -117,6 +117,9 @@ func withOwn(ctx context.Context, s selected, limits Limits, builder kernel.Buil
 			return s, err
 		}
 		s.variant.Over = append(slices.Clip(s.variant.Over), choice.Fragment)
+		if len(choice.Wished) > 0 {
+			s.variant.Over = append(s.variant.Over, choice.Wishes)
+		}
 		if err := add(kunitRow(choice, limits)); err != nil {
 			return s, err
 		}
@@ -191,7 +194,7 @@ const kunitProgram = "kunit"
 // kunitRow boots the kernel, whose suites run then.
 func kunitRow(choice suites.Choice, l Limits) Program {
 	return Program{
-		Name: kunitProgram, KUnit: true, Globs: choice.Suites, CPUs: l.CPUs, MemoryMiB: l.MemoryMiB, Devices: l.Devices,
+		Name: kunitProgram, KUnit: true, Globs: choice.Suites, Wished: choice.Wished, CPUs: l.CPUs, MemoryMiB: l.MemoryMiB, Devices: l.Devices,
 		AtBoot: l.Timeout, Deadline: 10 * time.Second, Config: append([]string{"KUNIT"}, choice.Needs...),
 		// What is printed faster than a serial port takes it is dropped where the buffer is full.
 		Append: append([]string{"log_buf_len=16M"}, l.Append...),
@@ -205,12 +208,20 @@ func addKUnit(out *qemu.Outcome, s CellSpec) error {
 	if err != nil {
 		return fmt.Errorf("the results of the KUnit suites: %w", err)
 	}
-	if len(checks) == 0 && out.Report.Ended != nil {
+	if out.Report.Ended == nil {
+		// What did not come may have been cut off.
+	} else if len(checks) == 0 {
 		asked := "suite"
 		if len(s.Program.Globs) > 0 {
 			asked += " called " + strings.Join(s.Program.Globs, " or ")
 		}
 		checks = append(checks, event.Check{Name: "suites", Verdict: event.Error, Detail: "this kernel ran no KUnit " + asked})
+	} else {
+		for _, suite := range s.Program.Wished {
+			if !slices.ContainsFunc(checks, func(c event.Check) bool { return c.Name == suite || strings.HasPrefix(c.Name, suite+"/") }) {
+				checks = append(checks, event.Check{Name: suite, Verdict: event.Skip, Detail: "this kernel ran no such suite: what it needs cannot be had in this config"})
+			}
+		}
 	}
 	out.Report.Checks = append(checks, out.Report.Checks...)
 	return nil

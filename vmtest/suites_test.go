@@ -6,6 +6,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"patchproof/guest/event"
+	"patchproof/vmtest/qemu"
 )
 
 // Results come from a console with timestamps, other lines of the kernel among them, in
@@ -91,5 +94,24 @@ ok 3 what a program prints
 				t.Errorf("checks (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Suites that need not be there are skips where they are not, which base may not have either.
+func TestKUnitWished(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "console.log")
+	if err := os.WriteFile(log, []byte("[    0.500000] KTAP version 1\n[    0.500000] 1..1\n[    0.500000]     # Subtest: hash\n[    0.500000]     1..1\n[    0.500000]     ok 1 a\n[    0.500000] ok 1 hash\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := qemu.Outcome{Report: &event.Collector{Ended: &event.Event{}}}
+	if err := addKUnit(&out, CellSpec{Console: log, Program: Program{KUnit: true, Globs: []string{"h*"}, Wished: []string{"hash", "heap"}}}); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range out.Report.Checks {
+		got = append(got, string(c.Verdict)+" "+c.Name)
+	}
+	if diff := cmp.Diff([]string{"pass hash/a", "skip heap"}, got); diff != "" {
+		t.Errorf("checks (-want +got):\n%s", diff)
 	}
 }

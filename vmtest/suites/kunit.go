@@ -99,6 +99,10 @@ func suiteNames(text string) []string {
 type Choice struct {
 	// Fragment is the config that they need.
 	Fragment kernel.Fragment
+	// Wishes is the config of those that a glob found among others; Wished are their names.
+	// What a tree cannot have of them keeps the others from nothing.
+	Wishes kernel.Fragment
+	Wished []string
 	// Suites are globs of those whose results are told; none means all.
 	Suites []string
 	// Needs are options that a kernel must have for any result.
@@ -131,7 +135,7 @@ func ChooseKUnit(ctx context.Context, a Asked, contents []kernel.Content) (Choic
 		}
 		lines = append(lines, strings.Split(string(text), "\n")...)
 	}
-	options, err := suiteOptions(ctx, a, contents)
+	options, wished, err := suiteOptions(ctx, a, contents)
 	if err != nil {
 		return Choice{}, err
 	}
@@ -139,6 +143,14 @@ func ChooseKUnit(ctx context.Context, a Asked, contents []kernel.Content) (Choic
 		lines = append(lines, "# optional: the patch may bring it", "CONFIG_"+option+"=y")
 	}
 	c := Choice{Fragment: kernel.Fragment{Name: "for TEST=kunit", Text: strings.Join(settle(lines), "\n") + "\n", Pulls: true}}
+	var wishes []string
+	for _, s := range wished {
+		c.Wished = with(c.Wished, s.Name)
+		if line := "CONFIG_" + s.Option + "=y"; s.Option != "" && !slices.Contains(options, s.Option) {
+			wishes = with(wishes, line)
+		}
+	}
+	c.Wishes = kernel.Fragment{Name: "for TEST=kunit:" + strings.Join(a.Globs, ","), Text: strings.Join(wishes, "\n") + "\n", Pulls: true, Wish: true}
 	if !a.All && len(a.Folders)+len(a.Configs) == 0 {
 		c.Suites = a.Globs
 		if len(options) == 1 {
@@ -202,10 +214,11 @@ func folderConfig(ctx context.Context, dir string, contents []kernel.Content) ([
 	return nil, fmt.Errorf("TEST=kunit:%s: this kernel's source has no %s/%s; near: %s", dir, dir, configFile, Near(dir, have))
 }
 
-// suiteOptions are the options of the suites that the globs match.
-func suiteOptions(ctx context.Context, a Asked, contents []kernel.Content) ([]string, error) {
+// suiteOptions are the options of the suites that the globs match, and the suites that need not
+// all be there: a glob found them together with those of other options, or nobody named them.
+func suiteOptions(ctx context.Context, a Asked, contents []kernel.Content) (options []string, wished []Suite, err error) {
 	if len(a.Globs) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	var suites []Suite
 	matched := func(glob string) []Suite {
@@ -222,7 +235,7 @@ func suiteOptions(ctx context.Context, a Asked, contents []kernel.Content) ([]st
 		for _, c := range contents {
 			all, err := kunitSuites(ctx, c, everywhere)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			suites = append(suites, all...)
 		}
@@ -230,7 +243,6 @@ func suiteOptions(ctx context.Context, a Asked, contents []kernel.Content) ([]st
 			break
 		}
 	}
-	var options []string
 	for _, glob := range a.Globs {
 		found := matched(glob)
 		if len(found) == 0 {
@@ -239,18 +251,23 @@ func suiteOptions(ctx context.Context, a Asked, contents []kernel.Content) ([]st
 				names = append(names, s.Name)
 			}
 			slices.Sort(names)
-			return nil, fmt.Errorf("TEST=kunit:%s: none of this kernel's %d KUnit suites is called so; near: %s", glob, len(slices.Compact(names)), Near(glob, slices.Compact(names)))
+			return nil, nil, fmt.Errorf("TEST=kunit:%s: none of this kernel's %d KUnit suites is called so; near: %s", glob, len(slices.Compact(names)), Near(glob, slices.Compact(names)))
 		}
-		known := false
+		var of []string
 		for _, s := range found {
 			if s.Option != "" {
-				options, known = append(options, s.Option), true
+				of = with(of, s.Option)
 			}
 		}
-		if !known {
-			return nil, fmt.Errorf("TEST=kunit:%s: which option builds %s is not known; TEST=FOLDER, with a .kunitconfig in it, says it", glob, found[0].File)
+		if len(of) == 1 && !a.Auto {
+			options = with(options, of[0])
+		} else {
+			wished = append(wished, found...)
+		}
+		if len(of) == 0 {
+			return nil, nil, fmt.Errorf("TEST=kunit:%s: which option builds %s is not known; TEST=FOLDER, with a .kunitconfig in it, says it", glob, found[0].File)
 		}
 	}
 	slices.Sort(options)
-	return slices.Compact(options), nil
+	return options, wished, nil
 }

@@ -133,6 +133,10 @@ func (a *Asked) kunit(item, names string) error {
 			a.Folders = append(a.Folders, filepath.Clean(name))
 			continue
 		}
+		if name == "*" {
+			a.All = true
+			continue
+		}
 		if _, err := filepath.Match(name, ""); err != nil {
 			return fmt.Errorf("TEST=%s: %s is no name or glob of a KUnit suite: %w", item, name, err)
 		}

@@ -87,12 +87,16 @@ func TestChooseKUnit(t *testing.T) {
 		// has and lacks are lines of the config.
 		has, lacks []string
 		suites     []string
+		// wishes are lines that a kernel may do without.
+		wishes string
 	}{
-		{"glob", Asked{Globs: []string{"l*"}}, []string{"CONFIG_KUNIT=y", "CONFIG_LIST_KUNIT_TEST=y", "CONFIG_LONG_TEST=y"}, []string{"CONFIG_TWO_TEST=y", "CONFIG_KUNIT_ALL_TESTS=y"}, []string{"l*"}},
-		{"all", Asked{All: true}, []string{"CONFIG_KUNIT_ALL_TESTS=y"}, []string{"CONFIG_LIST_KUNIT_TEST=y"}, nil},
-		{"folder", Asked{Folders: []string{"fs/fat"}}, []string{"CONFIG_FAT=y", "CONFIG_FAT_KUNIT_TEST=y", "# CONFIG_OTHER is not set"}, []string{"CONFIG_FAT=m"}, nil},
-		{"of the patch", Asked{Globs: []string{"new"}}, []string{"CONFIG_NEW_TEST=y"}, nil, []string{"new"}},
-		{"in no usual place", Asked{Globs: []string{"unusual"}}, []string{"CONFIG_MM=y"}, nil, []string{"unusual"}},
+		{"glob", Asked{Globs: []string{"l*"}}, []string{"CONFIG_KUNIT=y"}, []string{"CONFIG_LIST_KUNIT_TEST=y", "CONFIG_TWO_TEST=y", "CONFIG_KUNIT_ALL_TESTS=y"}, []string{"l*"}, "CONFIG_LIST_KUNIT_TEST=y\nCONFIG_LONG_TEST=y\n"},
+		{"glob of one", Asked{Globs: []string{"tw*"}}, []string{"CONFIG_TWO_TEST=y"}, nil, []string{"tw*"}, "\n"},
+		{"near a patch", Asked{Auto: true, Globs: []string{"two"}}, nil, []string{"CONFIG_TWO_TEST=y"}, []string{"two"}, "CONFIG_TWO_TEST=y\n"},
+		{"all", Asked{All: true}, []string{"CONFIG_KUNIT_ALL_TESTS=y"}, []string{"CONFIG_LIST_KUNIT_TEST=y"}, nil, "\n"},
+		{"folder", Asked{Folders: []string{"fs/fat"}}, []string{"CONFIG_FAT=y", "CONFIG_FAT_KUNIT_TEST=y", "# CONFIG_OTHER is not set"}, []string{"CONFIG_FAT=m"}, nil, "\n"},
+		{"of the patch", Asked{Globs: []string{"new"}}, []string{"CONFIG_NEW_TEST=y"}, nil, []string{"new"}, "\n"},
+		{"in no usual place", Asked{Globs: []string{"unusual"}}, []string{"CONFIG_MM=y"}, nil, []string{"unusual"}, "\n"},
 	} {
 		got, err := ChooseKUnit(t.Context(), test.asked, []kernel.Content{base, patched})
 		if err != nil {
@@ -109,6 +113,9 @@ func TestChooseKUnit(t *testing.T) {
 			if strings.Contains(lines, "\n"+line+"\n") {
 				t.Errorf("%s: the config has %s:%s", test.name, line, lines)
 			}
+		}
+		if got.Wishes.Text != test.wishes || !got.Wishes.Wish || (test.wishes != "\n") != (len(got.Wished) > 0) {
+			t.Errorf("%s: the kernel may do without %q, as %v; want %q", test.name, got.Wishes.Text, got.Wished, test.wishes)
 		}
 		if diff := cmp.Diff(test.suites, got.Suites); diff != "" {
 			t.Errorf("%s: suites (-want +got):\n%s", test.name, diff)
@@ -140,6 +147,7 @@ func TestSplit(t *testing.T) {
 		brought    string
 	}{
 		{"kunit", "", Asked{All: true}, ""},
+		{"kunit:*", "", Asked{All: true}, ""},
 		{"kunit:list*,bits; ./mine.sh -x", "", Asked{Globs: []string{"list*", "bits"}}, "./mine.sh -x"},
 		{"kunit:fs/fat/", "", Asked{Folders: []string{"fs/fat"}}, ""},
 		{"fs/fat", dir, Asked{Folders: []string{"fs/fat"}}, ""},
