@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,9 @@ type Selftests struct {
 	Dir string
 	// Tests are the names of a target's tests, in the order of its makefile.
 	Tests map[string][]string
+	// XFail says that the source's own runner takes exit code 2 (KSFT_XFAIL) for a failure
+	// that was expected; older ones take it for a failure like others.
+	XFail bool
 }
 
 // Selftests builds kselftest targets of a spec's source, once for each content of what
@@ -226,6 +230,11 @@ func readSelftests(dir string) (Selftests, error) {
 		return s, fmt.Errorf("no list of tests was installed (trees before v5.10 make none): %w", err)
 	}
 	defer f.Close()
+	runner, err := os.ReadFile(filepath.Join(dir, "kselftest", "runner.sh"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return s, err
+	}
+	s.XFail = bytes.Contains(runner, []byte("$KSFT_XFAIL"))
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		if target, test, ok := strings.Cut(strings.TrimSpace(lines.Text()), ":"); ok && filepath.IsLocal(test) {

@@ -42,3 +42,24 @@ func TestStoredFolderIsWhole(t *testing.T) {
 		}
 	}
 }
+
+// Exit code 2 is what the source's own runner makes of it.
+func TestSelftestsXFail(t *testing.T) {
+	for runner, want := range map[string]bool{
+		"skip_rc=4\nif [ $rc -eq $skip_rc ]; then\n":               false,
+		"case \"$rc\" in\n\"$KSFT_SKIP\")\n;;\n\"$KSFT_XFAIL\")\n": true,
+	} {
+		dir := t.TempDir()
+		if err := os.Mkdir(filepath.Join(dir, "kselftest"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{selftestsList: "kcmp:kcmp_test\n", "kselftest/runner.sh": runner} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := readSelftests(dir); err != nil || got.XFail != want {
+			t.Errorf("with a runner %q XFail is %v, %v; want %v", runner, got.XFail, err, want)
+		}
+	}
+}

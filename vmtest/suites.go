@@ -168,6 +168,10 @@ func targetRow(t suites.Target, l Limits) Program {
 	}
 }
 
+// xfailCode is the exit code of a test that failed as it was expected to (KSFT_XFAIL,
+// tools/testing/selftests/kselftest.h).
+const xfailCode = 2
+
 // selftests builds the kselftest targets of a kernel's source, and returns what makes
 // their archive.
 func selftests(ctx context.Context, l *lab.Lab, spec kernel.Spec, targets []suites.Target, limits Limits) (func() ([]byte, error), error) {
@@ -179,10 +183,14 @@ func selftests(ctx context.Context, l *lab.Lab, spec kernel.Spec, targets []suit
 	if err != nil {
 		return nil, err
 	}
+	skip := 0
+	if built.XFail {
+		skip = xfailCode
+	}
 	var all []userland.Suite
 	for _, t := range targets {
 		all = append(all, userland.Suite{
-			Name: targetProgram(t), Root: built.Dir, Dir: t.Name, Tests: built.Tests[t.Name], Timeout: targetTimeout(t, limits), Guest: limits.Guest,
+			Name: targetProgram(t), Root: built.Dir, Dir: t.Name, Tests: built.Tests[t.Name], Timeout: targetTimeout(t, limits), SkipCode: skip, Guest: limits.Guest,
 		})
 	}
 	return func() ([]byte, error) { return userland.ArchiveSuites(all) }, nil

@@ -24,7 +24,9 @@ type Suite struct {
 	Tests []string
 	// Timeout is how long each of them may run under KVM and with a plain kernel.
 	Timeout time.Duration
-	Guest   Guest
+	// SkipCode is an exit code of theirs that is a skip.
+	SkipCode int
+	Guest    Guest
 }
 
 // suiteFolder is where a suite's folder lies in the guest. Suites of one folder share it;
@@ -52,7 +54,7 @@ func ArchiveSuites(suites []Suite) ([]byte, error) {
 		dir := filepath.Join(s.suiteFolder(), s.Dir)
 		for _, name := range s.Tests {
 			file := filepath.Join(s.Root, s.Dir, name)
-			test := event.Test{Name: name, Argv: []string{filepath.Join(dir, name)}, Dir: dir, TimeoutS: s.Timeout.Seconds()}
+			test := event.Test{Name: name, Argv: []string{filepath.Join(dir, name)}, Dir: dir, TimeoutS: s.Timeout.Seconds(), SkipCode: s.SkipCode}
 			if err := runnable(file, s.Guest.HostRoot); errors.Is(err, fs.ErrNotExist) {
 				test.Missing = "it was not built, see the note about it"
 			} else if err != nil {

@@ -275,7 +275,7 @@ func TestArchiveSuites(t *testing.T) {
 	write(t, filepath.Join(root, "net", "one.sh"), "#!/bin/sh\n. ./lib.sh\n", 0o755)
 	write(t, filepath.Join(root, "net", "two.py"), "#!/usr/bin/env python3\n", 0o755)
 	write(t, filepath.Join(root, "net", "mode"), "#!/bin/sh\n", 0o644)
-	archive, err := ArchiveSuites([]Suite{{Name: "kselftest-net", Root: root, Dir: "net", Tests: []string{"one.sh", "two.py", "mode", "gone"}, Timeout: time.Minute}})
+	archive, err := ArchiveSuites([]Suite{{Name: "kselftest-net", Root: root, Dir: "net", Tests: []string{"one.sh", "two.py", "mode", "gone"}, Timeout: time.Minute, SkipCode: 2}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,10 +299,10 @@ func TestArchiveSuites(t *testing.T) {
 	}
 	dir := "/test/suite-" + filepath.Base(root) + "/net"
 	want := event.Test{Suite: []event.Test{
-		{Name: "one.sh", Argv: []string{dir + "/one.sh"}, Dir: dir, TimeoutS: 60},
-		{Name: "two.py", Argv: []string{dir + "/two.py"}, Dir: dir, TimeoutS: 60, Missing: "cannot"},
-		{Name: "mode", Argv: []string{dir + "/mode"}, Dir: dir, TimeoutS: 60, Missing: "cannot"},
-		{Name: "gone", Argv: []string{dir + "/gone"}, Dir: dir, TimeoutS: 60, Missing: "it was not built, see the note about it"},
+		{Name: "one.sh", Argv: []string{dir + "/one.sh"}, Dir: dir, TimeoutS: 60, SkipCode: 2},
+		{Name: "two.py", Argv: []string{dir + "/two.py"}, Dir: dir, TimeoutS: 60, SkipCode: 2, Missing: "cannot"},
+		{Name: "mode", Argv: []string{dir + "/mode"}, Dir: dir, TimeoutS: 60, SkipCode: 2, Missing: "cannot"},
+		{Name: "gone", Argv: []string{dir + "/gone"}, Dir: dir, TimeoutS: 60, SkipCode: 2, Missing: "it was not built, see the note about it"},
 	}}
 	for i, words := range []string{1: "python3", 2: "not executable"} {
 		if words != "" && strings.Contains(got.Suite[i].Missing, words) && !strings.Contains(got.Suite[i].Missing, root) {
