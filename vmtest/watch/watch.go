@@ -27,6 +27,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"patchproof/results"
+	"patchproof/results/seal"
 )
 
 // Watch is a queue and how it is worked off.
@@ -183,7 +184,7 @@ func (w *Watch) watch(ctx context.Context, source source, st *state, once bool, 
 			}
 		}
 		if err == nil {
-			if err := results.WriteJSON(filepath.Join(w.State, stateFile), st); err != nil {
+			if err := seal.Write(filepath.Join(w.State, stateFile), st); err != nil {
 				return err
 			}
 		}
@@ -229,7 +230,7 @@ func (w *Watch) lock() (*flock.Flock, error) {
 func (w *Watch) read(source string) (*state, error) {
 	st := &state{Source: source, Seen: map[string]bool{}}
 	file := filepath.Join(w.State, stateFile)
-	text, err := os.ReadFile(file)
+	text, _, err := seal.Read(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return st, nil
 	}
@@ -245,7 +246,7 @@ func (w *Watch) read(source string) (*state, error) {
 	return st, nil
 }
 
-func (j *Job) write() error { return results.WriteJSON(filepath.Join(j.dir, jobFile), j) }
+func (j *Job) write() error { return seal.Write(filepath.Join(j.dir, jobFile), j) }
 
 // Jobs are all that were found, in their order.
 func (w *Watch) Jobs() ([]*Job, error) {
@@ -255,12 +256,12 @@ func (w *Watch) Jobs() ([]*Job, error) {
 	}
 	var all []*Job
 	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return nil, err
-		}
 		job := &Job{dir: filepath.Dir(file)}
-		if err := json.Unmarshal(text, job); err != nil {
+		text, _, err := seal.Read(file)
+		if err == nil {
+			err = json.Unmarshal(text, job)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w; remove its folder to forget the job", file, err)
 		}
 		all = append(all, job)

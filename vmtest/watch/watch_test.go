@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"patchproof/results"
 )
@@ -318,6 +320,36 @@ func TestAddReadsNoOtherJob(t *testing.T) {
 		// It could not be read again.
 		if err := os.WriteFile(filepath.Join(last.dir, jobFile), []byte("{"), 0o644); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// What a watch keeps is not believed where it is damaged, nor waited for.
+func TestDamagedJob(t *testing.T) {
+	for name, damage := range map[string]func(file string) error{
+		"a flipped bit": func(file string) error {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(file, bytes.Replace(text, []byte(`"queued"`), []byte(`"queuee"`), 1), 0o644)
+		},
+		"cut":    func(file string) error { return os.Truncate(file, 20) },
+		"a pipe": func(file string) error { return errors.Join(os.Remove(file), unix.Mkfifo(file, 0o644)) },
+	} {
+		w := watched(t, 0, "")
+		if err := os.MkdirAll(filepath.Join(w.State, jobsDir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(w.load(), w.add(found{Job: Job{ID: "1@example.org", Status: Queued}, text: []byte("patch\n")})); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(w.jobs[0].dir, jobFile)
+		if err := damage(file); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Jobs(); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v; want an error that names %s", name, err, file)
 		}
 	}
 }
