@@ -111,11 +111,15 @@ func findOut[T any](ctx context.Context, b *Builder, t tree, commit string, file
 	all := map[string]T{}
 	for n, file := range files {
 		key := hashOf(slices.Concat([]string{kind, oid}, about, []string{file})...)
-		kept := filepath.Join(b.Cache, checksDir, key+".json")
+		kept := filepath.Join(b.Cache, checksDir, key)
 		var x T
-		if text, err := readFile(kept); err == nil && json.Unmarshal(text, &x) == nil {
-			all[file] = x
-			continue
+		if text, err := readFile(kept); err == nil {
+			// One that is damaged, or another's, is found out again.
+			sum, answer, _ := strings.Cut(string(text), "\n")
+			if sum == hashOf(key, answer) && json.Unmarshal([]byte(answer), &x) == nil {
+				all[file] = x
+				continue
+			}
 		}
 		if _, err := git(ctx, t.src(), "cat-file", "-e", commit+":"+file); err != nil {
 			if ctx.Err() != nil {
@@ -130,7 +134,7 @@ func findOut[T any](ctx context.Context, b *Builder, t tree, commit string, file
 		if err != nil {
 			return nil, err
 		}
-		if err := writeAtomic(kept, string(text)); err != nil {
+		if err := writeAtomic(kept, hashOf(key, string(text))+"\n"+string(text)); err != nil {
 			return nil, err
 		}
 		all[file] = x

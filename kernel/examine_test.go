@@ -3,6 +3,7 @@ package kernel
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,7 +49,18 @@ fs/broken.o:
 	b := &Builder{Cache: t.TempDir()}
 	spec := localSpec(dir, "base")
 	files := []string{"fs/io_uring.c", "fs/left-out.c", "fs/broken.c", "fs/none.c"}
-	for range 2 {
+	for try := range 3 {
+		if try == 2 {
+			// What was damaged meanwhile is found out again.
+			kept, _ := filepath.Glob(filepath.Join(b.Cache, checksDir, "*"))
+			for _, file := range kept {
+				text, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				writeFile(t, file, strings.Replace(string(text), "'unused'", "'unuseD'", 1))
+			}
+		}
 		got, err := b.Examine(t.Context(), spec, plain, files)
 		if err != nil {
 			t.Fatal(err)
@@ -67,8 +79,8 @@ fs/broken.o:
 		}
 	}
 	out := filepath.Join(b.treeDir(spec), "build-plain")
-	if made, err := os.ReadFile(filepath.Join(out, "made")); err != nil || string(made) != "once\n" {
-		t.Errorf("it was made %q, %v; want once", made, err)
+	if made, err := os.ReadFile(filepath.Join(out, "made")); err != nil || string(made) != "once\nonce\n" {
+		t.Errorf("it was made %q, %v; want once, and once more for the damage", made, err)
 	}
 	left, _ := filepath.Glob(filepath.Join(out, "fs", "*io_uring*"))
 	if len(left) > 0 {
