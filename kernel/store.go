@@ -286,32 +286,23 @@ func (s Store) writable() error {
 func (s Store) settle() error {
 	for _, name := range slices.Concat(storeFolders, storeFiles) {
 		path := filepath.Join(s.Dir, name)
-		info, err := os.Stat(path)
+		info, err := followed(path)
 		if errors.Is(err, fs.ErrNotExist) {
-			// A link to nowhere is there, too.
-			if info, err = os.Lstat(path); err != nil {
-				continue
-			}
+			continue
 		}
-		want := "a folder"
+		want, fits := "a folder", err == nil && info.IsDir()
 		if slices.Contains(storeFiles, name) {
-			want = "a file"
+			want, fits = "a file", err == nil && info.Mode().IsRegular()
 		}
-		if err != nil || want == "a folder" != info.IsDir() || want == "a file" != info.Mode().IsRegular() {
+		if !fits {
 			return fmt.Errorf("%s is not %s, as the cache needs it; remove it, or set CACHE to another folder", path, want)
 		}
 	}
 	for _, pattern := range []string{requestsDir + "/*", treesDir + "/*.lock", treesDir + "/*.holder", selftestsDir + "/*.lock", checksDir + "/*", "mutants/*", logsDir + "/*"} {
 		files, _ := filepath.Glob(filepath.Join(s.Dir, pattern))
 		for _, file := range files {
-			info, err := os.Lstat(file)
-			if err == nil && info.Mode()&fs.ModeSymlink != 0 {
-				if target, err := os.Stat(file); err == nil {
-					info = target
-				}
-			}
 			// What another run has just taken away may be back by now.
-			if err != nil || info.Mode().IsRegular() {
+			if info, err := followed(file); err != nil || info.Mode().IsRegular() {
 				continue
 			}
 			if err := os.RemoveAll(file); err != nil {
@@ -320,6 +311,14 @@ func (s Store) settle() error {
 		}
 	}
 	return nil
+}
+
+// followed is what a path leads to; a link that leads nowhere is itself what is there.
+func followed(path string) (fs.FileInfo, error) {
+	if info, err := os.Stat(path); err == nil {
+		return info, nil
+	}
+	return os.Lstat(path)
 }
 
 // lockRetry is how often a lock that somebody holds is tried again.
