@@ -136,6 +136,10 @@ func readConsole(ctx context.Context, file, vmlinux string, symbols *kernel.Symb
 		return readLog{}, fmt.Errorf("%s: nothing in it looks like a kernel's log: no line has a timestamp of the kernel's, or the head that "+
 			"dmesg, syslog or a journal puts in front", name)
 	}
+	if w.Unread != "" && len(w.Splats()) == 0 {
+		return readLog{}, fmt.Errorf("%s: it has a complaint of the kernel, which cannot be read for what is in front of its lines: %.120q; "+
+			"take that away first, as with sed", name, w.Unread)
+	}
 	log := readLog{File: file, Verdict: event.Pass, Complaints: []complaint{}, Asked: w.Asked()}
 	placed := false
 	for _, s := range w.Splats() {

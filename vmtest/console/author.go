@@ -17,7 +17,7 @@ const AuthorOption = "console_msg_format=syslog"
 const firstForeign = 8
 
 // headed is the head of a line of the kernel's, with its priority where it is printed.
-var headed = regexp.MustCompile(`(?:<(\d{1,3})>)?\[( *\d+\.\d{6})\]`)
+var headed = regexp.MustCompile(`(?:<(\d{1,3})>)?\[( *\d+\.\d{6})([@,/s ][^\]]*)?\]`)
 
 // authors tells the kernel's lines from those that look like them.
 type authors struct {
@@ -36,8 +36,8 @@ func (a *authors) plain(line string) string {
 		priority, err := strconv.Atoi(m[1])
 		a.told = a.told || err == nil
 		if a.told && (err != nil || priority >= firstForeign) {
-			return "[" + m[2] + " user]"
+			return "[" + m[2] + m[3] + " user]"
 		}
-		return "[" + m[2] + "]"
+		return "[" + m[2] + m[3] + "]"
 	})
 }

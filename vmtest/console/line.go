@@ -1,6 +1,7 @@
 package console
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -30,29 +31,69 @@ func stamped(line string) (start int, caller, text string, ok bool) {
 			continue
 		}
 		at += 7
-		if !strings.HasPrefix(line[at:], "]") {
+		inStamp := stampEnd(line[at:])
+		if inStamp == 0 {
 			continue
 		}
-		at++
-		caller = ""
-		if who, n := callerID(line[at:]); n > 0 {
-			caller = who
-			at += n
-		} else if who, n := callerID(strings.TrimPrefix(line[at:], " ")); n > 0 {
-			// dmesg (util-linux 2.41) puts a blank in front of it.
-			caller = who
-			at += 1 + n
-		}
-		if at == len(line) {
-			return start, caller, "", true
-		}
-		if line[at] != ' ' {
-			continue
-		}
-		return start, caller, line[at+1:], true
+		at += inStamp
+		caller, text = printer(line[at:])
+		return start, caller, text, true
 	}
 	return 0, "", "", false
 }
+
+// stampEnd is the length of what a timestamp ends in, 0 where there is none.
+func stampEnd(s string) int {
+	switch {
+	case strings.HasPrefix(s, "]"):
+		return 1
+	case s == "" || strings.IndexByte("@,s ", s[0]) < 0:
+		return 0
+	}
+	return len(ofVendor.FindString(s))
+}
+
+// printer reads who printed a line, from behind its timestamp on: the caller's id, and what
+// the kernels of phones have there instead.
+func printer(s string) (caller, text string) {
+	rest := strings.TrimLeft(s, " ")
+	if len(rest) > 2 && rest[0] == '<' && rest[2] == '>' && digits(rest[1:2]) == 1 {
+		// Its level, where the log's head does not have it.
+		s = rest[3:]
+		rest = strings.TrimLeft(s, " ")
+	}
+	if rest == "" || letter(rest[0]) && rest[0] != 'c' {
+		// As most lines are.
+		return "", strings.TrimPrefix(s, " ")
+	}
+	if rest[0] != '[' || strings.HasPrefix(rest, "[pid:") {
+		if m := phone.FindStringSubmatch(s); m != nil {
+			return idOf(m[2]+m[3], m[1]+m[4]), s[len(m[0]):]
+		}
+	}
+	for len(s)-len(rest) <= 2 {
+		// dmesg (util-linux 2.41) puts a blank in front of it, Samsung two.
+		who, n := callerID(rest)
+		if n == 0 {
+			break
+		}
+		if caller == "" {
+			caller = who
+		}
+		s = rest[n:]
+		rest = strings.TrimLeft(s, " ")
+	}
+	return caller, strings.TrimPrefix(s, " ")
+}
+
+var (
+	// ofVendor ends a timestamp of Amlogic's or Motorola's, with the processor, of LG's, with
+	// the time of day, and of Huawei's.
+	ofVendor = regexp.MustCompile(`^(?:[@,]\d{1,3}\]|s\]| / \d\d-\d\d \d\d:\d\d:\d\d\.\d{2,3}\](?:\[\d+\])?)`)
+	// phone is MediaTek's "-(1)[812:sh]" with a mark for interrupts, Huawei's
+	// "[pid:812,cpu1,sh,7]", both with the text right behind, and Spreadtrum's "c1 ".
+	phone = regexp.MustCompile(`^(?: {0,2}[-.*]?\((\d+)\)\[(\d+):[^\]]*\]| ?\[pid:(\d+),cpu(\d+),[^\]]*\]| c\d+(?: |$))`)
+)
 
 // quoted says whether what begins there is in quotes that end with the line: one that only opens may
 // be the last that a program printed before the kernel did.
@@ -70,7 +111,8 @@ func Text(line string) (text string, ok bool) {
 	return text, ok
 }
 
-// callerID reads "[ T12]" or "[ C0]", and what Android's vendors print instead, "[4: comm: 12]".
+// callerID reads "[ T12]" or "[ C0]", what Android's vendors print instead, "[4: comm: 12]",
+// and both at once as Unisoc's do, "[ T12@C0]".
 func callerID(s string) (id string, length int) {
 	if s == "" || s[0] != '[' {
 		return "", 0
@@ -90,12 +132,27 @@ func callerID(s string) (id string, length int) {
 		if comm == "" || !letter(comm[0]) || pid == "" || digits(pid) != len(pid) {
 			return "", 0
 		}
-		return "T" + pid, end + 1
+		return idOf(pid, id[:cpu]), end + 1
+	}
+	if task, cpu, ok := strings.Cut(id, "@C"); ok && strings.HasPrefix(task, "T") {
+		id = idOf(task[1:], cpu)
 	}
 	if len(id) < 2 || id[0] != 'T' && id[0] != 'C' || digits(id[1:]) != len(id)-1 {
 		return "", 0
 	}
 	return id, end + 1
+}
+
+// idOf is the caller's id of a task on a processor, empty where neither is known. All processors
+// idle in a task 0.
+func idOf(pid, cpu string) string {
+	switch pid {
+	case "":
+		return ""
+	case "0":
+		return "C" + cpu
+	}
+	return "T" + pid
 }
 
 func digits(s string) int {
@@ -113,7 +170,7 @@ func seconds(line string) float64 {
 		return 0
 	}
 	at := strings.TrimLeft(line[start+1:], " ")
-	end := strings.IndexByte(at, ']')
-	s, _ := strconv.ParseFloat(at[:end], 64)
+	whole := digits(at) + 1
+	s, _ := strconv.ParseFloat(at[:whole+digits(at[whole:])], 64)
 	return s
 }

@@ -13,11 +13,20 @@ import (
 
 var (
 	// logPrefix is what dmesg (--raw, --ctime, --reltime, --show-delta, --time-format=iso), syslog
-	// (RFC 5424 and busybox, too) and journalctl (-o short, short-precise, short-iso, short-full,
-	// short-unix) put before a line of the kernel's.
-	logPrefix = regexp.MustCompile(`^(?:<\d{1,3}>(?:1 \S+ \S+ kernel \S+ \S+ \S+ )?|[A-Z][a-z]{2} +\d{1,2} [0-9:]{8}(?:\.\d+)? (?:\S+ ){0,2}kernel: |\d{9,10}\.\d{6} (?:\S+ )?kernel: |\d{4}-\d{2}-\d{2}T\S+ (?:\S+ kernel: )?|` +
-		`[A-Z][a-z]{2} \d{4}-\d{2}-\d{2} [0-9:]{8} \S+ \S+ kernel: |` +
-		`\[(?:[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} [0-9:]{8} \d{4}|(?: *\d+\.\d{6})?)(?: <[ .\d]+>)?\] |\[[A-Z][a-z]{2} ?\d{1,2} [0-9:]{5}\] |\[ *\+\d+\.\d{6}\] )`)
+	// (RFC 5424 and busybox, too), journalctl (-o short, short-precise, short-iso, short-full,
+	// short-unix) and logcat put before a line of the kernel's. Days and months have their names
+	// in the reader's language.
+	logPrefix = regexp.MustCompile(`^(?:<\d{1,3}>(?:1 \S+ \S+ kernel \S+ \S+ \S+ )?|(?:\S{1,9} +){2}[0-9:]{8}(?:\.\d+)? (?:\S+ ){0,2}kernel: |\d{9,10}\.\d{6} (?:\S+ )?kernel: |\d{4}-\d{2}-\d{2}T\S+ (?:\S+ )?kernel: |\d{4}-\d{2}-\d{2}T[0-9:]{8},\d{6}[+-]\S+ |` +
+		`\S{1,4} \d{4}-\d{2}-\d{2} [0-9:]{8} \S+ \S+ kernel: |` +
+		`\[(?:\S{1,9} +\S{1,9} +\d{1,2} [0-9:]{8} \d{4}|(?: *\d+\.\d{6})?)(?: <[ .\d]+>)?\] |\[\S{1,9} ?\d{1,2} [0-9:]{5}\] |\[ *\+\d+\.\d{6}\] |` +
+		`\d\d-\d\d [0-9:]{8}\.\d{3} +0 +0 [A-Z] (?: {8}: )?)`)
+	// clock is what others put before any line: docker, Kubernetes, terminal programs,
+	// grabserial, and who quotes a log in a mail.
+	clock = regexp.MustCompile(`^(?:\d{4}-\d{2}-\d{2}T\S+ |\[\d{14}\]|\[(?:\d{4}[-/]\d{1,2}[-/]\d{1,2} )?\d{1,2}:\d\d:\d\d(?:\.\d+)?\] ?|\[\d+\.\d{6} \d+\.\d{6}\] |>(?:[> ]*>)? )`)
+	// logcat is the head of any line of Android's log, tagged that of the kernel's text which it
+	// took for a tag.
+	logcat = regexp.MustCompile(`^\d\d-\d\d [0-9:]{8}\.\d{3} +(\d+) +\d+ [A-Z] `)
+	tagged = regexp.MustCompile(`^([A-Za-z]{1,7}) +: `)
 	// record is what comes before the text in a record of /dev/kmsg or of extended netconsole,
 	// which may have the kernel's release in front, with the caller (Documentation/ABI/testing/dev-kmsg).
 	record = regexp.MustCompile(`^(?:\d+\.[^,; ]+,)?(\d+),\d+,\d+,[^;]*?(?:,caller=([TC]\d+)[^;]*)?;`)
@@ -153,8 +162,19 @@ func (l layout) kernels(text string, w *Watcher) (string, bool) {
 			return "", false
 		}
 		bare := withoutRecord(text)
-		bare = bare[len(logPrefix.FindString(bare)):]
-		w.Kernels = w.Kernels || len(bare) < len(text) || kernelish.MatchString(text)
+		head := logPrefix.FindString(bare)
+		if head == "" {
+			// A line of whoever it is, with the time.
+			bare = bare[len(clock.FindString(bare)):]
+			head = logPrefix.FindString(bare)
+		}
+		if of := logcat.FindStringSubmatch(bare); of != nil && of[1] != "0" {
+			return "", false
+		}
+		w.Kernels = w.Kernels || head != "" || record.MatchString(text) || kernelish.MatchString(bare)
+		if bare = bare[len(head):]; logcat.MatchString(head) {
+			bare = tagged.ReplaceAllString(bare, "$1: ")
+		}
 		text = bare
 	case l.journal:
 		if _, _, said, ok := stamped(text); ok {
@@ -189,7 +209,7 @@ func withoutRecord(line string) string {
 	return "[" + head[2] + "] " + line[len(head[0]):]
 }
 
-// plainText is the line without colours, and without the JSON that it may be in.
+// plainText is the line without colours, and without what else it may be in.
 func plainText(line string) string {
 	if boxed.MatchString(line) {
 		var box struct{ Log, Msg string }
@@ -197,6 +217,8 @@ func plainText(line string) string {
 			line = strings.TrimRight(box.Log+box.Msg, "\r\n")
 		}
 	}
+	// What was pasted from a web page may have other blanks.
+	line = strings.ReplaceAll(line, "\u00a0", " ")
 	if strings.IndexByte(line, 0x1b) < 0 {
 		return line
 	}

@@ -56,7 +56,7 @@ const cutHere = "------------[ cut here ]------------"
 
 var (
 	// inTrace are the lines that belong to a complaint after its stack began.
-	inTrace = regexp.MustCompile(`^(?: |\t|$|R[A-Z0-9]{1,2}:|E[A-Z]{2}:|[CDEFGS][SR]\d?:|ORIG_RAX|CR\d|DR\d|Code:|Call [Tt]race|Modules linked in|CPU: |Hardware name|Workqueue|Kernel Offset|irq event|hardirqs|softirqs|PKRU|Stack:|Rebooting|---|===|-----|Dumping ftrace|Disabling |Allocated by|Freed by|The buggy|addr |this frame|Memory state|page:|page dumped|flags:|raw:|Last potentially|Dead code|>|\(stack is|NMI backtrace|Sending NMI|task:|rcu:|Showing|Mem-Info|INFO: lockdep|#\d|\d+ locks? held|no locks held|Object|Redzone|Padding|FIX |pc :|lr :|sp :|x\d+ ?:|pstate:|handlers:|\(?\[<|\[[0-9a-f]{8,16}\] \[|NIP|LR |GPR|CFAR|MSR:|REGS:|EIP|Last Breaking|(?:\? )?[A-Za-z_][\w.]* \(\S+:[\d?]+|Uninit was|SMP:)`)
+	inTrace = regexp.MustCompile(`^(?: |\t|$|R[A-Z0-9]{1,2}:|E[A-Z]{2}:|[CDEFGS][SR]\d?:|ORIG_RAX|CR\d|DR\d|Code:|Call [Tt]race|Modules linked in|CPU: |Hardware name|Workqueue|Kernel Offset|irq event|hardirqs|softirqs|PKRU|Stack:|Rebooting|---|===|-----|Dumping ftrace|Disabling |Allocated by|Freed by|The buggy|addr |this frame|Memory state|page:|page dumped|flags:|raw:|Last potentially|Dead code|>|\(stack is|NMI backtrace|Sending NMI|task:|rcu:|Showing|Mem-Info|INFO: lockdep|#\d|\d+ locks? held|no locks held|Object|Redzone|Padding|FIX |pc :|lr :|sp :|x\d+ ?:|pstate:|handlers:|\(?\[<|\[[0-9a-f]{8,16}(?:\+ *\d+)?\] ?\[|</?(?:IRQ|TASK|NMI|SOFTIRQ)>|(?:\? )?[A-Za-z_][\w.]*\+0x[0-9a-f]+/0x|NIP|LR |GPR|CFAR|MSR:|REGS:|EIP|Last Breaking|(?:\? )?[A-Za-z_][\w.]* \(\S+:[\d?]+|Uninit was|SMP:)`)
 	// initExit is the panic that follows when init ends by itself, with whatever
 	// status, and not by a signal: u-root's init does when its program has ended
 	// without powering the machine off. That is no fault of the kernel.
@@ -67,6 +67,9 @@ var (
 	// running and balances its load then moves a task to one that is not.
 	stoppedCPU = regexp.MustCompile(`^(?:WARNING at kernel/sched/core\.c in set_task_cpu$|sched: Unexpected reschedule of offline CPU)`)
 	sourceLine = regexp.MustCompile(`[\w./-]+\.[chS]:\d+`)
+	// behind is a complaint with something in front of it that ends in no word, as what a
+	// vendor's kernel or another tool puts there does.
+	behind = regexp.MustCompile(`^.{0,60}[^\w\s"'` + "`" + `[(<=]\s*(?:-+\[ cut here \]-+$|Kernel panic - not syncing: |Internal error: .*\[#\d+\]|Unable to handle kernel |BUG: (?:KASAN|unable to handle|kernel NULL) |kernel BUG at \S+:\d+!|WARNING: CPU: \d+ PID: |Oops: .*\[#\d+\])`)
 )
 
 // complaint is a splat that is being read.
@@ -152,6 +155,9 @@ type Watcher struct {
 	Raw bool
 	// Kernels is set once a line was seen that a kernel wrote, as far as that can be told.
 	Kernels bool
+	// Unread is the first line of a log that has a complaint of the kernel's behind something
+	// that is not known, so that it could not be read as one.
+	Unread string
 	// InitExited is set when initExit was seen, Died at any other panic,
 	// PoweredOff when the guest switched itself off, and DroppedLines when printk
 	// could not print all.
@@ -297,7 +303,9 @@ func (w *Watcher) record(caller, text, line string) {
 		return
 	}
 	w.hung.read(text)
+	unread := strings.HasSuffix(text, cutHere)
 	if mayBegin(text) {
+		unread = true
 		w.work += firstLine
 		if s, m := begins(text); s != nil {
 			if !twice {
@@ -305,6 +313,9 @@ func (w *Watcher) record(caller, text, line string) {
 			}
 			return
 		}
+	}
+	if unread && w.asking.log && w.Unread == "" && behind.MatchString(text) {
+		w.Unread = line
 	}
 	switch {
 	case r == nil:

@@ -140,21 +140,21 @@ func (c *complaint) readStack(text string) {
 		// A second stack is somebody else's.
 		c.done = c.traced && len(c.stack) > 0
 		c.traced = true
-	case !c.traced && !headless.MatchString(c.title) && !(c.at != "" && c.sign.blame == byFault && strings.HasPrefix(text, "[<")):
-	case text == " </IRQ>" || text == " </NMI>":
+	case !c.traced && !headless.MatchString(c.title) && !(c.at != "" && c.sign.blame == byFault && (strings.HasPrefix(text, "[<") || twice.MatchString(text))):
+	case strings.HasSuffix(text, "</IRQ>") || strings.HasSuffix(text, "</NMI>"):
 		// What an interrupt found is not the fault of what it interrupted, unless that
 		// is stuck.
 		switch {
 		case c.sign.blame == byNobody:
 		case c.sign.blame != byStuck:
 			c.done = len(c.stack) > 0
-		case text == " </NMI>":
+		case strings.HasSuffix(text, "</NMI>"):
 			c.forget()
 		case c.finding:
 			c.forget()
 			c.at = ""
 		}
-	case strings.HasPrefix(text, " ") || strings.HasPrefix(text, "[") || placed.MatchString(text):
+	case strings.HasPrefix(text, " ") || strings.HasPrefix(text, "[") || placed.MatchString(text) || bareFrame.MatchString(text):
 		if f := frameOf(text); f != "" && len(c.stack) < maxStack {
 			c.traced = true
 			if interrupt.MatchString(nameOf(f)) {
@@ -185,10 +185,14 @@ var (
 	// placed is a line of a stack in which scripts/decode_stacktrace.sh has put the place of
 	// the source for the offset, of which the last one is that of the function.
 	placed = regexp.MustCompile(`^ {0,2}(\? )?([A-Za-z_][\w.]*) \((?:\S+:[\d?]+(?: \(discriminator \d+\))? ?)+\)`)
+	// bareFrame is a line of a stack without the blank in front, as mailers and web pages leave
+	// it.
+	bareFrame = regexp.MustCompile(`^[A-Za-z_][\w.]*\+0x[0-9a-f]+/0x[0-9a-f]+(?: [\[(].*)?$`)
 	// from is a line of a stack of 32-bit Arm's since 5.19.
 	from = regexp.MustCompile(`^ ([A-Za-z_][\w.]*) from [A-Za-z_][\w.]*(?:\+0x| \()`)
-	// twice is what powerpc puts in front: the frame's address and that of the code.
-	twice = regexp.MustCompile(`^\[[0-9a-f]{8,16}\] \[[0-9a-f]{8,16}\] \.?`)
+	// twice is what powerpc puts in front, the frame's address and that of the code, and what
+	// Amlogic does, the frame with its size.
+	twice = regexp.MustCompile(`^(?:\[[0-9a-f]{8,16}\] \[[0-9a-f]{8,16}\] \.?|\[[0-9a-f]{8,16}\+ *\d+\]\[<[0-9a-f]+>\] )`)
 )
 
 // readSubject takes from the line what the complaint is about.
