@@ -16,6 +16,9 @@ const AuthorOption = "console_msg_format=syslog"
 // (Documentation/ABI/testing/dev-kmsg).
 const firstForeign = 8
 
+// byUser ends the timestamp of what a program wrote.
+const byUser = " user]"
+
 // headed is the head of a line of the kernel's, with its priority where it is printed.
 var headed = regexp.MustCompile(`(?:<(\d{1,3})>)?\[( *\d+\.\d{6})([@,/s ][^\]]*)?\]`)
 
@@ -36,7 +39,7 @@ func (a *authors) plain(line string) string {
 		priority, err := strconv.Atoi(m[1])
 		a.told = a.told || err == nil
 		if a.told && (err != nil || priority >= firstForeign) {
-			return "[" + m[2] + m[3] + " user]"
+			return "[" + m[2] + m[3] + byUser
 		}
 		return "[" + m[2] + m[3] + "]"
 	})

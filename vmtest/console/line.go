@@ -2,6 +2,7 @@ package console
 
 import (
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -102,6 +103,38 @@ func quoted(line string, from int) bool {
 		return false
 	}
 	return strings.HasSuffix(strings.TrimRight(line[from:], ")]}>;,. \r"), line[from-1:from])
+}
+
+// recent are the last lines with a timestamp, in a ring, of which n have been.
+type recent struct {
+	lines [16]string
+	n     int
+}
+
+func (r *recent) add(line string) {
+	r.lines[r.n%len(r.lines)] = line
+	r.n++
+}
+
+var (
+	// retelling is what a test prints in front of a line that it tells of: a diagnostic of TAP's.
+	retelling = regexp.MustCompile(`^\s*#|\b(?:got|want|expected)\b\W*$`)
+	timeAt    = regexp.MustCompile(`^\[ *(\d+\.\d{6})`)
+)
+
+// retoldAfter is how much later, in seconds, a program tells what the kernel printed than two
+// processors' clocks differ.
+const retoldAfter = 0.1
+
+// retold says that the kernel's line which begins at start was printed, or written by a program,
+// before, and that a test only tells of it.
+func (r *recent) retold(line string, start int) bool {
+	if r.n == 0 || !retelling.MatchString(line[:start]) {
+		return false
+	}
+	at := timeAt.FindStringSubmatch(line[start:])[1]
+	return seconds(r.lines[(r.n-1)%len(r.lines)])-seconds(line) > retoldAfter ||
+		slices.ContainsFunc(r.lines[:], func(old string) bool { return strings.Contains(old, at) })
 }
 
 // Text returns what the kernel printed in a line of a console log, without its timestamp

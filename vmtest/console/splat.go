@@ -173,6 +173,7 @@ type Watcher struct {
 	running string
 	// before is the line before this one.
 	before string
+	recent recent
 	// Last is the last line before Ask, and before a panic, with something in it.
 	Last string
 
@@ -205,7 +206,8 @@ func (w *Watcher) Line(line string) {
 	w.RunnerGone = w.RunnerGone || strings.Contains(line, event.RunnerGone) && !w.ownFault
 	if w.asked.Load() {
 		w.closeAll()
-		if w.answer.Len() < maxDump {
+		if _, _, _, ok := stamped(line); ok && w.answer.Len() < maxDump {
+			// What programs print is no answer, however much it is.
 			w.answer.WriteString(line + "\n")
 		}
 		return
@@ -218,7 +220,13 @@ func (w *Watcher) Line(line string) {
 		line = line[:longestLine]
 	}
 	defer func() { w.before = line }()
-	_, caller, text, ok := stamped(line)
+	start, caller, text, ok := stamped(line)
+	if ok && start > 0 && w.recent.retold(line, start) {
+		return
+	}
+	if ok || strings.Contains(line, byUser) {
+		w.recent.add(line)
+	}
 	if !ok {
 		if w.Raw {
 			text := line

@@ -67,6 +67,9 @@ func TestWatchIgnores(t *testing.T) {
 		"BUG: unable to handle page fault for address: 0",
 		"panic: WARNING: CPU: 0 PID: 1",
 		"[    0.1] BUG: not a timestamp",
+		"[    9.000001] quokka: ready\n# got: [    1.234567] BUG: kernel NULL pointer dereference, address: 0",
+		"[    9.000001] quokka: ready\nquokka_test.sh: line 7: got [    1.234567] general protection fault: 0000 [#1] SMP",
+		"[    9.000001 user] kernel BUG at fs/quokka.c:77!\n# the log has [    9.000001] kernel BUG at fs/quokka.c:77!",
 		`not ok 7 - want no "[    1.234567] BUG: kernel NULL pointer dereference, address: 0"`,
 		"[    1.234567] u-root init: error creating mount",
 		"[    1.234567] random: crng init done",
@@ -74,7 +77,9 @@ func TestWatchIgnores(t *testing.T) {
 		"[    1.234567] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000200",
 	} {
 		w := &Watcher{}
-		w.Line(line)
+		for l := range strings.SplitSeq(line, "\n") {
+			w.Line(l)
+		}
 		if got := w.Splats(); len(got) > 0 {
 			t.Errorf("watch of %q = %+v; want nothing", line, got)
 		}
@@ -102,11 +107,14 @@ func TestWatchHearsOfStoppedCPUs(t *testing.T) {
 }
 
 func TestWatchFindsKernelLineBehindProgramsText(t *testing.T) {
-	w := &Watcher{}
-	w.Line("fixedfile: reading [    1.234567] Kernel panic - not syncing: out of luck")
-	got := w.Splats()
-	if len(got) != 1 || got[0].Verdict != event.Crash || got[0].Title != "Kernel panic - not syncing: out of luck" {
-		t.Errorf("watch = %+v; want the panic", got)
+	for _, said := range []string{"fixedfile: reading ", "# got: ", "# wanted it, got "} {
+		w := &Watcher{}
+		w.Line("[    1.234001] quokka: ready")
+		w.Line(said + "[    1.234567] Kernel panic - not syncing: out of luck")
+		got := w.Splats()
+		if len(got) != 1 || got[0].Verdict != event.Crash || got[0].Title != "Kernel panic - not syncing: out of luck" {
+			t.Errorf("watch of a panic behind %q = %+v; want the panic", said, got)
+		}
 	}
 }
 
