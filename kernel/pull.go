@@ -3,12 +3,17 @@ package kernel
 import (
 	"cmp"
 	"context"
+	"regexp"
 	"slices"
 	"strings"
 )
 
 // pullRounds is how many levels of options that depend on options are turned on.
 const pullRounds = 8
+
+// sanitizer are options that make another kernel of all of it, several times slower. Who only
+// wishes for something does not get that.
+var sanitizer = regexp.MustCompile(`^(?:K[ACM]SAN|UBSAN)(?:_|$)|^(?:PROVE_LOCKING|PROVE_RCU|LOCKDEP|KCOV|DEBUG_KMEMLEAK|DEBUG_PAGEALLOC)$`)
 
 // pull turns on what stands in the way of the requests that have not landed and say so:
 // the options that they depend on, and what those depend on in turn. It returns the
@@ -55,7 +60,7 @@ func pulled(open []request, values map[string]string, symbols map[string]symbol)
 	}
 	add := func(r request, names []string) {
 		for _, name := range names {
-			if symbols[name].prompt && !wanted[name] {
+			if symbols[name].prompt && !wanted[name] && !(r.wish && sanitizer.MatchString(name)) {
 				wanted[name] = true
 				more = append(more, request{options: []option{{name, "y"}}, from: "what " + r.options[0].name + " depends on", pulls: true, wish: true})
 			}

@@ -36,13 +36,26 @@ func TestLacking(t *testing.T) {
 func TestPulled(t *testing.T) {
 	symbols := map[string]symbol{
 		"X_TEST": {prompt: true, depends: []string{"X && KUNIT", "X && OLD && KUNIT"}}, "X": {prompt: true}, "KUNIT": {prompt: true}, "OLD": {prompt: true},
+		"KASAN_KUNIT_TEST": {prompt: true, depends: []string{"KASAN && KUNIT"}}, "KASAN": {prompt: true},
 	}
-	r := request{options: []option{{"X_TEST", "y"}}, pulls: true}
-	var got []string
-	for _, more := range pulled([]request{r}, map[string]string{"KUNIT": "y"}, symbols) {
-		got = append(got, more.options[0].String())
-	}
-	if diff := cmp.Diff([]string{"CONFIG_X=y"}, got); diff != "" {
-		t.Errorf("pulled (-want +got):\n%s", diff)
+	for _, test := range []struct {
+		name string
+		wish bool
+		want []string
+	}{
+		{"X_TEST", false, []string{"CONFIG_X=y"}},
+		{"X_TEST", true, []string{"CONFIG_X=y"}},
+		{"KASAN_KUNIT_TEST", false, []string{"CONFIG_KASAN=y"}},
+		// A wish is not worth another kernel.
+		{"KASAN_KUNIT_TEST", true, nil},
+	} {
+		r := request{options: []option{{test.name, "y"}}, pulls: true, wish: test.wish}
+		var got []string
+		for _, more := range pulled([]request{r}, map[string]string{"KUNIT": "y"}, symbols) {
+			got = append(got, more.options[0].String())
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("pulled for %s, a wish: %v (-want +got):\n%s", test.name, test.wish, diff)
+		}
 	}
 }

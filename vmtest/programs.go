@@ -59,7 +59,7 @@ type Program struct {
 	KUnit bool
 	Globs []string
 	// Wished are suites of which those that did not run are skips.
-	Wished []string
+	Wished []suites.Suite
 	userland.Guest
 	// Suite are the tests that it runs one after the other, where they go on in another
 	// guest when one of them ends this one.

@@ -226,8 +226,10 @@ func addKUnit(out *qemu.Outcome, s CellSpec) error {
 		checks = append(checks, event.Check{Name: "suites", Verdict: event.Error, Detail: "this kernel ran no KUnit " + asked})
 	} else {
 		for _, suite := range s.Program.Wished {
-			if !slices.ContainsFunc(checks, func(c event.Check) bool { return c.Name == suite || strings.HasPrefix(c.Name, suite+"/") }) {
-				checks = append(checks, event.Check{Name: suite, Verdict: event.Skip, Detail: "this kernel ran no such suite: what it needs cannot be had in this config"})
+			if !slices.ContainsFunc(checks, func(c event.Check) bool { return c.Name == suite.Name || strings.HasPrefix(c.Name, suite.Name+"/") }) {
+				checks = append(checks, event.Check{Name: suite.Name, Verdict: event.Skip, Detail: fmt.Sprintf(
+					"this kernel ran no such suite: CONFIG_%[1]s cannot be had in this config, or only with a sanitizer; TEST=kunit:%[2]s asks for it alone, whatever it takes",
+					cmp.Or(suite.Option, "(not known which)"), suite.Name)})
 			}
 		}
 	}

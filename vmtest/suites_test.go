@@ -3,12 +3,14 @@ package vmtest
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"patchproof/guest/event"
 	"patchproof/vmtest/qemu"
+	"patchproof/vmtest/suites"
 )
 
 // Results come from a console with timestamps, other lines of the kernel among them, in
@@ -104,7 +106,7 @@ func TestKUnitWished(t *testing.T) {
 		t.Fatal(err)
 	}
 	out := qemu.Outcome{Report: &event.Collector{Ended: &event.Event{}}}
-	if err := addKUnit(&out, CellSpec{Console: log, Program: Program{KUnit: true, Globs: []string{"h*"}, Wished: []string{"hash", "heap"}}}); err != nil {
+	if err := addKUnit(&out, CellSpec{Console: log, Program: Program{KUnit: true, Globs: []string{"h*"}, Wished: []suites.Suite{{Name: "hash", Option: "HASH_TEST"}, {Name: "heap", Option: "HEAP_TEST"}}}}); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
@@ -113,5 +115,7 @@ func TestKUnitWished(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"pass hash/a", "skip heap"}, got); diff != "" {
 		t.Errorf("checks (-want +got):\n%s", diff)
+	} else if why := out.Report.Checks[1].Detail; !strings.Contains(why, "CONFIG_HEAP_TEST") || !strings.Contains(why, "TEST=kunit:heap") {
+		t.Errorf("the skip says %q", why)
 	}
 }

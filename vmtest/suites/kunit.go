@@ -99,10 +99,10 @@ func suiteNames(text string) []string {
 type Choice struct {
 	// Fragment is the config that they need.
 	Fragment kernel.Fragment
-	// Wishes is the config of those that a glob found among others; Wished are their names.
-	// What a tree cannot have of them keeps the others from nothing.
+	// Wished are those that a glob found among others, Wishes is their config. What a tree
+	// cannot have of them keeps the others from nothing.
 	Wishes kernel.Fragment
-	Wished []string
+	Wished []Suite
 	// Suites are globs of those whose results are told; none means all.
 	Suites []string
 	// Needs are options that a kernel must have for any result.
@@ -145,7 +145,9 @@ func ChooseKUnit(ctx context.Context, a Asked, contents []kernel.Content) (Choic
 	c := Choice{Fragment: kernel.Fragment{Name: "for TEST=kunit", Text: strings.Join(settle(lines), "\n") + "\n", Pulls: true}}
 	var wishes []string
 	for _, s := range wished {
-		c.Wished = with(c.Wished, s.Name)
+		if !slices.ContainsFunc(c.Wished, func(o Suite) bool { return o.Name == s.Name }) {
+			c.Wished = append(c.Wished, s)
+		}
 		if line := "CONFIG_" + s.Option + "=y"; s.Option != "" && !slices.Contains(options, s.Option) {
 			wishes = with(wishes, line)
 		}
