@@ -55,7 +55,11 @@ func Nearest(ctx context.Context, files []string, contents []kernel.Content) (a 
 				a.Globs = with(a.Globs, s.Name)
 			}
 			found = true
-			say("KUnit %s", suiteList(near))
+			why := "by its name"
+			if plainName(near[0].File) != plainName(file) {
+				why = "in the same folder"
+			}
+			say("KUnit %s, %s", suiteList(near), why)
 		case len(beside) > 0:
 			say("none of the %d KUnit suites of the folder, as none is called like it", len(beside))
 		}

@@ -219,7 +219,8 @@ func TestNearest(t *testing.T) {
 	}{
 		{"kernel/futex/core.c", Asked{Targets: []string{"futex"}}, "kselftest futex, by MAINTAINERS"},
 		{"kernel/time/deep/x.c", Asked{Targets: []string{"timers"}}, "kselftest timers"},
-		{"lib/two.c", Asked{Globs: []string{"two"}}, "KUnit two"},
+		{"lib/two.c", Asked{Globs: []string{"two"}}, "KUnit two, by its name, for lib/two.c"},
+		{"fs/exec.c", Asked{Globs: []string{"binfmt"}}, "KUnit binfmt, in the same folder, for fs/exec.c"},
 		{"lib/tests/long_test.c", Asked{Globs: []string{"long"}}, "KUnit long"},
 		{"fs/fat/dir.c", Asked{Folders: []string{"fs/fat"}}, "fs/fat/.kunitconfig"},
 		{"sound/core.c", Asked{}, "neither a KUnit suite nor a kselftest target was found for sound/core.c"},
