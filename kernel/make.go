@@ -180,13 +180,13 @@ func (m *makeRun) run(ctx context.Context, targets ...string) error {
 	case ctx.Err() != nil:
 		return runErr
 	case watched.Err() != nil:
-		return &hostError{what: context.Cause(watched).Error(), final: true}
+		return &hostError{what: context.Cause(watched).Error(), final: true, passing: true}
 	case scanErr != nil && scanErr != io.EOF:
 		return fmt.Errorf("writing the build log: %w", scanErr)
 	case errors.Is(runErr, exec.ErrNotFound):
 		return fmt.Errorf("%s is not installed (make deps): %w", cmd.Args[0], runErr)
 	case errors.Is(runErr, errTooMany):
-		return &hostError{what: runErr.Error(), final: true}
+		return &hostError{what: runErr.Error(), final: true, passing: true}
 	case runErr != nil:
 		return failure.error(runErr)
 	}
@@ -243,6 +243,8 @@ type hostError struct {
 	fewer bool
 	// unknown means that no message was understood.
 	unknown bool
+	// passing means that the machine is to blame alone: what is built has no part in it.
+	passing bool
 }
 
 func (e *hostError) Error() string {
@@ -296,19 +298,19 @@ var troubles = []troubleKind{
 	{regexp.MustCompile(`Sorry, this (?:compiler|linker|assembler|C compiler)\b.* not supported|^\*\*\* (?:C )?(?:Compiler|compiler|Linker|Assembler) is too old`),
 		hostError{what: "the compiler is too old for this source", raise: "CC=gcc-NN or LLVM=-NN takes another one (docs/compilers.md)", final: true}},
 	{regexp.MustCompile(`Killed signal terminated program|^\S*make\S*: .*\] Killed$|internal compiler error: Killed|unable to execute command: Killed|Cannot allocate memory|[Vv]irtual memory exhausted|[Mm]emory exhausted|[Oo]ut of memory|std::bad_alloc`),
-		hostError{what: "this machine ran out of memory", raise: "try a smaller JOBS", fewer: true}},
+		hostError{what: "this machine ran out of memory", raise: "try a smaller JOBS", fewer: true, passing: true}},
 	{regexp.MustCompile(`No space left on device|Disk quota exceeded|File too large|File size limit exceeded`),
-		hostError{what: "the disk is full or cannot be written", raise: "free some space or set CACHE to another folder", final: true}},
+		hostError{what: "the disk is full or cannot be written", raise: "free some space or set CACHE to another folder", final: true, passing: true}},
 	{regexp.MustCompile(`Read-only file system`),
 		hostError{what: "the build wrote where it may not, or the disk is read-only", raise: "see the log, or set CACHE to another folder", final: true}},
 	{regexp.MustCompile(`(?:sh|make\S*|env|bwrap|nice|prlimit): (?:\d+: |line \d+: )?\S+: (?:command )?not found|\] Error 127$|(?:gelf\.h|libelf\.h|openssl/\S+\.h): No such file|installation problem|cannot execute.*: No such file|error while loading shared libraries`),
 		hostError{what: "this machine lacks a tool", raise: "see make deps", final: true}},
 	{regexp.MustCompile(`Resource temporarily unavailable|[vf]?fork: |posix_spawn|[Cc]annot fork`),
-		hostError{what: "this machine did not let the build start a process", raise: "try a smaller JOBS, or raise the limit of processes (ulimit -u)", fewer: true}},
+		hostError{what: "this machine did not let the build start a process", raise: "try a smaller JOBS, or raise the limit of processes (ulimit -u)", fewer: true, passing: true}},
 	{regexp.MustCompile(`Too many open files`),
-		hostError{what: "the build may not open more files", raise: "try a smaller JOBS, or raise the limit (ulimit -n)", fewer: true}},
+		hostError{what: "the build may not open more files", raise: "try a smaller JOBS, or raise the limit (ulimit -n)", fewer: true, passing: true}},
 	{regexp.MustCompile(`signal terminated program|internal compiler error|[Pp]lease submit a full bug report|PLEASE submit a bug report|likely a hardware or OS problem|\(core dumped\)|^\S*make\S*: .*\] (?:Terminated|Segmentation fault|Bus error|Illegal instruction|Aborted|Hangup|Interrupt|Quit|User defined signal \d|CPU time limit exceeded|Floating point exception|Trace/breakpoint trap|Bad system call|Alarm clock|Broken pipe)\b|: (?:Segmentation fault|Bus error|Illegal instruction|Aborted|Terminated|Killed)$`),
-		hostError{what: "a compiler or another tool was terminated or crashed", raise: "if it does so again, look at the memory, the disk and the compiler of this machine"}},
+		hostError{what: "a compiler or another tool was terminated or crashed", raise: "if it does so again, look at the memory, the disk and the compiler of this machine", passing: true}},
 	{regexp.MustCompile(`: (?:Input/output error|Bad file descriptor|Stale file handle|Permission denied|Operation not permitted|Device or resource busy|Text file busy|Remote I/O error|Transport endpoint is not connected|Structure needs cleaning|Bad message|Exec format error|Connection timed out|Host is down|No such device.*|Interrupted system call|Too many levels of symbolic links|Not a directory|Bad address|Key has expired|Required key not available)\.?$`),
 		hostError{what: "this machine could not read or write a file", raise: "look at its disk, and at the rights on CACHE"}},
 	{regexp.MustCompile(`file truncated|file format not recognized|file not recognized|is not an object|malformed archive|[Nn]ot an ELF|invalid ELF|corrupt|bad section|error adding symbols|[Uu]nexpected end of file|end of file not at end of a line|\.o: file is empty|cannot (?:find|open) \S+\.[oas]\b|failed to elf_begin|elf_(?:begin|update|getshdr)`),

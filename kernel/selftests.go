@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,6 +35,21 @@ type Selftests struct {
 	// XFail says that the source's own runner takes exit code 2 (KSFT_XFAIL) for a failure
 	// that was expected; older ones take it for a failure like others.
 	XFail bool
+	// ByInterpreter says that it starts a script that is not executable with what its first
+	// line names; older ones take that for a failure.
+	ByInterpreter bool
+	// Unbuilt are the targets of which nothing could be built.
+	Unbuilt map[string]UnbuiltTarget
+}
+
+// UnbuiltTarget is a kselftest target that does not build on this machine.
+type UnbuiltTarget struct {
+	// Why is what was said of it, Log the file with all of it.
+	Why string `json:"why"`
+	Log string `json:"log"`
+	// BySource says that compiler or linker said so of the source, and not a tool that is
+	// missing here.
+	BySource bool `json:"by_source"`
 }
 
 // Selftests builds kselftest targets of a spec's source, once for each content of what
@@ -66,8 +83,9 @@ func (b *Builder) Selftests(ctx context.Context, spec Spec, targets []string) (S
 			}
 		}
 		dir := filepath.Join(b.Cache, selftestsDir, hashOf(parts...))
-		if !asStored(dir) {
-			if exists(dir) {
+		whole := asStored(dir)
+		if !whole || outdated(dir) {
+			if exists(dir) && !whole {
 				b.report(Progress{Step: fmt.Sprintf("note: %s: the stored build of kselftest %s is not what was stored there", spec.Name, strings.Join(targets, ", "))})
 			}
 			if err := b.makeSelftests(ctx, t, spec, commit, targets, dir); err != nil {
@@ -85,7 +103,7 @@ func (b *Builder) Selftests(ctx context.Context, spec Spec, targets []string) (S
 
 // makeSelftests builds and installs targets into dir.
 func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit string, targets []string, dir string) (err error) {
-	j := job{Builder: b, spec: spec, variant: Variant{Name: "selftests"}, tree: t, commit: commit}
+	j := job{Builder: b, spec: spec, variant: Variant{Name: "selftests-" + filepath.Base(dir)[:8]}, tree: t, commit: commit}
 	on, note, err := findSandbox(ctx, spec.trusted())
 	if err != nil {
 		return fmt.Errorf("kselftest of %s: %w", spec.Name, err)
@@ -125,34 +143,96 @@ func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit s
 		return context.Cause(ctx)
 	}
 	found, err := readSelftests(installed)
-	if err != nil {
-		return withLog(fmt.Errorf("kselftest %s of %s does not build here: %w", strings.Join(targets, ", "), spec.Name, selftestTrouble(errors.Join(makeErr, err))), j.log.Name())
+	if err != nil && makeErr == nil {
+		return withLog(fmt.Errorf("kselftest %s of %s does not build here: %w", strings.Join(targets, ", "), spec.Name, err), j.log.Name())
 	}
-	var troubles []error
+	unbuilt := unbuiltTargets{Libraries: librariesAt(), Targets: map[string]UnbuiltTarget{}}
+	// One after the other, so that no two tools speak at once.
+	m.jobs = 1
 	for _, target := range targets {
 		if len(found.Tests[target]) > 0 {
 			continue
 		}
-		why := makeErr
-		if len(targets) > 1 {
+		u := UnbuiltTarget{Why: "none of its tests was built", Log: j.log.Name()}
+		if _, err := git(ctx, t.src(), "cat-file", "-e", commit+":"+path.Join(SelftestsDir, target, "Makefile")); err != nil {
+			u.Why, u.BySource = "this source has no such target", true
+		} else if err := m.run(ctx, "-k", "TARGETS="+target, "KSFT_INSTALL_PATH="+filepath.Join(out, "again"), "install"); err != nil {
 			// Of several targets make fails only if all do; of one it says why.
-			why = m.run(ctx, "-k", "TARGETS="+target, "KSFT_INSTALL_PATH="+filepath.Join(out, "again"), "install")
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			var host *hostError
+			var refused *BuildError
+			u.BySource = errors.As(err, &refused)
+			if !u.BySource && (!errors.As(err, &host) || host.passing) {
+				return withLog(fmt.Errorf("kselftest %s of %s could not be built, which says nothing about its source: %w", target, spec.Name, err), j.log.Name())
+			}
+			u.Why = selftestTrouble(err).Error()
 		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if why == nil {
-			why = errors.New("none of its tests was built")
-		}
-		troubles = append(troubles, fmt.Errorf("kselftest %s of %s does not build here: %w", target, spec.Name, selftestTrouble(why)))
+		unbuilt.Targets[target] = u
 	}
-	if len(troubles) > 0 {
-		return withLog(errors.Join(troubles...), j.log.Name())
-	}
-	if makeErr != nil {
+	if makeErr != nil && len(unbuilt.Targets) == 0 {
 		j.note(fmt.Sprintf("not all of kselftest %s was built: %v; log: %s", strings.Join(targets, ", "), selftestTrouble(makeErr), j.log.Name()))
 	}
+	if err := unbuilt.write(installed); err != nil {
+		return err
+	}
 	return storeTests(installed, dir)
+}
+
+// unbuiltFile tells in a folder of the store what could not be built of what was asked for.
+const unbuiltFile = ".unbuilt.json"
+
+// unbuiltTargets is the content of an unbuiltFile. It holds until something is installed.
+type unbuiltTargets struct {
+	Libraries string                   `json:"libraries"`
+	Targets   map[string]UnbuiltTarget `json:"targets"`
+}
+
+func (u unbuiltTargets) write(dir string) error {
+	if len(u.Targets) == 0 {
+		return nil
+	}
+	text, err := json.Marshal(u)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, unbuiltFile), text, 0o644)
+}
+
+func readUnbuilt(dir string) (u unbuiltTargets, err error) {
+	text, err := readFile(filepath.Join(dir, unbuiltFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return u, nil
+	}
+	if err != nil {
+		return u, err
+	}
+	return u, json.Unmarshal(text, &u)
+}
+
+// outdated says that what could not be built of a stored build may be possible now.
+func outdated(dir string) bool {
+	u, err := readUnbuilt(dir)
+	return err != nil || len(u.Targets) > 0 && u.Libraries != librariesAt()
+}
+
+// librariesAt says when something was last put where compilers look for headers and
+// libraries, or a shell for tools.
+func librariesAt() string {
+	var parts []string
+	for _, pattern := range []string{"/usr/include", "/usr/include/*-linux-gnu*", "/usr/lib", "/usr/lib/*-linux-gnu*", "/usr/lib64", "/usr/local/include", "/usr/local/lib", "/usr/bin", "/usr/local/bin"} {
+		dirs, _ := filepath.Glob(pattern)
+		for _, dir := range dirs {
+			if info, err := os.Stat(dir); err == nil {
+				parts = append(parts, dir, info.ModTime().String())
+			}
+		}
+	}
+	return hashOf(parts...)
 }
 
 // sumFile holds the hash of what lies beside it in a folder of the store.
@@ -225,7 +305,15 @@ func selftestTrouble(err error) error {
 // readSelftests reads which tests are installed.
 func readSelftests(dir string) (Selftests, error) {
 	s := Selftests{Dir: dir, Tests: map[string][]string{}}
+	unbuilt, err := readUnbuilt(dir)
+	if err != nil {
+		return s, err
+	}
+	s.Unbuilt = unbuilt.Targets
 	f, err := os.Open(filepath.Join(dir, selftestsList))
+	if errors.Is(err, fs.ErrNotExist) && len(s.Unbuilt) > 0 {
+		return s, nil
+	}
 	if err != nil {
 		return s, fmt.Errorf("no list of tests was installed (trees before v5.10 make none): %w", err)
 	}
@@ -235,6 +323,7 @@ func readSelftests(dir string) (Selftests, error) {
 		return s, err
 	}
 	s.XFail = bytes.Contains(runner, []byte("$KSFT_XFAIL"))
+	s.ByInterpreter = bytes.Contains(runner, []byte("interpreter="))
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		if target, test, ok := strings.Cut(strings.TrimSpace(lines.Text()), ":"); ok && filepath.IsLocal(test) {

@@ -171,10 +171,10 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 	if err := applyAll(ctx, p.lab.Builder, s.specs, s.variant); err != nil {
 		return err
 	}
-	for _, spec := range s.specs {
-		var archive func() ([]byte, error)
+	for i, spec := range s.specs {
+		var rows []userland.Suite
 		if len(s.targets) > 0 {
-			if archive, err = selftests(ctx, p.lab, spec, s.targets, sel.Limits); err != nil {
+			if rows, err = selftests(ctx, p.lab, s, i, sel.Limits); err != nil {
 				return err
 			}
 		}
@@ -186,8 +186,8 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 		if furnishing.Wait(); ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if archive != nil {
-			if err := p.pack(spec.Name, built, archive); err != nil {
+		if len(rows) > 0 {
+			if err := p.pack(spec.Name, built, func() ([]byte, error) { return userland.ArchiveSuites(rows) }); err != nil {
 				return err
 			}
 		}

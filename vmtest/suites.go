@@ -172,15 +172,24 @@ func targetRow(t suites.Target, l Limits) Program {
 // tools/testing/selftests/kselftest.h).
 const xfailCode = 2
 
-// selftests builds the kselftest targets of a kernel's source, and returns what makes
-// their archive.
-func selftests(ctx context.Context, l *lab.Lab, spec kernel.Spec, targets []suites.Target, limits Limits) (func() ([]byte, error), error) {
+// selftests builds the kselftest targets of the source of the line-up's nth kernel. The row of a
+// target that does not build says so, and why.
+func selftests(ctx context.Context, l *lab.Lab, s selected, nth int, limits Limits) ([]userland.Suite, error) {
 	var names []string
-	for _, t := range targets {
+	for _, t := range s.targets {
 		names = append(names, t.Name)
 	}
+	spec := s.specs[nth]
 	built, err := l.Builder.Selftests(ctx, spec, names)
 	if err != nil {
+		return nil, err
+	}
+	base := built
+	if nth > 0 {
+		if base, err = l.Builder.Selftests(ctx, s.specs[0], names); err != nil {
+			return nil, err
+		}
+	} else if err := someBuilt(ctx, l, s, names, built); err != nil {
 		return nil, err
 	}
 	skip := 0
@@ -188,12 +197,53 @@ func selftests(ctx context.Context, l *lab.Lab, spec kernel.Spec, targets []suit
 		skip = xfailCode
 	}
 	var all []userland.Suite
-	for _, t := range targets {
-		all = append(all, userland.Suite{
-			Name: targetProgram(t), Root: built.Dir, Dir: t.Name, Tests: built.Tests[t.Name], Timeout: targetTimeout(t, limits), SkipCode: skip, Guest: limits.Guest,
-		})
+	for _, t := range s.targets {
+		suite := userland.Suite{
+			Name: targetProgram(t), Root: built.Dir, Dir: t.Name, Tests: built.Tests[t.Name], Timeout: targetTimeout(t, limits), SkipCode: skip,
+			ByInterpreter: built.ByInterpreter, Guest: limits.Guest,
+		}
+		if u, ok := built.Unbuilt[t.Name]; ok {
+			why := unbuilt(t.Name, spec.Name, u)
+			_, neither := base.Unbuilt[t.Name]
+			switch {
+			case neither || len(s.specs[0].Series) > 0:
+				suite.Unbuilt = why.Error()
+			case u.BySource:
+				suite.Unbuilt, suite.Broken = fmt.Sprintf("%v; that of %s does", why, s.specs[0].Name), true
+			default:
+				// What is missing here says nothing of the patch.
+				return nil, why
+			}
+			l.Builder.Progress(kernel.Progress{Step: "note: " + suite.Unbuilt})
+		}
+		all = append(all, suite)
 	}
-	return func() ([]byte, error) { return userland.ArchiveSuites(all) }, nil
+	return all, nil
+}
+
+// unbuilt says why a kernel's target has not been built.
+func unbuilt(target, kernel string, u kernel.UnbuiltTarget) error {
+	return fmt.Errorf("kselftest %s of %s does not build here: %s; log: %s", target, kernel, u.Why, u.Log)
+}
+
+// someBuilt says what is wrong where a run has nothing but targets that do not build, on any
+// of its kernels; first is what came of them on the first.
+func someBuilt(ctx context.Context, l *lab.Lab, s selected, targets []string, first kernel.Selftests) error {
+	if len(s.programs) > len(targets) || len(first.Unbuilt) < len(targets) {
+		return nil
+	}
+	var troubles []error
+	for _, t := range targets {
+		troubles = append(troubles, unbuilt(t, s.specs[0].Name, first.Unbuilt[t]))
+	}
+	for _, spec := range s.specs[1:] {
+		// A patch may mend it.
+		built, err := l.Builder.Selftests(ctx, spec, targets)
+		if err != nil || len(built.Unbuilt) < len(targets) {
+			return err
+		}
+	}
+	return errors.Join(troubles...)
 }
 
 // kunitProgram is the row of the KUnit suites, and the guest's command.

@@ -1,16 +1,22 @@
 package vmtest
 
 import (
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"patchproof/guest/event"
+	"patchproof/kernel"
+	"patchproof/vmtest/lab"
 	"patchproof/vmtest/qemu"
 	"patchproof/vmtest/suites"
+	"patchproof/vmtest/userland"
 )
 
 // Results come from a console with timestamps, other lines of the kernel among them, in
@@ -117,5 +123,124 @@ func TestKUnitWished(t *testing.T) {
 		t.Errorf("checks (-want +got):\n%s", diff)
 	} else if why := out.Report.Checks[1].Detail; !strings.Contains(why, "CONFIG_HEAP_TEST") || !strings.Contains(why, "TEST=kunit:heap") {
 		t.Errorf("the skip says %q", why)
+	}
+}
+
+// selftestsMakefile installs those targets of TARGETS whose makefiles build, as the kernel's does.
+const selftestsMakefile = `
+install:
+	@mkdir -p $(KSFT_INSTALL_PATH)
+	@ret=1; for t in $(TARGETS); do $(MAKE) -C $$t to=$(KSFT_INSTALL_PATH)/$$t; ret=$$((ret * $$?)); \
+	[ ! -d $(KSFT_INSTALL_PATH)/$$t ] || echo $$t:run >>$(KSFT_INSTALL_PATH)/kselftest-list.txt; done; exit $$ret
+`
+
+// A target that does not build is told by its row, as long as there is anything else to run. One
+// that base builds is the patch's to answer for, unless a tool is missing here.
+func TestSelftestsUnbuilt(t *testing.T) {
+	if _, err := exec.LookPath("rsync"); err != nil {
+		t.Skip(err)
+	}
+	const (
+		good    = "all:\n\t@mkdir -p $(to) && printf '\\043!/bin/sh\\n' >$(to)/run && chmod +x $(to)/run\n"
+		broken  = "all:\n\t@echo 'a.c:1:2: error: no such thing'; exit 1\n"
+		noTool  = "all:\n\t@echo 'sh: 1: no-such-tool: not found'; exit 127\n"
+		fullNow = "all:\n\t@echo 'a.o: No space left on device'; exit 1\n"
+	)
+	for _, test := range []struct {
+		name string
+		// base are the makefiles of targets, patched those that the patch changes.
+		base, patched map[string]string
+		// others says that there is something else to run.
+		others bool
+		// want is what is told in the place of their tests.
+		want []string
+		err  string
+	}{
+		{"some do", map[string]string{"fine": good, "bad": broken, "tool": noTool, "spoilt": good, "mended": broken},
+			map[string]string{"spoilt": broken, "mended": good, "brought": good}, false, []string{
+				"skip kselftest bad of base does not build here: a.c:1: error: no such thing; log: ",
+				"skip kselftest brought of base does not build here: this source has no such target; log: ",
+				"skip kselftest mended of base does not build here: a.c:1: error: no such thing; log: ",
+				"skip kselftest tool of base does not build here: this machine lacks a tool (sh: 1: no-such-tool: not found); see make deps; log: ",
+				"skip kselftest bad of patched does not build here: a.c:1: error: no such thing; log: ",
+				"fail kselftest spoilt of patched does not build here: a.c:1: error: no such thing; log: ",
+				"skip kselftest tool of patched does not build here: this machine lacks a tool (sh: 1: no-such-tool: not found); see make deps; log: ",
+			}, ""},
+		{"none does", map[string]string{"bad": broken, "tool": noTool}, nil, false, nil, "kselftest bad of base does not build here: a.c:1: error: no such thing; log: "},
+		{"none does, beside others", map[string]string{"bad": broken}, nil, true, []string{"skip kselftest bad of base does not", "skip kselftest bad of patched does not"}, ""},
+		{"the patch mends it", map[string]string{"mended": broken}, map[string]string{"mended": good}, false, []string{"skip kselftest mended of base does not"}, ""},
+		{"a tool is missing for the patch", map[string]string{"tool": good}, map[string]string{"tool": noTool}, false, nil, "kselftest tool of patched does not build here: this machine lacks a tool"},
+		{"the disk is full", map[string]string{"full": fullNow}, nil, true, nil, "which says nothing about its source: the disk is full"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			commit := func(files map[string]string) string {
+				t.Helper()
+				for name, text := range files {
+					path := filepath.Join(dir, name)
+					if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+						t.Fatal(err)
+					}
+					if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				cmd := exec.Command("sh", "-c", "git init -q && git add -A && git -c user.name=u -c user.email=u@localhost commit -qm all --allow-empty && git rev-parse HEAD")
+				cmd.Dir = dir
+				out, err := cmd.CombinedOutput()
+				if err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				return strings.TrimSpace(string(out))
+			}
+			makefiles := func(targets map[string]string) map[string]string {
+				files := map[string]string{"Makefile": "headers:\n\t@mkdir -p $(O)/usr/include\n", "tools/testing/selftests/Makefile": selftestsMakefile}
+				for name, text := range targets {
+					files["tools/testing/selftests/"+name+"/Makefile"] = text
+				}
+				return files
+			}
+			s := selected{specs: []kernel.Spec{
+				{Name: kernel.Base, Tree: dir, Rev: commit(makefiles(test.base))}, {Name: kernel.Patched, Tree: dir, Rev: commit(makefiles(test.patched))},
+			}}
+			all := maps.Clone(test.base)
+			maps.Copy(all, test.patched)
+			for _, name := range slices.Sorted(maps.Keys(all)) {
+				s.targets = append(s.targets, suites.Target{Name: name})
+				s.programs = append(s.programs, targetRow(suites.Target{Name: name}, Limits{}))
+			}
+			if test.others {
+				s.programs = append(s.programs, Program{Name: "boot"})
+			}
+			l := &lab.Lab{Builder: kernel.Builder{Cache: t.TempDir(), Progress: func(kernel.Progress) {}}}
+			var got []string
+			var err error
+			for i := range s.specs {
+				var rows []userland.Suite
+				if rows, err = selftests(t.Context(), l, s, i, Limits{}); err != nil {
+					break
+				}
+				for _, row := range rows {
+					verdict := "skip "
+					if row.Broken {
+						verdict = "fail "
+					}
+					if row.Unbuilt != "" {
+						got = append(got, verdict+row.Unbuilt)
+					}
+				}
+			}
+			if err != nil != (test.err != "") || err != nil && !strings.Contains(err.Error(), test.err) {
+				t.Fatalf("building them: %v; want %q", err, test.err)
+			}
+			if err == nil && len(got) != len(test.want) {
+				t.Fatalf("not built: %q; want %q", got, test.want)
+			}
+			for i, want := range test.want {
+				if !strings.HasPrefix(got[i], want) {
+					t.Errorf("not built: %q; want %q", got[i], want)
+				}
+			}
+		})
 	}
 }

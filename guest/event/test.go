@@ -82,6 +82,8 @@ type Test struct {
 	// Name is that of a test of a suite, and Missing why it cannot run, where it cannot.
 	Name    string `json:"name,omitempty"`
 	Missing string `json:"missing,omitempty"`
+	// Broken says that what is missing is a failure.
+	Broken bool `json:"broken,omitempty"`
 }
 
 // The limits of what a guest may send back in files, in bytes.

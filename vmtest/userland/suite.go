@@ -26,8 +26,17 @@ type Suite struct {
 	Timeout time.Duration
 	// SkipCode is an exit code of theirs that is a skip.
 	SkipCode int
-	Guest    Guest
+	// ByInterpreter has scripts that are not executable started with what their first lines name.
+	ByInterpreter bool
+	// Unbuilt is why there are no tests, where they do not build; Broken says that this is the
+	// kernel's fault.
+	Unbuilt string
+	Broken  bool
+	Guest   Guest
 }
+
+// buildCheck is the check of a suite that does not build.
+const buildCheck = "build"
 
 // suiteFolder is where a suite's folder lies in the guest. Suites of one folder share it;
 // paths that are too long for a socket are not for tests.
@@ -41,6 +50,12 @@ func (s Suite) suiteFolder() string {
 func ArchiveSuites(suites []Suite) ([]byte, error) {
 	p := newPacker()
 	for _, s := range suites {
+		if s.Unbuilt != "" {
+			if err := p.specify(s.Name, event.Test{Suite: []event.Test{{Name: buildCheck, Missing: s.Unbuilt, Broken: s.Broken}}}); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		in := p.in(s.Guest)
 		if err := in.tree(s.Root, s.suiteFolder()); err != nil {
 			return nil, err
@@ -54,21 +69,57 @@ func ArchiveSuites(suites []Suite) ([]byte, error) {
 		dir := filepath.Join(s.suiteFolder(), s.Dir)
 		for _, name := range s.Tests {
 			file := filepath.Join(s.Root, s.Dir, name)
-			test := event.Test{Name: name, Argv: []string{filepath.Join(dir, name)}, Dir: dir, TimeoutS: s.Timeout.Seconds(), SkipCode: s.SkipCode}
-			if err := runnable(file, s.Guest.HostRoot); errors.Is(err, fs.ErrNotExist) {
+			test := event.Test{Name: name, Dir: dir, TimeoutS: s.Timeout.Seconds(), SkipCode: s.SkipCode}
+			runner, err := in.runner(s, file)
+			test.Argv = append(runner, filepath.Join(dir, name))
+			if errors.Is(err, fs.ErrNotExist) {
 				test.Missing = "it was not built, see the note about it"
 			} else if err != nil {
 				test.Missing = strings.ReplaceAll(err.Error(), file, name)
 			}
 			all.Suite = append(all.Suite, test)
 		}
-		text, err := json.Marshal(all)
-		if err != nil {
+		if err := p.specify(s.Name, all); err != nil {
 			return nil, err
 		}
-		p.add(filepath.Join(event.TestDir, s.Name+".json"), text, 0o644)
 	}
 	return p.archive()
+}
+
+// ownRunner is what runs the tests of a folder that are not executable, where it is there.
+const ownRunner = "ksft_runner.sh"
+
+// runner is what a suite's test has to be started with, as the kernel's own runner does, or
+// nothing where it is started by itself.
+func (p *packer) runner(s Suite, file string) ([]string, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode()&0o111 != 0 {
+		return nil, runnable(file, s.Guest.HostRoot)
+	}
+	if info, err := os.Stat(filepath.Join(s.Root, s.Dir, ownRunner)); err == nil && info.Mode()&0o111 != 0 {
+		return []string{"./" + ownRunner}, nil
+	}
+	if script, err := isScript(file); err != nil || !script || !s.ByInterpreter {
+		return nil, errors.Join(err, runnable(file, s.Guest.HostRoot))
+	}
+	if err := p.closure(file); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(file)
+	line, _, _ := strings.Cut(string(text), "\n")
+	return strings.Fields(line[len("#!"):]), err
+}
+
+// specify packs what the guest's program is told of a row.
+func (p *packer) specify(row string, test event.Test) error {
+	text, err := json.Marshal(test)
+	if err == nil {
+		p.add(filepath.Join(event.TestDir, row+".json"), text, 0o644)
+	}
+	return err
 }
 
 // helpers packs what the programs and scripts below a folder need, as far as it is there.
@@ -181,10 +232,8 @@ func (g Group) Archive() ([]byte, error) {
 			Name: name, Argv: []string{path}, Dir: all.Dir, TimeoutS: g.Timeout.Seconds(), UptimeS: g.Uptime[name].Seconds(), SkipCode: g.SkipCode,
 		})
 	}
-	text, err := json.Marshal(all)
-	if err != nil {
+	if err := p.specify(g.Name, all); err != nil {
 		return nil, err
 	}
-	p.add(filepath.Join(event.TestDir, g.Name+".json"), text, 0o644)
 	return p.archive()
 }

@@ -8,7 +8,6 @@ import (
 	"bufio"
 	"cmp"
 	"debug/elf"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -462,14 +461,12 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 				return nil, err
 			}
 		}
-		text, err := json.Marshal(event.Test{
+		if err := p.specify(t.Name, event.Test{
 			Argv: append([]string{command}, args...), Dir: dir, TimeoutS: cmp.Or(t.Timeout, timeout).Seconds(),
 			HostRoot: t.guest.HostRoot, Unseen: unseen,
-		})
-		if err != nil {
+		}); err != nil {
 			return nil, err
 		}
-		p.add(filepath.Join(event.TestDir, t.Name+".json"), text, 0o644)
 	}
 	return p.archive()
 }

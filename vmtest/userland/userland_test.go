@@ -3,7 +3,9 @@ package userland
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -275,28 +277,33 @@ func TestArchiveSuites(t *testing.T) {
 	write(t, filepath.Join(root, "net", "one.sh"), "#!/bin/sh\n. ./lib.sh\n", 0o755)
 	write(t, filepath.Join(root, "net", "two.py"), "#!/usr/bin/env python3\n", 0o755)
 	write(t, filepath.Join(root, "net", "mode"), "#!/bin/sh\n", 0o644)
-	archive, err := ArchiveSuites([]Suite{{Name: "kselftest-net", Root: root, Dir: "net", Tests: []string{"one.sh", "two.py", "mode", "gone"}, Timeout: time.Minute, SkipCode: 2}})
+	write(t, filepath.Join(root, "new", "mode"), "#!/usr/bin/env sh\nstat .\n", 0o644)
+	write(t, filepath.Join(root, "new", "plain"), "text\n", 0o644)
+	write(t, filepath.Join(root, "drill", ownRunner), "#!/bin/sh\n", 0o755)
+	write(t, filepath.Join(root, "drill", "a.pkt"), "text\n", 0o644)
+	archive, err := ArchiveSuites([]Suite{
+		{Name: "kselftest-net", Root: root, Dir: "net", Tests: []string{"one.sh", "two.py", "mode", "gone"}, Timeout: time.Minute, SkipCode: 2},
+		{Name: "kselftest-new", Root: root, Dir: "new", Tests: []string{"mode", "plain"}, ByInterpreter: true},
+		{Name: "kselftest-drill", Root: root, Dir: "drill", Tests: []string{"a.pkt"}, ByInterpreter: true},
+		{Name: "kselftest-alsa", Unbuilt: "no alsa"},
+		{Name: "kselftest-kcmp", Unbuilt: "the patch broke it", Broken: true},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	records, err := cpio.ReadAllRecords(cpio.Newc.Reader(bytes.NewReader(archive)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got event.Test
-	sleep := false
-	for _, r := range records {
-		sleep = sleep || strings.HasSuffix(r.Name, "/sleep")
-		if r.Name != "test/kselftest-net.json" {
-			continue
+	files := contents(t, archive)
+	for _, command := range []string{"/sleep", "/stat"} {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(files)), func(name string) bool { return strings.HasSuffix(name, command) }) {
+			t.Errorf("%s, which a file that others read or start names, is not packed", command)
 		}
-		if err := json.NewDecoder(io.NewSectionReader(r, 0, int64(r.FileSize))).Decode(&got); err != nil {
+	}
+	of := func(row string) (spec event.Test) {
+		if err := json.Unmarshal([]byte(files["test/"+row+".json"]), &spec); err != nil {
 			t.Fatal(err)
 		}
+		return spec
 	}
-	if !sleep {
-		t.Error("what a file that others read names is not packed")
-	}
+	got := of("kselftest-net")
 	dir := "/test/suite-" + filepath.Base(root) + "/net"
 	want := event.Test{Suite: []event.Test{
 		{Name: "one.sh", Argv: []string{dir + "/one.sh"}, Dir: dir, TimeoutS: 60, SkipCode: 2},
@@ -311,6 +318,21 @@ func TestArchiveSuites(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the suite's specification (-want +got):\n%s", diff)
+	}
+	var others []string
+	for _, row := range []string{"kselftest-new", "kselftest-drill", "kselftest-alsa", "kselftest-kcmp"} {
+		for _, test := range of(row).Suite {
+			others = append(others, fmt.Sprintf("%s: %s %s %v", test.Name, strings.ReplaceAll(strings.Join(test.Argv, " "), filepath.Dir(dir), "-"), test.Missing, test.Broken))
+		}
+	}
+	if diff := cmp.Diff([]string{
+		"mode: /usr/bin/env sh -/new/mode  false",
+		"plain: -/new/plain plain is not executable (chmod +x plain) false",
+		"a.pkt: ./ksft_runner.sh -/drill/a.pkt  false",
+		"build:  no alsa false",
+		"build:  the patch broke it true",
+	}, others); diff != "" {
+		t.Errorf("the other suites' tests (-want +got):\n%s", diff)
 	}
 }
 

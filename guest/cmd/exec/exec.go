@@ -87,7 +87,11 @@ func runSuite(t *report.T, tests []event.Test, out *output) {
 	first, _ := strconv.Atoi(from)
 	for _, test := range tests[min(first, len(tests)):] {
 		if test.Missing != "" {
-			t.Verdict(test.Name, event.Skip, test.Missing)
+			verdict := event.Skip
+			if test.Broken {
+				verdict = event.Fail
+			}
+			t.Verdict(test.Name, verdict, test.Missing)
 			continue
 		}
 		tap := ktap.NewReader(func(r ktap.Result) {
