@@ -549,7 +549,12 @@ func (r *Reader) result(depth int, m []string) {
 	}
 	res.Name = clip(res.Name, maxName)
 	if res.Verdict != event.Pass && res.Verdict != event.Skip {
-		res.Detail = strings.TrimSpace(res.Detail + "\n" + strings.Join(r.recent[max(0, len(r.recent)-maxLines):], "\n"))
+		said := strings.TrimSpace(strings.Join(r.recent[max(0, len(r.recent)-maxLines):], "\n"))
+		if res.Detail == errorWord && said != "" {
+			// What was wrong says more.
+			res.Detail = ""
+		}
+		res.Detail = strings.TrimSpace(res.Detail + "\n" + said)
 	}
 	r.recent = r.recent[:0]
 	// The levels below end with this line: it is their parent's.
@@ -596,6 +601,9 @@ func (r *Reader) enterParent(depth int) *level {
 	return l
 }
 
+// errorWord is kselftest's for a test that could not do its work.
+const errorWord = "ERROR"
+
 // directed is the verdict under a directive.
 func directed(v event.Verdict, word, why string) (event.Verdict, string) {
 	if strings.HasPrefix(word, "SKIP") {
@@ -610,14 +618,17 @@ func directed(v event.Verdict, word, why string) (event.Verdict, string) {
 		return event.Hang, said
 	case word == "XFAIL", word == "TODO" && v == event.Fail:
 		return event.Skip, said
-	case word == "ERROR":
+	case word == errorWord:
 		return event.Fail, said
 	}
 	return v, said
 }
 
-// keep remembers a line for the result that may follow.
+// keep remembers a line for the result that may follow, unless it counts those before.
 func (r *Reader) keep(line string) {
+	if text := strings.TrimLeft(line, "# \t"); text != line && strings.HasPrefix(text, "Totals: pass:") {
+		return
+	}
 	if len(r.recent) == 2*maxLines {
 		r.recent = append(r.recent[:0], r.recent[maxLines:]...)
 	}
