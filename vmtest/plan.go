@@ -6,6 +6,7 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -77,6 +78,7 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 	if progress == nil {
 		progress = func(kernel.Progress) {}
 	}
+	progress = once(progress)
 	options := sel.Lab(progress)
 	options.Disk, options.Kselftest = Disk(s.programs), len(s.suites.Targets) > 0
 	if err := options.Check(ctx); err != nil {
@@ -115,6 +117,20 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 		p.dispatch()
 	}()
 	return p, nil
+}
+
+// once tells of a kernel's patches, and each note, the first time only: they are applied for
+// whoever looks at the source, and again for its build.
+func once(progress func(kernel.Progress)) func(kernel.Progress) {
+	var said sync.Map
+	return func(p kernel.Progress) {
+		if p.Step == kernel.StepApply || strings.HasPrefix(p.Step, "note: ") {
+			if _, before := said.LoadOrStore(p, true); before {
+				return
+			}
+		}
+		progress(p)
+	}
 }
 
 // plan is what a selection comes down to, with its cells in order, and of these its share.

@@ -211,3 +211,20 @@ func TestVersion(t *testing.T) {
 		}
 	}
 }
+
+// A source is looked at several times before its kernel is built, and says so once.
+func TestOnce(t *testing.T) {
+	var got []string
+	tell := once(func(p kernel.Progress) { got = append(got, strings.TrimSpace(p.Kernel+" "+p.Step)) })
+	for _, p := range []kernel.Progress{
+		{Kernel: "patched", Step: kernel.StepApply, Total: 1}, {Step: "note: merged"}, {Step: "note: chosen"},
+		{Kernel: "patched", Step: kernel.StepApply, Total: 1}, {Step: "note: merged"},
+		{Kernel: "base", Step: kernel.StepCompile}, {Kernel: "patched", Step: kernel.StepCompile}, {Kernel: "base", Step: kernel.StepCompile},
+	} {
+		tell(p)
+	}
+	want := []string{"patched apply", "note: merged", "note: chosen", "base compile", "patched compile", "base compile"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+}
