@@ -168,8 +168,8 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 	if sel.Tree != "" && !kernel.OfChanges(sel.Set["PATCH"]) && kernel.Dirty(ctx, sel.Tree) {
 		p.lab.Builder.Progress(kernel.Progress{Step: "note: uncommitted changes in " + sel.Tree + " are not tested"})
 	}
-	for _, file := range userland.NotRun(s.tests) {
-		p.lab.Builder.Progress(kernel.Progress{Step: "note: " + file + " is not executable, and is not run (chmod +x?)"})
+	for _, why := range userland.NotRun(s.tests) {
+		p.lab.Builder.Progress(kernel.Progress{Step: "note: " + why})
 	}
 	var furnishing sync.WaitGroup
 	furnishing.Go(func() {

@@ -142,7 +142,7 @@ func Find(list string, guest Guest) ([]Test, error) {
 func single(item, command string, args []string, hostRoot bool) (Test, error) {
 	file := command
 	if _, err := os.Stat(file); err != nil {
-		if target, err := os.Readlink(file); err == nil {
+		if target, isLink := os.Readlink(file); isLink == nil && errors.Is(err, fs.ErrNotExist) {
 			return Test{}, fmt.Errorf("TEST=%s: it is a link to %s, which is not there", item, target)
 		}
 		if strings.Contains(command, "/") {
@@ -162,7 +162,8 @@ func single(item, command string, args []string, hostRoot bool) (Test, error) {
 	return Test{Name: rowName(file), file: file, args: args}, nil
 }
 
-// folder finds the executables that lie in a folder.
+// folder finds the executables that lie in a folder. What only has the mode of one, as a README
+// from a disk that knows no modes, is none; see NotRun.
 func folder(dir string, hostRoot bool) ([]Test, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -173,28 +174,49 @@ func folder(dir string, hostRoot bool) ([]Test, error) {
 		return nil, err
 	}
 	var tests []Test
+	var none error
 	for _, e := range entries {
 		file := filepath.Join(abs, e.Name())
 		info, err := os.Stat(file)
-		if target, isLink := os.Readlink(file); err != nil && isLink == nil {
+		if target, isLink := os.Readlink(file); err != nil && isLink == nil && !editors.MatchString(e.Name()) {
 			return nil, fmt.Errorf("TEST=%s: %s is a link to %s, which is not there", dir, e.Name(), target)
 		}
 		if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
 			continue
 		}
-		if err := runnable(file, hostRoot); err != nil {
+		err = asTest(file, hostRoot)
+		var no *noProgramError
+		if errors.As(err, &no) {
+			none = cmp.Or(none, err)
+			continue
+		}
+		if err != nil {
 			return nil, fmt.Errorf("TEST=%s: %w", dir, err)
 		}
 		tests = append(tests, Test{Name: rowName(file), file: file, folder: abs})
 	}
-	if len(tests) == 0 {
-		return nil, fmt.Errorf("TEST=%s: no executable file lies in this folder (chmod +x?)", dir)
+	switch {
+	case len(tests) > 0:
+		return tests, nil
+	case none != nil:
+		return nil, fmt.Errorf("TEST=%s: no test lies in this folder: %w", dir, none)
 	}
-	return tests, nil
+	return nil, fmt.Errorf("TEST=%s: no executable file lies in this folder (chmod +x?)", dir)
 }
 
-// NotRun are the scripts of the tests' folders that do not run, as they are not executable:
-// files that others read, or tests where that was forgotten.
+// editors matches what editors leave beside the files that they change.
+var editors = regexp.MustCompile(`^\.#|^#.*#$|~$|^\..*\.sw[op]$|\.(?:orig|rej)$`)
+
+// asTest says why a file of a folder is no test, or cannot be run.
+func asTest(file string, hostRoot bool) error {
+	if editors.MatchString(filepath.Base(file)) {
+		return noProgram("%s is an editor's or patch's copy of a file", file)
+	}
+	return runnable(file, hostRoot)
+}
+
+// NotRun says of files in the tests' folders that they do not run: scripts that are not
+// executable, as others read them or that was forgotten, and what is executable and no program.
 func NotRun(tests []Test) []string {
 	var left []string
 	seen := map[string]bool{}
@@ -203,25 +225,35 @@ func NotRun(tests []Test) []string {
 			continue
 		}
 		seen[t.folder] = true
-		files, _ := filepath.Glob(filepath.Join(t.folder, "*"))
-		for _, file := range files {
+		entries, _ := os.ReadDir(t.folder)
+		for _, e := range entries {
+			file := filepath.Join(t.folder, e.Name())
 			info, err := os.Stat(file)
-			if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 != 0 {
+			if err != nil || !info.Mode().IsRegular() {
 				continue
 			}
-			if script, err := isScript(file); err == nil && script {
-				left = append(left, file)
+			if info.Mode()&0o111 != 0 {
+				var no *noProgramError
+				if errors.As(asTest(file, t.guest.HostRoot), &no) {
+					left = append(left, no.Error()+", and is not run")
+				}
+			} else if script, err := isScript(file); err == nil && script {
+				left = append(left, file+" is not executable, and is not run (chmod +x?)")
 			}
 		}
 	}
 	return left
 }
 
+// longestName is how many bytes the name of a row may have: it becomes a part of file names.
+const longestName = 100
+
 // rowChars are those that the name of a row may have.
 var rowChars = regexp.MustCompile(`[^A-Za-z0-9._+-]+`)
 
 func rowName(file string) string {
-	return cmp.Or(strings.Trim(rowChars.ReplaceAllString(filepath.Base(file), "-"), "-."), "test")
+	name := rowChars.ReplaceAllString(filepath.Base(file), "-")
+	return cmp.Or(strings.Trim(name[:min(len(name), longestName)], "-."), "test")
 }
 
 // lookUp finds a command as a shell would: one that sees the host's root, in the guest's
@@ -261,6 +293,15 @@ func runnable(file string, hostRoot bool) error {
 	return err
 }
 
+// noProgramError is a file that is neither a program nor a script, whatever its mode.
+type noProgramError struct{ what string }
+
+func (e *noProgramError) Error() string { return e.what }
+
+func noProgram(format string, args ...any) error {
+	return &noProgramError{fmt.Sprintf(format, args...)}
+}
+
 // needs returns the files that a file needs to run: its interpreter or its loader, and
 // its libraries.
 func needs(file string, hostRoot bool) ([]string, error) {
@@ -271,13 +312,13 @@ func needs(file string, hostRoot bool) ([]string, error) {
 	defer f.Close()
 	magic := make([]byte, 4)
 	if n, err := io.ReadFull(f, magic); err != nil && n < 2 {
-		return nil, fmt.Errorf("%s is empty: neither a program nor a script", file)
+		return nil, noProgram("%s is empty: neither a program nor a script", file)
 	}
 	if string(magic[:2]) == "#!" {
 		return scriptNeeds(file, f, hostRoot)
 	}
 	if string(magic) != elf.ELFMAG {
-		return nil, fmt.Errorf(`%s is neither an ELF program nor a script that begins with "#!"`, file)
+		return nil, noProgram(`%s is neither an ELF program nor a script that begins with "#!"`, file)
 	}
 	return programNeeds(file)
 }
@@ -293,7 +334,7 @@ func programNeeds(file string) ([]string, error) {
 			strings.TrimPrefix(program.Machine.String(), "EM_"), arch.Target.Name)
 	}
 	if program.Type != elf.ET_EXEC && program.Type != elf.ET_DYN {
-		return nil, fmt.Errorf("%s is an object file, not a program", file)
+		return nil, noProgram("%s is an object file, not a program", file)
 	}
 	loader := ""
 	for _, p := range program.Progs {
@@ -304,6 +345,9 @@ func programNeeds(file string) ([]string, error) {
 			}
 			loader = strings.TrimRight(string(text), "\x00")
 		}
+	}
+	if loader == "" && isLibrary(program, file) {
+		return nil, noProgram("%s is a shared library, not a program", file)
 	}
 	if loader == "" {
 		return nil, nil // static
@@ -329,6 +373,17 @@ func programNeeds(file string) ([]string, error) {
 		}
 	}
 	return all, nil
+}
+
+// isLibrary says whether what has no loader is a library, and not a static program.
+func isLibrary(program *elf.File, file string) bool {
+	if program.Type != elf.ET_DYN {
+		return false
+	}
+	flags, _ := program.DynValue(elf.DT_FLAGS_1)
+	names, _ := program.DynString(elf.DT_SONAME)
+	pie := len(flags) > 0 && elf.DynFlag1(flags[0])&elf.DF_1_PIE != 0
+	return !pie && (len(names) > 0 || strings.Contains(filepath.Base(file), ".so"))
 }
 
 var (
@@ -376,7 +431,7 @@ func scriptNeeds(file string, f io.ReadSeeker, hostRoot bool) ([]string, error) 
 		}
 		more, err := needs(path, hostRoot)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
+			return nil, fmt.Errorf("%s: its interpreter: %v", file, err)
 		}
 		all = append(all, more...)
 	}

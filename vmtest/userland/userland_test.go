@@ -34,6 +34,7 @@ func TestFind(t *testing.T) {
 	dir := t.TempDir()
 	script := write(t, filepath.Join(dir, "mine.sh"), "#!/bin/sh\nexit 0\n", 0o755)
 	blanks := write(t, filepath.Join(dir, "a test.sh"), "#!/bin/sh\n", 0o755)
+	long := write(t, filepath.Join(dir, strings.Repeat("n", 255)), "#!/bin/sh\n", 0o755)
 	suite := filepath.Join(dir, "suite")
 	write(t, filepath.Join(suite, "one"), "#!/bin/sh\n", 0o755)
 	write(t, filepath.Join(suite, "two.sh"), "#!/bin/sh\n", 0o755)
@@ -47,6 +48,7 @@ func TestFind(t *testing.T) {
 		{"a command line", script + " -v 'two words'", []string{"mine.sh [-v two words]"}},
 		{"a command of the host's", "true", []string{"true []"}},
 		{"a folder", suite, []string{"one []", "two.sh []"}},
+		{"a long name", long, []string{strings.Repeat("n", longestName) + " []"}},
 		{"a list", script + "; true;\n" + script, []string{"mine.sh []", "true []", "mine.sh-2 []"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -63,11 +65,65 @@ func TestFind(t *testing.T) {
 			}
 		})
 	}
-	forgotten := write(t, filepath.Join(suite, "three.sh"), "#!/bin/sh\n", 0o644)
-	tests, err := Find(suite+"; "+script, Guest{})
-	if diff := cmp.Diff([]string{forgotten}, NotRun(tests)); diff != "" || err != nil {
-		t.Errorf("scripts of a folder that do not run (-want +got):\n%s%v", diff, err)
+}
+
+// A folder may come from a disk where all files are executable, and have been edited.
+func TestFindInFolder(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"README": "Read me.\n", "empty": "", "one.sh": "#!/bin/sh\n", "one.sh~": "#!/bin/sh\n", "one.sh.orig": "#!/bin/sh\n",
+		"libone.so.1": library(t), "three.sh": "#!/bin/sh\n",
+	} {
+		write(t, filepath.Join(dir, name), text, 0o755)
 	}
+	if err := os.Chmod(filepath.Join(dir, "three.sh"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("somebody@here.123", filepath.Join(dir, ".#one.sh")); err != nil {
+		t.Fatal(err)
+	}
+	tests, err := Find(dir, Guest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, found := range tests {
+		got = append(got, found.Name)
+	}
+	for _, why := range NotRun(tests) {
+		got = append(got, strings.TrimPrefix(why, dir+"/"))
+	}
+	if diff := cmp.Diff([]string{
+		"one.sh",
+		`README is neither an ELF program nor a script that begins with "#!", and is not run`,
+		"empty is empty: neither a program nor a script, and is not run",
+		"libone.so.1 is a shared library, not a program, and is not run",
+		"one.sh.orig is an editor's or patch's copy of a file, and is not run",
+		"one.sh~ is an editor's or patch's copy of a file, and is not run",
+		"three.sh is not executable, and is not run (chmod +x?)",
+	}, got); diff != "" {
+		t.Errorf("the tests of a folder, and what does not run there (-want +got):\n%s", diff)
+	}
+	if err := os.Remove(filepath.Join(dir, "one.sh")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Find(dir, Guest{}); err == nil || !strings.Contains(err.Error(), "no test lies in this folder: "+dir+"/README is neither") {
+		t.Errorf("Find(a folder without tests) = %v", err)
+	}
+}
+
+// library is a shared library of this machine's.
+func library(t *testing.T) string {
+	t.Helper()
+	found, _ := filepath.Glob("/usr/lib/*-linux-gnu*/libgcc_s.so.1")
+	if len(found) == 0 {
+		t.Skip("no shared library")
+	}
+	text, err := os.ReadFile(found[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func TestFindRefuses(t *testing.T) {
@@ -106,6 +162,13 @@ func TestFindRefuses(t *testing.T) {
 	}
 	if _, err := Find(t.TempDir(), Guest{}); err == nil || !strings.Contains(err.Error(), "no executable file lies in this folder") {
 		t.Errorf("Find(an empty folder) = %v; want an error", err)
+	}
+	round := filepath.Join(dir, "round")
+	if err := os.Symlink("round", round); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Find(round, Guest{}); err == nil || !strings.Contains(err.Error(), "too many levels of symbolic links") {
+		t.Errorf("Find(a link to itself) = %v; want an error", err)
 	}
 	nowhere := t.TempDir()
 	if err := os.Symlink("away", filepath.Join(nowhere, "link")); err != nil {
