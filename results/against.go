@@ -326,7 +326,8 @@ func (p *pairs) differences() []Difference {
 		all = append(all, d)
 	}
 	// The program as a whole counts where it tells more than its checks do.
-	if n := len(all); n > 0 && all[n-1].Check == "" && n > 1 && all[n-1].Kind != Regression {
+	if n := len(all); n > 0 && all[n-1].Check == "" && all[n-1].Kind != Regression &&
+		slices.ContainsFunc(all[:n-1], func(d Difference) bool { return d.Kind != OnBase }) {
 		all = all[:n-1]
 	}
 	return all

@@ -189,6 +189,22 @@ func TestComplaintOfTheTreeIsNotRepeated(t *testing.T) {
 	}
 }
 
+// Nor does it hide that a program is skipped with the patch.
+func TestComplaintOfTheTreeHidesNothing(t *testing.T) {
+	warning := func(string, int) Cell { return withBad("console", event.Crash, "WARNING: at mm/x.c in f") }
+	skipped := func(kernel string, run int) Cell {
+		c := warning(kernel, run)
+		if kernel == "patched" {
+			c.Checks[0].Verdict, c.Checks[1].Verdict = event.Skip, event.Skip
+		}
+		return c
+	}
+	r := hold(t, map[string]guests{"a": warning, "b": warning, "c": skipped}, false)
+	if got, want := Answer(r), "1 regression: c, pass on base 3 of 3, fails with the patch 3 of 3"; r.ExitCode() != 1 || !strings.Contains(got, want) {
+		t.Errorf("exit code %d, %q; want 1, %q", r.ExitCode(), got, want)
+	}
+}
+
 // A patch that changes nothing must not be blamed for what comes and goes by itself,
 // and one that breaks something is found.
 func TestHoldOnRates(t *testing.T) {
