@@ -143,15 +143,17 @@ type pairs struct {
 	base, patched []Cell
 	// anyBase are the runs of all programs on base.
 	anyBase []Cell
-	// tried counts the runs on each, whatever came of them, wallS what one took.
-	tried int
-	wallS float64
+	// onBase and onPatched count the runs, whatever came of them, and wallS is what one took.
+	onBase, onPatched int
+	wallS             float64
 }
+
+// tried is how often it was run on both.
+func (p *pairs) tried() int { return min(p.onBase, p.onPatched) }
 
 // byProgram sorts the cells of two kernels.
 func byProgram(cells []Cell, base, patched string) []*pairs {
 	var all []*pairs
-	triedOn := map[string]int{}
 	for _, c := range cells {
 		if c.Kernel != base && c.Kernel != patched {
 			continue
@@ -162,8 +164,12 @@ func byProgram(cells []Cell, base, patched string) []*pairs {
 			all = append(all, &pairs{program: c.Program})
 		}
 		p := all[i]
-		triedOn[c.Kernel+"/"+c.Program]++
-		p.tried, p.wallS = max(p.tried, triedOn[c.Kernel+"/"+c.Program]), max(p.wallS, c.WallS)
+		p.wallS = max(p.wallS, c.WallS)
+		if c.Kernel == base {
+			p.onBase++
+		} else {
+			p.onPatched++
+		}
 		switch {
 		case c.Verdict == event.Error && c.Stopped == nil:
 		case c.Kernel == base:
@@ -304,7 +310,7 @@ func (p *pairs) differences() []Difference {
 	if len(p.base) == 0 || len(p.patched) == 0 {
 		return nil
 	}
-	last := p.tried >= p.limit()
+	last := p.tried() >= p.limit()
 	var all []Difference
 	whole := false
 	for _, check := range append(titles(p.patched...), "") {
@@ -347,7 +353,7 @@ func (p *pairs) gains() []Difference {
 }
 
 // promising says that the program may show a gain, and has not run often enough to tell.
-func (p *pairs) promising() bool { return p.tried < looks[0] && len(p.gains()) > 0 }
+func (p *pairs) promising() bool { return p.tried() < looks[0] && len(p.gains()) > 0 }
 
 // settled says that more runs of the program would change nothing.
 func settled(all []Difference) bool {
@@ -355,47 +361,61 @@ func settled(all []Difference) bool {
 		slices.ContainsFunc(all, func(d Difference) bool { return d.Kind == Regression })
 }
 
-// Again names the programs to repeat on both kernels, and how many runs of each the
-// two should then have had.
-func Again(cells []Cell, base, patched string) map[string]int {
-	more := map[string]int{}
+// Repeat is a program that is to be run again.
+type Repeat struct {
+	Program string
+	// Base and Patched are how many runs of it the two kernels should then have had.
+	Base, Patched int
+	// Checks are those by which the program is not settled yet. None are named where it is the
+	// program as a whole, or a complaint of the kernel, which only a whole run shows again.
+	Checks []string
+}
+
+// Again names the programs to repeat, sorted.
+func Again(cells []Cell, base, patched string) []Repeat {
+	var more []Repeat
 	for _, p := range byProgram(cells, base, patched) {
-		if settled(p.differences()) && !(p.unjudged() && p.tried < looks[0]) && !p.promising() {
+		all := p.differences()
+		if settled(all) && !(p.unjudged() && p.tried() < looks[0]) && !p.promising() {
 			continue
 		}
-		i := slices.IndexFunc(looks, func(n int) bool { return n > p.tried })
-		if i >= 0 && p.tried < p.limit() {
-			more[p.program] = min(looks[i], p.limit())
+		i := slices.IndexFunc(looks, func(n int) bool { return n > p.tried() })
+		if i < 0 || p.tried() >= p.limit() {
+			continue
 		}
+		r := Repeat{Program: p.program, Checks: p.open(all)}
+		r.Base = min(looks[i], p.limit())
+		if r.Patched = r.Base; p.baseTells(all) {
+			r.Patched = p.onPatched
+		}
+		more = append(more, r)
 	}
 	return more
 }
 
-// Open are the checks by which a program is not settled yet. None are told where it is the
-// program as a whole, or a complaint of the kernel, which only a whole run shows again.
-func Open(cells []Cell, base, patched, program string) []string {
-	all := byProgram(cells, base, patched)
-	i := slices.IndexFunc(all, func(p *pairs) bool { return p.program == program })
-	if i < 0 || all[i].unjudged() || slices.ContainsFunc(all[i].patched, func(c Cell) bool { return all[i].lost(c) != "" }) {
+// baseTells says that runs on base alone may settle the program: what fails with the patch
+// has failed there every time, but in fewer than three runs.
+func (p *pairs) baseTells(all []Difference) bool {
+	return p.onBase < looks[0] && !p.unjudged() && !p.promising() && !slices.ContainsFunc(all, func(d Difference) bool {
+		return d.Kind == undecided && d.Base.Failed < d.Base.Runs
+	})
+}
+
+// open are the checks by which the program is not settled yet, if it is checks alone.
+func (p *pairs) open(all []Difference) []string {
+	if p.unjudged() || slices.ContainsFunc(p.patched, func(c Cell) bool { return p.lost(c) != "" }) {
 		return nil
 	}
+	all = slices.DeleteFunc(slices.Clone(all), func(d Difference) bool { return d.Kind != undecided })
+	if p.promising() {
+		all = append(all, p.gains()...)
+	}
 	var open []string
-	for _, d := range all[i].differences() {
-		if d.Kind != undecided {
-			continue
-		}
+	for _, d := range all {
 		if d.Check == "" || byWatch(d.Check) {
 			return nil
 		}
 		open = append(open, d.Check)
-	}
-	if all[i].promising() {
-		for _, d := range all[i].gains() {
-			if byWatch(d.Check) {
-				return nil
-			}
-			open = append(open, d.Check)
-		}
 	}
 	return open
 }

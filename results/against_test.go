@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"patchproof/guest/event"
 )
 
@@ -39,19 +41,19 @@ func silentGuest(v event.Verdict) Cell {
 func hold(t *testing.T, programs map[string]guests, strict bool) *Run {
 	t.Helper()
 	r := &Run{Status: Finished, Kernels: []Kernel{{Name: "base", Variant: "plain"}, {Name: "patched", Variant: "plain", Series: []string{"a"}}}}
-	again := map[string]int{}
+	var again []Repeat
 	for name := range programs {
-		again[name] = 1
+		again = append(again, Repeat{Program: name, Base: 1, Patched: 1})
 	}
 	ran := map[string]int{}
 	for len(again) > 0 {
-		for name, n := range again {
-			for _, kernel := range []string{"base", "patched"} {
-				for key := kernel + name; ran[key] < n; {
+		for _, a := range again {
+			for kernel, n := range map[string]int{"base": a.Base, "patched": a.Patched} {
+				for key := kernel + a.Program; ran[key] < n; {
 					ran[key]++
-					c := programs[name](kernel, ran[key])
+					c := programs[a.Program](kernel, ran[key])
 					c.Checks = slices.Clone(c.Checks)
-					c.Kernel, c.Variant, c.Program, c.Iteration = kernel, "plain", name, ran[key]
+					c.Kernel, c.Variant, c.Program, c.Iteration = kernel, "plain", a.Program, ran[key]
 					r.Cells = append(r.Cells, c)
 				}
 			}
@@ -258,40 +260,59 @@ func TestHoldRepeatsTestsOfASuite(t *testing.T) {
 		// base and patched are the verdicts of the tests; any is passed that is not there.
 		base, patched map[string]event.Verdict
 		again         []string
-		answer        string
+		// runs is how often each is run in the end.
+		runs   map[string]int
+		answer string
 	}{
-		{"one fails with the patch", nil, map[string]event.Verdict{"b.t": event.Fail}, []string{"b.t"}, "1 regression: suite/b.t, pass on base 3 of 3, fails with the patch 3 of 3"},
-		{"one fails on both", map[string]event.Verdict{"b.t": event.Fail}, map[string]event.Verdict{"b.t": event.Hang}, []string{"b.t"}, "no difference from base in 2 checks of 1 program; 1 fails on base, too: suite/b.t"},
-		{"one is skipped with the patch", map[string]event.Verdict{"b.t": event.Fail}, map[string]event.Verdict{"a.t": event.Skip, "b.t": event.Fail}, nil, "1 regression: suite, pass on base 3 of 3, fails with the patch 3 of 3"},
-		{"one passes with the patch", map[string]event.Verdict{"b.t": event.Fail}, nil, []string{"b.t"}, "1 gain: suite/b.t, fails on base 3 of 3, passes with the patch 3 of 3; nothing worse than on base in 3 checks"},
-		{"a complaint", nil, map[string]event.Verdict{"console": event.Crash, "b.t": event.Fail}, nil, "2 regressions: suite/b.t"},
+		{"one fails with the patch", nil, map[string]event.Verdict{"b.t": event.Fail}, []string{"b.t"}, map[string]int{"base": 3, "patched": 3},
+			"1 regression: suite/b.t, pass on base 3 of 3, fails with the patch 3 of 3"},
+		{"one fails on both", map[string]event.Verdict{"b.t": event.Fail}, map[string]event.Verdict{"b.t": event.Hang}, []string{"b.t"}, map[string]int{"base": 3, "patched": 1},
+			"no difference from base in 2 checks of 1 program; 1 fails on base, too: suite/b.t"},
+		{"one on both, and one with the patch", map[string]event.Verdict{"b.t": event.Fail}, map[string]event.Verdict{"a.t": event.Fail, "b.t": event.Hang}, []string{"a.t", "b.t"}, map[string]int{"base": 3, "patched": 3},
+			"1 regression: suite/a.t, pass on base 3 of 3, fails with the patch 3 of 3; 1 fails on base, too: suite/b.t"},
+		{"one fails on both, and one on base", map[string]event.Verdict{"a.t": event.Fail, "b.t": event.Fail}, map[string]event.Verdict{"b.t": event.Fail}, []string{"b.t", "a.t"}, map[string]int{"base": 3, "patched": 3},
+			"1 gain: suite/a.t, fails on base 3 of 3, passes with the patch 3 of 3"},
+		{"one is skipped with the patch", map[string]event.Verdict{"b.t": event.Fail}, map[string]event.Verdict{"a.t": event.Skip, "b.t": event.Fail}, nil, map[string]int{"base": 3, "patched": 3},
+			"1 regression: suite, pass on base 3 of 3, fails with the patch 3 of 3"},
+		{"one passes with the patch", map[string]event.Verdict{"b.t": event.Fail}, nil, []string{"b.t"}, map[string]int{"base": 3, "patched": 3},
+			"1 gain: suite/b.t, fails on base 3 of 3, passes with the patch 3 of 3; nothing worse than on base in 3 checks"},
+		{"a complaint", nil, map[string]event.Verdict{"console": event.Crash, "b.t": event.Fail}, nil, map[string]int{"base": 3, "patched": 3},
+			"2 regressions: suite/b.t"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := &Run{Status: Finished}
-			run := func(only []string, iteration int) {
-				for kernel, verdicts := range map[string]map[string]event.Verdict{"base": test.base, "patched": test.patched} {
-					c := Cell{Kernel: kernel, Program: "suite", Iteration: iteration, Only: only, Verdict: event.Pass, Expected: true}
-					for _, name := range append(slices.Clone(suite), "console") {
-						v, told := verdicts[name]
-						if len(only) > 0 && !slices.Contains(only, name) || !told && name == "console" {
-							continue
+			ran := map[string]int{}
+			run := func(a Repeat) {
+				for kernel, n := range map[string]int{"base": a.Base, "patched": a.Patched} {
+					verdicts := map[string]map[string]event.Verdict{"base": test.base, "patched": test.patched}[kernel]
+					for ; ran[kernel] < n; ran[kernel]++ {
+						c := Cell{Kernel: kernel, Program: "suite", Iteration: ran[kernel] + 1, Only: a.Checks, Verdict: event.Pass, Expected: true}
+						for _, name := range append(slices.Clone(suite), "console") {
+							v, told := verdicts[name]
+							if len(a.Checks) > 0 && !slices.Contains(a.Checks, name) || !told && name == "console" {
+								continue
+							}
+							if !told {
+								v = event.Pass
+							}
+							k := Check{Check: event.Check{Name: name, Verdict: v, Detail: "WARNING in f"}, Expected: v == event.Pass || v == event.Skip}
+							c.Checks, c.Verdict = append(c.Checks, k), event.Worst(c.Verdict, v)
+							c.Expected = c.Expected && k.Expected
 						}
-						if !told {
-							v = event.Pass
-						}
-						k := Check{Check: event.Check{Name: name, Verdict: v, Detail: "WARNING in f"}, Expected: v == event.Pass || v == event.Skip}
-						c.Checks, c.Verdict = append(c.Checks, k), event.Worst(c.Verdict, v)
-						c.Expected = c.Expected && k.Expected
+						r.Cells = append(r.Cells, c)
 					}
-					r.Cells = append(r.Cells, c)
 				}
 			}
-			run(nil, 1)
-			if got := Open(r.Cells, "base", "patched", "suite"); !slices.Equal(got, test.again) {
-				t.Errorf("%q run again; want %q", got, test.again)
+			run(Repeat{Base: 1, Patched: 1})
+			again := Again(r.Cells, "base", "patched")
+			if !slices.Equal(again[0].Checks, test.again) {
+				t.Errorf("%q run again; want %q", again[0].Checks, test.again)
 			}
-			for i := 2; Again(r.Cells, "base", "patched")["suite"] >= i; i++ {
-				run(Open(r.Cells, "base", "patched", "suite"), i)
+			for ; len(again) > 0; again = Again(r.Cells, "base", "patched") {
+				run(again[0])
+			}
+			if diff := cmp.Diff(test.runs, ran); diff != "" {
+				t.Errorf("runs (-want +got):\n%s", diff)
 			}
 			if got := Hold(r.Cells, "base", "patched", false).String(); !strings.HasPrefix(got, test.answer) {
 				t.Errorf("%s\nwant %s", got, test.answer)

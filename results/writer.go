@@ -130,17 +130,10 @@ func (w *Writer) Hold(base, patched string, strict bool) error {
 }
 
 // Again is as the function of that name, of the cells so far.
-func (w *Writer) Again(base, patched string) map[string]int {
+func (w *Writer) Again(base, patched string) []Repeat {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return Again(w.run.Cells, base, patched)
-}
-
-// Open are the checks by which a program is not settled yet, as of the cells so far.
-func (w *Writer) Open(base, patched, program string) []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return Open(w.run.Cells, base, patched, program)
 }
 
 // Finish records how the run ended and when, and writes the files for other tools.

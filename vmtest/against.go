@@ -3,16 +3,14 @@ package vmtest
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"sync"
 
 	"patchproof/kernel"
 	"patchproof/results"
 )
 
-// hold compares the patched kernel with its base, after it has repeated on both
-// what differs as often as it takes to tell.
+// hold compares the patched kernel with its base, after it has repeated what differs
+// as often as it takes to tell.
 func (p *Plan) hold(ctx context.Context, onCell func(results.Cell)) error {
 	base := p.Cells[0].Kernel
 	ran := map[string]int{}
@@ -22,17 +20,20 @@ func (p *Plan) hold(ctx context.Context, onCell func(results.Cell)) error {
 		ran[key], specs[key] = max(ran[key], s.Iteration), s
 	}
 	for {
-		again := p.writer.Again(base, kernel.Patched)
 		var cells []CellSpec
-		for _, program := range slices.Sorted(maps.Keys(again)) {
-			open := p.writer.Open(base, kernel.Patched, program)
+		var programs []string
+		for _, r := range p.writer.Again(base, kernel.Patched) {
+			programs = append(programs, r.Program)
 			for _, name := range []string{base, kernel.Patched} {
-				key := name + "/" + program
-				for ran[key] < again[program] {
+				key, runs := name+"/"+r.Program, r.Base
+				if name == kernel.Patched {
+					runs = r.Patched
+				}
+				for ran[key] < runs {
 					ran[key]++
 					s := specs[key]
 					s.Iteration = ran[key]
-					s.only = testsOf(s.Program.Suite, open)
+					s.only = testsOf(s.Program.Suite, r.Checks)
 					cells = append(cells, s)
 				}
 			}
@@ -41,7 +42,7 @@ func (p *Plan) hold(ctx context.Context, onCell func(results.Cell)) error {
 			return p.writer.Hold(base, kernel.Patched, p.strict)
 		}
 		if p.Repeating != nil {
-			p.Repeating(slices.Sorted(maps.Keys(again)), len(cells))
+			p.Repeating(programs, len(cells))
 		}
 		var wait sync.WaitGroup
 		var mu sync.Mutex

@@ -46,7 +46,7 @@ func (c vmtestCmd) Run(ctx context.Context, t *terminal) error {
 	done, total := 0, len(plan.Cells)
 	plan.Repeating = func(programs []string, cells int) {
 		total += cells
-		t.printf("one run does not tell: %s; repeating on both kernels, %d cells more\n", strings.Join(programs, ", "), cells)
+		t.printf("one run does not tell: %s; %d cells more\n", strings.Join(programs, ", "), cells)
 	}
 	dir, err := plan.Run(ctx, func(cell results.Cell) {
 		if done++; done == 1 {

@@ -43,9 +43,9 @@ func (c *checker) boot(ctx context.Context, n int, checked *Checked) error {
 		checked.Unchecked = append(checked.Unchecked, "no kernel without the patch can be built, so none is booted to compare with")
 		return nil
 	}
-	want := map[string]int{}
+	var want []results.Repeat
 	for _, p := range c.programs {
-		want[p.Name] = 1
+		want = append(want, results.Repeat{Program: p.Name, Base: 1, Patched: 1})
 	}
 	for len(want) > 0 {
 		if err := c.run(ctx, want, from, n); err != nil {
@@ -88,18 +88,26 @@ func kernelName(n int) string {
 	return fmt.Sprintf("patch %d", n)
 }
 
-// run runs programs on both kernels until each was run as often as wanted.
-func (c *checker) run(ctx context.Context, want map[string]int, kernels ...int) error {
+// run runs programs on the kernels with so many patches, until each was run as often as wanted.
+func (c *checker) run(ctx context.Context, want []results.Repeat, base, patched int) error {
 	if err := c.report.folder(); err != nil {
 		return err
 	}
 	var wait sync.WaitGroup
-	for _, n := range kernels {
+	for _, n := range []int{base, patched} {
 		if err := c.lab.Ready(ctx, c.built[n]); err != nil {
 			return err
 		}
 		for _, p := range c.programs {
-			for iteration := c.ran(n, p.Name) + 1; iteration <= want[p.Name]; iteration++ {
+			i := slices.IndexFunc(want, func(r results.Repeat) bool { return r.Program == p.Name })
+			if i < 0 {
+				continue
+			}
+			runs := want[i].Base
+			if n == patched {
+				runs = want[i].Patched
+			}
+			for iteration := c.ran(n, p.Name) + 1; iteration <= runs; iteration++ {
 				spec := vmtest.CellSpec{
 					Kernel: kernelName(n), Variant: c.variant.Name, Program: p, Iteration: iteration, Scale: c.variant.Scale,
 					Console: filepath.Join(c.report.dir, fmt.Sprintf("%d-%s-%d.log", n, p.Name, iteration)),
