@@ -49,6 +49,8 @@ type CellSpec struct {
 	Counter string
 	// Watch, when set, is told how the cell goes, from several goroutines.
 	Watch func(Step)
+	// Idle, when set, is told when the guest begins to do nothing but wait, and when it goes on.
+	Idle func(idle bool)
 	// from is the test of the program's suite to begin with, in which boot of the cell.
 	from, boot int
 	// only are the tests of the program's suite that it is limited to, if it is.
@@ -280,6 +282,9 @@ func (s CellSpec) vm() qemu.VM {
 	if s.Program.HostRoot {
 		root = &s.View
 	}
+	if s.Program.MemoryMiB > idleMiB {
+		s.Idle = nil
+	}
 	return qemu.VM{
 		Root: root, Net: s.Program.Net,
 		Machine: qemu.Machine{Accel: s.accel(), Mode: s.Program.Mode, CPUs: s.Program.CPUs, MemoryMiB: s.Program.MemoryMiB},
@@ -303,8 +308,13 @@ func (s CellSpec) vm() qemu.VM {
 		Renewed:      s.Program.EachWithin,
 		Console:      s.log(),
 		Step:         s.step,
+		Idle:         s.Idle,
 	}
 }
+
+// idleMiB is the memory of a guest beside which another may run while it only waits: it
+// keeps what it has.
+const idleMiB = 1024
 
 // finding is a cell's verdict in the making.
 type finding struct {

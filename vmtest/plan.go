@@ -40,6 +40,8 @@ type Plan struct {
 	// against says that a user's own patch is held against its base, strict that
 	// what is flaky counts.
 	against, strict bool
+	// timed says that a program is, so that one guest runs at a time.
+	timed bool
 	// enough is how many kernels must be ready before the first cell starts.
 	enough  int
 	started time.Time
@@ -98,7 +100,9 @@ func Prepare(ctx context.Context, sel Selection, progress func(kernel.Progress))
 	if shard != nil {
 		progress(kernel.Progress{Step: "note: " + shard.Describe()})
 	}
-	options.Places = p.Places
+	if p.timed {
+		options.Places = 1
+	}
 	if p.lab, err = lab.Open(ctx, options); err != nil {
 		return nil, err
 	}
@@ -142,7 +146,7 @@ func plan(sel Selection, s selected) (*Plan, *results.Shard, error) {
 	p.changed = sync.NewCond(&p.mu)
 	for _, program := range s.programs {
 		if program.Timed {
-			p.Places, p.enough = 1, len(s.specs)
+			p.Places, p.enough, p.timed = 1, len(s.specs), true
 		}
 		for _, t := range turns(len(s.specs), sel.Count, program.Timed) {
 			spec := s.specs[t.kernel]

@@ -114,7 +114,7 @@ func (p *Plan) dispatch() {
 		switch {
 		case i >= 0:
 			built := p.ready[i]
-			p.lab.Queue(t.rank, func() { p.run(t, built) })
+			p.lab.Queue(t.rank, func(lend func(bool)) { p.run(t, built, lend) })
 		case p.madeErr != nil:
 			t.err = errNoKernel
 			close(t.done)
@@ -126,7 +126,7 @@ func (p *Plan) dispatch() {
 }
 
 // run runs a cell and records it, unless it was interrupted.
-func (p *Plan) run(t *turn, b *kernel.Built) {
+func (p *Plan) run(t *turn, b *kernel.Built, lend func(idle bool)) {
 	defer close(t.done)
 	if t.err = t.ctx.Err(); t.err != nil {
 		return
@@ -135,7 +135,7 @@ func (p *Plan) run(t *turn, b *kernel.Built) {
 	p.mu.Lock()
 	s.Initramfs = cmp.Or(p.packed[s.Kernel+"/"+s.Program.Name], p.packed[s.Kernel], s.Initramfs)
 	p.mu.Unlock()
-	s.Series, s.Symbols, s.Watch, s.View = b.Subjects, b.Symbols, p.Watch, p.view
+	s.Series, s.Symbols, s.Watch, s.View, s.Idle = b.Subjects, b.Symbols, p.Watch, p.view, lend
 	s.Console = filepath.Join(p.Dir(), strings.ReplaceAll(s.Name(), "/", "-")+".log")
 	start := time.Since(p.started)
 	t.cell = RunCell(t.ctx, s)

@@ -28,7 +28,8 @@ type Options struct {
 	Builder kernel.Builder
 	// Accel is auto, kvm or tcg.
 	Accel string
-	// Places is how many guests run at once, one per processor when it is 0.
+	// Places is how many guests run at once. When it is 0 that is one per processor, and up
+	// to as many more while others do nothing but wait.
 	Places int
 	// NoGuests says that no guest will be booted, so that QEMU need not be there, and
 	// NoRecord that nothing is written into results/out.
@@ -95,6 +96,9 @@ func Open(ctx context.Context, o Options) (*Lab, error) {
 	}
 	l := &Lab{Builder: o.Builder, accel: o.Accel}
 	l.free = cmp.Or(o.Places, runtime.NumCPU())
+	if o.Places == 0 {
+		l.spare = l.free
+	}
 	var err error
 	if !o.NoGuests {
 		if l.QEMU, err = qemu.Find(ctx); err != nil {

@@ -21,7 +21,7 @@ func TestPlaces(t *testing.T) {
 	var inside, most atomic.Int32
 	queue := func(rank int, work func()) {
 		wait.Add(1)
-		p.Queue(rank, func() {
+		p.Queue(rank, func(func(bool)) {
 			defer wait.Done()
 			if n := inside.Add(1); n > most.Load() {
 				most.Store(n)
@@ -53,5 +53,60 @@ func TestPlaces(t *testing.T) {
 	}
 	if most.Load() != all {
 		t.Errorf("%d ran at once; want %d", most.Load(), all)
+	}
+}
+
+// A guest that only waits lets another one run beside it, but not more than its place.
+func TestPlacesLent(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		free, spare int
+		// idle is how many of the first ones lend their places, busy how many take them back
+		// before more are queued.
+		idle, busy int
+		// want is how many run at once, of ten more.
+		want int
+	}{
+		{"none waits", 2, 2, 0, 0, 2},
+		{"one waits", 2, 2, 1, 0, 3},
+		{"both wait", 2, 2, 2, 0, 4},
+		{"one went on", 2, 2, 2, 1, 3},
+		{"a fixed number", 2, 0, 2, 0, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := &places{free: test.free, spare: test.spare}
+			lends, end := make(chan func(bool)), make(chan struct{})
+			var wait sync.WaitGroup
+			defer wait.Wait()
+			defer close(end)
+			queue := func(begun func(lend func(bool))) {
+				wait.Add(1)
+				p.Queue(0, func(lend func(bool)) {
+					defer wait.Done()
+					begun(lend)
+					<-end
+				})
+			}
+			var first []func(bool)
+			for range test.free {
+				queue(func(lend func(bool)) { lends <- lend })
+				first = append(first, <-lends)
+			}
+			for i := range test.idle {
+				first[i](true)
+				first[i](true)
+			}
+			for i := range test.busy {
+				first[i](false)
+			}
+			for range 10 {
+				queue(func(func(bool)) {})
+			}
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if got := test.free + 10 - len(p.queue); got != test.want {
+				t.Errorf("%d run at once; want %d", got, test.want)
+			}
+		})
 	}
 }

@@ -33,16 +33,26 @@ type lifetime struct {
 	// still is the time in which it was stopped, starved that in which it waited for
 	// processors.
 	still, starved time.Duration
-	// Of the present window: its beginning, how long each thread had waited by then,
-	// and how much of it the guest has had so far.
-	since  time.Duration
-	waited map[string]time.Duration
-	had    time.Duration
+	// idle, when set, is told when the guest begins to do next to nothing, and when it goes on.
+	idle func(bool)
+	// Of the present window: its beginning, what each thread had had by then, and how much
+	// of it the guest has had so far.
+	since time.Duration
+	spent map[string]spent
+	had   time.Duration
 }
 
-// window is the time over which a thread's wait for a processor is added up: many times
-// as long as a host lets one wait that shares its processors fairly.
-const window = 2 * time.Second
+// spent is how long a thread has run so far, and how long it has waited for a processor.
+type spent struct{ ran, waited time.Duration }
+
+const (
+	// window is the time over which a thread's wait for a processor is added up: many times
+	// as long as a host lets one wait that shares its processors fairly.
+	window = 2 * time.Second
+	// idlePart is the part of a window, as a divisor, which the threads of a guest run
+	// together while it only waits. Its ticks, and QEMU's own, take a fraction of that.
+	idlePart = 5
+)
 
 func (l *lifetime) begin() {
 	l.last = bootTime()
@@ -51,7 +61,7 @@ func (l *lifetime) begin() {
 
 // open begins a window.
 func (l *lifetime) open() {
-	l.since, l.waited, l.had = l.last, waits(l.processes()), 0
+	l.since, l.spent, l.had = l.last, spentBy(l.processes()), 0
 }
 
 func (l *lifetime) processes() []int { return append(children(l.pid), l.pid) }
@@ -69,33 +79,38 @@ func (l *lifetime) passed() time.Duration {
 		return 0
 	}
 	// The guest is no faster than the slowest of its threads.
-	var longest time.Duration
-	for thread, waited := range waits(processes) {
-		longest = max(longest, waited-l.waited[thread])
+	var longest, ran time.Duration
+	threads := spentBy(processes)
+	for thread, s := range threads {
+		longest = max(longest, s.waited-l.spent[thread].waited)
+		ran += s.ran - l.spent[thread].ran
 	}
 	had := max(0, now-l.since-longest)
 	passed := had - l.had
 	l.had = had
 	l.starved += gap - passed
 	if now-l.since >= window {
+		if l.idle != nil {
+			l.idle(len(threads) > 0 && ran+longest < (now-l.since)/idlePart)
+		}
 		l.open()
 	}
 	return passed
 }
 
-// waits is how long each thread of some processes has waited for a processor so far
-// (Documentation/scheduler/sched-stats.rst: the second number of schedstat, in
-// nanoseconds), which the kernel adds up when the wait is over. A host whose kernel does
-// not count it shows none.
-func waits(processes []int) map[string]time.Duration {
-	all := map[string]time.Duration{}
+// spentBy is what each thread of some processes has had so far
+// (Documentation/scheduler/sched-stats.rst: the first two numbers of schedstat, in
+// nanoseconds). A wait is added up when it is over. A host whose kernel does not count
+// this shows none.
+func spentBy(processes []int) map[string]spent {
+	all := map[string]spent{}
 	for _, pid := range processes {
 		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 		for _, thread := range threads {
 			text, _ := os.ReadFile(thread)
 			var ran, waited int64
 			if _, err := fmt.Sscan(string(text), &ran, &waited); err == nil {
-				all[thread] = time.Duration(waited)
+				all[thread] = spent{time.Duration(ran), time.Duration(waited)}
 			}
 		}
 	}

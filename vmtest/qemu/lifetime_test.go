@@ -6,11 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
 // TestStarvedGuestHasHadLess checks that a process which shares a processor with many
-// has had little of the time that passed, and one that wants no processor all of it.
+// has had little of the time that passed, and one that wants no processor all of it. The
+// latter is said to be idle.
 func TestStarvedGuestHasHadLess(t *testing.T) {
 	begin := func(words ...string) *lifetime {
 		cmd := exec.Command(words[0], words[1:]...)
@@ -39,7 +41,7 @@ func TestStarvedGuestHasHadLess(t *testing.T) {
 		}
 		return l
 	}
-	if len(waits([]int{syscall.Getpid()})) == 0 {
+	if len(spentBy([]int{syscall.Getpid()})) == 0 {
 		t.Skip("the kernel of this host has no schedstat")
 	}
 	starved := spin()
@@ -49,7 +51,9 @@ func TestStarvedGuestHasHadLess(t *testing.T) {
 	idle := begin("sleep", "60")
 	guests := map[string]*lifetime{"starved": starved, "idle": idle}
 	had := map[string]time.Duration{}
-	for _, l := range guests {
+	said := map[string]bool{}
+	for name, l := range guests {
+		l.idle = func(idle bool) { said[name] = idle }
 		l.begin()
 	}
 	first := bootTime()
@@ -65,6 +69,9 @@ func TestStarvedGuestHasHadLess(t *testing.T) {
 	}
 	if had["idle"] < all*9/10 {
 		t.Errorf("of %v, a process that sleeps had %v; want all", all, had["idle"])
+	}
+	if diff := cmp.Diff(map[string]bool{"starved": false, "idle": true}, said); diff != "" {
+		t.Errorf("idle (-want +said):\n%s", diff)
 	}
 	for name, l := range guests {
 		if sum := had[name] + l.starved + l.still; sum < all*9/10 || sum > all*11/10 {

@@ -57,7 +57,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 	var readers sync.WaitGroup
 	readers.Go(func() { port.copyTo(io.MultiWriter(&g.printed, log), g.gone) })
 	readers.Go(func() { v.listen(g, out) })
-	life := &lifetime{pid: childWith(tmp)}
+	life := &lifetime{pid: childWith(tmp), idle: v.Idle}
 	go endLeft(tmp, life.pid, g.gone)
 	out.Ending = g.await(ctx, life, v)
 	out.StoodStill, out.Starved = life.still, life.starved

@@ -45,6 +45,8 @@ type VM struct {
 	Pinned bool
 	// Step, when set, is told of the phases after the boot and of each check.
 	Step func(phase Phase, check string)
+	// Idle, when set, is told when the guest begins to do next to nothing, and when it goes on.
+	Idle func(idle bool)
 
 	// enough, when set, is called when the guest has printed something.
 	enough func()
