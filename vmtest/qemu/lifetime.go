@@ -35,11 +35,12 @@ type lifetime struct {
 	still, starved time.Duration
 	// idle, when set, is told when the guest begins to do next to nothing, and when it goes on.
 	idle func(bool)
-	// Of the present window: its beginning, what each thread had had by then, and how much
-	// of it the guest has had so far.
-	since time.Duration
-	spent map[string]spent
-	had   time.Duration
+	// Of the present window: its beginning, the processes and what each of their threads had had
+	// by then, and how much of it the guest has had so far.
+	since     time.Duration
+	processes []int
+	spent     map[string]spent
+	had       time.Duration
 }
 
 // spent is how long a thread has run so far, and how long it has waited for a processor.
@@ -61,10 +62,18 @@ func (l *lifetime) begin() {
 
 // open begins a window.
 func (l *lifetime) open() {
-	l.since, l.spent, l.had = l.last, spentBy(l.processes()), 0
+	l.since, l.had = l.last, 0
+	l.processes = append(children(l.pid), l.pid)
+	l.spent = map[string]spent{}
+	for _, pid := range l.processes {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+		for _, thread := range threads {
+			if s, ok := spentBy(thread); ok {
+				l.spent[thread] = s
+			}
+		}
+	}
 }
-
-func (l *lifetime) processes() []int { return append(children(l.pid), l.pid) }
 
 // passed returns what of the time since the last call counts, less than nothing when
 // a thread that had waited longer than that has run now.
@@ -72,18 +81,18 @@ func (l *lifetime) passed() time.Duration {
 	now := bootTime()
 	gap := now - l.last
 	l.last = now
-	processes := l.processes()
-	if gap > standstill || slices.ContainsFunc(processes, stopped) {
+	if gap > standstill || slices.ContainsFunc(l.processes, stopped) {
 		l.still += gap
 		l.open()
 		return 0
 	}
 	// The guest is no faster than the slowest of its threads.
 	var longest, ran time.Duration
-	threads := spentBy(processes)
-	for thread, s := range threads {
-		longest = max(longest, s.waited-l.spent[thread].waited)
-		ran += s.ran - l.spent[thread].ran
+	for thread, before := range l.spent {
+		if s, ok := spentBy(thread); ok {
+			longest = max(longest, s.waited-before.waited)
+			ran += s.ran - before.ran
+		}
 	}
 	had := max(0, now-l.since-longest)
 	passed := had - l.had
@@ -91,30 +100,28 @@ func (l *lifetime) passed() time.Duration {
 	l.starved += gap - passed
 	if now-l.since >= window {
 		if l.idle != nil {
-			l.idle(len(threads) > 0 && ran+longest < (now-l.since)/idlePart)
+			l.idle(len(l.spent) > 0 && ran+longest < (now-l.since)/idlePart)
 		}
 		l.open()
 	}
 	return passed
 }
 
-// spentBy is what each thread of some processes has had so far
-// (Documentation/scheduler/sched-stats.rst: the first two numbers of schedstat, in
-// nanoseconds). A wait is added up when it is over. A host whose kernel does not count
-// this shows none.
-func spentBy(processes []int) map[string]spent {
-	all := map[string]spent{}
-	for _, pid := range processes {
-		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-		for _, thread := range threads {
-			text, _ := os.ReadFile(thread)
-			var ran, waited int64
-			if _, err := fmt.Sscan(string(text), &ran, &waited); err == nil {
-				all[thread] = spent{time.Duration(ran), time.Duration(waited)}
-			}
-		}
+// spentBy reads what a thread has had so far (Documentation/scheduler/sched-stats.rst: the
+// first two numbers of schedstat, in nanoseconds). A wait is added up when it is over. A host
+// whose kernel does not count this has no such file.
+func spentBy(schedstat string) (s spent, ok bool) {
+	text, err := os.ReadFile(schedstat)
+	if err != nil {
+		return s, false
 	}
-	return all
+	words := strings.Fields(string(text))
+	if len(words) < 2 {
+		return s, false
+	}
+	ran, ranErr := strconv.ParseInt(words[0], 10, 64)
+	waited, waitedErr := strconv.ParseInt(words[1], 10, 64)
+	return spent{time.Duration(ran), time.Duration(waited)}, ranErr == nil && waitedErr == nil
 }
 
 // bootTime is a clock that goes on while the host sleeps, and which nobody sets.
