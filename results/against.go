@@ -1,6 +1,7 @@
 package results
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -226,7 +227,7 @@ func (c Cell) fails(check string) (fails, known bool) {
 			return k.bad(), k.Verdict != event.Error
 		}
 	}
-	if len(c.Only) > 0 {
+	if len(c.Only) > 0 && !slices.ContainsFunc(c.Only, func(test string) bool { return check == test || strings.HasPrefix(check, test+"/") }) {
 		return false, false
 	}
 	// What a whole report does not have has not failed.
@@ -269,21 +270,52 @@ func rateOf(cells []Cell, check string) Rate {
 	return r
 }
 
-// whole counts the runs in which the program is worse in a way that the other
-// kernel never shows: another check of it fails each time, such as a complaint that
-// has another title, or one that base passes is skipped or gone.
-func (p *pairs) whole(cells, others []Cell) Rate {
+// whole compares the program as a whole, in runs that were not limited to some of its tests:
+// how often another check of it fails which the other kernel never fails, such as a complaint
+// with a new title each time, or how often one that base passes is skipped or gone, whichever
+// tells more.
+func (p *pairs) whole(last bool) Difference {
+	own := func(cells []Cell, others func(check string) []Cell) Rate {
+		return rate(cells, func(c Cell) bool {
+			return slices.ContainsFunc(titles(c), func(check string) bool {
+				fails, _ := c.fails(check)
+				return fails && rateOf(others(check), check).Failed == 0
+			})
+		})
+	}
+	onBase := func(check string) []Cell {
+		if strings.HasPrefix(check, consolePrefix) {
+			return p.anyBase
+		}
+		return p.base
+	}
+	withPatch := func(string) []Cell { return p.patched }
+	lost := func(cells []Cell) Rate { return rate(cells, func(c Cell) bool { return p.lost(c) != "" }) }
+	all := []Difference{
+		{Program: p.program, Base: lost(p.base), Patched: lost(p.patched)},
+		{Program: p.program, Base: own(p.base, withPatch), Patched: own(p.patched, onBase)},
+	}
+	order := []DifferentKind{Regression, undecided, Flaky, OnBase}
+	for i := range all {
+		all[i].Kind = OnBase
+		if all[i].Patched.Failed > 0 {
+			all[i].Kind = decide(all[i].Base, all[i].Patched, last)
+		}
+	}
+	return slices.MinFunc(all, func(a, b Difference) int {
+		return cmp.Or(cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)), cmp.Compare(b.Patched.Failed, a.Patched.Failed))
+	})
+}
+
+// rate counts the whole runs that are bad.
+func rate(cells []Cell, bad func(Cell) bool) Rate {
 	var r Rate
 	for _, c := range cells {
 		if len(c.Only) > 0 {
 			continue
 		}
 		r.Runs++
-		own := slices.ContainsFunc(titles(c), func(check string) bool {
-			fails, _ := c.fails(check)
-			return fails && rateOf(others, check).Failed == 0
-		})
-		if own || p.lost(c) != "" {
+		if bad(c) {
 			r.Failed++
 		}
 	}
@@ -312,29 +344,34 @@ func (p *pairs) differences() []Difference {
 	}
 	last := p.tried() >= p.limit()
 	var all []Difference
-	whole := false
-	for _, check := range append(titles(p.patched...), "") {
+	for _, check := range titles(p.patched...) {
 		d := Difference{Program: p.program, Check: check, Base: rateOf(p.base, check), Patched: rateOf(p.patched, check)}
-		d.NotOnBase = check != "" && !byWatch(check) && !slices.Contains(titles(p.base...), check)
-		if check == "" {
-			d.Base, d.Patched = p.whole(p.base, p.patched), p.whole(p.patched, p.base)
-		}
-		if d.Patched.Failed == 0 || check == "" && whole {
+		d.NotOnBase = !byWatch(check) && !slices.Contains(titles(p.base...), check)
+		if d.Patched.Failed == 0 {
 			continue
 		}
 		d.Kind = decide(d.Base, d.Patched, last)
-		// What a tree complains of under every program needs no run of each to be its own.
-		if ofTree := rateOf(p.anyBase, check); d.Kind == undecided && strings.HasPrefix(check, consolePrefix) &&
-			ofTree.Failed == ofTree.Runs && ofTree.Runs >= looks[0] {
-			d.Kind = OnBase
+		if ofTree := rateOf(p.anyBase, check); strings.HasPrefix(check, consolePrefix) && ofTree.Failed > 0 {
+			switch {
+			// What a tree complains of under every program needs no run of each to be its own.
+			case d.Kind == undecided && ofTree.Failed == ofTree.Runs && ofTree.Runs >= looks[0]:
+				d.Kind = OnBase
+			// What it complains of now and then, under other programs, is worse when the rates say so.
+			case d.Kind == Regression && d.Base.Failed == 0 && fisher(d.Base, d.Patched) > apart:
+				if d.Kind = undecided; last {
+					d.Kind = Flaky
+				}
+			}
 		}
-		whole = whole || d.Kind == Regression
 		all = append(all, d)
 	}
 	// The program as a whole counts where it tells more than its checks do.
-	if n := len(all); n > 0 && all[n-1].Check == "" && all[n-1].Kind != Regression &&
-		slices.ContainsFunc(all[:n-1], func(d Difference) bool { return d.Kind != OnBase }) {
-		all = all[:n-1]
+	is := func(kinds ...DifferentKind) bool {
+		return slices.ContainsFunc(all, func(d Difference) bool { return slices.Contains(kinds, d.Kind) })
+	}
+	whole := p.whole(last)
+	if whole.Patched.Failed > 0 && !is(Regression) && (whole.Kind == Regression || !is(undecided, Flaky)) {
+		all = append(all, whole)
 	}
 	return all
 }
@@ -436,13 +473,16 @@ func (p *pairs) noReport() bool {
 // report, where base always did, gets a verdict.
 func Hold(cells []Cell, base, patched string, strict bool) *Against {
 	a := &Against{Base: base, Patched: patched, Strict: strict, Unjudged: []string{}, Differences: []Difference{}}
-	for _, p := range byProgram(cells, base, patched) {
+	programs := byProgram(cells, base, patched)
+	found := make([][]Difference, len(programs))
+	for i, p := range programs {
 		all := p.differences()
 		if p.unjudged() {
 			a.Unjudged = append(a.Unjudged, p.program)
 		}
 		regressed := slices.ContainsFunc(all, func(d Difference) bool { return d.Kind == Regression })
 		all = slices.DeleteFunc(all, func(d Difference) bool { return d.Kind == undecided && regressed })
+		found[i] = all
 		a.Differences = append(a.Differences, all...)
 		gains := p.gains()
 		a.Gains = append(a.Gains, gains...)
@@ -455,9 +495,12 @@ func Hold(cells []Cell, base, patched string, strict bool) *Against {
 		if compared > 0 {
 			a.Compared, a.Programs = a.Compared+compared, a.Programs+1
 		}
-		for i := range cells {
-			if c := &cells[i]; c.Program == p.program && (c.Kernel == base || c.Kernel == patched) {
-				p.expect(c, all, c.Kernel == patched, strict)
+	}
+	// What is expected of a cell changes what the comparison of another would say.
+	for i, p := range programs {
+		for j := range cells {
+			if c := &cells[j]; c.Program == p.program && (c.Kernel == base || c.Kernel == patched) {
+				p.expect(c, found[i], c.Kernel == patched, strict)
 			}
 		}
 	}
