@@ -3,12 +3,12 @@ package html
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 
 	"patchproof/results"
+	"patchproof/results/seal"
 )
 
 // search is what the page shows of the record of a search.
@@ -37,7 +37,7 @@ type trial struct {
 func readSearch(run *results.Run) (search, bool) {
 	for _, name := range []string{"bisect.json", "bisect-config.json"} {
 		var s search
-		doc, err := os.ReadFile(filepath.Join(run.Dir, name))
+		doc, _, err := seal.Read(filepath.Join(run.Dir, name))
 		if err == nil && json.Unmarshal(doc, &s) == nil && len(s.Trials) > 0 {
 			return s, true
 		}

@@ -316,6 +316,11 @@ func keep(file string, what any) error {
 // verdictsFile is beside run.json.
 const verdictsFile = "mutants.json"
 
+// verdictsRecord is what it holds.
+type verdictsRecord struct {
+	Mutants []Verdict `json:"mutants"`
+}
+
 func writeVerdicts(dir string, verdicts []Verdict) error {
-	return results.WriteJSON(filepath.Join(dir, verdictsFile), verdicts)
+	return seal.Write(filepath.Join(dir, verdictsFile), verdictsRecord{verdicts})
 }

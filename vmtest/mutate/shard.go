@@ -3,12 +3,12 @@ package mutate
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"patchproof/results"
+	"patchproof/results/seal"
 	"patchproof/vmtest"
 )
 
@@ -37,16 +37,17 @@ func Merge(shards *results.Shards) ([]Verdict, error) {
 	verdicts := make([]Verdict, 0, len(shards.Runs[0].Shard.Plan))
 	left := map[int][]Verdict{}
 	for _, run := range shards.Runs {
-		text, err := os.ReadFile(filepath.Join(run.Dir, verdictsFile))
-		var some []Verdict
+		file := filepath.Join(run.Dir, verdictsFile)
+		text, _, err := seal.Read(file)
+		var r verdictsRecord
 		if err == nil {
-			err = json.Unmarshal(text, &some)
+			err = json.Unmarshal(text, &r)
 		}
 		none := !slices.ContainsFunc(run.Shard.Plan, func(p results.Planned) bool { return p.Shard == run.Shard.Index })
 		if err != nil && !none {
-			return nil, fmt.Errorf("%s in %s has no verdicts: %w", run.Shard, run.Dir, err)
+			return nil, fmt.Errorf("%s has no verdicts that can be read: %s: %w; run that shard again", run.Shard, file, err)
 		}
-		left[run.Shard.Index] = some
+		left[run.Shard.Index] = r.Mutants
 	}
 	for _, p := range shards.Runs[0].Shard.Plan {
 		some := left[p.Shard]

@@ -1,6 +1,7 @@
 package mutate
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"patchproof/guest/event"
 	"patchproof/patches"
 	"patchproof/results"
+	"patchproof/results/seal"
 	"patchproof/vmtest"
 )
 
@@ -143,9 +145,9 @@ func told(t *testing.T, dir string) (kernels, cells []string, verdicts string) {
 	for _, c := range run.Cells {
 		cells = append(cells, fmt.Sprint(c.Kernel, " ", c.Variant, " ", c.Program, " ", c.Verdict, " ", c.Expected))
 	}
-	text, err := os.ReadFile(filepath.Join(dir, verdictsFile))
-	if err != nil {
-		t.Fatal(err)
+	text, sealed, err := seal.Read(filepath.Join(dir, verdictsFile))
+	if err != nil || !sealed {
+		t.Fatalf("reading %s: sealed %v, %v", verdictsFile, sealed, err)
 	}
 	return kernels, cells, string(text)
 }
@@ -212,11 +214,13 @@ func TestMergedMutantsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			return dirs
-		}, "shard 2 of 3 in .* has no verdicts"},
-		{"its verdicts are empty", verdicts(func([]byte) []byte { return nil }), "has no verdicts"},
-		{"its verdicts are cut off", verdicts(func(text []byte) []byte { return text[:len(text)/2] }), "has no verdicts"},
-		{"no verdict in its list", verdicts(func([]byte) []byte { return []byte("[]") }), "shard 2 of 3 lacks the verdict about "},
-		{"another's verdict", verdicts(func(text []byte) []byte { return []byte(strings.Replace(string(text), second[0].Name, "other", 1)) }), "lacks the verdict about " + second[0].Name},
+		}, "shard 2 of 3 has no verdicts that can be read: .*mutants.json: no such file"},
+		{"its verdicts are empty", verdicts(func([]byte) []byte { return nil }), "has no verdicts that can be read"},
+		{"its verdicts are cut off", verdicts(func(text []byte) []byte { return text[:len(text)/2] }), "has no verdicts that can be read: .*mutants.json: damaged"},
+		{"a verdict that was changed", verdicts(func(text []byte) []byte { return bytes.Replace(text, []byte("true"), []byte("false"), 1) }),
+			"shard 2 of 3 has no verdicts that can be read: .*mutants.json: damaged, cut short, or changed by hand"},
+		{"no verdict in its list", verdicts(func([]byte) []byte { return []byte(`{"mutants": []}`) }), "shard 2 of 3 lacks the verdict about "},
+		{"another's verdict", verdicts(func([]byte) []byte { return []byte(`{"mutants": [{"name": "other", "killed": true}]}`) }), "lacks the verdict about " + second[0].Name},
 		{"its last verdict is lost", func(t *testing.T, dirs []string) []string {
 			dirs[1] = campaignRun(t, second[:1], part, nil)
 			return dirs
