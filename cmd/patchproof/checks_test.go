@@ -81,12 +81,12 @@ func hostChecks() []fault {
 	}
 	const small = "mount -t tmpfs -o size=$1 none $2"
 	add("the cache's disk is mounted noexec", "mount -t tmpfs -o noexec none $CACHE; patchproof build", "noexec", "set CACHE to a folder")
-	add("the cache's disk is mounted read-only", "mount -t tmpfs -o ro none $CACHE; patchproof build", "CACHE=", "cannot be written", "read-only")
+	add("the cache's disk is mounted read-only", "mount -t tmpfs -o ro none $CACHE; patchproof build", "CACHE=", "read-only file system; mount its disk for writing")
 	add("the cache's disk has no locks", "without locks patchproof build", "cannot be locked", "set CACHE to a folder")
 	add("the cache's disk has no renames", "without renames patchproof build", "cannot be renamed", "set CACHE to a folder")
 	add("the cache's disk has no links", "without links patchproof build", "no symbolic links", "set CACHE to a folder")
-	add("the cache's folder may not be written", "chmod 755 $CACHE; exec setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all patchproof build", "CACHE=", "cannot be written: permission denied")
-	add("TMPDIR is mounted read-only", "mount -t tmpfs -o ro none $TMPDIR; TEST=/bin/true patchproof vmtest", "TMPDIR=", "cannot be written")
+	add("the cache's folder may not be written", "chmod 755 $CACHE; exec setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all patchproof build", "CACHE=", "cannot be written: permission denied; let this user write there, or set CACHE")
+	add("TMPDIR is mounted read-only", "mount -t tmpfs -o ro none $TMPDIR; TEST=/bin/true patchproof vmtest", "TMPDIR=", "read-only file system; mount its disk for writing, or set TMPDIR")
 	add("TMPDIR has no room for the guests' disks", "set -- 2m $TMPDIR; "+small+"; TEST=/bin/true DISK=64M patchproof vmtest", "TMPDIR=", "the disks of a guest take 64 MiB")
 	add("results/out is mounted read-only", "mount -t tmpfs -o ro none results/out; TEST=/bin/true patchproof vmtest", "results/out cannot be written", "read-only")
 	add("results/out has no room", "set -- 100k results/out; "+small+"; TEST=/bin/true patchproof vmtest", "KiB free, and the record of a run takes")

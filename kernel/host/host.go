@@ -149,10 +149,19 @@ func writable(dir, variable string) error {
 	if err == nil {
 		return nil
 	}
-	if variable == "" {
-		return fmt.Errorf("%s cannot be written: %w; free some space, or let this user write there", dir, bare(err))
+	cure := "make it a folder that can be written"
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		cure = "free some space"
+	case errors.Is(err, fs.ErrPermission):
+		cure = "let this user write there"
+	case errors.Is(err, unix.EROFS):
+		cure = "mount its disk for writing"
 	}
-	return fmt.Errorf("%s=%s cannot be written: %w; free some space, or set %s to another folder", variable, dir, bare(err), variable)
+	if variable != "" {
+		dir, cure = variable+"="+dir, cure+", or set "+variable+" to another folder"
+	}
+	return fmt.Errorf("%s cannot be written: %w; %s", dir, bare(err), cure)
 }
 
 // Room fails where the disk of a folder, which a variable names, has less than need bytes for
