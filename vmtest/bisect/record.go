@@ -4,9 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"time"
@@ -179,17 +177,11 @@ func find(pattern, question string) (*Record, error) {
 	}
 	slices.Sort(paths)
 	for _, path := range slices.Backward(paths) {
+		// What is damaged, or no file, answers nothing: the search is made again. So does
+		// another version's record.
 		doc, _, err := seal.Read(path)
-		// What is damaged answers nothing: the search is made again.
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, seal.ErrBroken) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
 		var r Record
-		// Another version's record is another question's.
-		if json.Unmarshal(doc, &r) != nil || r.Schema != Schema || r.Question != question {
+		if err != nil || json.Unmarshal(doc, &r) != nil || r.Schema != Schema || r.Question != question {
 			continue
 		}
 		r.path = path

@@ -2,12 +2,16 @@ package bisect
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
-// TestFindDamaged flips a verdict in the record of a search: the search is made again.
+// TestFindDamaged flips a verdict in the record of a search, and puts what is no file in its
+// place: the search is made again.
 func TestFindDamaged(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -27,5 +31,16 @@ func TestFindDamaged(t *testing.T) {
 	}
 	if found, err := find(r.path, "whose"); err != nil || found != nil {
 		t.Errorf("find of a changed record = %v, %v; want none", found, err)
+	}
+	for what, make := range map[string]func() error{
+		"pipe":   func() error { return unix.Mkfifo(r.path, 0o644) },
+		"folder": func() error { return os.Mkdir(r.path, 0o755) },
+	} {
+		if err := errors.Join(os.Remove(r.path), make()); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := find(r.path, "whose"); err != nil || found != nil {
+			t.Errorf("find of a %s = %v, %v; want none", what, found, err)
+		}
 	}
 }
