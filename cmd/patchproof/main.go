@@ -64,6 +64,17 @@ var errUnexpected = errors.New("unexpected verdict")
 // errReported means that the harness could not do all of its work and has said why.
 var errReported = errors.New("harness trouble")
 
+// interrupted is said instead of an error that is nothing but an end that was asked for.
+const interrupted = "interrupted; what was finished is kept and will not be done again"
+
+// isInterruption says that err is that, of however many cells.
+func isInterruption(err error) bool {
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		return !slices.ContainsFunc(several.Unwrap(), func(err error) bool { return !isInterruption(err) })
+	}
+	return errors.Is(err, context.Canceled)
+}
+
 type commands struct {
 	Vmtest       vmtestCmd       `cmd:"" help:"Build the selected kernels, run the programs on each and report."`
 	Bisect       bisectCmd       `cmd:"" help:"Find the patch or commit that a failure began with."`
@@ -198,7 +209,7 @@ func carryOut(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		sayLimits(stderr)
 		return exitTrouble
 	case ctx.Err() != nil:
-		fmt.Fprintln(stderr, "patchproof: interrupted; what was finished is kept and will not be done again")
+		fmt.Fprintln(stderr, "patchproof:", interrupted)
 		return exitTrouble
 	}
 	fmt.Fprintln(stderr, "patchproof:", err)
@@ -223,7 +234,7 @@ func sayLimits(stderr io.Writer) {
 		what, command string
 	}{
 		{unix.RLIMIT_NOFILE, 256, "open files", "ulimit -n"},
-		{unix.RLIMIT_NPROC, 256, "processes", "ulimit -u"},
+		{unix.RLIMIT_NPROC, 256, "processes and threads of its user", "ulimit -u"},
 		{unix.RLIMIT_AS, 8 << 30, "bytes of memory", "ulimit -v"},
 		{unix.RLIMIT_DATA, 8 << 30, "bytes of data", "ulimit -d"},
 		{unix.RLIMIT_FSIZE, 4 << 30, "bytes in a file", "ulimit -f"},

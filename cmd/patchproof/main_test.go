@@ -2,15 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"patchproof/guest/event"
 	"patchproof/kernel"
+	"patchproof/results"
 )
 
 func TestMain(m *testing.M) {
@@ -183,5 +188,34 @@ func TestInterruptedBeforeAnything(t *testing.T) {
 	var stdout, stderr strings.Builder
 	if code := run(ctx, []string{"build", "--cache", t.TempDir()}, &stdout, &stderr); code != exitTrouble || !strings.Contains(stderr.String(), "interrupted") {
 		t.Errorf("run with a cancelled context = %d, %q; want %d and that it was interrupted", code, stderr.String(), exitTrouble)
+	}
+}
+
+// TestInterruptedCells is a run that was stopped while many of its cells were to come, and has
+// found something: that is its end, and what did not come is said in one line.
+func TestInterruptedCells(t *testing.T) {
+	run := &results.Run{Status: results.Interrupted, Cells: []results.Cell{{Kernel: "patched", Program: "nop", Verdict: event.Fail}}}
+	var err error
+	for range 37 {
+		err = errors.Join(err, context.Canceled)
+	}
+	for _, tt := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"nothing else", errors.Join(err, nil), "patchproof: " + interrupted + "\n"},
+		{"trouble as well", errors.Join(context.Canceled, errors.New("the disk is full")), "patchproof: context canceled\nthe disk is full\n"},
+		{"none", nil, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var stderr strings.Builder
+			if end := outcome(newTerminal(io.Discard, &stderr), run, tt.err); !errors.Is(end, errUnexpected) {
+				t.Errorf("outcome = %v; want %v", end, errUnexpected)
+			}
+			if diff := cmp.Diff(tt.want, stderr.String()); diff != "" {
+				t.Errorf("what is said (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

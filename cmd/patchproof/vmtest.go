@@ -71,10 +71,13 @@ func (c vmtestCmd) Run(ctx context.Context, t *terminal) error {
 // outcome is how a command ends whose run has been reported: what a kernel did counts for more
 // than what went wrong beside it, which is said.
 func outcome(t *terminal, run *results.Run, err error) error {
-	if err != nil && run.ExitCode() != exitUnexpected {
+	switch {
+	case err == nil:
+	case run.ExitCode() != exitUnexpected:
 		return err
-	}
-	if err != nil {
+	case isInterruption(err):
+		t.errorf("%s\n", interrupted)
+	default:
 		t.errorf("%v\n", err)
 	}
 	return exitError(run.ExitCode())
