@@ -3,7 +3,10 @@ package results
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+
+	"patchproof/guest/event"
 )
 
 // View is how a Report is shown.
@@ -38,11 +41,53 @@ func Report(w io.Writer, r *Run, v View) error {
 		p.blocks(known)
 	}
 	p.blocks(trouble, alarm)
+	p.skips()
 	p.quarantines()
 	fmt.Fprintln(&p.out, Answer(r))
 	_, err := io.WriteString(w, p.out.String())
 	return err
 }
+
+// skips says why programs were skipped, and with all why each check was: a reason once for
+// all that it holds for.
+func (p *printer) skips() {
+	for _, col := range p.table.columns {
+		var reasons []string
+		of := map[string][]string{}
+		for _, program := range p.table.programs {
+			for _, cell := range p.table.tallies[col][program] {
+				for _, c := range cell.Checks {
+					name := Line(program + "/" + c.Name)
+					if c.Verdict != event.Skip || c.Detail == "" || !p.all && cell.Verdict != event.Skip {
+						continue
+					}
+					why := line(c.Detail, skipLimit)
+					if !slices.Contains(reasons, why) {
+						reasons = append(reasons, why)
+					}
+					if !slices.Contains(of[why], name) {
+						of[why] = append(of[why], name)
+					}
+				}
+			}
+		}
+		if len(reasons) == 0 {
+			continue
+		}
+		fmt.Fprintf(&p.out, "Skipped on %s:\n", p.table.title(col))
+		for _, why := range reasons {
+			fmt.Fprintf(&p.out, "  %s: %s\n", strings.Join(few(of[why], mostSkips), ", "), why)
+		}
+		p.out.WriteString("\n")
+	}
+}
+
+// skipLimit is how long a reason may be, with a path in it, and mostSkips for how many checks it
+// is named.
+const (
+	skipLimit = 400
+	mostSkips = 4
+)
 
 // quarantines lists all of them: what they hold is never hidden.
 func (p *printer) quarantines() {

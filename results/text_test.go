@@ -253,6 +253,26 @@ func TestManyChecksAreShort(t *testing.T) {
 	}
 }
 
+// Why a program was skipped is told, and with all why each check was, a reason once.
+func TestSkipsAreExplained(t *testing.T) {
+	r := asIs()
+	r.Cells = append(r.Cells,
+		cellOf("base", "clone3", check("build", event.Skip, "no libcap\nand more")),
+		cellOf("base", "kunit", check("list", event.Pass, ""), check("kasan", event.Skip, "no KASAN"), check("kasan2", event.Skip, "no KASAN")))
+	for all, want := range map[bool]string{
+		false: "Skipped on base:\n  clone3/build: no libcap\n\nbase: ",
+		true:  "Skipped on base:\n  clone3/build: no libcap\n  kunit/kasan, kunit/kasan2: no KASAN\n\nbase: ",
+	} {
+		var out strings.Builder
+		if err := Report(&out, r, View{All: all}); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("with all %v the report has no %q:\n%s", all, want, out.String())
+		}
+	}
+}
+
 func TestMatrixWidth(t *testing.T) {
 	r := &Run{Status: Finished, Kernels: kernels("base", "posted", "fixed", "known-bad-list", "known-bad-count", "next")}
 	for _, k := range r.Kernels {
