@@ -40,8 +40,13 @@ const (
 	// mostWords is how many lines at most are between a text that may be a complaint and its
 	// stack: what comes later is somebody else's.
 	mostWords = 12
+	// mostStrange is how many lines of others there may be between two of a stack, where it is not
+	// told who prints.
+	mostStrange = 5
+	// atOnce is how long it takes, in seconds, to print the lines of one check.
+	atOnce = 0.01
 	// maxPreface bounds the lines between "cut here" and what it is about.
-	maxPreface = 5
+	maxPreface = 8
 	// maxCallers bounds the tasks and CPUs whose complaints are read at once.
 	maxCallers = 8
 	// mostWork bounds what is looked at closely, in lines; the first of a complaint
@@ -57,6 +62,7 @@ const cutHere = "------------[ cut here ]------------"
 var (
 	// inTrace are the lines that belong to a complaint after its stack began.
 	inTrace = regexp.MustCompile(`^(?: |\t|$|R[A-Z0-9]{1,2}:|E[A-Z]{2}:|[CDEFGS][SR]\d?:|ORIG_RAX|CR\d|DR\d|Code:|Call [Tt]race|Modules linked in|CPU: |Hardware name|Workqueue|Kernel Offset|irq event|hardirqs|softirqs|PKRU|Stack:|Rebooting|---|===|-----|Dumping ftrace|Disabling |Allocated by|Freed by|The buggy|addr |this frame|Memory state|page:|page dumped|flags:|raw:|Last potentially|Dead code|>|\(stack is|NMI backtrace|Sending NMI|task:|rcu:|Showing|Mem-Info|INFO: lockdep|#\d|\d+ locks? held|no locks held|Object|Redzone|Padding|FIX |pc :|lr :|sp :|x\d+ ?:|pstate:|handlers:|\(?\[<|\[[0-9a-f]{8,16}(?:\+ *\d+)?\] ?\[|</?(?:IRQ|TASK|NMI|SOFTIRQ)>|(?:\? )?[A-Za-z_][\w.]*\+0x[0-9a-f]+/0x|NIP|LR |GPR|CFAR|MSR:|REGS:|EIP|Last Breaking|(?:\? )?[A-Za-z_][\w.]* \(\S+:[\d?]+|Uninit was|SMP:)`)
+	onStack = regexp.MustCompile(`^ +(?:\? )?[A-Za-z_\[<][\w.]*(?:\+0x|>\] |>$)|^ </`)
 	// initExit is the panic that follows when init ends by itself, with whatever
 	// status, and not by a signal: u-root's init does when its program has ended
 	// without powering the machine off. That is no fault of the kernel.
@@ -123,6 +129,8 @@ type complaint struct {
 	// repeated the same once that end has come: see ends.
 	unended, repeated string
 	poweredOff        bool
+	// strange counts the lines of others since its last one.
+	strange int
 	// closed says that it is told, cut that nothing but its kind was.
 	closed, cut bool
 }
@@ -132,9 +140,8 @@ type reader struct {
 	caller string
 	now    *complaint
 	// preface holds the lines from a "cut here" to the line that says what it
-	// is, and said the text of the first one: WARN() prints its message there.
-	preface []string
-	said    string
+	// is, and said their texts: WARN() prints its message there.
+	preface, said []string
 	// within was being told when the preface began.
 	within *complaint
 }
@@ -301,13 +308,14 @@ func (w *Watcher) record(caller, text, line string) {
 	}
 	if text == cutHere {
 		r = w.open(caller)
-		if r.now != nil && r.now.sign.role == says && !r.now.traced && len(r.now.lines) == 1 {
-			r.now.add(line)
+		if r.now != nil && r.now.sign.role == says && !r.now.traced && r.now.leadsTo(line) {
+			// What others printed between is not its own.
+			r.now.lines = append(r.now.lines[:1], line)
 			return
 		}
 		r.within = r.now
 		w.closeNow(r)
-		r.preface, r.said = []string{line}, ""
+		r.preface, r.said = []string{line}, nil
 		return
 	}
 	w.hung.read(text)
@@ -334,15 +342,19 @@ func (w *Watcher) record(caller, text, line string) {
 		w.close(r)
 		w.lend(caller, text, line)
 	case r.preface != nil:
-		if r.said == "" {
-			r.said = text
-		}
+		r.said = append(r.said, text)
 		if r.preface = append(r.preface, line); len(r.preface) > maxPreface {
 			w.close(r)
 		}
 	case r.now != nil:
 		w.read(r, text, line)
 	}
+}
+
+// leadsTo says that a check's words are followed by that line at once, or by no more than a few
+// lines of others where it is not told who prints.
+func (c *complaint) leadsTo(line string) bool {
+	return len(c.lines) == 1 || c.caller == "" && len(c.lines) <= mostStrange && math.Abs(seconds(line)-c.since) < atOnce
 }
 
 // reader finds the caller's; nil is that it has nothing open.
@@ -366,6 +378,17 @@ func (w *Watcher) open(caller string) *reader {
 	r := &reader{caller: caller}
 	w.readers = append(w.readers, r)
 	return r
+}
+
+// words is the message of the WARN() whose line is warning. Where it is not told who prints, a
+// line of another task may be in its place, or in front.
+func (r *reader) words(warning string) string {
+	for _, said := range r.said {
+		if r.caller != "" || !chatter(said, warning) {
+			return said
+		}
+	}
+	return ""
 }
 
 // lend lets another CPU that was asked where it is add to the complaint about a hang.
@@ -414,8 +437,8 @@ func (w *Watcher) begin(caller string, s *sign, m []int, text, line string) {
 		now.add(line)
 		return
 	}
-	said, lines, unended, within := r.said, append(r.preface, line), "", r.within
-	r.preface, r.said, r.within = nil, "", nil
+	said, lines, unended, within := r.words(text), append(r.preface, line), "", r.within
+	r.preface, r.said, r.within = nil, nil, nil
 	if r.now != nil {
 		within = r.now
 	}
@@ -506,10 +529,17 @@ func (w *Watcher) read(r *reader, text, line string) {
 		w.close(r)
 		return
 	}
-	if c.traced && !inTrace.MatchString(text) || c.mayEnd() && (c.told > mostWords || anotherStack.MatchString(text)) {
+	strange := c.traced && (!inTrace.MatchString(text) || c.strange > 0 && strings.HasPrefix(text, " ") && !onStack.MatchString(text))
+	if strange && r.caller == "" && !c.done && c.strange < mostStrange {
+		// Who prints is not told, and the rest of the stack may come.
+		c.strange++
+		return
+	}
+	if strange || c.mayEnd() && (c.told > mostWords || anotherStack.MatchString(text)) {
 		w.close(r)
 		return
 	}
+	c.strange = 0
 	c.add(line)
 	if c.place == "" && !c.traced {
 		c.place = sourceLine.FindString(text)
@@ -561,7 +591,7 @@ func (w *Watcher) closeAll() {
 // close ends what the caller has open.
 func (w *Watcher) close(r *reader) {
 	w.closeNow(r)
-	r.preface, r.said = nil, ""
+	r.preface, r.said = nil, nil
 	w.readers = slices.DeleteFunc(w.readers, func(other *reader) bool { return other == r })
 }
 

@@ -68,6 +68,13 @@ var changed = []struct {
 	{"lines of another task between", func(log string) string {
 		return each(log, `(?m)^(\[ *\d+\.\d{6}\])(\[ *[TC]\d+\] .*)$`, "$1$2\n$1[ T4242] usb 1-1: new high-speed USB device number 2 using xhci_hcd")
 	}},
+	{"lines of another task between, and nobody told", func(log string) string {
+		if strings.Contains(log, "[#2]") {
+			// Two that are told at once, and nothing to sort them by.
+			return log
+		}
+		return each(log, `(?m)^(\[ *\d+\.\d{6}\])(?:\[ *[TC]\d+\])?( .*)$`, "$1$2\n$1 usb 1-1: new high-speed USB device number 2 using xhci_hcd\n$1 eth0: entered promiscuous mode")
+	}},
 	{"lines of programs between", func(log string) string { return strings.ReplaceAll(log, "\n", "\nquokkad: ready, BUG: none\n") }},
 	{"the panic that warnings end in", func(log string) string {
 		if strings.Contains(log, "reboot: Power down") {

@@ -111,6 +111,23 @@ func (c *complaint) readWords(text string) {
 	}
 }
 
+// chatty is what drivers and programs print all the time, of their devices and connections.
+var chatty = regexp.MustCompile(`^(?:usb|hub|usbcore|ata\d|sd|sr|scsi|nvme|mmc|input|hid|audit|systemd|random|IPv6|TCP|NET|Bluetooth|EXT4-fs|XFS|BTRFS info|FAT-fs|loop\d|docker|veth|br-|pci|ACPI|cfg80211|netlink|perf|clocksource|cgroup|overlayfs|iscsi|nf_conntrack|9p|virtio|psmouse|e1000|igb|ixgbe|r8169|serial|tty|i2c|platform)[^:]*: ` +
+	`|^[\w.-]+(?: \S+)?: (?:link |renamed from|(?:entered|left) |associated|authenticate|carrier|port \d|NIC Link|Link is)`)
+
+// chatter says that what was printed between "cut here" and the warning's own line has nothing to
+// do with the place or the function that it names.
+func chatter(said, warning string) bool {
+	if !chatty.MatchString(said) {
+		return false
+	}
+	head, _, _ := strings.Cut(strings.ToLower(said), ": ")
+	warning = strings.ToLower(warning)
+	return !slices.ContainsFunc(strings.FieldsFunc(head, func(c rune) bool { return c < 'a' || c > 'z' }), func(word string) bool {
+		return len(word) > 2 && strings.Contains(warning, word)
+	})
+}
+
 // readInstruction takes the function that a processor's registers show.
 func (c *complaint) readInstruction(at string) {
 	if !c.traced && c.unworded != "" {
