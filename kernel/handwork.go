@@ -76,6 +76,15 @@ func (b *Builder) StartHandwork(ctx context.Context, spec Spec, dir string) (*Ha
 		return nil, fmt.Errorf("WORK=%s lies in the cache, which make cache gc empties; choose another folder", dir)
 	}
 	h := &Handwork{dir}
+	_, readErr := h.read("key")
+	entries, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("WORK=%s cannot be a work tree; choose another folder: %w", dir, err)
+	case len(entries) > 0 && readErr != nil:
+		return nil, fmt.Errorf("WORK=%s is not empty, and no hand work of make apply", dir)
+	}
 	err = b.withTree(ctx, spec, func(t tree) error {
 		parts := []string{t.base}
 		for _, p := range spec.Patches() {
@@ -88,9 +97,6 @@ func (b *Builder) StartHandwork(ctx context.Context, spec Spec, dir string) (*Ha
 				return fmt.Errorf("WORK=%s holds other hand work (%s): finish that with make refresh, remove the folder, or choose another WORK", dir, title)
 			}
 			return nil
-		}
-		if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-			return fmt.Errorf("WORK=%s is not empty, and no hand work of make apply", dir)
 		}
 		return h.create(ctx, t, spec, key)
 	})
@@ -106,9 +112,15 @@ func OpenHandwork(dir string) (*Handwork, error) {
 	return h, nil
 }
 
+// unfinished is where a folder is made that is not whole yet. What lies there is removed, so
+// that it is a name that nobody else would give.
+func unfinished(dir string) string {
+	return filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".patchproof.tmp")
+}
+
 // create makes the work tree beside its place and moves it there when it is whole.
 func (h *Handwork) create(ctx context.Context, t tree, spec Spec, key string) error {
-	tmp := &Handwork{h.dir + ".tmp"}
+	tmp := &Handwork{unfinished(h.dir)}
 	if err := os.RemoveAll(tmp.dir); err != nil {
 		return err
 	}
@@ -388,10 +400,14 @@ func (h *Handwork) Refresh(ctx context.Context, to string) (int, error) {
 	if merges != "" {
 		return 0, fmt.Errorf("%s has a merge (%.12s), which no patch can be made of", h.dir, merges)
 	}
-	if entries, err := os.ReadDir(to); err == nil && slices.ContainsFunc(entries, func(e os.DirEntry) bool { return filepath.Ext(e.Name()) != ".patch" }) {
+	entries, err := os.ReadDir(to)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("%s is where the patches go; move it away: %w", to, err)
+	}
+	if slices.ContainsFunc(entries, func(e os.DirEntry) bool { return filepath.Ext(e.Name()) != ".patch" }) {
 		return 0, fmt.Errorf("%s holds more than patches; move it away", to)
 	}
-	tmp := to + ".tmp"
+	tmp := unfinished(to)
 	if err := os.RemoveAll(tmp); err != nil {
 		return 0, err
 	}

@@ -223,9 +223,12 @@ func TestHandworkElsewhere(t *testing.T) {
 	dir, series := seriesRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	taken := t.TempDir()
-	writeFile(t, filepath.Join(taken, "mine"), "mine\n")
+	mine := filepath.Join(taken, "mine")
+	writeFile(t, mine, "mine\n")
+	writeFile(t, filepath.Join(taken, "work.tmp", "mine"), "mine\n")
 	for work, want := range map[string]string{
 		filepath.Join(dir, "work"): "lies in TREE=", filepath.Join(b.Cache, "work"): "lies in the cache", taken: "is not empty",
+		mine: "not a directory",
 	} {
 		if _, err := b.StartHandwork(t.Context(), treeSpec(dir, series, 3), work); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("StartHandwork in %s = %v; want %q", work, err, want)
@@ -233,5 +236,20 @@ func TestHandworkElsewhere(t *testing.T) {
 	}
 	if _, err := OpenHandwork(taken); err == nil || !strings.Contains(err.Error(), "holds no hand work") {
 		t.Errorf("OpenHandwork = %v; want that there is none", err)
+	}
+	h, err := b.StartHandwork(t.Context(), treeSpec(dir, series, 1), filepath.Join(taken, "work"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Continue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Refresh(t.Context(), mine); err == nil || !strings.Contains(err.Error(), "move it away") {
+		t.Errorf("Refresh into a file = %v; want it refused", err)
+	}
+	for _, file := range []string{mine, filepath.Join(taken, "work.tmp", "mine")} {
+		if text, err := os.ReadFile(file); err != nil || string(text) != "mine\n" {
+			t.Errorf("%s of the user's: %q, %v", file, text, err)
+		}
 	}
 }
