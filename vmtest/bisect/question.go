@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -254,7 +255,54 @@ func (q Question) resolve() (*span, error) {
 	if s.fix {
 		s.good, s.bad = s.bad, s.good
 	}
+	if s.patched != nil {
+		return s, s.checkNumbers()
+	}
 	return s, nil
+}
+
+// checkNumbers refuses patch numbers that no search could begin with.
+func (s *span) checkNumbers() error {
+	good, err := s.number("GOOD", s.good)
+	if err != nil {
+		return err
+	}
+	bad, err := s.number("BAD", s.bad)
+	switch {
+	case err != nil:
+		return err
+	case good == -1, bad == -1, !s.fix && good < bad, s.fix && bad < good:
+		return nil
+	case good == bad:
+		return fmt.Errorf("GOOD=%s and BAD=%s are the same patch", s.good, s.bad)
+	case s.fix:
+		return fmt.Errorf("FIND=fix: BAD=%s comes after GOOD=%s in the series", s.bad, s.good)
+	}
+	return fmt.Errorf("GOOD=%s comes after BAD=%s in the series; FIND=fix searches for what cured it", s.good, s.bad)
+}
+
+// number is the number of the patch that an end of a series names, 0 for its base, and -1
+// where it is the id of a commit: these are known when the patches have been applied.
+func (s *span) number(name, value string) (int, error) {
+	last := len(s.patched.Patches())
+	n, err := strconv.Atoi(value)
+	switch {
+	case err == nil && n >= 0 && n <= last:
+		return n, nil
+	case value == "base":
+		return 0, nil
+	case commitID.MatchString(value):
+		return -1, nil
+	}
+	return 0, s.noEnd(name, value)
+}
+
+// commitID is one, or enough of its beginning.
+var commitID = regexp.MustCompile(`^[0-9a-f]{7,}$`)
+
+// noEnd is the error for an end that is not of the series.
+func (s *span) noEnd(name, value string) error {
+	return fmt.Errorf("%s=%s: want a patch from 1 to %d, 0 for the base, or a commit of the series", name, value, len(s.patched.Patches()))
 }
 
 // path is a search's way through the commits, once they are there.
@@ -277,6 +325,15 @@ func (s *span) open(ctx context.Context, b *kernel.Builder, dir string) (*path, 
 		spec = *s.patched
 	}
 	var err error
+	if s.patched == nil {
+		// Another run may have the tree in the store for as long as it builds.
+		if p.good, err = kernel.LocalCommit(ctx, s.base.Tree, s.good); err != nil {
+			return nil, fmt.Errorf("GOOD: %w", err)
+		}
+		if p.bad, err = kernel.LocalCommit(ctx, s.base.Tree, s.bad); err != nil {
+			return nil, fmt.Errorf("BAD: %w", err)
+		}
+	}
 	if p.history, err = b.History(ctx, spec, dir); err != nil {
 		return nil, err
 	}
@@ -287,7 +344,8 @@ func (s *span) open(ctx context.Context, b *kernel.Builder, dir string) (*path, 
 			s.patched.Rev = p.history.Base
 		}
 	}
-	if s.patched != nil {
+	switch {
+	case s.patched != nil:
 		after, err := p.history.Between(ctx, p.history.Base, p.history.Tip)
 		if err != nil {
 			return nil, err
@@ -299,19 +357,10 @@ func (s *span) open(ctx context.Context, b *kernel.Builder, dir string) (*path, 
 		if p.bad, err = p.end("BAD", s.bad); err != nil {
 			return nil, err
 		}
-	} else {
-		name, old := "GOOD", s.good
-		if s.fix {
-			name, old = "BAD", s.bad
-		}
-		commit, err := kernel.LocalCommit(ctx, s.base.Tree, old)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		p.good, p.bad = commit, p.history.Tip
-		if s.fix {
-			p.good, p.bad = p.bad, p.good
-		}
+	case s.fix:
+		p.good = p.history.Tip
+	default:
+		p.bad = p.history.Tip
 	}
 	if p.fixups, err = locate(ctx, s.base.Tree, s.fixups); err != nil {
 		return nil, err
@@ -321,19 +370,17 @@ func (s *span) open(ctx context.Context, b *kernel.Builder, dir string) (*path, 
 
 // end finds a patch by its number or a commit by the beginning of its id.
 func (p *path) end(name, value string) (string, error) {
-	last := len(p.chain) - 1
-	if n, err := strconv.Atoi(value); err == nil && n >= 0 && n <= last {
-		return p.chain[n], nil
+	n, err := p.number(name, value)
+	if err == nil && n == -1 {
+		n = slices.IndexFunc(p.chain, func(commit string) bool { return strings.HasPrefix(commit, value) })
 	}
-	if value == "base" {
-		return p.chain[0], nil
+	if n == -1 {
+		err = p.noEnd(name, value)
 	}
-	for _, commit := range p.chain {
-		if len(value) >= 7 && strings.HasPrefix(commit, value) {
-			return commit, nil
-		}
+	if err != nil {
+		return "", err
 	}
-	return "", fmt.Errorf("%s=%s: want a patch from 1 to %d, 0 for the base, or a commit of the series", name, value, last)
+	return p.chain[n], nil
 }
 
 // checkEnds refuses a range that has no way from good to bad.
