@@ -63,10 +63,19 @@ func Nearest(ctx context.Context, files []string, contents []kernel.Content) (a 
 		case len(beside) > 0:
 			say("none of the %d KUnit suites of the folder, as none is called like it", len(beside))
 		}
+		own, err := ownTarget(ctx, contents, file)
+		if err != nil {
+			return a, nil, err
+		}
+		if own != "" {
+			a.Targets, found = with(a.Targets, own), true
+			say("kselftest %s, which it is part of", own)
+		}
 		targets, err := targetsOf(ctx, base, maintainers, file)
 		if err != nil {
 			return a, nil, err
 		}
+		targets = slices.DeleteFunc(targets, func(t string) bool { return t == own })
 		for _, t := range targets {
 			a.Targets = with(a.Targets, t)
 		}
@@ -128,6 +137,22 @@ func plainName(file string) string {
 	words := strings.FieldsFunc(name, func(r rune) bool { return r == '_' || r == '-' })
 	words = slices.DeleteFunc(words, func(w string) bool { return w == "test" || w == "tests" || w == "kunit" })
 	return strings.Join(words, "_")
+}
+
+// ownTarget is the kselftest target that a file is part of, or nothing: of those that the last
+// source lists the innermost.
+func ownTarget(ctx context.Context, contents []kernel.Content, file string) (own string, err error) {
+	below, ok := strings.CutPrefix(file, kernel.SelftestsDir+"/")
+	if !ok {
+		return "", nil
+	}
+	names, err := allTargets(ctx, contents[len(contents)-1])
+	for _, name := range names {
+		if strings.HasPrefix(below, name+"/") && len(name) > len(own) {
+			own = name
+		}
+	}
+	return own, err
 }
 
 // targetsOf are the kselftest targets that belong to a file: those named in the same

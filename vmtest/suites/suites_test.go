@@ -207,6 +207,7 @@ func TestNearest(t *testing.T) {
 		"tools/testing/selftests/futex/Makefile":  "all:\n",
 		"tools/testing/selftests/timers/Makefile": "all:\n",
 		"tools/testing/selftests/rtc/Makefile":    "all:\n",
+		"tools/testing/selftests/Makefile":        "TARGETS += futex\nTARGETS += kcmp\nTARGETS += net\nTARGETS += net/lib\n",
 	}
 	for name, text := range sourceFiles {
 		files[name] = text
@@ -223,6 +224,10 @@ func TestNearest(t *testing.T) {
 		{"fs/exec.c", Asked{Globs: []string{"binfmt"}}, "KUnit binfmt, in the same folder, for fs/exec.c"},
 		{"lib/tests/long_test.c", Asked{Globs: []string{"long"}}, "KUnit long"},
 		{"fs/fat/dir.c", Asked{Folders: []string{"fs/fat"}}, "fs/fat/.kunitconfig"},
+		{"tools/testing/selftests/kcmp/kcmp_test.c", Asked{Targets: []string{"kcmp"}}, "auto: kselftest kcmp, which it is part of, for "},
+		{"tools/testing/selftests/net/lib/x.sh", Asked{Targets: []string{"net/lib"}}, "kselftest net/lib, which it is part of"},
+		{"tools/testing/selftests/futex/functional/x.c", Asked{Targets: []string{"futex"}}, "kselftest futex, which it is part of"},
+		{"tools/testing/selftests/lib.mk", Asked{}, "neither a KUnit suite nor a kselftest target was found for tools/testing/selftests/lib.mk"},
 		{"sound/core.c", Asked{}, "neither a KUnit suite nor a kselftest target was found for sound/core.c"},
 	} {
 		got, notes, err := Nearest(t.Context(), []string{test.file}, []kernel.Content{c})
