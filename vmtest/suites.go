@@ -203,13 +203,13 @@ func selftests(ctx context.Context, l *lab.Lab, s selected, nth int, limits Limi
 			ByInterpreter: built.ByInterpreter, Guest: limits.Guest,
 		}
 		if u, ok := built.Unbuilt[t.Name]; ok {
-			why := unbuilt(t.Name, spec.Name, u)
+			why := unbuilt(t.Name, spec.Name, "", u)
 			_, neither := base.Unbuilt[t.Name]
 			switch {
 			case neither || len(s.specs[0].Series) > 0:
 				suite.Unbuilt = why.Error()
 			case u.BySource:
-				suite.Unbuilt, suite.Broken = fmt.Sprintf("%v; that of %s does", why, s.specs[0].Name), true
+				suite.Unbuilt, suite.Broken = unbuilt(t.Name, spec.Name, ", where that of "+s.specs[0].Name+" does", u).Error(), true
 			default:
 				// What is missing here says nothing of the patch.
 				return nil, why
@@ -221,9 +221,9 @@ func selftests(ctx context.Context, l *lab.Lab, s selected, nth int, limits Limi
 	return all, nil
 }
 
-// unbuilt says why a kernel's target has not been built.
-func unbuilt(target, kernel string, u kernel.UnbuiltTarget) error {
-	return fmt.Errorf("kselftest %s of %s does not build here: %s; log: %s", target, kernel, u.Why, u.Log)
+// unbuilt says why a kernel's target has not been built, and what else is known of it.
+func unbuilt(target, kernel, though string, u kernel.UnbuiltTarget) error {
+	return fmt.Errorf("kselftest %s of %s does not build here%s: %s; log: %s", target, kernel, though, u.Why, u.Log)
 }
 
 // someBuilt says what is wrong where a run has nothing but targets that do not build, on any
@@ -234,7 +234,7 @@ func someBuilt(ctx context.Context, l *lab.Lab, s selected, targets []string, fi
 	}
 	var troubles []error
 	for _, t := range targets {
-		troubles = append(troubles, unbuilt(t, s.specs[0].Name, first.Unbuilt[t]))
+		troubles = append(troubles, unbuilt(t, s.specs[0].Name, "", first.Unbuilt[t]))
 	}
 	for _, spec := range s.specs[1:] {
 		// A patch may mend it.

@@ -163,7 +163,7 @@ func TestSelftestsUnbuilt(t *testing.T) {
 				"skip kselftest mended of base does not build here: a.c:1: error: no such thing; log: ",
 				"skip kselftest tool of base does not build here: this machine lacks a tool (sh: 1: no-such-tool: not found); see make deps; log: ",
 				"skip kselftest bad of patched does not build here: a.c:1: error: no such thing; log: ",
-				"fail kselftest spoilt of patched does not build here: a.c:1: error: no such thing; log: ",
+				"fail kselftest spoilt of patched does not build here, where that of base does: a.c:1: error: no such thing; log: ",
 				"skip kselftest tool of patched does not build here: this machine lacks a tool (sh: 1: no-such-tool: not found); see make deps; log: ",
 			}, ""},
 		{"none does", map[string]string{"bad": broken, "tool": noTool}, nil, false, nil, "kselftest bad of base does not build here: a.c:1: error: no such thing; log: "},
