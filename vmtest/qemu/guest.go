@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,8 +30,9 @@ type guest struct {
 	reports  chan event.Event
 	broken   context.Context
 	breakOff context.CancelCauseFunc
-	// printed counts the bytes on the console.
+	// printed counts the bytes on the console, heeded what the kernel says there of keys.
 	printed counter
+	heeded  heeded
 	// began is closed at the program's first event, gone when QEMU has ended and
 	// everything that it wrote has been read.
 	began, gone chan struct{}
@@ -96,10 +99,12 @@ func (g *guest) await(ctx context.Context, life *lifetime, v VM) Ending {
 const endPatience = 10 * time.Second
 
 const (
-	// answerPatience is how long a stuck guest may take to react to a key.
+	// answerPatience is how long a stuck guest may be silent before it says that it heeds a
+	// key, floodPatience how long it may print other things.
 	answerPatience = 5 * time.Second
-	// quiet is the silence after which a dump counts as whole, dumpPatience
-	// how long all of them may take.
+	floodPatience  = 10 * time.Second
+	// quiet is the silence after which nothing more is expected, dumpPatience
+	// how long all dumps may take.
 	quiet        = time.Second
 	dumpPatience = 30 * time.Second
 )
@@ -108,6 +113,9 @@ const (
 // sysrq keys on its serial port (a break, then the key; the kernel's
 // Documentation/admin-guide/sysrq.rst), and if nothing answers through an NMI,
 // on which the kernel panics with the stack of the processor.
+//
+// The kernel heeds a key when it is done with the one before, so that its word
+// of that says that a dump is whole, whatever else the guest prints.
 func (g *guest) interrogate() error {
 	m, err := g.qmp()
 	if err != nil {
@@ -115,10 +123,12 @@ func (g *guest) interrogate() error {
 	}
 	// 8: print everything on the console, because u-root's init lowers the
 	// level below that of the dumps. w: blocked tasks. t: all tasks, since one
-	// may well be stuck without being blocked. l: the processors' stacks.
+	// may well be stuck without being blocked. l: the processors' stacks. 8 once more
+	// ends them.
 	end := time.Now().Add(dumpPatience)
-	for _, key := range "8wtl" {
-		before := g.printed.Load()
+	patience := floodPatience
+	for _, key := range "8wtl8" {
+		said, printed := g.heeded.n.Load(), g.printed.Load()
 		if err := m.execute("chardev-send-break", map[string]any{"id": "console"}); err != nil {
 			return err
 		}
@@ -126,17 +136,16 @@ func (g *guest) interrogate() error {
 		if _, err := g.console.Write([]byte(string(key))); err != nil {
 			return fmt.Errorf("sysrq over the console: %w", err)
 		}
-		if !g.answered(before) {
+		if !g.answers(said, printed, time.Now().Add(patience)) {
 			if err := m.execute("inject-nmi", nil); err != nil {
 				return err
 			}
 			g.settle(end)
 			return nil
 		}
-		if key != '8' {
-			g.settle(end)
-		}
+		patience = time.Until(end)
 	}
+	g.settle(time.Now().Add(2 * quiet))
 	return nil
 }
 
@@ -153,16 +162,25 @@ func (g *guest) singlestep() error {
 	return m.execute("human-monitor-command", map[string]any{"command-line": command})
 }
 
-// answered waits until the guest prints something.
-func (g *guest) answered(before int64) bool {
-	for end := time.Now().Add(answerPatience); time.Now().Before(end); {
-		if g.printed.Load() != before {
+// answers waits until the guest says that it heeds one key more than those it has, and returns
+// false when it is silent instead, does not say so until end, or is gone. One that printed
+// something and then stopped has answered in words that are not known.
+func (g *guest) answers(said, printed int64, end time.Time) bool {
+	last, since := printed, time.Now()
+	for time.Now().Before(end) {
+		if g.heeded.n.Load() > said {
 			return true
 		}
 		select {
 		case <-g.gone:
 			return false
 		case <-time.After(quiet / 20):
+		}
+		if now := g.printed.Load(); now != last {
+			last, since = now, time.Now()
+		}
+		if time.Since(since) >= answerPatience {
+			return last != printed
 		}
 	}
 	return false
@@ -197,6 +215,28 @@ func (c *counter) Write(p []byte) (int, error) {
 	if n := int64(len(p)); c.Add(n) == n && c.first != nil {
 		c.first()
 	}
+	return len(p), nil
+}
+
+// heeded counts the sysrq keys that a kernel says, on its console, that it heeds
+// (drivers/tty/sysrq.c).
+type heeded struct {
+	n    atomic.Int64
+	tail []byte
+}
+
+// heeds is what it says of the keys that show something, and of that for the level.
+var heeds = regexp.MustCompile(`sysrq: (?:Show |Loglevel )`)
+
+func (h *heeded) Write(p []byte) (int, error) {
+	text := append(h.tail, p...)
+	at := 0
+	for _, m := range heeds.FindAllIndex(text, -1) {
+		h.n.Add(1)
+		at = m[1]
+	}
+	// The words may come in two pieces.
+	h.tail = slices.Clone(text[max(at, len(text)-len("sysrq: Loglevel")):])
 	return len(p), nil
 }
 

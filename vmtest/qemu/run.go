@@ -55,7 +55,7 @@ func (v VM) Run(ctx context.Context) (*Outcome, error) {
 
 	out := &Outcome{Command: v.Command(true), Report: event.NewCollector(v.Program)}
 	var readers sync.WaitGroup
-	readers.Go(func() { port.copyTo(io.MultiWriter(&g.printed, log), g.gone) })
+	readers.Go(func() { port.copyTo(io.MultiWriter(&g.printed, &g.heeded, log), g.gone) })
 	readers.Go(func() { v.listen(g, out) })
 	life := &lifetime{pid: childWith(tmp), idle: v.Idle}
 	go endLeft(tmp, life.pid, g.gone)
