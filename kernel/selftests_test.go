@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // A stored folder is used only while it is what was stored.
@@ -60,6 +62,32 @@ func TestSelftestsXFail(t *testing.T) {
 		}
 		if got, err := readSelftests(dir); err != nil || got.XFail != want {
 			t.Errorf("with a runner %q XFail is %v, %v; want %v", runner, got.XFail, err, want)
+		}
+	}
+}
+
+// What could not be built is tried again once something was installed.
+func TestSelftestsOutdated(t *testing.T) {
+	why := map[string]UnbuiltTarget{"alsa": {Why: "no alsa"}}
+	for _, test := range []struct {
+		name    string
+		unbuilt unbuiltTargets
+		want    bool
+	}{
+		{"all was built", unbuiltTargets{Libraries: "before"}, false},
+		{"not all, and nothing is new", unbuiltTargets{Libraries: librariesAt(), Targets: why}, false},
+		{"not all, and something is new", unbuiltTargets{Libraries: "before", Targets: why}, true},
+	} {
+		dir := t.TempDir()
+		if err := test.unbuilt.write(dir); err != nil {
+			t.Fatal(err)
+		}
+		if got := outdated(dir); got != test.want {
+			t.Errorf("%s: outdated is %v", test.name, got)
+		}
+		got, err := readSelftests(dir)
+		if diff := cmp.Diff(test.unbuilt.Targets, got.Unbuilt); len(test.unbuilt.Targets) > 0 && (diff != "" || err != nil) {
+			t.Errorf("%s: not built, %v (-want +got):\n%s", test.name, err, diff)
 		}
 	}
 }
