@@ -6,6 +6,7 @@ package userland
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"debug/elf"
 	"errors"
@@ -149,7 +150,11 @@ func single(item, command string, args []string, hostRoot bool) (Test, error) {
 			return Test{}, fmt.Errorf("TEST=%s: %s: %w", item, command, errors.Unwrap(err))
 		}
 		if file, err = lookUp(command, hostRoot); err != nil {
-			return Test{}, fmt.Errorf("TEST=%s: there is no file %s here, and no such command in PATH", item, command)
+			hint := ""
+			if len(args) > 0 {
+				hint = "; what needs a shell goes into a script, or into sh -c '...'"
+			}
+			return Test{}, fmt.Errorf("TEST=%s: there is no file %s here, and no such command in PATH%s", item, command, hint)
 		}
 	}
 	file, err := filepath.Abs(file)
@@ -316,6 +321,9 @@ func needs(file string, hostRoot bool) ([]string, error) {
 	}
 	if string(magic[:2]) == "#!" {
 		return scriptNeeds(file, f, hostRoot)
+	}
+	if bytes.HasPrefix(magic, []byte("\ufeff")) {
+		return nil, fmt.Errorf(`%s begins with a byte order mark, behind which the kernel sees no "#!": save it without`, file)
 	}
 	if string(magic) != elf.ELFMAG {
 		return nil, noProgram(`%s is neither an ELF program nor a script that begins with "#!"`, file)

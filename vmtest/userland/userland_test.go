@@ -140,6 +140,7 @@ func TestFindRefuses(t *testing.T) {
 		{"no-interpreter", "#!/no/such/shell\n", "needs the interpreter /no/such/shell, which is not on this machine"},
 		{"no-env-command", "#!/usr/bin/env nosuchlanguage\n", "needs the interpreter nosuchlanguage, which is not on this machine"},
 		{"crlf.sh", "#!/bin/sh\r\nexit 0\r\n", "CRLF line ends"},
+		{"bom.sh", "\ufeff#!/bin/sh\n", "begins with a byte order mark"},
 		{"names-nothing", "#!\n", "names no interpreter"},
 		{"perl", "#!/usr/bin/perl -w\n", "is a script for perl, whose modules are not packed"},
 		{"arm64", string(arm), "is a program for AARCH64, the guest is x86-64"},
@@ -162,6 +163,9 @@ func TestFindRefuses(t *testing.T) {
 	}
 	if _, err := Find(t.TempDir(), Guest{}); err == nil || !strings.Contains(err.Error(), "no executable file lies in this folder") {
 		t.Errorf("Find(an empty folder) = %v; want an error", err)
+	}
+	if _, err := Find("MODE=1 exit", Guest{}); err == nil || !strings.Contains(err.Error(), "what needs a shell goes into a script") {
+		t.Errorf("Find(words of a shell) = %v; want an error", err)
 	}
 	round := filepath.Join(dir, "round")
 	if err := os.Symlink("round", round); err != nil {
