@@ -31,11 +31,9 @@ type parsedDiff struct {
 }
 
 // parseDiff parses the diff in text. go-gitdiff knows git's syntax; what it lets
-// pass but would be lost or misapplied later is refused in walk.
-func parseDiff(text []byte) (parsedDiff, error) { return parseDiffStrip(text, autoStrip) }
-
-// parseDiffStrip is parseDiff for names of which strip folders go, as patch -p says.
-func parseDiffStrip(text []byte, strip int) (parsedDiff, error) {
+// pass but would be lost or misapplied later is refused in walk. Of its names strip folders
+// go, as patch -p says.
+func parseDiff(text []byte, strip int) (parsedDiff, error) {
 	lines := strings.SplitAfter(string(text), "\n")
 	if err := normalise(lines, strip); err != nil {
 		return parsedDiff{}, err

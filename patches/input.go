@@ -111,7 +111,11 @@ func parse(path string, data []byte, version int) (Series, error) {
 		if version > 0 {
 			return Series{}, fmt.Errorf("%s: V=%d selects a version of a mailed series, and this is no mail", path, version)
 		}
-		return parsePlain(path, data, autoStrip)
+		s, err := parsePlain(path, data, autoStrip)
+		if errors.Is(err, errNoDiff) && filepath.Base(path) == "series" {
+			return Series{}, fmt.Errorf("%s is the list of a quilt series: give its folder, PATCH=%s", path, filepath.Dir(path))
+		}
+		return s, err
 	}
 	var mails []message
 	for i, l := range letters {
@@ -183,19 +187,18 @@ func readFolder(dir string, version int) (Series, error) {
 // trashed is the mark of a maildir's mail that was deleted.
 var trashed = regexp.MustCompile(`:2,[A-Za-z]*T`)
 
-// numberedFiles are the mails of a folder that MH, Claws Mail or Sylpheed keep: 1, 2, 3.
+// numberedFiles are the mails of a folder that MH, Claws Mail or Sylpheed keep: 1, 2, 3,
+// or git mailsplit: 0001, 0002.
 func numberedFiles(dir string, entries []fs.DirEntry) []string {
-	var numbers []int
+	numbers := map[string]int{}
+	var files []string
 	for _, entry := range entries {
 		if n, err := strconv.Atoi(entry.Name()); err == nil && n > 0 && entry.Type().IsRegular() {
-			numbers = append(numbers, n)
+			file := filepath.Join(dir, entry.Name())
+			files, numbers[file] = append(files, file), n
 		}
 	}
-	slices.Sort(numbers)
-	var files []string
-	for _, n := range numbers {
-		files = append(files, filepath.Join(dir, strconv.Itoa(n)))
-	}
+	slices.SortFunc(files, func(a, b string) int { return numbers[a] - numbers[b] })
 	return files
 }
 

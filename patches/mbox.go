@@ -28,6 +28,8 @@ type letter struct {
 	line int
 	// mboxrd means that lines beginning with >From have one > too many.
 	mboxrd bool
+	// flat means that the names in its diff have no folder to strip, as patch -p0 says.
+	flat bool
 }
 
 // numbered says that the mail's subject tells its place in a series.

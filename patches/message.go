@@ -88,6 +88,9 @@ func (l letter) read(path string, number int) []message {
 		m.err = locate(path, m.name(), first, err)
 		return []message{m}
 	}
+	for i := range parts {
+		parts[i].flat = l.flat
+	}
 	if inner := m.attached(parts); len(inner) > 0 {
 		return inner
 	}
@@ -175,6 +178,8 @@ type part struct {
 	name string
 	// html and mail are parts that are not read as text; flowed is format=flowed.
 	html, mail, flowed, delSp bool
+	// flat is the letter's.
+	flat bool
 }
 
 // decode takes the MIME wrapping off a mail or a part of one and returns its texts.
@@ -557,12 +562,16 @@ func (p *part) unescape() {
 
 // parseText parses a part's diff, and undoes format=flowed where its mailer did it.
 func parseText(p *part) (parsedDiff, error) {
-	d, err := parseDiff(p.data)
+	strip := autoStrip
+	if p.flat {
+		strip = 0
+	}
+	d, err := parseDiff(p.data, strip)
 	if !p.flowed || err == nil && !stuffed(p.data) {
 		return d, err
 	}
 	plain := unflow(p.data, p.delSp)
-	again, flowedErr := parseDiff(plain)
+	again, flowedErr := parseDiff(plain, strip)
 	if flowedErr != nil {
 		if err == nil {
 			return d, nil

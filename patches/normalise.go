@@ -291,11 +291,12 @@ func bare(lines []string, i int, old, new string) bool {
 			}
 		}
 	}
-	if old != new {
-		return false
-	}
-	folder, _, _ := strings.Cut(strings.Trim(old, `"`), "/")
-	return folder != "a" && folder != "b"
+	// git's two prefixes differ, so that the same name twice is the file's; but for a/ or b/
+	// before a folder of the kernel's, which somebody put there.
+	folder, rest, _ := strings.Cut(strings.Trim(old, `"`), "/")
+	top, _, nested := strings.Cut(rest, "/")
+	prefixed := (folder == "a" || folder == "b") && (nested && slices.Contains(topFolders, top) || slices.Contains(topFiles, rest))
+	return old == new && !prefixed
 }
 
 // plainNames gives the names of a diff without git's headers a folder to strip, if

@@ -37,7 +37,7 @@ func parsePlain(path string, data []byte, strip int) (Series, error) {
 	}
 	line := 1
 	for _, text := range parts {
-		d, err := parseDiffStrip(text, strip)
+		d, err := parseDiff(text, strip)
 		if err != nil {
 			return Series{}, locate(path, "", line, err)
 		}
@@ -214,7 +214,7 @@ func indexOrder(list []Patch) (up, down int) {
 
 // patch reads one commit of a log.
 func (c commit) patch(path string, strip int) (Patch, error) {
-	d, err := parseDiffStrip([]byte(strings.Join(c.lines, "")), strip)
+	d, err := parseDiff([]byte(strings.Join(c.lines, "")), strip)
 	if err != nil {
 		return Patch{}, err
 	}

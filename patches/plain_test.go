@@ -31,6 +31,9 @@ func TestPlain(t *testing.T) {
 		{"no prefix, renamed", "diff --git fs/y.c fs/z.c\nsimilarity index 100%\nrename from fs/y.c\nrename to fs/z.c\n", "fs/z.c"},
 		{"no prefix, mode", "diff --git scripts/run.sh scripts/run.sh\nold mode 100644\nnew mode 100755\n", "scripts/run.sh"},
 		{"no prefix, quoted", "diff --git \"fs/\\303\\274.c\" \"fs/\\303\\274.c\"\n" + old("\"fs/\\303\\274.c\"", "\"fs/\\303\\274.c\""), "fs/ü.c"},
+		{"no prefix, below a folder a", "diff --git a/new.c a/new.c\nnew file mode 100644\n--- /dev/null\n+++ a/new.c\n@@ -0,0 +1 @@\n+n\n", "a/new.c"},
+		{"no prefix, from b to a", "diff --git b/y.c a/z.c\nsimilarity index 100%\nrename from b/y.c\nrename to a/z.c\n", "a/z.c"},
+		{"the same prefix twice", "diff --git a/fs/y.c a/fs/y.c\n" + old("a/fs/y.c", "a/fs/y.c"), "fs/y.c"},
 		{"other prefixes", "diff --git i/fs/y.c w/fs/y.c\n" + old("i/fs/y.c", "w/fs/y.c"), "fs/y.c"},
 		{"a name with a space", "diff --git a/fs/y z.c b/fs/y z.c\n" + old("a/fs/y z.c", "b/fs/y z.c\t"), "fs/y z.c"},
 		{"diff -ru", old("linux.orig/fs/y.c\t2020-01-01 10:00:00", "linux/fs/y.c\t2020-01-02 10:00:00"), "fs/y.c"},
@@ -272,11 +275,14 @@ func TestReadReversed(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "series", "flat.patch -p0\nflat.patch.2 -R -p 0\n")
 	flat := strings.NewReplacer("a/fs", "fs", "b/fs", "fs").Replace(diffAt(5))
-	write(t, dir, "flat.patch", flat)
+	write(t, dir, "flat.patch", letterText("[PATCH 1/3] lib: flat", flat))
 	write(t, dir, "flat.patch.2", flat)
 	s, err := Read(dir)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got := s.Patches[0].Subject; got != "lib: flat" {
+		t.Errorf("the title of the mail is %q", got)
 	}
 	repo := treeRepo(t)
 	for _, p := range s.Patches {

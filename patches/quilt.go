@@ -73,6 +73,9 @@ func seriesLine(line string) (name string, strip int, reverse bool, err error) {
 	if len(words) == 0 {
 		return "", strip, false, nil
 	}
+	if strings.ContainsAny(words[0][:1], "+-") {
+		return "", strip, false, fmt.Errorf("the line begins with %s, where the name of a patch is expected; options come after it, and guards of series.conf are not known", words[0])
+	}
 	options := words[1:]
 	for i := 0; i < len(options); i++ {
 		option := options[i]
@@ -105,7 +108,7 @@ func readOne(path string, strip int) (Patch, error) {
 		return Patch{}, err
 	}
 	letters := split(data)
-	if len(letters) == 0 || strip == 0 {
+	if len(letters) == 0 {
 		s, err := parsePlain(path, data, strip)
 		if err != nil {
 			return Patch{}, err
@@ -117,6 +120,7 @@ func readOne(path string, strip int) (Patch, error) {
 	}
 	var found []message
 	for i, l := range letters {
+		l.flat = strip == 0
 		found = append(found, l.read(path, i+1)...)
 	}
 	if len(found) > 1 {
@@ -160,7 +164,7 @@ func (p Patch) reversed() (Patch, error) {
 			}
 		}
 	}
-	d, err := parseDiffStrip([]byte(text.String()), 1)
+	d, err := parseDiff([]byte(text.String()), 1)
 	if err != nil {
 		return Patch{}, locate(p.Path, "reversed", 0, err)
 	}

@@ -213,6 +213,8 @@ func TestReadOtherFiles(t *testing.T) {
 func TestReadQuilt(t *testing.T) {
 	for _, tc := range []struct{ name, series, want string }{
 		{"comments and options", "# first\n\none.patch -p1 # why\n  sub/two.patch\n", ""},
+		{"tags", "one.patch #+upstream\n#sub/old.patch\nsub/two.patch  # a comment\n", ""},
+		{"guards of series.conf", "+tag one.patch\n", "series:1: the line begins with +tag"},
 		{"missing file", "one.patch\n\nthree.patch\n", "series:3: there is no file three.patch in the folder"},
 		{"strip level", "one.patch\nsub/two.patch -p2\n", "series:2: option -p2 of sub/two.patch is not supported"},
 		{"traversal", "../one.patch\n", `series:1: patch name "../one.patch" has ".."`},

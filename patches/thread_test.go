@@ -302,6 +302,7 @@ func TestFolders(t *testing.T) {
 		want string
 	}{
 		{"MH", map[string]string{"2": first, "10": second}, "a b"},
+		{"git mailsplit", map[string]string{"0002": first, "0010": second}, "a b"},
 		{"maildir with a deleted mail", map[string]string{"cur/1.x:2,S": first, "cur/2.x:2,ST": strings.Replace(second, "] b", "] old", 1), "new/3.x": second}, "a b"},
 		{"numbers in the names", map[string]string{"0001-a.patch": bare(first), "0002-b.patch": bare(second)}, "a b"},
 		{"a gap in the names", map[string]string{"0001-a.patch": bare(first), "0003-b.patch": bare(second)}, "there is no file 0002-*.patch before 0003-b.patch"},
