@@ -1,12 +1,14 @@
 package vmtest
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -134,7 +136,11 @@ func runOnce(ctx context.Context, s CellSpec) (results.Cell, *qemu.Outcome) {
 	}
 	s.step(qemu.PhaseBooting, "")
 	defer s.step(qemu.PhaseEnded, "")
+	s.Program.MemoryMiB = s.memory()
 	out, again, err := s.boots(ctx)
+	if err == nil && s.Program.brought() && unpackedInPart(s.log()) {
+		out.QEMUErr = fmt.Errorf("what the tests need does not go into the guest's memory of %d MiB (%s); MEMORY= gives it more", s.Program.MemoryMiB, tooLittle)
+	}
 	if err == nil && out.Ending == qemu.Silent && s.accel() == qemu.KVM && qemu.SpeaksUnderTCG(ctx, s.Image) {
 		out.QEMUErr = errors.New("a guest that speaks without KVM printed nothing through it: KVM does not work as it did when it was tried; ACCEL=tcg does without")
 	}
@@ -176,6 +182,44 @@ func runOnce(ctx context.Context, s CellSpec) (results.Cell, *qemu.Outcome) {
 		}
 	}
 	return cell, out
+}
+
+// memory is the guest's, in MiB: the program's, or what takes the tests that are packed for it,
+// which lie there twice while they are unpacked.
+func (s CellSpec) memory() int {
+	info, err := os.Stat(s.Initramfs)
+	if err != nil {
+		return s.Program.MemoryMiB
+	}
+	packed := int(info.Size() >> 20)
+	if 64+packed*5/2 <= s.Program.MemoryMiB {
+		return s.Program.MemoryMiB
+	}
+	return 128 + 3*packed
+}
+
+// tooLittle is what a kernel says whose memory is too small for what it boots into. It goes on
+// without the rest.
+const tooLittle = "Initramfs unpacking failed: write error"
+
+// unpackedInPart says whether it said so before anything ran.
+func unpackedInPart(log string) bool {
+	f, err := os.Open(log)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		text, _ := console.Text(lines.Text())
+		switch {
+		case strings.HasPrefix(text, "Run ") && strings.HasSuffix(text, "as init process"):
+			return false
+		case text == tooLittle:
+			return true
+		}
+	}
+	return false
 }
 
 // boots boots the VM, again if what the guest says of its time can't be trusted, and says

@@ -58,8 +58,8 @@ type Plan struct {
 	ready []*kernel.Built
 	// view is what guests see of the host's root, where tests do.
 	view kernel.View
-	// packed is the initramfs of a kernel, or of a kernel's program (KERNEL/PROGRAM), whose
-	// guests have another than all.
+	// packed is the initramfs of a kernel's program (KERNEL/PROGRAM) whose guests have another
+	// than all.
 	packed  map[string]string
 	madeErr error
 	// broken is a kernel that its patches kept from being built.
@@ -207,12 +207,16 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 			return ctx.Err()
 		}
 		if len(rows) > 0 {
-			if err := p.pack(spec.Name, built, func() ([]byte, error) { return userland.ArchiveSuites(rows) }); err != nil {
+			var names []string
+			for _, row := range rows {
+				names = append(names, row.Name)
+			}
+			if err := p.pack(built, func() ([]byte, error) { return userland.ArchiveSuites(rows) }, names...); err != nil {
 				return err
 			}
 		}
 		for _, g := range s.groups {
-			if err := p.pack(spec.Name+"/"+g.Name, built, g.Archive); err != nil {
+			if err := p.pack(built, g.Archive, g.Name); err != nil {
 				return err
 			}
 		}
@@ -224,9 +228,8 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 	return nil
 }
 
-// pack puts the tests of a kernel's own source, or those of a program, behind what its
-// guests boot into.
-func (p *Plan) pack(name string, built *kernel.Built, archive func() ([]byte, error)) error {
+// pack puts tests behind what the guests of these programs boot into on a kernel.
+func (p *Plan) pack(built *kernel.Built, archive func() ([]byte, error), programs ...string) error {
 	path, err := initramfs.With(p.lab.Builder.Cache, p.lab.Initramfs, archive)
 	if err == nil {
 		path, err = p.lab.WithModules(path, built)
@@ -239,7 +242,9 @@ func (p *Plan) pack(name string, built *kernel.Built, archive func() ([]byte, er
 	if p.packed == nil {
 		p.packed = map[string]string{}
 	}
-	p.packed[name] = path
+	for _, name := range programs {
+		p.packed[built.Spec.Name+"/"+name] = path
+	}
 	return nil
 }
 

@@ -133,7 +133,7 @@ func (p *Plan) run(t *turn, b *kernel.Built, lend func(idle bool)) {
 	}
 	s := t.spec.In(p.lab, b)
 	p.mu.Lock()
-	s.Initramfs = cmp.Or(p.packed[s.Kernel+"/"+s.Program.Name], p.packed[s.Kernel], s.Initramfs)
+	s.Initramfs = cmp.Or(p.packed[s.Kernel+"/"+s.Program.Name], s.Initramfs)
 	p.mu.Unlock()
 	s.Series, s.Symbols, s.Watch, s.View, s.Idle = b.Subjects, b.Symbols, p.Watch, p.view, lend
 	s.Console = filepath.Join(p.Dir(), strings.ReplaceAll(s.Name(), "/", "-")+".log")

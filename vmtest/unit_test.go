@@ -2,6 +2,8 @@ package vmtest
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -226,5 +228,34 @@ func TestOnce(t *testing.T) {
 	want := []string{"patched apply", "note: merged", "note: chosen", "base compile", "patched compile", "base compile"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
+	}
+}
+
+// A guest has room for what it boots into.
+func TestMemory(t *testing.T) {
+	for _, test := range []struct{ packed, memory, want int }{{8, 128, 128}, {27, 512, 512}, {218, 512, 782}, {218, 1024, 1024}} {
+		initramfs := filepath.Join(t.TempDir(), "x.cpio")
+		if err := errors.Join(os.WriteFile(initramfs, nil, 0o644), os.Truncate(initramfs, int64(test.packed)<<20)); err != nil {
+			t.Fatal(err)
+		}
+		if got := (CellSpec{Initramfs: initramfs, Program: Program{MemoryMiB: test.memory}}).memory(); got != test.want {
+			t.Errorf("a guest of %d MiB that boots into %d MiB gets %d; want %d", test.memory, test.packed, got, test.want)
+		}
+	}
+}
+
+func TestUnpackedInPart(t *testing.T) {
+	for text, want := range map[string]bool{
+		"[    0.500000] Unpacking initramfs...\n[    0.800000] Initramfs unpacking failed: write error\n[    1.100000] Run /init as init process\n": true,
+		"[    1.100000] Run /init as init process\n[    2.800000] Initramfs unpacking failed: write error\n":                                        false,
+		"[    0.800000] Initramfs unpacking failed: junk in compressed archive\n":                                                                   false,
+	} {
+		log := filepath.Join(t.TempDir(), "x.log")
+		if err := os.WriteFile(log, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := unpackedInPart(log); got != want {
+			t.Errorf("unpackedInPart is %v for\n%s", got, text)
+		}
 	}
 }
