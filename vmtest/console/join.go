@@ -50,7 +50,7 @@ func (w *Watcher) partOf(c *complaint, function string) *complaint {
 	}
 	if slices.ContainsFunc(c.stack, func(f string) bool { return dying.MatchString(nameOf(f)) }) {
 		for _, old := range slices.Backward(w.found) {
-			if old.caller == c.caller && (old.sign.role == faults || old.sign.role == bugs || old.sign.role == dies) {
+			if old.caller == c.caller && (old.died || old.deadly()) {
 				return old
 			}
 		}
@@ -82,6 +82,11 @@ func (w *Watcher) partOf(c *complaint, function string) *complaint {
 		return last.as
 	}
 	return nil
+}
+
+// deadly says that the complaint is of a fault which kills its task.
+func (c *complaint) deadly() bool {
+	return c.sign.role == faults || c.sign.role == bugs || c.sign.role == dies
 }
 
 // lastOf is the latest complaint that the caller told, if it is still known.

@@ -48,6 +48,8 @@ func stampEnd(s string) int {
 	switch {
 	case strings.HasPrefix(s, "]"):
 		return 1
+	case strings.HasPrefix(s, " ]"):
+		return 2
 	case s == "" || strings.IndexByte("@,s ", s[0]) < 0:
 		return 0
 	}
@@ -154,7 +156,7 @@ func callerID(s string) (id string, length int) {
 	if end < 3 {
 		return "", 0
 	}
-	id = strings.TrimLeft(s[1:end], " ")
+	id = strings.Trim(s[1:end], " ")
 	if cpu := digits(id); cpu > 0 {
 		rest, ok := strings.CutPrefix(id[cpu:], ":")
 		colon := strings.LastIndexByte(rest, ':')

@@ -55,7 +55,7 @@ var machinery = functions([]row{
 		set_page_owner fs_reclaim_* folio_alloc* vma_alloc_folio* pcpu_alloc* alloc_percpu* mempool_* kmem_alloc* kmem_zalloc*`},
 	{"what is wrong is the lock that the caller takes",
 		`lock_acquire* lock_release* lock_is_held* lock_downgrade* lock_contended* lock_acquired* register_lock_class assign_lock_key mark_lock*
-		mark_held_locks mark_usage reacquire_held_locks validate_chain check_prev* check_noncircular check_irq_usage check_deadlock
+		mark_held_locks mark_usage mark_irqflags reacquire_held_locks validate_chain check_prev* check_noncircular check_irq_usage check_deadlock
 		check_wait_context check_flags lockdep_* debug_lockdep* trace_hardirqs* trace_softirqs* look_up_lock_class hlock_class
 		spin_lock* spin_unlock* spin_trylock* read_lock* read_unlock* read_trylock* write_lock* write_unlock* write_trylock*
 		raw_spin_* raw_read_lock* raw_read_unlock* raw_write_lock* raw_write_unlock* do_raw_* spin_bug spin_dump rwlock_bug rwlock_dump
@@ -111,7 +111,7 @@ var bottomOfStack = []row{
 		handle_page_fault do_mem_abort do_sea do_translation_fault do_alignment_*fault do_bad_*fault do_tag_*fault do_debug_exception do_undefinstr`},
 	{"entries of a system call and of an interrupt",
 		`do_syscall* do_fast* entry_* ret_* system_call* start_kernel_thread interrupt_return* interrupt_exit* handle_syscall syscall_enter* syscall_exit* syscall_return* invoke_syscall el0* el1* do_el0_svc* call_on_*stack
-		do_interrupt_handler gic_*`},
+		do_interrupt_handler gic_* irq_svc dabt_svc pabt_svc und_svc`},
 	{"loops of threads and of idle processors",
 		`kthread worker_thread process_one_work process_scheduled_works secondary_startup* start_secondary cpu_startup_entry do_idle
 		default_idle* arch_cpu_idle native_safe_halt acpi_*idle* cpuidle_*`},

@@ -70,6 +70,9 @@ func hang(literal, pattern, title string, by blame) sign {
 // address is how an instruction is named, or the bare number of one in no function.
 const address = `(?P<f>[A-Za-z_][\w.]*|0x[0-9a-f]+)(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?`
 
+// lockdep is how its reports begin, and those of RCU's checks.
+const lockdep = `^(?:\[ )?(?:WARNING|INFO|BUG): (possible (?:circular|recursive|irq lock|unsafe).*?|inconsistent lock state|[\w-]+-safe -> [\w-]+-unsafe.*?|bad (?:unlock balance|contention) detected|held lock freed|lock held when returning.*?|[Nn]ested lock was not taken|chain_key collision|suspicious (?:RCU|rcu_\w+\(\)) usage|kernel stack .*?|stack recursion .*?)!?\.?(?: \])?$`
+
 // signs are the beginnings of the kernel's complaints. The first that matches decides.
 var signs = []sign{
 	// kernel/hung_task.c; 7.1 tells waits for a disk apart. A name may have blanks.
@@ -143,6 +146,8 @@ var signs = []sign{
 	// blame.
 	crash("slab error in ", `^slab error in (\w+)\(\): cache .(\S+?)': (.*)$`, "slab error in $1(): cache $2: $3", byCaller, plain),
 	crash("Slab corruption", `^Slab corruption \([^)]*\): (\S+) start=`, "Slab corruption: $1", byNobody, plain),
+	// Before 3.9 without the taint.
+	crash("BUG ", `^BUG ([\w.-]+): (Objects remaining|Poison overwritten|Redzone overwritten|Invalid object pointer)`, "BUG $1: $2", byNobody, plain),
 	crash("BUG ", `^BUG (\S+) \([^)]*\): (.*)$`, "BUG $1: $2", byNobody, plain),
 	crash("list_", `^(list_(?:add|del) (?:corruption|double add))`, "$1", byFault, says),
 	crash("refcount_t: ", `^(refcount_t: .*)$`, "$1", byFault, says),
@@ -213,12 +218,15 @@ var signs = []sign{
 
 	// kernel/locking/lockdep.c, kernel/rcu/update.c
 	crash("INFO: trying to", `^INFO: trying to register non-static key`, "INFO: trying to register non-static key", byCaller, plain),
-	crash("INFO: ", `^(INFO: (?:possible |inconsistent |suspicious ).*)$`, "", byCaller, plain),
 	crash("DEBUG_LOCKS_WARN_ON", `^DEBUG_LOCKS_WARN_ON`, "", byFault, says),
 	// Its numbers and "list empty" are of the moment.
 	crash("DEBUG_RWSEMS_WARN_ON", `^(DEBUG_RWSEMS_WARN_ON\(.*\)): count = `, "$1", byFault, says),
 	crash("still has locks", `^WARNING: .* still has locks held!`, "WARNING: still has locks held", byFault, plain),
-	crash("WARNING: ", `^(?:\[ )?WARNING: (possible (?:circular|recursive|irq lock|unsafe).*|inconsistent lock state|[\w-]+-safe -> [\w-]+-unsafe.*|bad (?:unlock balance|contention) detected|held lock freed|lock held when returning.*|[Nn]ested lock was not taken|chain_key collision|suspicious RCU usage|kernel stack .*|stack recursion .*|[Ii]nvalid wait context)!?\.?(?: \])?$`, "WARNING: $1", byCaller, plain),
+	// Before 4.11 INFO or BUG.
+	crash("WARNING: ", lockdep, "WARNING: $1", byCaller, plain),
+	crash("WARNING: ", `^(?:\[ )?WARNING: ([Ii]nvalid wait context)(?: \])?$`, "WARNING: $1", byCaller, plain),
+	crash("INFO: ", lockdep, "WARNING: $1", byCaller, plain),
+	crash("[ BUG: ", lockdep, "WARNING: $1", byCaller, plain),
 
 	// kernel/panic.c: __warn, in its form since 6.18 and before, and what else is in use. With
 	// DEBUG_BUGVERBOSE_DETAILED the condition is in front of the file.

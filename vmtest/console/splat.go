@@ -65,7 +65,8 @@ var (
 	onStack = regexp.MustCompile(`^ +(?:\? )?[A-Za-z_\[<][\w.]*(?:\+0x|>\] |>$)|^ </`)
 	// initExit is the panic that follows when init ends by itself, with whatever
 	// status, and not by a signal: u-root's init does when its program has ended
-	// without powering the machine off. That is no fault of the kernel.
+	// without powering the machine off. That is no fault of the kernel of a guest; of any
+	// other it is not known what its init had for it.
 	initExit = regexp.MustCompile(`^Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000[0-9a-f]{2}00`)
 	// stoppedCPU are the scheduler's complaints about a CPU that is marked offline
 	// without having been taken offline. At a power-off all but one are stopped so
@@ -112,8 +113,8 @@ type complaint struct {
 	// within is the complaint that the same caller was telling when this one began, and as
 	// the one that is told for this one: itself, or another of the same fault.
 	within, as *complaint
-	// panicked says that the kernel panicked of it.
-	panicked bool
+	// panicked says that the kernel panicked of it, died that a part of it killed the task.
+	panicked, died bool
 	// pid is that of a hung task.
 	pid string
 	// stuckAt is who is stuck, as far as it is known, and places all who were with this
@@ -279,7 +280,7 @@ func (w *Watcher) record(caller, text, line string) {
 	panics := strings.HasPrefix(text, "Kernel panic - not syncing: ")
 	if panics {
 		switch {
-		case initExit.MatchString(text):
+		case initExit.MatchString(text) && (w.asking.guest || !w.asking.log):
 			w.InitExited = true
 			w.closeAll()
 			return
@@ -621,6 +622,7 @@ func (w *Watcher) closeNow(r *reader) {
 	// What it was within is kept no longer than it takes to know that.
 	c.within = nil
 	if c.as != nil {
+		c.as.died = c.as.died || c.deadly()
 		for _, line := range c.lines {
 			c.as.add(line)
 		}

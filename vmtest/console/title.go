@@ -17,11 +17,11 @@ var subjects = []struct {
 	of      string
 	pattern *regexp.Regexp
 }{
-	{"WARNING: suspicious RCU", regexp.MustCompile(`^(?:\.\.?/)*(?P<s>\S+\.[chS]:\d+ .+?)!*$`)},
+	{"WARNING: suspicious ", regexp.MustCompile(`^(?:\.\.?/)*(?P<s>\S+\.[chS]:\d+ .+?)!*$`)},
 	{"WARNING: bad ", regexp.MustCompile(`is trying to \w+ (?:lock )?\((?P<s>.+)\) at:`)},
 	{"WARNING: still has locks", heldLock},
 	{"WARNING: lock held when", heldLock},
-	{"WARNING: ", regexp.MustCompile(`^[0-9a-f]{8,16} \((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?P<f>[\w.]+)`)},
+	{"WARNING: ", regexp.MustCompile(`^(?:[0-9a-f]{8,16})? ?\((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?:\[<[0-9a-f]+>\] )?(?P<f>[\w.]+)`)},
 	{"[ BUG: ", regexp.MustCompile(`^[0-9a-f]{8,16} \((?P<s>.+)\)\{.{4,}?\}(?:-\{\d+:\d+\})?, at: (?P<f>[\w.]+)`)},
 	{"BUG: workqueue leaked", regexp.MustCompile(`(?:workfn=|last function: )(?P<s>[\w.]+)`)},
 	{"irq: nobody cared", handler},
@@ -44,7 +44,7 @@ var undefined = []struct{ says, kind string }{
 
 // atInstruction is the register of the instruction: of x86-64, arm64, riscv and arm, then of
 // 32-bit x86, powerpc, s390, mips and loongarch, which tell that of a program in the same way.
-var atInstruction = regexp.MustCompile(`^(?:(?:RIP: 0010:|pc : |epc : |PC is at )(?:\[<[0-9a-f]+>\] )?` + address +
+var atInstruction = regexp.MustCompile(`^(?:(?:RIP: 0010:|pc : |epc : |E?[IP][CP] is at )(?:\[<[0-9a-f]+>\] {1,2}){0,2}` + address +
 	`|(?:RIP: |EIP: |NIP \[[0-9a-f]+\] \.?|Krnl PSW : [0-9a-f]{16} [0-9a-f]{16} \(|epc +: [0-9a-f]+ | *ERA: [0-9a-f]+ )(?P<named>[A-Za-z_][\w.]*)[+ ])`)
 
 // instruction is the function of a line that tells where a processor is, empty for others.
@@ -157,8 +157,8 @@ func (c *complaint) readStack(text string) {
 		// A second stack is somebody else's.
 		c.done = c.traced && len(c.stack) > 0
 		c.traced = true
-	case !c.traced && !headless.MatchString(c.title) && !(c.at != "" && c.sign.blame == byFault && (strings.HasPrefix(text, "[<") || twice.MatchString(text))):
-	case strings.HasSuffix(text, "</IRQ>") || strings.HasSuffix(text, "</NMI>"):
+	case !c.traced && !headless.MatchString(c.title) && !(c.at != "" && c.sign.blame == byFault && (strings.HasPrefix(text, "[<") || twice.MatchString(text) || from.MatchString(text))):
+	case strings.HasSuffix(text, "</IRQ>") || strings.HasPrefix(text, " <EOI> ") || strings.HasSuffix(text, "</NMI>"):
 		// What an interrupt found is not the fault of what it interrupted, unless that
 		// is stuck.
 		switch {
@@ -464,7 +464,9 @@ var volatile = []replacement{
 	{regexp.MustCompile(`\+0x[0-9a-f]+/0x[0-9a-f]+`), ""},
 	{regexp.MustCompile(`\[[\w./-]+(?:/u?\d+:\d+\S*?)?:\d+\]|\b[A-Za-z][\w.-]*(?:/u?\d+:\d+\S*?)?/\d+(?:\s|$)`), "task "},
 	{regexp.MustCompile(`(\w)=(?:0x)?[0-9a-f]*\d[0-9a-f]*\b`), "$1"},
-	{regexp.MustCompile(`\b(?:0x[0-9a-f]+|[0-9a-f]{8,16}|(?:\d+[A-F]|[A-F]+\d)[0-9A-F]{3,})\b|\(____ptrval____\)`), "ADDR"},
+	{regexp.MustCompile(`\bprocess "[^"]*"`), "process"},
+	{regexp.MustCompile(`(?:\b[0-9a-f]{2} ){3,}[0-9a-f]{2}\b`), "BYTES"},
+	{regexp.MustCompile(`\b(?:0x ?[0-9a-f]+|[0-9a-f]{8,16}|(?:\d+[A-F]|[A-F]+\d)[0-9A-F]{3,})\b|\(____ptrval____\)`), "ADDR"},
 	{regexp.MustCompile(`\bloop\d+\b`), "loop"},
 	// A device on a bus is N, whatever its port.
 	{regexp.MustCompile(`\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.\d\b`), "N"},
@@ -484,7 +486,7 @@ var (
 
 // inTree are the text's paths of the source as they are in the tree, wherever it was built.
 func inTree(text string) string {
-	if !strings.Contains(text, "/../") && !strings.Contains(text, " /") {
+	if !strings.Contains(text, "/../") && !strings.Contains(text, " /") && !strings.HasPrefix(text, "/") {
 		return text
 	}
 	return roundabout.ReplaceAllStringFunc(text, func(file string) string {
