@@ -624,10 +624,17 @@ func directed(v event.Verdict, word, why string) (event.Verdict, string) {
 	return v, said
 }
 
-// keep remembers a line for the result that may follow, unless it counts those before.
+// keep remembers a line for the result that may follow, unless it counts those before. Where
+// kselftest's harness begins a test, what came before is of another.
 func (r *Reader) keep(line string) {
-	if text := strings.TrimLeft(line, "# \t"); text != line && strings.HasPrefix(text, "Totals: pass:") {
-		return
+	if text := strings.TrimLeft(line, "# \t"); text != line {
+		if strings.HasPrefix(text, "Totals: pass:") {
+			return
+		}
+		if strings.HasPrefix(text, "RUN ") && strings.HasSuffix(text, " ...") {
+			r.recent = r.recent[:0]
+			return
+		}
 	}
 	if len(r.recent) == 2*maxLines {
 		r.recent = append(r.recent[:0], r.recent[maxLines:]...)

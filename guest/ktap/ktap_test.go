@@ -89,7 +89,7 @@ func TestReader(t *testing.T) {
 			"skip must be root", "skip plan: 12 results were announced, 1 came, and the rest was skipped: must be root"}},
 		{"a name that is skipped, and then nothing", "TAP version 13\n1..3\nok 1 a # SKIP none\n", []string{"skip a: none", "fail plan: 3 results were announced, 1 came"}},
 		{"kselftest_harness.h", "TAP version 13\n1..3\n# Starting 3 tests from 1 test cases.\n#  RUN           global.a ...\n#            OK  global.a\nok 1 global.a\n#  RUN           global.b ...\n# b.c:5:b:Expected 1 (1) == 2 (2)\n# b: Test failed\n#          FAIL  global.b\nnot ok 2 global.b\n#  RUN           global.c ...\n#      SKIP      no hardware\n#            OK  global.c\nok 3 global.c # SKIP no hardware\n# FAILED: 2 / 3 tests passed.\n", []string{
-			"pass global.a", "fail global.b: #  RUN           global.b ...|# b.c:5:b:Expected 1 (1) == 2 (2)|# b: Test failed|#          FAIL  global.b", "skip global.c: no hardware"}},
+			"pass global.a", "fail global.b: # b.c:5:b:Expected 1 (1) == 2 (2)|# b: Test failed|#          FAIL  global.b", "skip global.c: no hardware"}},
 		{"a result that came twice, and one that did not", "1..3\nok 1 a\nok 1 a\nok 2 b\n", []string{"pass a", "pass a (2)", "pass b", "fail plan: 3 results were announced, 3 came, but 1 of them twice"}},
 		{"a number beyond the plan", "1..2\nok 1 a\nok 3 c\n", []string{"pass a", "pass c", "fail plan: 2 results were announced, 2 came, of which one has the number 3"}},
 		{"the kernel's log", "[    1.000000] KTAP version 1\n[    1.000001] 1..1\n[    1.000002]     # Subtest: s\n[    1.000003][  T12]     1..1\n[    1.000004]     not ok 1 a\n[    1.000005] ok 1 s\n", []string{"fail s/a", "pass s"}},
