@@ -294,6 +294,10 @@ func contentSum(dir string) (string, error) {
 func selftestTrouble(err error) error {
 	var refused *BuildError
 	if !errors.As(err, &refused) {
+		var host *hostError
+		if errors.As(err, &host) && strings.Contains(host.what, "Read-only file system") {
+			return fmt.Errorf("its makefile writes into the source, which may only be read: %s", host.what)
+		}
 		return err
 	}
 	if refused.File == "" {

@@ -144,6 +144,7 @@ func TestSelftestsUnbuilt(t *testing.T) {
 		good    = "all:\n\t@mkdir -p $(to) && printf '\\043!/bin/sh\\n' >$(to)/run && chmod +x $(to)/run\n"
 		broken  = "all:\n\t@echo 'a.c:1:2: error: no such thing'; exit 1\n"
 		noTool  = "all:\n\t@echo 'sh: 1: no-such-tool: not found'; exit 127\n"
+		writes  = "all:\n\t@echo 'ld: cannot open output file x: Read-only file system'; exit 1\n"
 		fullNow = "all:\n\t@echo 'a.o: No space left on device'; exit 1\n"
 	)
 	for _, test := range []struct {
@@ -167,7 +168,8 @@ func TestSelftestsUnbuilt(t *testing.T) {
 				"skip kselftest tool of patched does not build here: this machine lacks a tool (sh: 1: no-such-tool: not found); see make deps; log: ",
 			}, ""},
 		{"none does", map[string]string{"bad": broken, "tool": noTool}, nil, false, nil, "kselftest bad of base does not build here: a.c:1: error: no such thing; log: "},
-		{"none does, beside others", map[string]string{"bad": broken}, nil, true, []string{"skip kselftest bad of base does not", "skip kselftest bad of patched does not"}, ""},
+		{"none does, beside others", map[string]string{"bad": writes}, nil, true, []string{
+			"skip kselftest bad of base does not build here: its makefile writes into the source", "skip kselftest bad of patched does not"}, ""},
 		{"the patch mends it", map[string]string{"mended": broken}, map[string]string{"mended": good}, false, []string{"skip kselftest mended of base does not"}, ""},
 		{"a tool is missing for the patch", map[string]string{"tool": good}, map[string]string{"tool": noTool}, false, nil, "kselftest tool of patched does not build here: this machine lacks a tool"},
 		{"the disk is full", map[string]string{"full": fullNow}, nil, true, nil, "which says nothing about its source: the disk is full"},
