@@ -80,7 +80,7 @@ func TestReadTakesWhatPutsSomethingInFront(t *testing.T) {
 		"logcat": "11-28 12:00:01.123     0     0 W         : ", "logcat with the time": "11-28 12:00:01.123     0     0 W         : [   12.345678,0] ",
 		"syslog in French": "août 28 12:00:01 host kernel: ", "syslog in Russian": "июл 28 12:00:01 host kernel: ", "dmesg --ctime in German": "[Do Mär 28 12:00:01 2026] ",
 		"a terminal's time": "[20261128120001]", "another terminal's time": "[2026-11-28 12:00:01.123] ", "grabserial": "[12.345678 0.000001] ", "docker, no time": "2026-11-28T12:00:01.123456789Z ",
-		"a mail's quote": "> > ", "a web page that takes blanks": "[   12.345678]\u00a0",
+		"a mail's quote": "> > ", "git log": "        ", "a web page that takes blanks": "[   12.345678]\u00a0",
 		"syslog with the time": "Nov 28 12:00:01 host kernel: [   12.345678] ",
 		"dmesg --show-delta":   "[   12.345678 <    0.000003>] ", "dmesg --ctime --show-delta": "[Tue Nov 28 12:00:01 2026 <    0.000003>] ",
 		"journalctl -o short-unix": "1795867201.345678 host kernel: ", "busybox": "Nov 28 12:00:01 host kern.warn kernel: ",
@@ -131,6 +131,7 @@ func TestReadTakesWhatPeopleSend(t *testing.T) {
 		"a terminal's":                      {"[    1.000000] ------------[ cut here ]------------\x1b[K\n[    1.000001] quokka: bad state\x1b[K\n[    1.000002] WARNING: CPU: 2 PID: 89 at fs/quokka/inode.c:77 quokka_evict+0x12/0x40\x1b[K\n", "quokka: bad state in quokka_evict"},
 		"a web page, whose blanks are gone": {"[    1.000000] WARNING: CPU: 2 PID: 89 at lib/refcount.c:28 refcount_warn_saturate+0x12/0x40\n[    1.000001] RIP: 0010:refcount_warn_saturate+0x12/0x40\n[    1.000002] Call Trace:\n[    1.000003] <IRQ>\n[    1.000004] ? show_regs+0x1/0x2\n[    1.000005] quokka_put+0x1/0x2 [quokka]\n[    1.000006] </IRQ>\n[    1.000007] <TASK>\n[    1.000008] wombat_read+0x1/0x2\n", "WARNING at lib/refcount.c in quokka_put"},
 		"Amlogic's stack":                   {"[    1.000000@1] kernel BUG at fs/quokka.c:77!\n[    1.000001@1] Internal error: Oops - BUG: 0 [#1] PREEMPT SMP ARM\n[    1.000002@1] PC is at memcpy+0x18/0x68\n[    1.000003@1] [bc001c64+  40][<c05df694>] memcpy+0xb8/0xf4\n[    1.000004@1] [bc001c8c+  40][<c0340898>] quokka_read+0xfc/0x288\n", "kernel BUG at fs/quokka.c in quokka_read"},
+		"a cloud's JSON":                    {"{\n \"Output\": \"[    0.000000] Linux version 6.12.4\\r\\n" + strings.Repeat(`[    0.000001] a\r\n`, 500) + "[    1.000000] kernel BUG at fs/quokka.c:77!\\r\\n[    1.000000] RIP: 0010:quokka_read+0x1/0x2\\r\\n[    1.000000] Call Trace:\\r\\n[    1.000000]  vfs_read+0x1/0x2\\r\\n[    1.000000] a\\r\\n[    1.000000] a\\r\\n[    1.000000] a\\r\\n\"\n}\n", "kernel BUG at fs/quokka.c in quokka_read"},
 		"SCSI address":                      {"[    1.000000] [0:0:0:0] sd: x\n[    1.000000] kernel BUG at fs/quokka.c:77!\n", "kernel BUG at fs/quokka.c"},
 	} {
 		t.Run(name, func(t *testing.T) {

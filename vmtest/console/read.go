@@ -2,6 +2,7 @@ package console
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"io"
 	"regexp"
@@ -42,6 +43,8 @@ var (
 	// them.
 	kernelish = regexp.MustCompile(`^(?:Linux version |(?:Kernel c|C)ommand line: |Run \S+ as init|Call [Tt]race:|Modules linked in:|CPU: \d+ |Memory: |Freeing unused |` +
 		`\[ cut here|(?:ACPI|PCI|pci|usb|smp|rcu|random|clocksource|EXT4-fs|virtio\w*|NET|TCP|x86/\w+|sysrq|kmemleak|INFO|WARNING|reboot)\b.*: )`)
+	// indented are lines of the kernel's that have no blanks in front.
+	indented = regexp.MustCompile(`^(?:-+\[ cut here \]-+$|Call [Tt]race:|(?:BUG|WARNING|Oops): |kernel BUG at |Unable to handle kernel |Kernel panic - )`)
 	// broken is a line that a mailer has broken, which is told by what must come behind it.
 	broken = regexp.MustCompile(`(?:WARNING: .* at|BUG: K[A-Z]+: .* in|kernel BUG at|Unable to handle .* virtual|Attempted to kill(?: init!)?|invalid context at|blocked for more(?: than(?: \d+)?)?|address:) ?$`)
 	// boxed is a line of a console as docker (json-file) and LAVA keep it.
@@ -71,15 +74,44 @@ func Read(r io.Reader) (*Watcher, error) {
 		w.Raw = false
 		return w, readRecords(in, w, len(m[1]) > 0)
 	}
+	if ends := bytes.Count(head, []byte(`\n`)); ends > 3 && ends > 4*bytes.Count(head, []byte("\n")) {
+		in = bufio.NewReaderSize(unescaped{in}, peekBytes)
+		if head, err = in.Peek(peekBytes); err != nil && err != io.EOF {
+			return nil, err
+		}
+	}
 	l := logOf(string(head))
 	w.Raw = l.raw
 	return w, l.read(in, w)
+}
+
+// unescaped is a log that is a string of JSON or of a program, as clouds give out a console: its
+// lines end in "\n", or "\r\n", spelled out.
+type unescaped struct{ in *bufio.Reader }
+
+func (u unescaped) Read(p []byte) (int, error) {
+	for n := range p {
+		b, err := u.in.ReadByte()
+		if err != nil {
+			return n, err
+		}
+		if next, _ := u.in.Peek(1); b == '\\' && len(next) == 1 {
+			if spelled := strings.IndexByte(`nrt"`, next[0]); spelled >= 0 {
+				b = "\n\r\t\""[spelled]
+				u.in.Discard(1)
+			}
+		}
+		p[n] = b
+	}
+	return len(p), nil
 }
 
 // layout is what the lines of a log have in front of the kernel's text.
 type layout struct {
 	// raw says that no line has a timestamp, journal that lines name a host.
 	raw, journal bool
+	// indent is how far the lines are moved to the right, as in the log of git.
+	indent int
 	// told says that the priorities tell the kernel's lines from what programs wrote into its
 	// log: theirs is none of the kernel's. But where all have such, they are another
 	// program's.
@@ -92,6 +124,9 @@ func logOf(head string) layout {
 	// A line of the kernel's own may look as if a host were named in it, but few do.
 	stamps, hosts := 0, 0
 	for line := range strings.Lines(head) {
+		if bare := strings.TrimLeft(line, " "); l.indent == 0 && indented.MatchString(bare) {
+			l.indent = len(line) - len(bare)
+		}
 		l.told = l.told || ofKernel(line)
 		if _, _, text, ok := stamped(plainText(strings.TrimRight(line, "\r\n"))); ok {
 			l.raw = false
@@ -158,6 +193,9 @@ func (l layout) kernels(text string, w *Watcher) (string, bool) {
 	}
 	switch {
 	case l.raw:
+		if strings.TrimLeft(text[:min(l.indent, len(text))], " ") == "" {
+			text = text[min(l.indent, len(text)):]
+		}
 		if m := record.FindStringSubmatch(text); m != nil && !ownPriority(m[1]) {
 			return "", false
 		}

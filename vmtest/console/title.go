@@ -207,9 +207,9 @@ var (
 	bareFrame = regexp.MustCompile(`^[A-Za-z_][\w.]*\+0x[0-9a-f]+/0x[0-9a-f]+(?: [\[(].*)?$`)
 	// from is a line of a stack of 32-bit Arm's since 5.19.
 	from = regexp.MustCompile(`^ ([A-Za-z_][\w.]*) from [A-Za-z_][\w.]*(?:\+0x| \()`)
-	// twice is what powerpc puts in front, the frame's address and that of the code, and what
-	// Amlogic does, the frame with its size.
-	twice = regexp.MustCompile(`^(?:\[[0-9a-f]{8,16}\] \[[0-9a-f]{8,16}\] \.?|\[[0-9a-f]{8,16}\+ *\d+\]\[<[0-9a-f]+>\] )`)
+	// twice is what powerpc puts in front, the frame's address and that of the code, of which
+	// who mails it may leave one, and what Amlogic does, the frame with its size.
+	twice = regexp.MustCompile(`^(?:(?:\[[0-9a-f]{8,16}\] ){1,2}\.?|\[[0-9a-f]{8,16}\+ *\d+\]\[<[0-9a-f]+>\] )`)
 )
 
 // readSubject takes from the line what the complaint is about.
