@@ -17,7 +17,7 @@ var (
 	// (RFC 5424, busybox and OpenWrt's logread, too), journalctl (-o short, short-precise, short-iso, short-full,
 	// short-unix) and logcat put before a line of the kernel's. Days and months have their names
 	// in the reader's language.
-	logPrefix = regexp.MustCompile(`^(?:<\d{1,3}>(?:1 \S+ \S+ kernel \S+ \S+ \S+ )?|(?:\S{1,9} +){2,3}[0-9:]{8}(?:\.\d+)? (?:\S+ ){0,2}kernel: |\d{9,10}\.\d{6} (?:\S+ )?kernel: |\d{4}-\d{2}-\d{2}T\S+ (?:\S+ )?kernel: |\d{4}-\d{2}-\d{2}T[0-9:]{8},\d{6}[+-]\S+ |` +
+	logPrefix = regexp.MustCompile(`^(?:<\d{1,3}>(?:1 \S+ \S+ kernel \S+ \S+ \S+ )?|(?:\S{1,9} +){2,3}[0-9:]{8}(?:\.\d+)? (?:\S* ){0,2}kernel: |kernel: |\d{9,10}\.\d{6} (?:\S+ )?kernel: |\d{4}-\d{2}-\d{2}T\S+ (?:\S+ )?kernel: |\d{4}-\d{2}-\d{2}T[0-9:]{8},\d{6}[+-]\S+ |` +
 		`\S{1,4} \d{4}-\d{2}-\d{2} [0-9:]{8} \S+ \S+ kernel: |` +
 		`\[(?:\S{1,9} +\S{1,9} +\d{1,2} [0-9:]{8} \d{4}|(?: *\d+\.\d{6})?)(?: <[ .\d]+>)?\] |\[\S{1,9} ?\d{1,2} [0-9:]{5}\] |\[ *\+\d+\.\d{6}\] |` +
 		`\d\d-\d\d [0-9:]{8}\.\d{3} +0 +0 [A-Z] (?: {8}: )?)`)
