@@ -245,6 +245,28 @@ func TestCacheThatCannotBeWritten(t *testing.T) {
 	}
 }
 
+// TestCacheThatIsSomebodysFolder leaves a home alone, which CACHE=~ would name: a cache removes
+// what is unfinished or in the way, and what was not used for long.
+func TestCacheThatIsSomebodysFolder(t *testing.T) {
+	t.Parallel()
+	s := Store{t.TempDir()}
+	for _, file := range []string{"Documents/letter", "logs/2019/diary", "photos.tmp/one"} {
+		writeFile(t, filepath.Join(s.Dir, file), "mine\n")
+	}
+	_, useErr := s.Use(t.Context())
+	_, gcErr := s.GC(0)
+	for _, err := range []error{useErr, gcErr} {
+		if err == nil || !strings.Contains(err.Error(), "holds Documents, and is no cache") {
+			t.Errorf("used as a cache: %v; want it refused", err)
+		}
+	}
+	for _, file := range []string{"logs/2019/diary", "photos.tmp/one"} {
+		if _, err := os.Stat(filepath.Join(s.Dir, file)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestRelativeCache(t *testing.T) {
 	t.Chdir(t.TempDir())
 	built := mustBuild(t, &Builder{Cache: "cache"}, localSpec(fixtureRepo(t), "base"))

@@ -40,6 +40,8 @@ const (
 	logsDir     = "logs"
 	branchesDir = "branches"
 	tmpSuffix   = ".tmp"
+	// lockFile is in each cache that has been used.
+	lockFile = "lock"
 
 	selftestsDir = "selftests"
 )
@@ -47,7 +49,7 @@ const (
 // storeFolders and storeFiles are what lies right in the cache's folder.
 var (
 	storeFolders = []string{kernelsDir, requestsDir, sourcesDir, treesDir, logsDir, branchesDir, selftestsDir, checksDir, "initramfs", "counter", "mutants", "ccache"}
-	storeFiles   = []string{"lock", "initramfs.lock", "kvm.json", releasesFile}
+	storeFiles   = []string{lockFile, "initramfs.lock", "kvm.json", releasesFile}
 )
 
 // builtFile describes a kernel in its folder; its time stamp is the kernel's last use.
@@ -264,6 +266,9 @@ func (s Store) writable() error {
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
 		return fmt.Errorf("the cache folder cannot be made; set CACHE to another: %w", err)
 	}
+	if err := s.own(); err != nil {
+		return err
+	}
 	if err := s.settle(); err != nil {
 		return err
 	}
@@ -276,6 +281,31 @@ func (s Store) writable() error {
 	_, err = f.Write(make([]byte, 4096))
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("the cache folder cannot be written; free some space or set CACHE to another: %w", err)
+	}
+	return nil
+}
+
+// own refuses a folder in which something lies that is nobody's cache, such as a home: what
+// is in the way there is removed, and so is what was not used for long.
+func (s Store) own() error {
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil {
+		return fmt.Errorf("the cache folder cannot be read; set CACHE to another: %w", err)
+	}
+	other := ""
+	for _, entry := range entries {
+		name := entry.Name()
+		switch {
+		case name == lockFile:
+			return nil // it has been a cache
+		// A CI job may have brought a part of one. A new file system has lost+found.
+		case slices.Contains(storeFolders, name), slices.Contains(storeFiles, name), strings.HasSuffix(name, tmpSuffix), name == "lost+found":
+		default:
+			other = name
+		}
+	}
+	if other != "" {
+		return fmt.Errorf("CACHE=%s holds %s, and is no cache: name a folder of its own, which need not be there yet", s.Dir, other)
 	}
 	return nil
 }
@@ -359,7 +389,7 @@ func (s Store) Use(ctx context.Context) (release func(), err error) {
 	if err := s.writable(); err != nil {
 		return nil, err
 	}
-	lock := flock.New(filepath.Join(s.Dir, "lock"))
+	lock := flock.New(filepath.Join(s.Dir, lockFile))
 	// Nobody else is here, so what is unfinished stays so.
 	if alone, err := lock.TryLock(); err == nil && alone {
 		s.sweep()
@@ -483,7 +513,10 @@ func (s Store) GC(keep time.Duration) ([]Item, error) {
 	if _, err := os.Stat(s.Dir); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	lock := flock.New(filepath.Join(s.Dir, "lock"))
+	if err := s.own(); err != nil {
+		return nil, err
+	}
+	lock := flock.New(filepath.Join(s.Dir, lockFile))
 	ok, err := lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("locking %s: %w", s.Dir, err)
