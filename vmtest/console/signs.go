@@ -81,6 +81,9 @@ var signs = []sign{
 	// kernel/watchdog.c, watchdog_perf.c, watchdog_buddy.c
 	hang("soft lockup - CPU#", `^(?:(?:NMI )?watchdog: )?BUG: soft lockup - CPU#`, "BUG: soft lockup", byStuck),
 	hang("hard LOCKUP on cpu", `^(?:NMI )?watchdog: (?:CPU\d+: )?(?:Watchdog detected )?hard LOCKUP on cpu`, "hard LOCKUP", byStuck),
+	// arch/powerpc/kernel/watchdog.c
+	hang("hard LOCKUP @ ", `^watchdog: CPU \d+ self-detected hard LOCKUP @ `+address, "hard LOCKUP", byStuck),
+	hang("hard LOCKUP on other", `^watchdog: CPU \d+ detected hard LOCKUP on other CPUs `, "hard LOCKUP", byStuck),
 	// kernel/rcu/tree_stall.h, tree_exp.h, tasks.h. Which CPU notices a stall first is
 	// chance, so that self-detected ones are no others.
 	hang("expedited stalls", `^(?:rcu: )?INFO: (\S+) detected expedited stalls`, "rcu: expedited stall of $1", byStuck),
@@ -122,6 +125,8 @@ var signs = []sign{
 	crash("FRED event", `^BUG: (invalid or fatal FRED event)`, "BUG: $1", byFault, says),
 	crash(" [#", `^Internal error: (?:Oops - )?(.*?)(?:: [0-9a-f]+)? \[#\d+\]`, "Internal error: $1", byFault, dies),
 	crash("[#", `^Oops(?:: [0-9a-f]+(?: ilc:\d)?| -.*?)? ?\[#\d+\]`, "Oops", byFault, dies),
+	// mips and sparc
+	crash("[#", `^(?:\S+\(\d+\): )?([\w !/]*?\b(?:[Kk]ernel|[Tt]rap|[Ee]xception|[Ii]nstruction|check)\b[\w !/]*?|Oops) ?\[#\d+\]:?$`, "$1", byFault, dies),
 	// powerpc, and what s390 says of an exception of the program's.
 	crash(" [#", `^Oops: (.*?), sig: \d+ \[#\d+\]`, "Oops: $1", byFault, dies),
 	crash(" [#", `^([a-z][\w -]+): [0-9a-f]{4} ilc:\d \[#\d+\]`, "$1", byFault, dies),
@@ -277,7 +282,7 @@ func begins(text string) (*sign, []int) {
 // any of these words is in every line that a sign matches; most lines have none.
 func mayBegin(text string) bool {
 	for i := 0; i < len(text); i++ {
-		if hints[text[i]] && (i == 0 || !letter(text[i-1])) {
+		if hints[text[i]] && (i == 0 || text[i] == '[' || !letter(text[i-1])) {
 			rest := text[i:]
 			for _, word := range hintWords[text[i]] {
 				if strings.HasPrefix(rest, word) {
