@@ -55,6 +55,8 @@ type CellSpec struct {
 	Idle func(idle bool)
 	// from is the test of the program's suite to begin with, in which boot of the cell.
 	from, boot int
+	// busy is how many times slower a busy host made the guest when it was booted before.
+	busy float64
 	// only are the tests of the program's suite that it is limited to, if it is.
 	only []string
 	// lacks is an option of the kernel's config that the program needs and that is not
@@ -238,7 +240,7 @@ func (s CellSpec) boots(ctx context.Context) (*qemu.Outcome, string, error) {
 			return out, again, nil
 		case slower > slowest && saysHang(out) && try < cellTries:
 			again = fmt.Sprintf("booted again with longer limits: a busy host made the guest %.1f times slower, and something was late by its own clock", slower)
-			s.Scale *= slower
+			s.Scale, s.busy = s.Scale*slower, max(s.busy, 1)*slower
 		default:
 			return out, again, nil
 		}
@@ -314,6 +316,9 @@ func (s CellSpec) vm() qemu.VM {
 	}
 	if s.from > 0 {
 		brought = append(brought, fmt.Sprintf("%s=%d", event.FromKey, s.from))
+	}
+	if s.busy > 0 {
+		brought = append(brought, fmt.Sprintf("patchproof.busy=%g", s.busy))
 	}
 	if len(s.only) > 0 {
 		brought = append(brought, event.OnlyKey+"="+strings.Join(s.only, ","))

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -51,11 +52,11 @@ func withForeign(ctx context.Context, sel Selection, s selected, b kernel.Builde
 				name += fmt.Sprintf("-%02d", i+1)
 			}
 			g := userland.Group{
-				Name: name, Root: built.Dir, Tests: tests, Helpers: f.Helpers, Uptime: f.Uptime, Timeout: f.Timeout,
+				Name: name, Root: built.Dir, Tests: tests, Helpers: f.Helpers, Uptime: f.Uptime, Timeout: f.Timeout, Slow: f.Slow,
 				SkipCode: f.Skip, Disk: firstDisk[limits.Devices[0].Kind], Guest: limits.Guest,
 			}
 			if sel.Set["TIMEOUT"] != "" {
-				g.Timeout = limits.Timeout
+				g.Timeout, g.Slow = limits.Timeout, nil
 			}
 			if slices.ContainsFunc(s.programs, func(p Program) bool { return p.Name == g.Name }) {
 				return s, fmt.Errorf("%s is the name of a row of its own: call the other test of that name otherwise", g.Name)
@@ -70,9 +71,10 @@ func withForeign(ctx context.Context, sel Selection, s selected, b kernel.Builde
 
 // groupRow runs the tests of a group.
 func groupRow(g userland.Group, l Limits) Program {
+	longest := slices.Max(append(slices.Collect(maps.Values(g.Slow)), g.Timeout))
 	return Program{
 		Name: g.Name, Command: testCommand, CPUs: l.CPUs, MemoryMiB: l.MemoryMiB, Devices: l.Devices, Suite: g.Tests, Guest: g.Guest,
-		Deadline: g.Timeout + testSlack, EachWithin: true, Append: append([]string{event.TestKey + "=" + g.Name}, l.Append...),
+		Deadline: longest + testSlack, EachWithin: true, Append: append([]string{event.TestKey + "=" + g.Name}, l.Append...),
 	}
 }
 

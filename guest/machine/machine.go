@@ -43,11 +43,18 @@ const (
 
 // Patience is a limit scaled to the machine: the host says by how much
 // everything takes longer than under KVM and with a plain kernel.
-func Patience(limit time.Duration) time.Duration {
-	value, ok := BootOption(ScaleKey)
-	if !ok {
-		return limit
-	}
+func Patience(limit time.Duration) time.Duration { return times(limit, ScaleKey) }
+
+// BusyKey is the boot option for how many times slower a busy host made this guest when it was
+// booted before, where that is why it is booted again.
+const BusyKey = "patchproof.busy"
+
+// WaitPatience is a limit for what only waits: longer where the host keeps the guest waiting.
+func WaitPatience(limit time.Duration) time.Duration { return times(limit, BusyKey) }
+
+// times is a limit as many times longer as a boot option says.
+func times(limit time.Duration, key string) time.Duration {
+	value, _ := BootOption(key)
 	scale, err := strconv.ParseFloat(value, 64)
 	if err != nil || scale < 1 {
 		return limit

@@ -31,6 +31,8 @@ type Foreign struct {
 	// Group is how many tests run in one guest, each within Timeout.
 	Group   int
 	Timeout time.Duration
+	// Slow are the tests that may run longer, by their names.
+	Slow map[string]time.Duration
 	// Uptime is how long a guest must have been up when a test begins, by the test's name.
 	Uptime map[string]time.Duration
 	// Args are words for the kernel command line.

@@ -173,6 +173,8 @@ type Group struct {
 	Helpers []string
 	// Timeout is how long each of them may run under KVM and with a plain kernel.
 	Timeout time.Duration
+	// Slow are those that may run longer, by their names.
+	Slow map[string]time.Duration
 	// Uptime is how long the guest must have been up when one begins, by its name.
 	Uptime map[string]time.Duration
 	// SkipCode is an exit code of theirs that is a skip.
@@ -229,7 +231,7 @@ func (g Group) Archive() ([]byte, error) {
 			return nil, err
 		}
 		all.Suite = append(all.Suite, event.Test{
-			Name: name, Argv: []string{path}, Dir: all.Dir, TimeoutS: g.Timeout.Seconds(), UptimeS: g.Uptime[name].Seconds(), SkipCode: g.SkipCode,
+			Name: name, Argv: []string{path}, Dir: all.Dir, TimeoutS: max(g.Timeout, g.Slow[name]).Seconds(), UptimeS: g.Uptime[name].Seconds(), SkipCode: g.SkipCode,
 		})
 	}
 	if err := p.specify(g.Name, all); err != nil {
