@@ -331,7 +331,8 @@ func (s CellSpec) vm() qemu.VM {
 	if s.Program.HostRoot {
 		root = &s.View
 	}
-	if s.Program.MemoryMiB > idleMiB {
+	if s.Program.MemoryMiB > idleMiB || !s.Program.brought() {
+		// What a subject's programs are declared to show is a matter of timing, too.
 		s.Idle = nil
 	}
 	return qemu.VM{

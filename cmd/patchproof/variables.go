@@ -81,7 +81,7 @@ var table = []variable{
 	{name: "KERNEL_SRC", form: "FILE", commands: sources, machine: true,
 		meaning: "the pin's source where you have it: a tarball or a folder, which is verified"},
 	{name: "JOBS", form: "N", standard: "one per CPU", commands: slices.Concat(campaigns, checks), machine: true,
-		meaning: "cells at once, and make's `-j`; where it is not set, one cell more for each that only waits"},
+		meaning: "cells at once, and make's `-j`; where it is not set, one cell more for each test of yours that only waits"},
 	{name: "COUNT", form: "N", standard: "1; bench 2, or 6 for time", commands: slices.Concat(suite, []string{"bench"}, searches),
 		meaning: "how often each cell is run"},
 	{name: "SHARD", form: "I/N", commands: []string{"vmtest", "bench", "mutants"}, common: true,
