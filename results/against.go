@@ -256,9 +256,14 @@ func titles(cells ...Cell) []string {
 
 // rateOf counts the runs that fail the check among those that tell.
 func rateOf(cells []Cell, check string) Rate {
+	return rate(cells, func(c Cell) (fails, known bool) { return c.fails(check) })
+}
+
+// rate counts the runs that fail, among those that are known to do so or not.
+func rate(cells []Cell, judge func(Cell) (fails, known bool)) Rate {
 	var r Rate
 	for _, c := range cells {
-		fails, known := c.fails(check)
+		fails, known := judge(c)
 		if !known {
 			continue
 		}
@@ -276,11 +281,12 @@ func rateOf(cells []Cell, check string) Rate {
 // tells more.
 func (p *pairs) whole(last bool) Difference {
 	own := func(cells []Cell, others func(check string) []Cell) Rate {
-		return rate(cells, func(c Cell) bool {
-			return slices.ContainsFunc(titles(c), func(check string) bool {
+		return rate(cells, func(c Cell) (bool, bool) {
+			whole := len(c.Only) == 0
+			return whole && slices.ContainsFunc(titles(c), func(check string) bool {
 				fails, _ := c.fails(check)
 				return fails && rateOf(others(check), check).Failed == 0
-			})
+			}), whole
 		})
 	}
 	onBase := func(check string) []Cell {
@@ -290,7 +296,9 @@ func (p *pairs) whole(last bool) Difference {
 		return p.base
 	}
 	withPatch := func(string) []Cell { return p.patched }
-	lost := func(cells []Cell) Rate { return rate(cells, func(c Cell) bool { return p.lost(c) != "" }) }
+	lost := func(cells []Cell) Rate {
+		return rate(cells, func(c Cell) (bool, bool) { return p.lost(c) != "", len(c.Only) == 0 })
+	}
 	all := []Difference{
 		{Program: p.program, Base: lost(p.base), Patched: lost(p.patched)},
 		{Program: p.program, Base: own(p.base, withPatch), Patched: own(p.patched, onBase)},
@@ -305,21 +313,6 @@ func (p *pairs) whole(last bool) Difference {
 	return slices.MinFunc(all, func(a, b Difference) int {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)), cmp.Compare(b.Patched.Failed, a.Patched.Failed))
 	})
-}
-
-// rate counts the whole runs that are bad.
-func rate(cells []Cell, bad func(Cell) bool) Rate {
-	var r Rate
-	for _, c := range cells {
-		if len(c.Only) > 0 {
-			continue
-		}
-		r.Runs++
-		if bad(c) {
-			r.Failed++
-		}
-	}
-	return r
 }
 
 // lost is a check that all runs on base pass and this cell, which had its time, has not.
@@ -369,8 +362,10 @@ func (p *pairs) differences() []Difference {
 	is := func(kinds ...DifferentKind) bool {
 		return slices.ContainsFunc(all, func(d Difference) bool { return slices.Contains(kinds, d.Kind) })
 	}
-	whole := p.whole(last)
-	if whole.Patched.Failed > 0 && !is(Regression) && (whole.Kind == Regression || !is(undecided, Flaky)) {
+	if is(Regression) {
+		return all
+	}
+	if whole := p.whole(last); whole.Patched.Failed > 0 && (whole.Kind == Regression || !is(undecided, Flaky)) {
 		all = append(all, whole)
 	}
 	return all
@@ -389,8 +384,13 @@ func (p *pairs) gains() []Difference {
 	return all
 }
 
-// promising says that the program may show a gain, and has not run often enough to tell.
-func (p *pairs) promising() bool { return p.tried() < looks[0] && len(p.gains()) > 0 }
+// promising are the gains that the program may show, where it has not run often enough to tell.
+func (p *pairs) promising() []Difference {
+	if p.tried() >= looks[0] {
+		return nil
+	}
+	return p.gains()
+}
 
 // settled says that more runs of the program would change nothing.
 func settled(all []Difference) bool {
@@ -412,17 +412,17 @@ type Repeat struct {
 func Again(cells []Cell, base, patched string) []Repeat {
 	var more []Repeat
 	for _, p := range byProgram(cells, base, patched) {
-		all := p.differences()
-		if settled(all) && !(p.unjudged() && p.tried() < looks[0]) && !p.promising() {
+		all, promising := p.differences(), p.promising()
+		if settled(all) && !(p.unjudged() && p.tried() < looks[0]) && len(promising) == 0 {
 			continue
 		}
 		i := slices.IndexFunc(looks, func(n int) bool { return n > p.tried() })
 		if i < 0 || p.tried() >= p.limit() {
 			continue
 		}
-		r := Repeat{Program: p.program, Checks: p.open(all)}
-		r.Base = min(looks[i], p.limit())
-		if r.Patched = r.Base; p.baseTells(all) {
+		runs := min(looks[i], p.limit())
+		r := Repeat{Program: p.program, Base: runs, Patched: runs, Checks: p.open(all, promising)}
+		if len(promising) == 0 && p.baseTells(all) {
 			r.Patched = p.onPatched
 		}
 		more = append(more, r)
@@ -433,22 +433,19 @@ func Again(cells []Cell, base, patched string) []Repeat {
 // baseTells says that runs on base alone may settle the program: what fails with the patch
 // has failed there every time, but in fewer than three runs.
 func (p *pairs) baseTells(all []Difference) bool {
-	return p.onBase < looks[0] && !p.unjudged() && !p.promising() && !slices.ContainsFunc(all, func(d Difference) bool {
+	return p.onBase < looks[0] && !p.unjudged() && !slices.ContainsFunc(all, func(d Difference) bool {
 		return d.Kind == undecided && d.Base.Failed < d.Base.Runs
 	})
 }
 
 // open are the checks by which the program is not settled yet, if it is checks alone.
-func (p *pairs) open(all []Difference) []string {
+func (p *pairs) open(all, promising []Difference) []string {
 	if p.unjudged() || slices.ContainsFunc(p.patched, func(c Cell) bool { return p.lost(c) != "" }) {
 		return nil
 	}
 	all = slices.DeleteFunc(slices.Clone(all), func(d Difference) bool { return d.Kind != undecided })
-	if p.promising() {
-		all = append(all, p.gains()...)
-	}
 	var open []string
-	for _, d := range all {
+	for _, d := range append(all, promising...) {
 		if d.Check == "" || byWatch(d.Check) {
 			return nil
 		}

@@ -24,12 +24,12 @@ func (p *Plan) hold(ctx context.Context, onCell func(results.Cell)) error {
 		var programs []string
 		for _, r := range p.writer.Again(base, kernel.Patched) {
 			programs = append(programs, r.Program)
-			for _, name := range []string{base, kernel.Patched} {
-				key, runs := name+"/"+r.Program, r.Base
-				if name == kernel.Patched {
-					runs = r.Patched
-				}
-				for ran[key] < runs {
+			for _, want := range []struct {
+				kernel string
+				runs   int
+			}{{base, r.Base}, {kernel.Patched, r.Patched}} {
+				key := want.kernel + "/" + r.Program
+				for ran[key] < want.runs {
 					ran[key]++
 					s := specs[key]
 					s.Iteration = ran[key]
