@@ -222,10 +222,10 @@ func (c *campaign) runAll(ctx context.Context, name string, built *kernel.Built,
 	var wait sync.WaitGroup
 	wait.Add(len(programs))
 	for i, p := range programs {
-		c.lab.Queue(i, func(lend func(bool)) {
+		c.lab.Queue(i, func(func(bool)) {
 			defer wait.Done()
 			if ctx.Err() == nil {
-				cells <- c.runCell(ctx, name, built, variant, p, lend)
+				cells <- c.runCell(ctx, name, built, variant, p)
 			}
 		})
 	}
@@ -234,7 +234,7 @@ func (c *campaign) runAll(ctx context.Context, name string, built *kernel.Built,
 }
 
 // runCell runs one of them.
-func (c *campaign) runCell(ctx context.Context, name string, built *kernel.Built, variant kernel.Variant, p vmtest.Program, lend func(idle bool)) results.Cell {
+func (c *campaign) runCell(ctx context.Context, name string, built *kernel.Built, variant kernel.Variant, p vmtest.Program) results.Cell {
 	c.mu.Lock()
 	c.n++
 	log := fmt.Sprintf("%03d-%s-%s-%s.log", c.n, name, variant.Name, p.Name)
@@ -243,7 +243,7 @@ func (c *campaign) runCell(ctx context.Context, name string, built *kernel.Built
 		Kernel: name, Variant: variant.Name, Program: p, Iteration: 1,
 		Scale:    variant.Scale,
 		Features: append([]string{}, c.spec.Features...), Known: c.known(name),
-		Console: filepath.Join(c.writer.Dir(), log), Watch: c.Watch, Idle: lend,
+		Console: filepath.Join(c.writer.Dir(), log), Watch: c.Watch,
 	}
 	return vmtest.RunCell(ctx, spec.In(c.lab, built))
 }

@@ -113,12 +113,11 @@ func (c *checker) run(ctx context.Context, want []results.Repeat, base, patched 
 					Console: filepath.Join(c.report.dir, fmt.Sprintf("%d-%s-%d.log", n, p.Name, iteration)),
 				}
 				wait.Add(1)
-				c.lab.Queue(iteration, func(lend func(bool)) {
+				c.lab.Queue(iteration, func(func(bool)) {
 					defer wait.Done()
 					if ctx.Err() != nil {
 						return
 					}
-					spec.Idle = lend
 					cell := vmtest.RunCell(ctx, spec.In(c.lab, c.built[n]))
 					c.mu.Lock()
 					defer c.mu.Unlock()

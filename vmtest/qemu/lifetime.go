@@ -33,7 +33,7 @@ type lifetime struct {
 	// still is the time in which it was stopped, starved that in which it waited for
 	// processors.
 	still, starved time.Duration
-	// idle, when set, is told when the guest begins to do next to nothing, and when it goes on.
+	// idle, when set, is told in each window whether the guest does next to nothing.
 	idle func(bool)
 	// Of the present window: its beginning, the processes and what each of their threads had had
 	// by then, and how much of it the guest has had so far.
