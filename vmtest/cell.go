@@ -1,7 +1,6 @@
 package vmtest
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -51,7 +50,7 @@ type CellSpec struct {
 	Counter string
 	// Watch, when set, is told how the cell goes, from several goroutines.
 	Watch func(Step)
-	// Idle, when set, is told when the guest begins to do nothing but wait, and when it goes on.
+	// Idle, when set, is told again and again whether the guest does nothing but wait.
 	Idle func(idle bool)
 	// from is the test of the program's suite to begin with, in which boot of the cell.
 	from, boot int
@@ -140,8 +139,8 @@ func runOnce(ctx context.Context, s CellSpec) (results.Cell, *qemu.Outcome) {
 	defer s.step(qemu.PhaseEnded, "")
 	s.Program.MemoryMiB = s.memory()
 	out, again, err := s.boots(ctx)
-	if err == nil && s.Program.brought() && unpackedInPart(s.log()) {
-		out.QEMUErr = fmt.Errorf("what the tests need does not go into the guest's memory of %d MiB (%s); MEMORY= gives it more", s.Program.MemoryMiB, tooLittle)
+	if err == nil && s.Program.brought() && out.UnpackedInPart {
+		out.QEMUErr = fmt.Errorf("what the tests need does not go into the guest's memory of %d MiB (%s); MEMORY= gives it more", s.Program.MemoryMiB, console.TooLittle)
 	}
 	if err == nil && out.Ending == qemu.Silent && s.accel() == qemu.KVM && qemu.SpeaksUnderTCG(ctx, s.Image) {
 		out.QEMUErr = errors.New("a guest that speaks without KVM printed nothing through it: KVM does not work as it did when it was tried; ACCEL=tcg does without")
@@ -198,30 +197,6 @@ func (s CellSpec) memory() int {
 		return s.Program.MemoryMiB
 	}
 	return 128 + 3*packed
-}
-
-// tooLittle is what a kernel says whose memory is too small for what it boots into. It goes on
-// without the rest.
-const tooLittle = "Initramfs unpacking failed: write error"
-
-// unpackedInPart says whether it said so before anything ran.
-func unpackedInPart(log string) bool {
-	f, err := os.Open(log)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		text, _ := console.Text(lines.Text())
-		switch {
-		case strings.HasPrefix(text, "Run ") && strings.HasSuffix(text, "as init process"):
-			return false
-		case text == tooLittle:
-			return true
-		}
-	}
-	return false
 }
 
 // boots boots the VM, again if what the guest says of its time can't be trusted, and says

@@ -243,19 +243,3 @@ func TestMemory(t *testing.T) {
 		}
 	}
 }
-
-func TestUnpackedInPart(t *testing.T) {
-	for text, want := range map[string]bool{
-		"[    0.500000] Unpacking initramfs...\n[    0.800000] Initramfs unpacking failed: write error\n[    1.100000] Run /init as init process\n": true,
-		"[    1.100000] Run /init as init process\n[    2.800000] Initramfs unpacking failed: write error\n":                                        false,
-		"[    0.800000] Initramfs unpacking failed: junk in compressed archive\n":                                                                   false,
-	} {
-		log := filepath.Join(t.TempDir(), "x.log")
-		if err := os.WriteFile(log, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if got := unpackedInPart(log); got != want {
-			t.Errorf("unpackedInPart is %v for\n%s", got, text)
-		}
-	}
-}

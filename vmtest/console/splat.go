@@ -175,8 +175,9 @@ type Watcher struct {
 	RunnerGone bool
 	// SwitchedOff says how the guest was told to end, if it was: powered off, restarted, halted.
 	SwitchedOff string
-	// InitBegan is set when the kernel said that it runs init.
-	InitBegan bool
+	// InitBegan is set when the kernel said that it runs init, and UnpackedInPart when it said
+	// before that what it boots into does not go into its memory. It goes on without the rest.
+	InitBegan, UnpackedInPart bool
 	// running is the test of a suite that runs (event.Running).
 	running string
 	// before is the line before this one.
@@ -259,6 +260,9 @@ func (w *Watcher) Line(line string) {
 	w.record(caller, text, line)
 }
 
+// TooLittle is what a kernel says whose memory is too small (init/initramfs.c).
+const TooLittle = "Initramfs unpacking failed: write error"
+
 // record takes what printk wrote at once.
 func (w *Watcher) record(caller, text, line string) {
 	text = strings.TrimRight(text, " \t\r")
@@ -270,6 +274,8 @@ func (w *Watcher) record(caller, text, line string) {
 		w.PoweredOff = true
 	case strings.HasPrefix(text, "Run ") && runsInit.MatchString(text):
 		w.InitBegan = true
+	case text == TooLittle:
+		w.UnpackedInPart = w.UnpackedInPart || !w.InitBegan
 	case strings.HasPrefix(text, "** ") && strings.Contains(text, "printk messages dropped"):
 		w.DroppedLines = true
 	case strings.HasPrefix(text, "sysrq: "):

@@ -169,3 +169,19 @@ func TestWatchTellsComplaintsApart(t *testing.T) {
 		})
 	}
 }
+
+func TestUnpackedInPart(t *testing.T) {
+	for text, want := range map[string]bool{
+		"[    0.500000] Unpacking initramfs...\n[    0.800000] Initramfs unpacking failed: write error\n[    1.100000] Run /init as init process\n": true,
+		"[    1.100000] Run /init as init process\n[    2.800000] Initramfs unpacking failed: write error\n":                                        false,
+		"[    0.800000] Initramfs unpacking failed: junk in compressed archive\n":                                                                   false,
+	} {
+		w := &Watcher{}
+		for line := range strings.SplitSeq(text, "\n") {
+			w.Line(line)
+		}
+		if got := w.UnpackedInPart; got != want {
+			t.Errorf("UnpackedInPart is %v for\n%s", got, text)
+		}
+	}
+}

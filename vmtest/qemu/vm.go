@@ -45,7 +45,7 @@ type VM struct {
 	Pinned bool
 	// Step, when set, is told of the phases after the boot and of each check.
 	Step func(phase Phase, check string)
-	// Idle, when set, is told when the guest begins to do next to nothing, and when it goes on.
+	// Idle, when set, is told again and again whether the guest does next to nothing.
 	Idle func(idle bool)
 
 	// enough, when set, is called when the guest has printed something.
@@ -111,8 +111,9 @@ type Outcome struct {
 	// Died says that the kernel panicked, Reset that the guest ended without
 	// that and without powering itself off.
 	Died, Reset bool
-	// InitBegan says that the kernel came as far as running init.
-	InitBegan bool
+	// InitBegan says that the kernel came as far as running init, UnpackedInPart that its memory
+	// was too small for all of what it boots into.
+	InitBegan, UnpackedInPart bool
 	// InitExited says that the program ended without powering the guest off.
 	InitExited bool
 	// PoweredOff says that the guest switched itself off.
