@@ -191,11 +191,16 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 	if err := applyAll(ctx, p.lab.Builder, s.specs, s.variant); err != nil {
 		return err
 	}
+	var base kernel.Selftests
 	for i, spec := range s.specs {
 		var rows []userland.Suite
 		if len(s.targets) > 0 {
-			if rows, err = selftests(ctx, p.lab, s, i, sel.Limits); err != nil {
+			var tests kernel.Selftests
+			if rows, tests, err = selftests(ctx, p.lab, s, i, base, sel.Limits); err != nil {
 				return err
+			}
+			if i == 0 {
+				base = tests
 			}
 		}
 		built, err := p.lab.Build(ctx, spec, s.variant)

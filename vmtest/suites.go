@@ -172,9 +172,9 @@ func targetRow(t suites.Target, l Limits) Program {
 // tools/testing/selftests/kselftest.h).
 const xfailCode = 2
 
-// selftests builds the kselftest targets of the source of the line-up's nth kernel. The row of a
-// target that does not build says so, and why.
-func selftests(ctx context.Context, l *lab.Lab, s selected, nth int, limits Limits) ([]userland.Suite, error) {
+// selftests builds the kselftest targets of the source of the line-up's nth kernel; base is what
+// it gave for the first. The row of a target that does not build says so, and why.
+func selftests(ctx context.Context, l *lab.Lab, s selected, nth int, base kernel.Selftests, limits Limits) ([]userland.Suite, kernel.Selftests, error) {
 	var names []string
 	for _, t := range s.targets {
 		names = append(names, t.Name)
@@ -182,15 +182,13 @@ func selftests(ctx context.Context, l *lab.Lab, s selected, nth int, limits Limi
 	spec := s.specs[nth]
 	built, err := l.Builder.Selftests(ctx, spec, names)
 	if err != nil {
-		return nil, err
+		return nil, built, err
 	}
-	base := built
-	if nth > 0 {
-		if base, err = l.Builder.Selftests(ctx, s.specs[0], names); err != nil {
-			return nil, err
+	if nth == 0 {
+		if err := someBuilt(ctx, l, s, names, built); err != nil {
+			return nil, built, err
 		}
-	} else if err := someBuilt(ctx, l, s, names, built); err != nil {
-		return nil, err
+		base = built
 	}
 	skip := 0
 	if built.XFail {
@@ -212,13 +210,13 @@ func selftests(ctx context.Context, l *lab.Lab, s selected, nth int, limits Limi
 				suite.Unbuilt, suite.Broken = unbuilt(t.Name, spec.Name, ", where that of "+s.specs[0].Name+" does", u).Error(), true
 			default:
 				// What is missing here says nothing of the patch.
-				return nil, why
+				return nil, built, why
 			}
 			l.Builder.Progress(kernel.Progress{Step: "note: " + suite.Unbuilt})
 		}
 		all = append(all, suite)
 	}
-	return all, nil
+	return all, built, nil
 }
 
 // unbuilt says why a kernel's target has not been built, and what else is known of it.

@@ -216,11 +216,16 @@ func TestSelftestsUnbuilt(t *testing.T) {
 			}
 			l := &lab.Lab{Builder: kernel.Builder{Cache: t.TempDir(), Progress: func(kernel.Progress) {}}}
 			var got []string
+			var base kernel.Selftests
 			var err error
 			for i := range s.specs {
 				var rows []userland.Suite
-				if rows, err = selftests(t.Context(), l, s, i, Limits{}); err != nil {
+				var built kernel.Selftests
+				if rows, built, err = selftests(t.Context(), l, s, i, base, Limits{}); err != nil {
 					break
+				}
+				if i == 0 {
+					base = built
 				}
 				for _, row := range rows {
 					verdict := "skip "
