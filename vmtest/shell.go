@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 
@@ -60,8 +59,11 @@ func (p *Plan) Shell(ctx context.Context, in, out *os.File) error {
 		return err
 	}
 	s.Program.Name, s.Program.Command = "gosh", `"gosh /`+shellScript+`"`
-	cmd := exec.CommandContext(ctx, "sh", "-c", s.vm().Command(false))
-	cmd.Dir, cmd.Stdout, cmd.Stderr = tmp, out, os.Stderr
+	cmd, err := s.vm().OnTerminal(ctx, tmp)
+	if err != nil {
+		return err
+	}
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
 	if in != nil {
 		cmd.Stdin = in
 	}

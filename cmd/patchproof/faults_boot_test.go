@@ -147,6 +147,29 @@ func bootFaults() []fault {
 			}
 		})
 	}
+	for _, command := range []string{"vmtest", "shell"} {
+		add("patchproof "+command+" alone gets SIGKILL", "its QEMU ends with it, nothing is left", func(b *box) {
+			b.env = []string{"ACCEL=tcg", "KERNELS=base", "PROGRAMS=fixedfile"}
+			cmd := b.command(command)
+			cmd.Stdin = strings.NewReader("sleep 1000\n")
+			b.must(cmd.Start())
+			pid := b.guest(30 * time.Second)
+			if pid == 0 {
+				b.Skip("no QEMU came up")
+			}
+			time.Sleep(500 * time.Millisecond)
+			b.must(cmd.Process.Kill())
+			_ = cmd.Wait()
+			for range 100 {
+				if b.guest(0) != pid {
+					return
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			b.Errorf("QEMU %d lives on", pid)
+			syscall.Kill(pid, syscall.SIGKILL)
+		})
+	}
 	add("TMPDIR is full", "exit 2, it asks for space", func(b *box) {
 		if os.Getuid() != 0 {
 			b.Skip("mounting needs root")

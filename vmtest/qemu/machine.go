@@ -15,16 +15,16 @@ import (
 	"patchproof/kernel/arch"
 )
 
-// process starts QEMU, by the words of a command line, so that it dies with the harness,
-// even when the harness is killed: setpriv (util-linux) sets PR_SET_PDEATHSIG, see
-// prctl(2), and execs QEMU in its own place. Without setpriv only the harness's own
+// process are the words that start QEMU, by those of a command line, so that it dies with
+// the harness, even when the harness is killed: setpriv (util-linux) sets PR_SET_PDEATHSIG,
+// see prctl(2), and execs QEMU in its own place. Without setpriv only the harness's own
 // clean-up ends QEMU. Its environment names the guest's folder.
-func process(command []string, folder string) qemu.Fn {
+func process(command []string, folder string) []string {
 	command = append([]string{"env", guestVariable + "=" + folder}, command...)
 	if _, err := exec.LookPath("setpriv"); err == nil {
 		command = append([]string{"setpriv", "--pdeathsig", "KILL"}, command...)
 	}
-	return bare(command)
+	return command
 }
 
 // bare sets the command and forgets what the library would add by itself: its

@@ -92,7 +92,7 @@ func (v VM) start(ctx context.Context, tmp string, port *serial, disks qemu.Fn) 
 	g.printed.first = v.enough
 	g.start = time.Now()
 	q, err := qemu.StartContext(ctx, qemu.ArchAMD64,
-		process(command, tmp), confined(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks, v.counter(), v.root(), v.net(),
+		bare(process(command, tmp)), confined(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks, v.counter(), v.root(), v.net(),
 		port.options(), monitor(&g.monitor), events(g.reports, g.breakOff),
 		qemu.WithSerialOutput(&g.stderr))
 	if err != nil {

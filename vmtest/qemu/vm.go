@@ -1,10 +1,12 @@
 package qemu
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -142,7 +144,7 @@ type Outcome struct {
 func (v VM) disks(dir string) (qemu.Fn, error) {
 	var attach []qemu.Fn
 	for i, d := range v.Devices {
-		image := filepath.Join(dir, fmt.Sprintf("disk%d.img", i))
+		image := filepath.Join(dir, image(i))
 		if err := allocate(image, int64(d.SizeMiB)<<20); err != nil {
 			return nil, fmt.Errorf("an image of %d MiB for the guest's disk; free some space or set TMPDIR to another folder: %w", d.SizeMiB, err)
 		}
@@ -150,6 +152,9 @@ func (v VM) disks(dir string) (qemu.Fn, error) {
 	}
 	return qemu.All(attach...), nil
 }
+
+// image is the name of the image of a device.
+func image(i int) string { return fmt.Sprintf("disk%d.img", i) }
 
 // allocate makes a file of zeroes that has all its space: a disk that finds none when
 // the guest writes would fail with an error that looks like the kernel's.
@@ -191,29 +196,14 @@ func eventsFile() qemu.Fn {
 // console on the terminal. Without a report a program prints what it finds and leaves
 // the guest on.
 func (v VM) Command(report bool) string {
-	v.Machine.stepped = v.Machine.Mode == Singlestep
 	// By hand, the disks and the report lie in the current folder.
-	command, err := v.process(".")
+	args, err := v.byHand(report, func(command []string) []string { return command })
 	if err != nil {
 		return ""
-	}
-	fns := []qemu.Fn{bare(command), v.Machine.options(), v.Boot.options(), endOnPanic(), v.root(), v.net(), qemu.WithQEMUArgs("-serial", "mon:stdio")}
-	if report {
-		fns = append(fns, eventsFile())
 	}
 	var line []string
 	for i, d := range v.Devices {
-		image := fmt.Sprintf("disk%d.img", i)
-		line = append(line, fmt.Sprintf("truncate -s %dM %s &&", d.SizeMiB, image))
-		fns = append(fns, d.attach(image))
-	}
-	o, err := qemu.OptionsFor(qemu.ArchAMD64, fns...)
-	if err != nil {
-		return ""
-	}
-	args, err := o.Cmdline()
-	if err != nil {
-		return ""
+		line = append(line, fmt.Sprintf("truncate -s %dM %s &&", d.SizeMiB, image(i)))
 	}
 	for _, arg := range args {
 		quoted, err := syntax.Quote(arg, syntax.LangBash)
@@ -223,4 +213,41 @@ func (v VM) Command(report bool) string {
 		line = append(line, quoted)
 	}
 	return strings.Join(line, " ")
+}
+
+// OnTerminal is the process that boots the guest in a folder, as the line of Command does
+// that has no report. It dies with the harness.
+func (v VM) OnTerminal(ctx context.Context, folder string) (*exec.Cmd, error) {
+	if _, err := v.disks(folder); err != nil {
+		return nil, err
+	}
+	args, err := v.byHand(false, func(command []string) []string { return process(command, folder) })
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Dir = folder
+	return cmd, nil
+}
+
+// byHand are the words that boot the guest with the console on the terminal, where start
+// makes its own of those that start QEMU.
+func (v VM) byHand(report bool, start func(command []string) []string) ([]string, error) {
+	v.Machine.stepped = v.Machine.Mode == Singlestep
+	command, err := v.process(".")
+	if err != nil {
+		return nil, err
+	}
+	fns := []qemu.Fn{bare(start(command)), v.Machine.options(), v.Boot.options(), endOnPanic(), v.root(), v.net(), qemu.WithQEMUArgs("-serial", "mon:stdio")}
+	if report {
+		fns = append(fns, eventsFile())
+	}
+	for i, d := range v.Devices {
+		fns = append(fns, d.attach(image(i)))
+	}
+	o, err := qemu.OptionsFor(qemu.ArchAMD64, fns...)
+	if err != nil {
+		return nil, err
+	}
+	return o.Cmdline()
 }
