@@ -3,9 +3,11 @@ package console
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/base64"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -86,6 +88,9 @@ func TestReadTakesWhatPutsSomethingInFront(t *testing.T) {
 		"dmesg --show-delta":   "[   12.345678 <    0.000003>] ", "dmesg --ctime --show-delta": "[Tue Nov 28 12:00:01 2026 <    0.000003>] ",
 		"journalctl -o short-unix": "1795867201.345678 host kernel: ", "busybox": "Nov 28 12:00:01 host kern.warn kernel: ",
 		"RFC 5424": "<4>1 2026-11-28T12:00:01.123456+00:00 host kernel - - - ", "netconsole with the release": "6.12.4,4,512,12345678,-,caller=T9;",
+		"milliseconds": "[12.345] ", "nanoseconds": "[   12.345678901] ", "nanoseconds, the caller and the level": "<4>[   12.345678901][  T9] ",
+		"LAVA's plain log": "10:15:02.371234  ", "LAVA's plain log with the day": "2026-11-28T10:15:02  ", "Jenkins": "[2026-11-28T10:15:02.123Z] ", "Jenkins with the time alone": "10:15:02  ",
+		"gh run view": "boot\tRun make vmtest\t2026-11-28T10:15:02.1234567Z ", "docker compose": "vm_1  | ", "cat -n": "   123\t", "a log of a program's": "2026-11-28 10:15:02,123 ",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log strings.Builder
@@ -116,6 +121,15 @@ func doubled(log string) string {
 	return both.String()
 }
 
+// inBase64 is a text in lines, as a mail has it.
+func inBase64(text string) string {
+	var lines strings.Builder
+	for chunk := range slices.Chunk([]byte(text), 57) {
+		lines.WriteString(base64.StdEncoding.EncodeToString(chunk) + "\n")
+	}
+	return lines.String()
+}
+
 // A journal has a line of its own among the kernel's, and what was mailed may be broken.
 func TestReadTakesWhatPeopleSend(t *testing.T) {
 	for name, test := range map[string]struct{ log, want string }{
@@ -133,7 +147,17 @@ func TestReadTakesWhatPeopleSend(t *testing.T) {
 		"a web page, whose blanks are gone": {"[    1.000000] WARNING: CPU: 2 PID: 89 at lib/refcount.c:28 refcount_warn_saturate+0x12/0x40\n[    1.000001] RIP: 0010:refcount_warn_saturate+0x12/0x40\n[    1.000002] Call Trace:\n[    1.000003] <IRQ>\n[    1.000004] ? show_regs+0x1/0x2\n[    1.000005] quokka_put+0x1/0x2 [quokka]\n[    1.000006] </IRQ>\n[    1.000007] <TASK>\n[    1.000008] wombat_read+0x1/0x2\n", "WARNING at lib/refcount.c in quokka_put"},
 		"Amlogic's stack":                   {"[    1.000000@1] kernel BUG at fs/quokka.c:77!\n[    1.000001@1] Internal error: Oops - BUG: 0 [#1] PREEMPT SMP ARM\n[    1.000002@1] PC is at memcpy+0x18/0x68\n[    1.000003@1] [bc001c64+  40][<c05df694>] memcpy+0xb8/0xf4\n[    1.000004@1] [bc001c8c+  40][<c0340898>] quokka_read+0xfc/0x288\n", "kernel BUG at fs/quokka.c in quokka_read"},
 		"a cloud's JSON":                    {"{\n \"Output\": \"[    0.000000] Linux version 6.12.4\\r\\n" + strings.Repeat(`[    0.000001] a\r\n`, 500) + "[    1.000000] kernel BUG at fs/quokka.c:77!\\r\\n[    1.000000] RIP: 0010:quokka_read+0x1/0x2\\r\\n[    1.000000] Call Trace:\\r\\n[    1.000000]  vfs_read+0x1/0x2\\r\\n[    1.000000] a\\r\\n[    1.000000] a\\r\\n[    1.000000] a\\r\\n\"\n}\n", "kernel BUG at fs/quokka.c in quokka_read"},
-		"SCSI address":                      {"[    1.000000] [0:0:0:0] sd: x\n[    1.000000] kernel BUG at fs/quokka.c:77!\n", "kernel BUG at fs/quokka.c"},
+		"LAVA, a list of YAML's":            {`-  {dt: '2026-11-28T12:00:01', lvl: target, msg: '[    1.000000] kernel BUG at fs/quokka.c:77!'}` + "\n" + `-  {dt: '2026-11-28T12:00:01', lvl: target, msg: '[    1.000000] RIP: 0010:quokka_read+0x1/0x2'}` + "\n", "kernel BUG at fs/quokka.c in quokka_read"},
+		"LAVA, a list of JSON's":            {`[{"dt": "2026-11-28T12:00:01", "lvl": "target", "msg": "[    1.000000] kernel BUG at fs/quokka.c:77!"},` + "\n" + `{"dt": "2026-11-28T12:00:01", "lvl": "target", "msg": "[    1.000000] RIP: 0010:quokka_read+0x1/0x2"}]` + "\n", "kernel BUG at fs/quokka.c in quokka_read"},
+		"a mail in quoted-printable": {"Subject: x\nContent-Type: text/plain\nContent-Transfer-Encoding: quoted-printable\n\nHi,\n\n[    1.000000] WARNING: CPU: 2 PID: 89 at fs/quokka/inode.c:77 quokka_ev=\nict+0x12/0x40\n[    1.000001] RIP: 0010:mem=\ncpy+0x12/0x40\n" +
+			"[    1.000002] Call Trace:\n[    1.000003] =20quokka_evict+0x12=\n/0x40\n", "WARNING at fs/quokka/inode.c in quokka_evict"},
+		"the same without its head": {"[    1.000000] WARNING: CPU: 2 PID: 89 at fs/quokka/inode.c:77 quokka_ev=\r\nict+0x12/0x40\r\n[    1.000001] RIP: 0010:mem=\r\ncpy+0x12/0x40\r\n" +
+			"[    1.000002] Call Trace:\r\n[    1.000003] =20quokka_evict+0x12=\r\n/0x40\r\n", "WARNING at fs/quokka/inode.c in quokka_evict"},
+		"an attachment": {"Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Transfer-Encoding: 7bit\n\nHi,\n--b\nContent-Transfer-Encoding: base64\nContent-Disposition: attachment\n\n" +
+			inBase64("[    1.000000] kernel BUG at fs/quokka.c:77!\n[    1.000000] RIP: 0010:quokka_read+0x1/0x2\n") + "--b--\n", "kernel BUG at fs/quokka.c in quokka_read"},
+		"UTF-16":                 {"\xff\xfe" + strings.ReplaceAll("[    1.000000] kernel BUG at fs/quokka.c:77!\r\n[    1.000000] RIP: 0010:quokka_read+0x1/0x2\r\n", "", "\x00")[1:], "kernel BUG at fs/quokka.c in quokka_read"},
+		"lines of a separator's": {"[    1.000000] ==================\n[    1.000000] ------------------=\n[    1.000000] x=\n[    1.000000] kernel BUG at fs/quokka.c:77!\n[    1.000000] RIP: 0010:quokka_read+0x1/0x2\n", "kernel BUG at fs/quokka.c in quokka_read"},
+		"SCSI address":           {"[    1.000000] [0:0:0:0] sd: x\n[    1.000000] kernel BUG at fs/quokka.c:77!\n", "kernel BUG at fs/quokka.c"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, err := Read(strings.NewReader(test.log))

@@ -2,7 +2,7 @@ package console
 
 import (
 	"bufio"
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"io"
 	"regexp"
@@ -21,9 +21,9 @@ var (
 		`\S{1,4} \d{4}-\d{2}-\d{2} [0-9:]{8} \S+ \S+ kernel: |` +
 		`\[(?:\S{1,9} +\S{1,9} +\d{1,2} [0-9:]{8} \d{4}|(?: *\d+\.\d{6})?)(?: <[ .\d]+>)?\] |\[\S{1,9} ?\d{1,2} [0-9:]{5}\] |\[ *\+\d+\.\d{6}\] |` +
 		`\d\d-\d\d [0-9:]{8}\.\d{3} +0 +0 [A-Z] (?: {8}: )?)`)
-	// clock is what others put before any line: docker, Kubernetes, terminal programs,
-	// grabserial, and who quotes a log in a mail.
-	clock = regexp.MustCompile(`^(?:\d{4}-\d{2}-\d{2}T\S+ |\[\d{14}\]|\[(?:\d{4}[-/]\d{1,2}[-/]\d{1,2} )?\d{1,2}:\d\d:\d\d(?:\.\d+)?\] ?|\[\d+\.\d{6} \d+\.\d{6}\] |>(?:[> ]*>)? )`)
+	// clock is what others put before any line: docker, Kubernetes, Jenkins, GitHub, LAVA,
+	// terminal programs, grabserial, cat -n, and who quotes a log in a mail.
+	clock = regexp.MustCompile(`^(?:(?:[^\t]+\t){0,2}\d{4}-\d{2}-\d{2}T\S+ {1,2}|\[\d{4}-\d{2}-\d{2}T[^\] ]+\] |(?:\d{4}-\d{2}-\d{2} )?\d{2}:\d{2}:\d{2}(?:[.,]\d{3,6})? {1,2}|[\w.-]+ +\| | *\d+\t|\[\d{14}\]|\[(?:\d{4}[-/]\d{1,2}[-/]\d{1,2} )?\d{1,2}:\d\d:\d\d(?:\.\d+)?\] ?|\[\d+\.\d{6} \d+\.\d{6}\] |>(?:[> ]*>)? )`)
 	// logcat is the head of any line of Android's log, tagged that of the kernel's text which it
 	// took for a tag.
 	logcat = regexp.MustCompile(`^\d\d-\d\d [0-9:]{8}\.\d{3} +(\d+) +\d+ [A-Z] `)
@@ -48,7 +48,11 @@ var (
 	// broken is a line that a mailer has broken, which is told by what must come behind it.
 	broken = regexp.MustCompile(`(?:WARNING: .* at|BUG: K[A-Z]+: .* in|kernel BUG at|Unable to handle .* virtual|Attempted to kill(?: init!)?|invalid context at|blocked for more(?: than(?: \d+)?)?|address:) ?$`)
 	// boxed is a line of a console as docker (json-file) and LAVA keep it.
-	boxed = regexp.MustCompile(`^(?:\{"log":|- \{"dt":)`)
+	boxed = regexp.MustCompile(`^\[?(?:\{"log":|(?:- {1,2})?\{"?dt"?:)`)
+	// flow is such a line of LAVA's as YAML has it without JSON's quotes.
+	flow = regexp.MustCompile(`msg: '((?:[^']|'')*)'\}$`)
+	// otherStamp is a timestamp in milliseconds or nanoseconds, as some tools show it.
+	otherStamp = regexp.MustCompile(`^((?:<\d{1,3}>)?\[ *\d+\.\d{3})(?:(\d{3})\d{3})?(\][ \[])`)
 	// colours are those of dmesg --color, and what else a terminal is told.
 	colours = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`)
 )
@@ -64,7 +68,10 @@ func Read(r io.Reader) (*Watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := bufio.NewReaderSize(r, peekBytes)
+	in, err := asWritten(bufio.NewReaderSize(r, peekBytes))
+	if err != nil {
+		return nil, err
+	}
 	head, err := in.Peek(peekBytes)
 	if err != nil && err != io.EOF {
 		return nil, err
@@ -73,12 +80,6 @@ func Read(r io.Reader) (*Watcher, error) {
 	if m := inRecords.FindSubmatch(head[:min(len(head), 1<<10)]); m != nil {
 		w.Raw = false
 		return w, readRecords(in, w, len(m[1]) > 0)
-	}
-	if ends := bytes.Count(head, []byte(`\n`)); ends > 3 && ends > 4*bytes.Count(head, []byte("\n")) {
-		in = bufio.NewReaderSize(unescaped{in}, peekBytes)
-		if head, err = in.Peek(peekBytes); err != nil && err != io.EOF {
-			return nil, err
-		}
 	}
 	l := logOf(string(head))
 	w.Raw = l.raw
@@ -108,8 +109,9 @@ func (u unescaped) Read(p []byte) (int, error) {
 
 // layout is what the lines of a log have in front of the kernel's text.
 type layout struct {
-	// raw says that no line has a timestamp, journal that lines name a host.
-	raw, journal bool
+	// raw says that no line has a timestamp, journal that lines name a host, and other that the
+	// timestamps are otherStamps.
+	raw, journal, other bool
 	// indent is how far the lines are moved to the right, as in the log of git.
 	indent int
 	// told says that the priorities tell the kernel's lines from what programs wrote into its
@@ -122,13 +124,17 @@ type layout struct {
 func logOf(head string) layout {
 	l := layout{raw: true}
 	// A line of the kernel's own may look as if a host were named in it, but few do.
-	stamps, hosts := 0, 0
+	stamps, hosts, others := 0, 0, 0
 	for line := range strings.Lines(head) {
 		if bare := strings.TrimLeft(line, " "); l.indent == 0 && indented.MatchString(bare) {
 			l.indent = len(line) - len(bare)
 		}
 		l.told = l.told || ofKernel(line)
-		if _, _, text, ok := stamped(plainText(strings.TrimRight(line, "\r\n"))); ok {
+		plain := plainText(strings.TrimRight(line, "\r\n"))
+		if otherStamp.MatchString(plain) {
+			others++
+		}
+		if _, _, text, ok := stamped(plain); ok {
 			l.raw = false
 			stamps++
 			if journalHost.MatchString(text) {
@@ -137,8 +143,14 @@ func logOf(head string) layout {
 		}
 	}
 	l.journal = 2*hosts > stamps
+	if l.other = l.raw && others > fewStamps; l.other {
+		l.raw = false
+	}
 	return l
 }
+
+// fewStamps are so few lines with a timestamp of another form that a program may have printed them.
+const fewStamps = 4
 
 // read hands the lines to w, and those that a mailer has broken as one.
 func (l layout) read(in *bufio.Reader, w *Watcher) error {
@@ -181,6 +193,9 @@ func (l layout) read(in *bufio.Reader, w *Watcher) error {
 // kernels is a line without what the layout has in front of it, and whether it is the
 // kernel's.
 func (l layout) kernels(text string, w *Watcher) (string, bool) {
+	if m := otherStamp.FindStringSubmatch(text); m != nil && l.other {
+		text = m[1] + cmp.Or(m[2], "000") + m[3] + text[len(m[0]):]
+	}
 	if m := decoded.FindStringSubmatch(text); m != nil {
 		if m[1] != "kern" {
 			return "", false
@@ -251,8 +266,11 @@ func withoutRecord(line string) string {
 func plainText(line string) string {
 	if boxed.MatchString(line) {
 		var box struct{ Log, Msg string }
-		if json.Unmarshal([]byte(strings.TrimPrefix(line, "- ")), &box) == nil {
+		record := strings.TrimLeft(strings.TrimRight(line, ",]"), "[- ")
+		if json.Unmarshal([]byte(record), &box) == nil {
 			line = strings.TrimRight(box.Log+box.Msg, "\r\n")
+		} else if m := flow.FindStringSubmatch(record); m != nil {
+			line = strings.ReplaceAll(m[1], "''", "'")
 		}
 	}
 	// What was pasted from a web page may have other blanks.
