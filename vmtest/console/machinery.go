@@ -16,14 +16,14 @@ var machinery = functions([]row{
 		warn warn_* WARN_trap report_bug report_*bug* handle_bug fixup_bug panic vpanic *_panic panic_bad_stack handle_bad_stack bad_stack
 		check_panic_on_warn oops_* die die_* print_*report* print_*bug* print_trailer print_address_description* printk* vprintk*
 		printk_safe* end_report rust_helper_* *rust_begin_unwind *9panicking* report_bad_irq note_interrupt assfail assertfail *_assertfail print_unlock* print_usage* print_circular* print_bad_*
-		print_deadlock* print_irq* print_collision check_no_collision schedule_bug dequeue_task_idle resched_latency_warn get_taint print_tainted*`},
+		print_deadlock* print_irq* print_collision check_no_collision schedule_bug dequeue_task_idle resched_latency_warn get_taint print_tainted* Ldiv0*`},
 	{"sanitizers, and what a compiler calls for them",
 		`*kasan* *kmsan* *kcsan* *kfence* *ubsan* asan_* tsan_* msan_* hwasan* sanitizer_* check_memory_region* val_to_string
 		handle_overflow handle_null_ptr_deref handle_misaligned_access handle_object_size_mismatch
 		write_comp_data read_word_at_a_time read_once_word_nocheck instrument_* fortify_* qlist_* qlink_* quarantine_*`},
 	{"checks of SLUB, of the page allocator and of kmemleak, which look at what somebody else has broken",
 		`object_err slab_err slab_fix slab_bug check_object check_slab check_bytes_and_report on_freelist free_debug_processing
-		alloc_debug_processing slab_pad_check bad_page check_new_page* check_free_page* check_*object* usercopy_* kmemleak_* link_object create_object
+		alloc_debug_processing slab_pad_check bad_page poison_error check_element remove_element check_new_page* check_free_page* check_*object* usercopy_* kmemleak_* link_object create_object
 		page_table_check_* debug_print_* debug_check_* debug_object* debug_obj_* *_debug_hint timer_is_static_object work_is_static_object ref_tracker*`},
 	{"strings, memory and bits belong to the caller",
 		`memcpy* memset* memmove* memcmp* memchr* memscan* memdup* strlen* strnlen* strcmp* strncmp* strcpy* strncpy* strlcpy* strscpy*
@@ -110,7 +110,7 @@ var bottomOfStack = []row{
 		error_trap error_entry invalid_op general_protection trap int3 divide_error async_page_fault do_user_addr_fault do_kern_addr_fault
 		handle_page_fault do_mem_abort do_sea do_translation_fault do_alignment_*fault do_bad_*fault do_tag_*fault do_debug_exception do_undefinstr`},
 	{"entries of a system call and of an interrupt",
-		`do_syscall* do_fast* entry_* ret_* system_call* start_kernel_thread interrupt_return* interrupt_exit* handle_syscall syscall_enter* syscall_exit* syscall_return* invoke_syscall el0* el1* do_el0_svc* call_on_*stack
+		`do_syscall* do_fast* entry_* ret_* retint_* system_call* start_kernel_thread interrupt_return* interrupt_exit* handle_syscall syscall_enter* syscall_exit* syscall_return* invoke_syscall el0* el1* do_el0_svc* call_on_*stack
 		do_interrupt_handler gic_* irq_svc dabt_svc pabt_svc und_svc`},
 	{"loops of threads and of idle processors",
 		`kthread worker_thread process_one_work process_scheduled_works secondary_startup* start_secondary cpu_startup_entry do_idle
@@ -127,7 +127,12 @@ var doors = functions([]row{
 	{"file operations",
 		`vfs_read vfs_write vfs_readv vfs_writev vfs_iter_read vfs_iter_write vfs_ioctl new_sync_read new_sync_write do_iter_read do_iter_write
 		do_iter_readv_writev call_read_iter call_write_iter compat_*ioctl blkdev_ioctl blkdev_driver_ioctl call_mmap mmap_region do_mmap
-		do_dentry_open vfs_open fput full_proxy_* task_work_run exit_to_user*`},
+		do_dentry_open vfs_open fput full_proxy_* task_work_run exit_to_user* seq_read* proc_reg_*`},
+	{"file systems",
+		`evict vfs_fsync* vfs_create vfs_unlink vfs_rmdir vfs_mkdir vfs_rename vfs_link vfs_symlink vfs_fallocate vfs_statfs vfs_getattr*
+		vfs_get_tree vfs_*xattr iterate_dir notify_change lookup_open lookup_slow do_writepages deactivate_locked_super generic_shutdown_super sync_filesystem`},
+	{"a task that ends or begins a program, and what goes with its memory", `do_exit do_group_exit mmput exit_mmap search_binary_handler exec_binprm`},
+	{"drivers", `really_probe driver_probe_device call_driver_probe device_remove device_release_driver* dpm_run_callback`},
 	{"protocols",
 		`sock_sendmsg* sock_recvmsg* sock_release sock_ioctl sock_do_ioctl compat_sock_ioctl sock_mmap sock_common_setsockopt do_sock_setsockopt
 		kernel_setsockopt kernel_listen kernel_accept sk_common_release nfnetlink_rcv_msg rtnetlink_rcv_msg genl_rcv_msg genl_family_rcv_msg*

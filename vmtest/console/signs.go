@@ -71,7 +71,7 @@ func hang(literal, pattern, title string, by blame) sign {
 const address = `(?P<f>[A-Za-z_][\w.]*|0x[0-9a-f]+)(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?`
 
 // lockdep is how its reports begin, and those of RCU's checks.
-const lockdep = `^(?:\[ )?(?:WARNING|INFO|BUG): (possible (?:circular|recursive|irq lock|unsafe).*?|inconsistent lock state|[\w-]+-safe -> [\w-]+-unsafe.*?|bad (?:unlock balance|contention) detected|held lock freed|lock held when returning.*?|[Nn]ested lock was not taken|chain_key collision|suspicious (?:RCU|rcu_\w+\(\)) usage|kernel stack .*?|stack recursion .*?)!?\.?(?: \])?$`
+const lockdep = `^(?:\[ )?(?:WARNING|INFO|BUG): (possible (?:circular|recursive|irq lock|unsafe).*?|circular locking deadlock detected|inconsistent lock state|[\w-]+-safe -> [\w-]+-unsafe.*?|bad (?:unlock balance|contention) detected|held lock freed|lock held when returning.*?|[Nn]ested lock was not taken|chain_key collision|suspicious (?:RCU|rcu_\w+\(\)) usage|kernel stack .*?|stack recursion .*?)!?\.?(?: \])?$`
 
 // signs are the beginnings of the kernel's complaints. The first that matches decides.
 var signs = []sign{
@@ -83,6 +83,7 @@ var signs = []sign{
 	hang("hard LOCKUP on cpu", `^(?:NMI )?watchdog: (?:CPU\d+: )?(?:Watchdog detected )?hard LOCKUP on cpu`, "hard LOCKUP", byStuck),
 	// arch/powerpc/kernel/watchdog.c
 	hang("hard LOCKUP @ ", `^watchdog: CPU \d+ self-detected hard LOCKUP @ `+address, "hard LOCKUP", byStuck),
+	hang("Hard LOCKUP", `^watchdog: CPU \d+ Hard LOCKUP$`, "hard LOCKUP", byStuck),
 	hang("hard LOCKUP on other", `^watchdog: CPU \d+ detected hard LOCKUP on other CPUs `, "hard LOCKUP", byStuck),
 	// kernel/rcu/tree_stall.h, tree_exp.h, tasks.h. Which CPU notices a stall first is
 	// chance, so that self-detected ones are no others.
@@ -109,6 +110,14 @@ var signs = []sign{
 	crash("BUG: unable to handle ", `^BUG: unable to handle `, "", byFault, faults),
 	crash("stack guard page was hit", `^BUG: (?:TASK )?((?:\S+ )?stack guard page was hit)`, "BUG: $1", byRecursion, faults),
 	crash("Unable to handle kernel", `^(?:CPU \d+ )?Unable to handle kernel (.*?)(?: at(?: virtual.*)?| with .*)?$`, "Unable to handle kernel $1", byFault, faults),
+	// arch/powerpc/kernel/traps.c, arch/s390/kernel/traps.c
+	crash("Kernel stack overflow", `^Kernel stack overflow(?: in process .*)?\.?$`, "kernel stack overflow", byRecursion, faults),
+	// arch/arm/mm/fault.c, of programs, too, without the line of die() behind it, and
+	// arch/arm64/kernel/traps.c.
+	crash("Unhandled ", `^(Unhandled (?:fault|prefetch abort): .*?) \(0x[0-9a-f]+\) at 0x`, "$1", byFault, perhaps),
+	crash("Unhandled ", `^(Unhandled \d\d-bit \w+ \w+ exception) on CPU`, "$1", byFault, faults),
+	// arch/arm/lib/lib1funcs.S, where the processor itself does not find it
+	crash("Division by zero", `^(Division by zero in kernel)\.$`, "$1", byCaller, plain),
 	crash("Insufficient stack space", `^Insufficient stack space to handle exception`, "kernel stack overflow", byRecursion, faults),
 	crash("PANIC: double fault", `^(?:traps: )?PANIC: double fault`, "double fault", byFault, faults),
 	crash("PANIC: early exception", `^PANIC: early exception (0x[0-9a-f]{2})`, "early exception", byFault, faults),
@@ -173,7 +182,9 @@ var signs = []sign{
 	crash("VFS: Busy inodes", `^VFS: Busy inodes after unmount`, "VFS: Busy inodes after unmount", byFault, says),
 	// A name that is given twice is the caller's mistake, and the kernel prints a stack for it.
 	crash("sysfs: cannot create", `^sysfs: cannot create duplicate filename`, "sysfs: cannot create duplicate filename", byCaller, plain),
-	crash("tried to init an init", `^kobject.*: tried to init an initialized object`, "kobject: tried to init an initialized object", byCaller, plain),
+	crash("kobject ", `^kobject .*: (tried to init an initialized object|tried to add an uninitialized object|must have a ktype to be initialized properly)`, "kobject: $1", byCaller, plain),
+	// kernel/module: what a module's init returns is no error and no success.
+	crash("suspiciously returned", `^do_init_module: ('[^']*'->init suspiciously returned)`, "$1", byNobody, plain),
 	// Memory: mm/page_alloc.c, vmalloc.c. That a task is killed for want of memory is what
 	// the kernel is for; when the kernel goes down for it, it is a panic.
 	crash("page allocation failure", `page allocation failure: (order:\d+)`, "page allocation failure: $1", byCaller, plain),
@@ -206,6 +217,7 @@ var signs = []sign{
 	crash("RTNL: assertion", `^RTNL: assertion failed at (?:\.\.?/)*([\w./-]+) \(\d+\)`, "RTNL: assertion failed at $1 (N)", byCaller, says),
 	crash("NEIGH: BUG", `^NEIGH: BUG, double timer add`, "NEIGH: BUG, double timer add", byCaller, plain),
 	crash("Destroying alive", `^neighbour: Destroying alive neighbour`, "neighbour: Destroying alive neighbour", byCaller, plain),
+	crash("network todo ", `^network todo '[^']*' but state \d+$`, "network todo in a wrong state", byCaller, plain),
 	crash("unregister_netdevice", `^unregister_netdevice: waiting for`, "unregister_netdevice: waiting for a device to become free", byNobody, plain),
 
 	// Contexts: kernel/sched/core.c, lib/smp_processor_id.c, kernel/workqueue.c,
@@ -251,10 +263,11 @@ var signs = []sign{
 }
 
 // hangPanic is a panic that a stall is told to end in, corrupted one that finds a stack
-// overwritten, and afterOops one that only ends what was complained about before.
+// overwritten, overrun one for which a stack was too small, and afterOops one that only ends what was complained about before.
 var (
 	hangPanic = regexp.MustCompile(`^Kernel panic - not syncing: (?:RCU Stall|Hard LOCKUP|softlockup: hung tasks|hung_task: blocked tasks|workqueue: .*stall|CSD)`)
 	corrupted = regexp.MustCompile(`^Kernel panic - not syncing: (?:corrupted stack end|stack-protector: )`)
+	overrun   = regexp.MustCompile(`^Kernel panic - not syncing: (?:[Kk]ernel stack overflow|Corrupt kernel stack)`)
 	afterOops = regexp.MustCompile(`^Kernel panic - not syncing: (?:.*Fatal exception|Oops - |Oopsed too often|Oops failed to kill thread|(?:\w+: )?panic_on_\w+ set|(?:\w+: )?system warned too often|(?:kasan|kfence|kmsan)\.\S+ set|` +
 		`scheduling while atomic|Aiee, killing interrupt|Machine halted|invalid or fatal FRED event|[\w ]*stack guard hit|cannot return from double fault|bad mode$|can't return from __builtin_unreachable|Attempted to kill (?:init! exitcode=0x0000000[9b]|the idle task))`)
 	onlyOops = regexp.MustCompile(`^Kernel panic - not syncing: (?:.*Fatal exception|bad mode$|Attempted to kill init)`)

@@ -61,7 +61,7 @@ const cutHere = "------------[ cut here ]------------"
 
 var (
 	// inTrace are the lines that belong to a complaint after its stack began.
-	inTrace = regexp.MustCompile(`^(?: |\t|$|R[A-Z0-9]{1,2}:|E[A-Z]{2}:|[CDEFGS][SR]\d?:|ORIG_RAX|CR\d|DR\d|Code:|Call [Tt]race|Modules linked in|CPU: |Hardware name|Workqueue|Kernel Offset|irq event|hardirqs|softirqs|PKRU|Stack:|Rebooting|---|===|-----|Dumping ftrace|Disabling |Allocated by|Freed by|The buggy|addr |this frame|Memory state|page:|page dumped|flags:|raw:|Last potentially|Dead code|>|\(stack is|NMI backtrace|Sending NMI|task:|rcu:|Showing|Mem-Info|INFO: lockdep|#\d|\d+ locks? held|no locks held|Object|Redzone|Padding|FIX |pc :|lr :|sp :|x\d+ ?:|pstate:|handlers:|\(?\[<|\[[0-9a-f]{8,16}(?:\+ *\d+)?\] ?(?:\[|[A-Za-z_.][\w.]*\+0x)|</?(?:IRQ|TASK|NMI|SOFTIRQ)>|(?:\? )?[A-Za-z_][\w.]*\+0x[0-9a-f]+/0x|NIP|LR |GPR|CFAR|MSR:|REGS:|EIP|Last Breaking|(?:\? )?[A-Za-z_][\w.]* \(\S+:[\d?]+|Uninit was|SMP:)`)
+	inTrace = regexp.MustCompile(`^(?: |\t|$|R[A-Z0-9]{1,2}:|E[A-Z]{2}:|[CDEFGS][SR]\d?:|ORIG_RAX|CR\d|DR\d|Code:|Call [Tt]race|Modules linked in|CPU: |Hardware name|Workqueue|Kernel Offset|irq event|hardirqs|softirqs|PKRU|Stack:|Rebooting|---|===|-----|Dumping ftrace|Disabling |Allocated by|Freed by|The buggy|addr |this frame|Memory state|page:|page dumped|flags:|raw:|Last potentially|Dead code|>|\(stack is|NMI backtrace|Sending NMI|task:|rcu:|Showing|Mem-Info|INFO: lockdep|#\d|\d+ locks? held|no locks held|Object|Redzone|Padding|FIX |pc :|lr :|sp :|x\d+ ?:|pstate:|handlers:|\(?\[<|\[[0-9a-f]{8,16}(?:\+ *\d+)?\] ?(?:\[|[A-Za-z_.][\w.]*\+0x)|</?(?:IRQ|TASK|NMI|SOFTIRQ)>|(?:\? )?[A-Za-z_][\w.]*\+0x[0-9a-f]+/0x|NIP|LR |GPR|CFAR|MSR:|REGS:|EIP|Last Breaking|(?:\? )?[A-Za-z_][\w.]* \(\S+:[\d?]+|Uninit was|SMP:|Exception stack|[0-9a-f]{4}: [ 0-9a-f]+$)`)
 	onStack = regexp.MustCompile(`^ +(?:\? )?[A-Za-z_\[<][\w.]*(?:\+0x|>\] |>$)|^ </`)
 	// initExit is the panic that follows when init ends by itself, with whatever
 	// status, and not by a signal: u-root's init does when its program has ended
@@ -492,6 +492,14 @@ func (w *Watcher) ended(s *sign, text, line string) bool {
 		}
 		return false
 	}
+	if overrun.MatchString(text) {
+		for _, r := range w.readers {
+			if r.now != nil && r.now.sign.blame == byRecursion {
+				return last(r.now)
+			}
+		}
+		return false
+	}
 	if s.verdict != event.Hang && !afterOops.MatchString(text) {
 		return false
 	}
@@ -522,6 +530,8 @@ func goesOn(c *complaint, s *sign) bool {
 		return s.role == says && !c.worded
 	case bugs, faults:
 		return s.role == dies || s.role == panics
+	case perhaps:
+		return s.role == dies && strings.HasPrefix(c.title, "Unhandled ")
 	case dies:
 		return s.role == panics
 	}

@@ -157,7 +157,7 @@ func (c *complaint) readStack(text string) {
 		// A second stack is somebody else's.
 		c.done = c.traced && len(c.stack) > 0
 		c.traced = true
-	case !c.traced && !headless.MatchString(c.title) && !(c.at != "" && c.sign.blame == byFault && (strings.HasPrefix(text, "[<") || twice.MatchString(text) || from.MatchString(text))):
+	case !c.traced && !headless.MatchString(c.title) && !ofArm.MatchString(text) && !(c.at != "" && (c.sign.blame == byFault || c.sign.blame == byRecursion) && (strings.HasPrefix(text, "[<") || twice.MatchString(text) || from.MatchString(text))):
 	case strings.HasSuffix(text, "</IRQ>") || strings.HasPrefix(text, " <EOI> ") || strings.HasSuffix(text, "</NMI>"):
 		// What an interrupt found is not the fault of what it interrupted, unless that
 		// is stuck.
@@ -207,6 +207,8 @@ var (
 	bareFrame = regexp.MustCompile(`^[A-Za-z_][\w.]*\+0x[0-9a-f]+/0x[0-9a-f]+(?: [\[(].*)?$`)
 	// from is a line of a stack of 32-bit Arm's since 5.19.
 	from = regexp.MustCompile(`^ ([A-Za-z_][\w.]*) from [A-Za-z_][\w.]*(?:\+0x| \()`)
+	// ofArm are the lines of 32-bit Arm's stacks, before 5.19 and since, which may have no heading.
+	ofArm = regexp.MustCompile(`^(?:\[<[0-9a-f]+>\] \([A-Za-z_][\w.]*\) from \[<| [A-Za-z_][\w.]* from [A-Za-z_][\w.]*(?:\+0x| \())`)
 	// twice is what powerpc puts in front, the frame's address and that of the code, of which
 	// who mails it may leave one, and what Amlogic does, the frame with its size.
 	twice = regexp.MustCompile(`^(?:(?:\[[0-9a-f]{8,16}\] ){1,2}\.?|\[[0-9a-f]{8,16}\+ *\d+\]\[<[0-9a-f]+>\] )`)
@@ -342,15 +344,22 @@ func (c *complaint) function() string {
 
 // stuckIn is the function that somebody's work began with, the last one before a door: the
 // innermost functions are a part of the work by chance, unless they are of the same family,
-// and so tell more. A processor that waits for others is stuck in that.
+// and so tell more. A processor that waits for others is stuck in that, and one that waits for a
+// lock where it asked for it.
 func stuckIn(stack []string) string {
 	first, last := "", ""
+	waits := len(stack) > 0 && spins.MatchString(nameOf(stack[0]))
 	for _, f := range stack {
 		f = nameOf(f)
 		switch {
 		case strings.HasPrefix(f, "smp_call_function"):
 			return "smp_call_function"
+		case waits && !machinery.has(f):
+			return f
 		case doors.has(f) || strings.HasPrefix(f, "sys_") || strings.HasPrefix(f, "ksys_"):
+			if first == "" && !machinery.has(f) {
+				return f
+			}
 			if family(first) == family(last) {
 				return first
 			}
@@ -365,6 +374,9 @@ func stuckIn(stack []string) string {
 	// Without a door it is not known where the work began.
 	return ""
 }
+
+// spins are where a processor waits for a lock that another one has.
+var spins = regexp.MustCompile(`^(?:(?:native_|__pv_)?queued_(?:spin|read|write)_lock_slowpath|_*raw_(?:spin|read|write)_lock\w*|do_raw_spin_lock|__pv_queued_spin_lock_slowpath|osq_lock)$`)
 
 // family is the first word of a function's name, which those of one driver share.
 func family(function string) string {
