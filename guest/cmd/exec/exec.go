@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -332,7 +331,7 @@ func overdue(ctx context.Context, limit time.Duration) <-chan string {
 		for ctx.Err() == nil {
 			time.Sleep(min(250*time.Millisecond, limit))
 			elapsed := time.Since(begun)
-			waited := idleSince(idle)
+			waited := allIdle(idle, machine.Idle(), elapsed)
 			switch {
 			case elapsed >= patience && patience == limit:
 				late <- fmt.Sprintf("the test had not ended after %v", limit)
@@ -349,18 +348,22 @@ func overdue(ctx context.Context, limit time.Duration) <-chan string {
 	return late
 }
 
-// idleSince is how long no processor had anything to do, or less: what the least idle one had.
-func idleSince(before map[string]time.Duration) time.Duration {
-	least := time.Duration(math.MaxInt64)
-	for cpu, idle := range machine.Idle() {
+// allIdle is for how long of a time no processor had anything to do, or less. Beside a test that
+// always computes, on one processor after the other, all but one can idle: what they idled
+// beyond that, all of them did at once.
+func allIdle(before, after map[string]time.Duration, elapsed time.Duration) time.Duration {
+	var sum time.Duration
+	processors := 0
+	for cpu, idle := range after {
 		if was, there := before[cpu]; there {
-			least = min(least, idle-was)
+			sum += idle - was
+			processors++
 		}
 	}
-	if least == math.MaxInt64 {
+	if processors == 0 {
 		return 0
 	}
-	return least
+	return max(0, sum-time.Duration(processors-1)*elapsed)
 }
 
 // judge says what the test's end means.

@@ -4,8 +4,10 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -38,5 +40,34 @@ func TestOutputLines(t *testing.T) {
 	want := []string{"ab", "c", "", strings.Repeat("x", maxLine), "last"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("lines (-want +got):\n%s", diff)
+	}
+}
+
+func TestAllIdle(t *testing.T) {
+	const begun = time.Hour
+	for _, tc := range []struct {
+		name string
+		// idled is what each processor idled of 60 seconds.
+		idled []time.Duration
+		want  time.Duration
+	}{
+		{"a test that sleeps", []time.Duration{60 * time.Second, 60 * time.Second}, 60 * time.Second},
+		{"one that computes on one processor", []time.Duration{0, 60 * time.Second}, 0},
+		{"one that computes on one after the other", []time.Duration{30 * time.Second, 30 * time.Second}, 0},
+		{"on each of four in turn", []time.Duration{45 * time.Second, 45 * time.Second, 45 * time.Second, 45 * time.Second}, 0},
+		{"one that computes and sleeps", []time.Duration{30 * time.Second, 60 * time.Second}, 30 * time.Second},
+		{"on all processors", []time.Duration{0, 0}, 0},
+		{"on the only one", []time.Duration{40 * time.Second}, 40 * time.Second},
+		{"one that took /proc away", nil, 0},
+	} {
+		before, after := map[string]time.Duration{}, map[string]time.Duration{}
+		for i, idled := range tc.idled {
+			before[fmt.Sprint("cpu", i)], after[fmt.Sprint("cpu", i)] = begun, begun+idled
+		}
+		// One that was switched on meanwhile.
+		after["cpu9"] = time.Second
+		if got := allIdle(before, after, time.Minute); got != tc.want {
+			t.Errorf("%s: all idled for %v; want %v", tc.name, got, tc.want)
+		}
 	}
 }
