@@ -143,6 +143,9 @@ type reader struct {
 	// preface holds the lines from a "cut here" to the line that says what it
 	// is, and said their texts: WARN() prints its message there.
 	preface, said []string
+	// others counts further ones in a preface that has no text yet: other processors' warnings,
+	// whose texts come in turn where it is not told who prints.
+	others int
 	// within was being told when the preface began.
 	within *complaint
 }
@@ -192,6 +195,9 @@ type Watcher struct {
 	// lasts are the latest complaints of the last callers.
 	lasts []*complaint
 	begun int
+	// faulted is a fault of which nothing more was told when another processor told of its own: the
+	// line of die() comes for each in turn.
+	faulted *complaint
 	// ownFault says that a program of ours ended by a fault of its own.
 	ownFault bool
 	hung     hungTasks
@@ -315,6 +321,10 @@ func (w *Watcher) record(caller, text, line string) {
 	}
 	if text == cutHere {
 		r = w.open(caller)
+		if caller == "" && r.preface != nil && len(r.said) == 0 {
+			r.others++
+			return
+		}
 		if r.now != nil && r.now.sign.role == says && !r.now.traced && r.now.leadsTo(line) {
 			// What others printed between is not its own.
 			r.now.lines = append(r.now.lines[:1], line)
@@ -322,7 +332,7 @@ func (w *Watcher) record(caller, text, line string) {
 		}
 		r.within = r.now
 		w.closeNow(r)
-		r.preface, r.said = []string{line}, nil
+		r.preface, r.said, r.others = []string{line}, nil, 0
 		return
 	}
 	w.hung.read(text)
@@ -445,7 +455,13 @@ func (w *Watcher) begin(caller string, s *sign, m []int, text, line string) {
 		return
 	}
 	said, lines, unended, within := r.words(text), append(r.preface, line), "", r.within
-	r.preface, r.said, r.within = nil, nil, nil
+	if i := slices.Index(r.said, said); i >= 0 && r.others > 0 && s.role == warns {
+		r.said = r.said[i+1:]
+		r.others--
+	} else {
+		r.said, r.others = nil, 0
+	}
+	r.preface, r.within = nil, nil
 	if r.now != nil {
 		within = r.now
 	}
@@ -457,6 +473,13 @@ func (w *Watcher) begin(caller string, s *sign, m []int, text, line string) {
 	w.begun++
 	c.Verdict, c.Times, c.During, c.place = s.verdict, 1, w.running, sourceLine.FindString(text)
 	c.title = firstTitle(s, m, text)
+	if f := w.faulted; f != nil && s.role == dies && caller == "" && near(c, f) {
+		c.title = f.title
+		w.faulted = nil
+		if f.as != nil && f.as.Times > 1 {
+			f.as.Times--
+		}
+	}
 	if s.role == warns && said != "" {
 		c.title, c.worded = steady(said), true
 	}
@@ -646,6 +669,9 @@ func (w *Watcher) closeNow(r *reader) {
 	}
 	c.cut = function == "" && !c.traced
 	w.keep(c)
+	if c.cut && c.caller == "" && c.sign.role == faults {
+		w.faulted = c
+	}
 }
 
 // keep takes a complaint that is no part of another.

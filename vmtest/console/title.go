@@ -471,8 +471,10 @@ var volatile = []replacement{
 	{regexp.MustCompile(`(Unable to mount root fs on )"[^"]*" or `), "$1"},
 	{regexp.MustCompile(`/\d+/0x[0-9a-f]+`), ""},
 	{regexp.MustCompile(`(?:\.\.?/)*([\w./-]+\.[chS]):\d+(?::\d+)?`), "$1"},
-	{regexp.MustCompile(`CPU#\d+`), "CPU"},
-	{regexp.MustCompile(`\bcpu \d+`), "cpu"},
+	{regexp.MustCompile(`\b(CPU)#?\d+|\b(v?cpu)[ #]?\d+`), "$1$2"},
+	// An address of a network card's, or of IPv6, and a UUID.
+	{regexp.MustCompile(`\b(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}\b|\b(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}\b|\b[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*::(?:[0-9a-f]{1,4}:)*[0-9a-f]{1,4}\b` +
+		`|\b[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b`), "ADDR"},
 	{regexp.MustCompile(`\+0x[0-9a-f]+/0x[0-9a-f]+`), ""},
 	{regexp.MustCompile(`\[[\w./-]+(?:/u?\d+:\d+\S*?)?:\d+\]|\b[A-Za-z][\w.-]*(?:/u?\d+:\d+\S*?)?/\d+(?:\s|$)`), "task "},
 	{regexp.MustCompile(`(\w)=(?:0x)?[0-9a-f]*\d[0-9a-f]*\b`), "$1"},
@@ -485,7 +487,7 @@ var volatile = []replacement{
 	{regexp.MustCompile(`(^|[\s(\[,])\d+-\d+(?:\.\d+)*(?::\d+\.\d+)?(\b)`), "${1}N$2"},
 	{regexp.MustCompile(`by task \S+`), "by task"},
 	{regexp.MustCompile(`\b(task) \d+\([^)]*\)`), "$1"},
-	{regexp.MustCompile(`(^|[\s(\[,#/:<'"])-?\d+(?:\.\d+)*(?:s|ms|us|ns)?(\b)`), "${1}N$2"},
+	{regexp.MustCompile(`(^|[\s({\[,#/:<'"])-?\d+(?:\.\d+)*(?:s|ms|us|ns|sec|[kKMGT]i?B?|B|[kMG]?Hz)?(\b)`), "${1}N$2"},
 	{regexp.MustCompile(`\s+`), " "},
 }
 
