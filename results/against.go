@@ -42,6 +42,9 @@ type Difference struct {
 	Kind    DifferentKind `json:"kind"`
 	// NotOnBase says that base does not make the check.
 	NotOnBase bool `json:"not_on_base,omitempty"`
+	// Unended says that the rates are those of runs in which the check does not end, or takes the
+	// guest with it, which is worse than that it fails, as it does on base as well.
+	Unended bool `json:"unended,omitempty"`
 }
 
 // Rate is how many of a number of runs failed.
@@ -88,6 +91,10 @@ func (d Difference) String() string {
 	switch {
 	case d.Kind == Gain:
 		return fmt.Sprintf("%s, fails on base %s, passes with the patch %d of %d", d.name(), d.Base, d.Patched.Runs, d.Patched.Runs)
+	case d.Kind == Regression && d.Unended && d.Base.Failed == 0:
+		return fmt.Sprintf("%s, ends on base %d of %d, hangs or crashes with the patch %s", d.name(), d.Base.Runs, d.Base.Runs, d.Patched)
+	case d.Unended:
+		return fmt.Sprintf("%s hangs or crashes in %s on base, %s with the patch", d.name(), d.Base, d.Patched)
 	case d.Kind == Regression && d.NotOnBase:
 		return fmt.Sprintf("%s, no such check on base in %s, fails with the patch %s", d.name(), count(d.Base.Runs, "run"), d.Patched)
 	case d.Kind == Regression && d.Base.Failed == 0:
@@ -234,6 +241,9 @@ func (c Cell) fails(check string) (fails, known bool) {
 	return false, byWatch(check) || c.Stopped == nil
 }
 
+// unended says that a check did not end, or took the guest with it.
+func (c Check) unended() bool { return c.Verdict == event.Hang || c.Verdict == event.Crash }
+
 // passes says whether the cell passed the check.
 func (c Cell) passes(check string) bool {
 	return slices.ContainsFunc(c.Checks, func(k Check) bool { return k.Verdict == event.Pass && k.title() == check })
@@ -343,7 +353,9 @@ func (p *pairs) differences() []Difference {
 		if d.Patched.Failed == 0 {
 			continue
 		}
-		d.Kind = decide(d.Base, d.Patched, last)
+		if d.Kind = decide(d.Base, d.Patched, last); d.Kind == OnBase && !byWatch(check) {
+			d = p.unended(d, last)
+		}
 		if ofTree := rateOf(p.anyBase, check); strings.HasPrefix(check, consolePrefix) && ofTree.Failed > 0 {
 			switch {
 			// What a tree complains of under every program needs no run of each to be its own.
@@ -369,6 +381,24 @@ func (p *pairs) differences() []Difference {
 		all = append(all, whole)
 	}
 	return all
+}
+
+// unended judges a check that fails on base, too, by how often it does not end there and here, if
+// that tells more.
+func (p *pairs) unended(onBase Difference, last bool) Difference {
+	judge := func(c Cell) (unended, known bool) {
+		fails, known := c.fails(onBase.Check)
+		return fails && slices.ContainsFunc(c.Checks, func(k Check) bool { return k.unended() && k.title() == onBase.Check }), known
+	}
+	d := onBase
+	d.Unended, d.Base, d.Patched = true, rate(p.base, judge), rate(p.patched, judge)
+	if d.Patched.Failed == 0 {
+		return onBase
+	}
+	if d.Kind = decide(d.Base, d.Patched, last); d.Kind == OnBase {
+		return onBase
+	}
+	return d
 }
 
 // gains are the checks that the patch mends, as far as the runs so far tell.
@@ -542,6 +572,8 @@ func (p *pairs) expect(c *Cell, all []Difference, patched, strict bool) {
 			// A declared issue did not show: no worse than base.
 			k.Expected = k.Verdict == event.Pass || k.Verdict == event.Skip
 		case !k.bad():
+		case ok && d.Unended && !k.unended():
+			k.Expected, k.KnownIssue = true, failsOnBase
 		case patched && (ok && (d.Kind == Regression || d.Kind == Flaky && strict) || wholly):
 		case ok && d.Kind == OnBase && patched:
 			k.Expected, k.KnownIssue = true, fmt.Sprintf("%s, too, in %s runs", failsOnBase, d.Base)

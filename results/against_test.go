@@ -191,6 +191,33 @@ func TestHoldAgainstBase(t *testing.T) {
 		{"no report with the patch", only("patched", silentGuest(event.Error)), 1, "1 regression: nop/report, pass on base 3 of 3, fails with the patch 3 of 3"},
 		{"no report from both", only("both", silentGuest(event.Error)), 2, "not judged, by the harness's own trouble: nop"},
 		{"no report once", every(1000, "patched", silentGuest(event.Error)), 0, "1 flaky check: nop/report fails in 0 of 20 on base, 1 of 20 with the patch"},
+		{"fails on base and hangs", func(k string, _ int) Cell {
+			return withBad("sum", map[string]event.Verdict{"base": event.Fail, "patched": event.Hang}[k], "")
+		}, 1, "1 regression: nop/sum, ends on base 3 of 3, hangs or crashes with the patch 3 of 3"},
+		{"fails on base and hangs half of the time", func(k string, run int) Cell {
+			if k == "patched" && run%2 == 1 {
+				return withBad("sum", event.Hang, "")
+			}
+			return withBad("sum", event.Fail, "")
+		}, 1, "1 regression: nop/sum, ends on base 12 of 12, hangs or crashes with the patch 6 of 12"},
+		{"fails on base and hangs once", func(k string, run int) Cell {
+			if k == "patched" && run == 1 {
+				return withBad("sum", event.Hang, "")
+			}
+			return withBad("sum", event.Fail, "")
+		}, 0, "1 flaky check: nop/sum hangs or crashes in 0 of 20 on base, 1 of 20 with the patch"},
+		{"fails on base and takes the guest with it", func(k string, _ int) Cell {
+			return withBad("sum", map[string]event.Verdict{"base": event.Fail, "patched": event.Crash}[k], "")
+		}, 1, "1 regression: nop/sum, ends on base 3 of 3, hangs or crashes with the patch 3 of 3"},
+		{"fails or hangs on both", func(_ string, run int) Cell {
+			if run%3 == 0 {
+				return withBad("sum", event.Fail, "")
+			}
+			return withBad("sum", event.Hang, "")
+		}, 0, "no difference from base in 2 checks of 1 program; 1 fails on base, too: nop/sum"},
+		{"hangs on base and fails", func(k string, _ int) Cell {
+			return withBad("sum", map[string]event.Verdict{"base": event.Hang, "patched": event.Fail}[k], "")
+		}, 0, "no difference from base in 2 checks of 1 program; 1 fails on base, too: nop/sum"},
 		{"hangs", only("patched", silentGuest(event.Hang)), 1, "1 regression: nop/deadline"},
 		{"the host's trouble", only("patched", lost), 2, "not judged"},
 		{"the host's trouble once", every(1000, "patched", lost), 0, "no difference from base in 2 checks"},
@@ -295,9 +322,11 @@ func TestHoldRepeatsTestsOfASuite(t *testing.T) {
 	}{
 		{"one fails with the patch", nil, map[string]event.Verdict{"b.t": event.Fail}, []string{"b.t"}, map[string]int{"base": 3, "patched": 3},
 			"1 regression: suite/b.t, pass on base 3 of 3, fails with the patch 3 of 3"},
-		{"one fails on both", map[string]event.Verdict{"b.t": event.Fail}, map[string]event.Verdict{"b.t": event.Hang}, []string{"b.t"}, map[string]int{"base": 3, "patched": 1},
+		{"one fails on both", map[string]event.Verdict{"b.t": event.Hang}, map[string]event.Verdict{"b.t": event.Fail}, []string{"b.t"}, map[string]int{"base": 3, "patched": 1},
 			"no difference from base in 2 checks of 1 program; 1 fails on base, too: suite/b.t"},
-		{"one on both, and one with the patch", map[string]event.Verdict{"b.t": event.Fail}, map[string]event.Verdict{"a.t": event.Fail, "b.t": event.Hang}, []string{"a.t", "b.t"}, map[string]int{"base": 3, "patched": 3},
+		{"one fails on base and hangs or crashes with the patch", map[string]event.Verdict{"b.t": event.Fail}, map[string]event.Verdict{"b.t": event.Hang}, []string{"b.t"}, map[string]int{"base": 3, "patched": 3},
+			"1 regression: suite/b.t, ends on base 3 of 3, hangs or crashes with the patch 3 of 3"},
+		{"one on both, and one with the patch", map[string]event.Verdict{"b.t": event.Hang}, map[string]event.Verdict{"a.t": event.Fail, "b.t": event.Fail}, []string{"a.t", "b.t"}, map[string]int{"base": 3, "patched": 3},
 			"1 regression: suite/a.t, pass on base 3 of 3, fails with the patch 3 of 3; 1 fails on base, too: suite/b.t"},
 		{"one fails on both, and one on base", map[string]event.Verdict{"a.t": event.Fail, "b.t": event.Fail}, map[string]event.Verdict{"b.t": event.Fail}, []string{"b.t", "a.t"}, map[string]int{"base": 3, "patched": 3},
 			"1 gain: suite/a.t, fails on base 3 of 3, passes with the patch 3 of 3"},

@@ -41,8 +41,8 @@ func made(r *rand.Rand, warn float64) world {
 }
 
 // breaks are what a patch may do to a program, every time. Those of a check do it to one that base
-// always passes.
-var breaks = []string{"", "check fails", "check is skipped", "check is gone", "check is new and fails", "complaint", "complaint with another title each time", "hang", "no report"}
+// always passes, or always fails where it says so.
+var breaks = []string{"", "check fails", "check is skipped", "check is gone", "check is new and fails", "complaint", "complaint with another title each time", "hang", "no report", "check that fails hangs"}
 
 // run is a cell of the world, on a kernel that is broken so at a check.
 func (w world) run(r *rand.Rand, broken string, at int, only []string) Cell {
@@ -71,6 +71,8 @@ func (w world) run(r *rand.Rand, broken string, at int, only []string) Cell {
 		case broken == "check is gone" && i == at:
 		case broken == "check is skipped" && i == at:
 			add(name+"/a", event.Skip, "")
+		case broken == "check that fails hangs" && i == at:
+			add(name+"/a", event.Hang, "")
 		case broken == "check fails" && i == at, luck < w.fail[i]:
 			add(name+"/a", event.Fail, "")
 		case luck < w.fail[i]+w.skip[i]:
@@ -120,6 +122,9 @@ func TestHoldInAnyWorld(t *testing.T) {
 		if broken != "" {
 			w := &worlds[0]
 			w.fail[at], w.skip[at], w.miss[at], w.late = 0, 0, 0, 0
+			if broken == "check that fails hangs" {
+				w.fail[at] = 1
+			}
 		}
 		for i, w := range worlds {
 			programs[fmt.Sprintf("p%d", i)] = func(kernel string, _ int, only []string) Cell {
