@@ -78,9 +78,9 @@ func TestWhoEndedTheMachine(t *testing.T) {
 		out  qemu.Outcome
 		want event.Verdict
 	}{
-		"the test switched it off":                        {qemu.Outcome{Report: report(false), PoweredOff: true, SwitchedOff: "powered off"}, event.Fail},
-		"the harness did":                                 {qemu.Outcome{Report: report(true), PoweredOff: true, SwitchedOff: "powered off"}, event.Error},
-		"the runner was killed":                           {qemu.Outcome{Report: report(false), PoweredOff: true, SwitchedOff: "powered off", RunnerGone: true}, event.Fail},
+		"the test switched it off":                        {qemu.Outcome{Report: report(false), SwitchedOff: "powered off"}, event.Fail},
+		"the harness did":                                 {qemu.Outcome{Report: report(true), SwitchedOff: "powered off"}, event.Error},
+		"the runner was killed":                           {qemu.Outcome{Report: report(false), SwitchedOff: "powered off", RunnerGone: true}, event.Fail},
 		"it hangs, whatever the test says of the runner":  {qemu.Outcome{Report: report(false), Ending: qemu.Stuck, RunnerGone: true}, event.Hang},
 		"it resets, whatever the test says of the runner": {qemu.Outcome{Report: report(false), Reset: true, RunnerGone: true}, event.Crash},
 	} {

@@ -19,7 +19,7 @@ import (
 const TimeBoots = 6
 
 // metricTime is the time per operation of a workload: the median of the windows that
-// a boot measured, which are there as well, as metricTimeWindow.
+// a boot measured, which are there as well, as time-window.
 const (
 	metricTime = "time"
 	unitTime   = "ns/op"

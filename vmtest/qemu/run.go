@@ -162,7 +162,7 @@ func (out *Outcome) see(w *console.Watcher) {
 	out.Splats, out.LastLine = w.Splats(), w.Last
 	out.Dump, out.Places = w.Dump()
 	out.Died, out.InitBegan, out.InitExited, out.UnpackedInPart = w.Died, w.InitBegan, w.InitExited, w.UnpackedInPart
-	out.PoweredOff, out.RunnerGone, out.SwitchedOff = w.PoweredOff, w.RunnerGone, w.SwitchedOff
+	out.RunnerGone, out.SwitchedOff = w.RunnerGone, w.SwitchedOff
 	out.Reset = out.Ending == Exited && out.Printed && !w.PoweredOff && !w.InitExited && !w.Died
 	if w.DroppedLines && out.LogErr == nil {
 		out.LogErr = errors.New("the kernel could not print everything (printk messages dropped)")

@@ -118,8 +118,6 @@ type Outcome struct {
 	InitBegan, UnpackedInPart bool
 	// InitExited says that the program ended without powering the guest off.
 	InitExited bool
-	// PoweredOff says that the guest switched itself off.
-	PoweredOff bool
 	// RunnerGone says that what runs a test was killed before that, and SwitchedOff how the
 	// machine was told to end, if it was.
 	RunnerGone  bool
