@@ -37,7 +37,7 @@ func TakeBranch(ctx context.Context, sel Selection, cache string) (there Selecti
 		return sel, nil, oneCommit(ctx, sel)
 	}
 	if sel.Tree == "" {
-		return sel, nil, fmt.Errorf("PATCH=%s is no file; as commits it needs TREE=folder", sel.Patch)
+		return sel, nil, fmt.Errorf("PATCH=%s: there is no such file; as commits or changes of a tree it needs TREE=folder", sel.Patch)
 	}
 	if sel.Rev != "" {
 		return sel, nil, fmt.Errorf("REV=%s: PATCH=%s says itself which commit of TREE it begins at; leave REV out", sel.Rev, sel.Patch)

@@ -163,7 +163,7 @@ func parseOption(line string) (o option, ok bool, err error) {
 	}
 	// To kconfig this is a comment, which nobody means by it.
 	if strings.HasPrefix(line, "#CONFIG_") && strings.HasSuffix(line, " is not set") {
-		return option{}, false, fmt.Errorf("%q lacks a blank behind #", line)
+		return option{}, false, fmt.Errorf("%q lacks a space after the #", line)
 	}
 	if line == "" || strings.HasPrefix(line, "#") {
 		return option{}, false, nil

@@ -132,7 +132,7 @@ CONFIG_SMP=y
 		"CONFIG_A=y\n\n# CONFIG_A is not set\n": "line 3 wants # CONFIG_A is not set, and line 1 CONFIG_A=y: it contradicts itself",
 		"CONFIG_A=y | B=y":                      `line 1: "B=y" is not an option: want CONFIG_NAME=value or # CONFIG_NAME is not set`,
 		"CONFIG_A = y":                          `line 1: "CONFIG_A = y" is not an option: want CONFIG_NAME=value or # CONFIG_NAME is not set`,
-		"#CONFIG_A is not set":                  `line 1: "#CONFIG_A is not set" lacks a blank behind #`,
+		"#CONFIG_A is not set":                  `line 1: "#CONFIG_A is not set" lacks a space after the #`,
 	} {
 		if _, err := parseFragment(bad); err == nil || err.Error() != want {
 			t.Errorf("parseFragment(%q) = %v; want %s", bad, err, want)

@@ -206,7 +206,7 @@ func open(ctx context.Context, u string, offset int64) (io.ReadCloser, int64, er
 		return f, 0, err
 	}
 	if parsed.Scheme != "http" && parsed.Scheme != "https" {
-		return nil, 0, fmt.Errorf("no way to read %s: addresses", parsed.Scheme)
+		return nil, 0, fmt.Errorf("addresses with %s: cannot be read; want https, http or file", parsed.Scheme)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)

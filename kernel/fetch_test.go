@@ -162,7 +162,7 @@ func TestNoNetwork(t *testing.T) {
 	if !errors.As(err, &failed) || len(failed.tries) != 2 {
 		t.Fatalf("error = %v; want both tries", err)
 	}
-	for _, want := range []string{"connection refused", "no way to read ftp: addresses"} {
+	for _, want := range []string{"connection refused", "addresses with ftp: cannot be read"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error = %v; want one with %q", err, want)
 		}

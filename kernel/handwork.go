@@ -83,7 +83,7 @@ func (b *Builder) StartHandwork(ctx context.Context, spec Spec, dir string) (*Ha
 	case err != nil:
 		return nil, fmt.Errorf("WORK=%s cannot be a work tree; choose another folder: %w", dir, err)
 	case len(entries) > 0 && readErr != nil:
-		return nil, fmt.Errorf("WORK=%s is not empty, and no hand work of make apply", dir)
+		return nil, fmt.Errorf("WORK=%s is not empty, and holds no hand work of make apply: choose another folder, which need not be there yet", dir)
 	}
 	err = b.withTree(ctx, spec, func(t tree) error {
 		parts := []string{t.base}
@@ -398,7 +398,7 @@ func (h *Handwork) Refresh(ctx context.Context, to string) (int, error) {
 		return 0, err
 	}
 	if merges != "" {
-		return 0, fmt.Errorf("%s has a merge (%.12s), which no patch can be made of", h.dir, merges)
+		return 0, fmt.Errorf("%s has a merge (%.12s), which cannot be written as a patch; git -C %[1]s rebase can make a line of it", h.dir, merges)
 	}
 	entries, err := os.ReadDir(to)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -136,7 +136,7 @@ func packModules(names []string, to string, read func(name string) ([]byte, erro
 			return fmt.Errorf("packing the modules: %w", err)
 		}
 		if size += len(text); size > maxModules {
-			return fmt.Errorf("the modules have more than %d MiB, which do not go into a guest's memory: ask for fewer (the tree's localmodconfig target makes a .config with those in use)", maxModules>>20)
+			return fmt.Errorf("the modules have more than %d MiB, too much for a guest's memory: ask for fewer (the tree's localmodconfig target makes a .config with those in use)", maxModules>>20)
 		}
 		if err := errors.Join(folder(path.Dir(name)), add(cpio.StaticFile(name, string(text), 0o644))); err != nil {
 			return fmt.Errorf("packing the modules: %w", err)

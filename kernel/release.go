@@ -80,7 +80,7 @@ const (
 func TakeRelease(ctx context.Context, sel Selection, cache, source string, say func(string)) (Selection, error) {
 	form := releaseForm.FindStringSubmatch(sel.Pin)
 	if version, hash, ok := strings.Cut(sel.Pin, "@"); form == nil && ok && releaseForm.MatchString(version) {
-		return sel, fmt.Errorf("PIN=%s: %q is no sha256, which has 64 digits from 0 to f, no capitals", sel.Pin, hash)
+		return sel, fmt.Errorf("PIN=%s: %q is not a sha256: want 64 digits, 0 to 9 and a to f", sel.Pin, hash)
 	}
 	if form == nil || sel.Tree != "" {
 		return sel, nil

@@ -113,7 +113,7 @@ func TestTakeRelease(t *testing.T) {
 		{pin: "6.x", want: "6.x"},
 		{pin: "7.3-rc1", want: "7.3-rc1"},
 		{pin: "../6.1", want: "../6.1"},
-		{pin: "6.1.4@bb", err: []string{`"bb" is no sha256`}},
+		{pin: "6.1.4@bb", err: []string{`"bb" is not a sha256`}},
 		{pin: ""},
 	} {
 		got, err := TakeRelease(t.Context(), Selection{Pin: test.pin}, cache, test.source, func(line string) { t.Errorf("PIN=%s: %s", test.pin, line) })

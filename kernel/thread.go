@@ -149,9 +149,9 @@ func download(ctx context.Context, address string) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("it broke off: %w", err)
 	case len(text) > mostThread:
-		return nil, fmt.Errorf("larger than %d MiB, which no thread is", mostThread>>20)
+		return nil, fmt.Errorf("more than %d MiB, too large for a thread", mostThread>>20)
 	case !bytes.HasPrefix(text, []byte("\x1f\x8b")):
-		return nil, errors.New("the answer is no mailbox but a page, as those are for a person's eyes (a browser check, or a login)")
+		return nil, errors.New("the answer is not a mailbox but a web page, such as a login or a check for a browser")
 	}
 	return text, nil
 }

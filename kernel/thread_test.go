@@ -94,7 +94,7 @@ func TestThreadFromArchive(t *testing.T) {
 		}
 		delete(answers, "/list/two%2F2@x/t.mbox.gz")
 	}
-	for id, want := range map[string]string{"page@x": "no mailbox but a page", "none@x": "no such message (404)"} {
+	for id, want := range map[string]string{"page@x": "not a mailbox but a web page", "none@x": "no such message (404)"} {
 		_, _, err := TakeThread(t.Context(), Selection{Patch: server.URL + "/list/" + id + "/"}, cache)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "INBOX=folder") {
 			t.Errorf("TakeThread of %s = %v; want %q and what to do", id, err, want)

@@ -415,7 +415,7 @@ var page = regexp.MustCompile(`(?i)^\s*<(?:!doctype html|html|\?xml)`)
 func limited(r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxSize+1))
 	if err == nil && len(data) > maxSize {
-		err = fmt.Errorf("larger than %d MiB, which no patch is", maxSize>>20)
+		err = fmt.Errorf("more than %d MiB, too large for a patch", maxSize>>20)
 	}
 	return data, err
 }

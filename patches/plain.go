@@ -29,7 +29,7 @@ func parsePlain(path string, data []byte, strip int) (Series, error) {
 		return readLog(s, commits, strip)
 	}
 	if line := strayCommit(data); line > 0 {
-		return Series{}, fmt.Errorf("%s: a commit begins here, in a form of log that is not known; print it with git log -p, git format-patch --stdout or hg export", place(path, line))
+		return Series{}, fmt.Errorf("%s: a commit begins here, in an unknown form of log; print it with git log -p, git format-patch --stdout or hg export", place(path, line))
 	}
 	parts := changesets(data)
 	if len(parts) == 0 {

@@ -129,7 +129,7 @@ func CompareWithBase(r *Run) ([]Comparison, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("run %s has no kernel beside its base", Line(r.ID))
+		return nil, fmt.Errorf("run %s has no kernel besides its base", Line(r.ID))
 	}
 	return all, nil
 }

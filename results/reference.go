@@ -250,7 +250,7 @@ func (ref *Reference) path(dir string) string {
 // sorted and each has a line, so that a diff says what changed.
 func (ref *Reference) Write(dir string) (string, error) {
 	if name := ref.Pin + ref.Variant; !filepath.IsLocal(name) || strings.ContainsRune(name, filepath.Separator) {
-		return "", fmt.Errorf("pin %q and variant %q are no name for a file", ref.Pin, ref.Variant)
+		return "", fmt.Errorf("pin %q and variant %q cannot be the name of a file", ref.Pin, ref.Variant)
 	}
 	switch old, err := readReference(ref.path(dir)); {
 	case err == nil && old.Accel == ref.Accel:

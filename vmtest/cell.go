@@ -140,10 +140,10 @@ func runOnce(ctx context.Context, s CellSpec) (results.Cell, *qemu.Outcome) {
 	s.Program.MemoryMiB = s.memory()
 	out, again, err := s.boots(ctx)
 	if err == nil && s.Program.brought() && out.UnpackedInPart {
-		out.QEMUErr = fmt.Errorf("what the tests need does not go into the guest's memory of %d MiB (%s); MEMORY= gives it more", s.Program.MemoryMiB, console.TooLittle)
+		out.QEMUErr = fmt.Errorf("what the tests need does not fit into the guest's memory of %d MiB (%s); MEMORY= gives it more", s.Program.MemoryMiB, console.TooLittle)
 	}
 	if err == nil && out.Ending == qemu.Silent && s.accel() == qemu.KVM && qemu.SpeaksUnderTCG(ctx, s.Image) {
-		out.QEMUErr = errors.New("a guest that speaks without KVM printed nothing through it: KVM does not work as it did when it was tried; ACCEL=tcg does without")
+		out.QEMUErr = errors.New("the guest printed nothing under KVM, and does without it: KVM no longer works as it did when it was probed; ACCEL=tcg runs without it")
 	}
 	if s.Program.KUnit && err == nil {
 		err = addKUnit(out, s)

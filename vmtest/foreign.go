@@ -59,7 +59,7 @@ func withForeign(ctx context.Context, sel Selection, s selected, b kernel.Builde
 				g.Timeout, g.Slow = limits.Timeout, nil
 			}
 			if slices.ContainsFunc(s.programs, func(p Program) bool { return p.Name == g.Name }) {
-				return s, fmt.Errorf("%s is the name of a row of its own: call the other test of that name otherwise", g.Name)
+				return s, fmt.Errorf("two rows would be called %[1]s, that of the suite and that of a test of yours: rename the test", g.Name)
 			}
 			s.groups = append(s.groups, g)
 			s.programs = append(s.programs, groupRow(g, limits))

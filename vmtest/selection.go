@@ -258,7 +258,7 @@ func resolve(sel Selection) (s selected, err error) {
 	}
 	for _, p := range testPrograms(s.tests, sel.Limits) {
 		if slices.ContainsFunc(programs, func(o Program) bool { return o.Name == p.Name }) {
-			return s, fmt.Errorf("the test %s has the name of a program that PROGRAMS selects: call it otherwise", p.Name)
+			return s, fmt.Errorf("the test %s has the name of a program that PROGRAMS selects: rename it", p.Name)
 		}
 		programs = append(programs, p)
 	}

@@ -91,7 +91,7 @@ func withOwn(ctx context.Context, s selected, limits Limits, builder kernel.Buil
 	}
 	add := func(p Program) error {
 		if slices.ContainsFunc(s.programs, func(o Program) bool { return o.Name == p.Name }) {
-			return fmt.Errorf("%s is the name of a row of its own: call the other test of that name otherwise", p.Name)
+			return fmt.Errorf("two rows would be called %[1]s, that of the suite and that of a test of yours: rename the test", p.Name)
 		}
 		s.programs = append(s.programs, p)
 		return nil

@@ -72,7 +72,7 @@ var checks = []check{
 	{"there are pseudo-terminals", guests, func(Need) error {
 		master, slave, err := pty.Open()
 		if err != nil {
-			return fmt.Errorf("no pseudo-terminal can be had, which QEMU is run on: %w. In a container, mount devpts on /dev/pts, with /dev/ptmx", err)
+			return fmt.Errorf("no pseudo-terminal can be had, and QEMU runs on one: %w. In a container, mount devpts on /dev/pts, with /dev/ptmx", err)
 		}
 		return errors.Join(master.Close(), slave.Close())
 	}},

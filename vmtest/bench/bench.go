@@ -69,7 +69,7 @@ func Report(w io.Writer, b patches.Bench, run *results.Run) error {
 // ReportTimes does the same for a run that measured time.
 func ReportTimes(w io.Writer, b patches.Bench, run *results.Run) error {
 	if run.Accel.Name != qemu.KVM && run.Accel.Name != results.Hardware {
-		return fmt.Errorf("times measured under %q are no result", run.Accel.Name)
+		return fmt.Errorf("run %s measured time under %s, where it says nothing about hardware; make it again with ACCEL=%s", results.Line(run.ID), results.Line(run.Accel.Name), qemu.KVM)
 	}
 	times, doubts := TimeRows(b, run), doubtsOf(b, run)
 	files, err := save(run, Rows(b, run), struct {

@@ -623,7 +623,7 @@ func TestUnknownCheck(t *testing.T) {
 		want  Outcome
 		texts []string
 	}{
-		{"ring-gon", Untestable, []string{`CHECK=ring-gon: the good end, `, ` made 3 checks in fixedfile, none of that name; near: ring-gone, `}},
+		{"ring-gon", Untestable, []string{`CHECK=ring-gon: the good end, `, ` made 3 checks in fixedfile, none of that name; most like it: ring-gone, `}},
 		{"wrong/*", Untestable, []string{"none of that name"}},
 		{"ring-*", Found, []string{"change 2"}},
 		{"hang", Found, []string{"change 2"}},

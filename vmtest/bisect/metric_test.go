@@ -167,7 +167,7 @@ func TestFindWarning(t *testing.T) {
 		{"a new one", "main.c", []change{{"a", another}, {"b", ""}, {"warns", warns}, {"c", ""}, {"d", ""}}, Found, `"warns" is the first bad commit`},
 		{"by its words", "main.c: of old", []change{{"b", ""}, {"warns", warns}, {"old", another}, {"c", ""}}, Found, `"old" is the first bad commit`},
 		{"none", "main.c", harmless, BadIsGood, "is compiled without a warning of main.c"},
-		{"no such file", "other.c", harmless, Untestable, "has no such file; near: main.c"},
+		{"no such file", "other.c", harmless, Untestable, "has no such file; most like it: main.c"},
 		{"beside one that does not build", "main.c", []change{{"a", ""}, {"breaks", wrong}, {"fix breaks", ""}, {"warns", warns}}, Found, `"warns" is the first`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

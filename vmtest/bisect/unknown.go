@@ -47,7 +47,7 @@ func (a asked) unknown(good *Trial) *Answer {
 	}
 	text := fmt.Sprintf("CHECK=%s: the good end, %s, made %s in %s, none of that name", a, good.Title, counted(len(names), "check"), good.Cells[i].Program)
 	if len(names) > 0 {
-		text += "; near: " + suites.Near(string(a), names)
+		text += "; most like it: " + suites.Near(string(a), names)
 	}
 	return &Answer{Outcome: Untestable, Text: text + "."}
 }

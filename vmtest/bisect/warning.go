@@ -79,7 +79,7 @@ func (s *search) nameWarned(ctx context.Context) (*Answer, error) {
 		return nil, err
 	}
 	point, err := s.at(ctx, s.path.bad)
-	text := fmt.Sprintf("CHECK=%s: the bad end, %s, has no such file; near: %s.", s.warned.file, point.title, suites.Near(s.warned.file, have))
+	text := fmt.Sprintf("CHECK=%s: the bad end, %s, has no such file; most like it: %s.", s.warned.file, point.title, suites.Near(s.warned.file, have))
 	return &Answer{Outcome: Untestable, Text: text}, err
 }
 

@@ -179,7 +179,7 @@ type Watcher struct {
 	// SwitchedOff says how the guest was told to end, if it was: powered off, restarted, halted.
 	SwitchedOff string
 	// InitBegan is set when the kernel said that it runs init, and UnpackedInPart when it said
-	// before that what it boots into does not go into its memory. It goes on without the rest.
+	// before that what it boots into does not fit into its memory. It goes on without the rest.
 	InitBegan, UnpackedInPart bool
 	// running is the test of a suite that runs (event.Running).
 	running string

@@ -71,7 +71,7 @@ func (g *guest) pin() (*pinned, error) {
 		var only unix.CPUSet
 		only.Set(cpu)
 		if err := unix.SchedSetaffinity(thread, &only); err != nil {
-			return nil, fmt.Errorf("bind a processor of the guest to the host's processor %d: %w", cpu, err)
+			return nil, fmt.Errorf("binding a processor of the guest to the host's processor %d: %w", cpu, err)
 		}
 		p.cpus = append(p.cpus, cpu)
 	}

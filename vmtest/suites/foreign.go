@@ -107,7 +107,7 @@ func (f Foreign) Choose(built []string) ([]string, error) {
 	}
 	for _, glob := range f.Only {
 		if !slices.ContainsFunc(all, func(name string) bool { return is(glob, name) }) {
-			return nil, fmt.Errorf("it has no test %s; there are %s", glob, Near(glob, all))
+			return nil, fmt.Errorf("it has no test %s; most like it: %s", glob, Near(glob, all))
 		}
 	}
 	return chosen, nil

@@ -58,7 +58,7 @@ func ChooseTargets(ctx context.Context, names []string, contents []kernel.Conten
 			if err != nil {
 				return nil, fragment, err
 			}
-			return nil, fragment, fmt.Errorf("TEST=kselftest:%s: this kernel's source has no such target among its %d; near: %s", name, len(have), Near(name, have))
+			return nil, fragment, fmt.Errorf("TEST=kselftest:%s: this kernel's source has no such target among its %d; most like it: %s", name, len(have), Near(name, have))
 		}
 		t := Target{Name: name, Timeout: targetTimeout}
 		if m := targetTimeoutLine.FindStringSubmatch(texts[files[1]]); m != nil {

@@ -213,7 +213,7 @@ func folderConfig(ctx context.Context, dir string, contents []kernel.Content) ([
 	for i := range have {
 		have[i] = path.Dir(have[i])
 	}
-	return nil, fmt.Errorf("TEST=kunit:%s: this kernel's source has no %s/%s; near: %s", dir, dir, configFile, Near(dir, have))
+	return nil, fmt.Errorf("TEST=kunit:%s: this kernel's source has no %s/%s; most like it: %s", dir, dir, configFile, Near(dir, have))
 }
 
 // suiteOptions are the options of the suites that the globs match, and the suites that need not
@@ -253,7 +253,7 @@ func suiteOptions(ctx context.Context, a Asked, contents []kernel.Content) (opti
 				names = append(names, s.Name)
 			}
 			slices.Sort(names)
-			return nil, nil, fmt.Errorf("TEST=kunit:%s: none of this kernel's %d KUnit suites is called so; near: %s", glob, len(slices.Compact(names)), Near(glob, slices.Compact(names)))
+			return nil, nil, fmt.Errorf("TEST=kunit:%s: none of this kernel's %d KUnit suites is called so; most like it: %s", glob, len(slices.Compact(names)), Near(glob, slices.Compact(names)))
 		}
 		var of []string
 		for _, s := range found {

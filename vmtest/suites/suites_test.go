@@ -125,9 +125,9 @@ func TestChooseKUnit(t *testing.T) {
 		asked Asked
 		want  string
 	}{
-		{Asked{Globs: []string{"lst*"}}, "TEST=kunit:lst*: none of this kernel's 10 KUnit suites is called so; near: list-kunit-test"},
+		{Asked{Globs: []string{"lst*"}}, "TEST=kunit:lst*: none of this kernel's 10 KUnit suites is called so; most like it: list-kunit-test"},
 		{Asked{Globs: []string{"orphan"}}, "which option builds mm/orphan_test.c is not known"},
-		{Asked{Folders: []string{"fs/fatt"}}, "has no fs/fatt/.kunitconfig; near: fs/fat"},
+		{Asked{Folders: []string{"fs/fatt"}}, "has no fs/fatt/.kunitconfig; most like it: fs/fat"},
 	} {
 		if _, err := ChooseKUnit(t.Context(), test.asked, []kernel.Content{base, patched}); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%+v: %v; want %q", test.asked, err, test.want)
@@ -195,7 +195,7 @@ func TestChooseTargets(t *testing.T) {
 		t.Errorf("the config is %q, a wish: %v; want %q", fragment.Text, fragment.Wish, want)
 	}
 	_, _, err = ChooseTargets(t.Context(), []string{"futx"}, []kernel.Content{c})
-	if want := "TEST=kselftest:futx: this kernel's source has no such target among its 4; near: futex"; err == nil || !strings.HasPrefix(err.Error(), want) {
+	if want := "TEST=kselftest:futx: this kernel's source has no such target among its 4; most like it: futex"; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("a target that is not there: %v; want %q", err, want)
 	}
 }

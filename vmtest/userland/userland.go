@@ -679,7 +679,7 @@ func (p *packer) tree(dir, at string) error {
 			return nil
 		}
 		if size += info.Size(); size > maxFolder {
-			return fmt.Errorf("TEST=%s: the folder holds more than %d MiB, which do not go into a guest's memory: name single tests", dir, maxFolder>>20)
+			return fmt.Errorf("TEST=%s: the folder holds more than %d MiB, too much for a guest's memory: name single tests", dir, maxFolder>>20)
 		}
 		return p.file(path, filepath.Join(at, rel))
 	})
