@@ -272,35 +272,9 @@ const TooLittle = "Initramfs unpacking failed: write error"
 // record takes what printk wrote at once.
 func (w *Watcher) record(caller, text, line string) {
 	text = strings.TrimRight(text, " \t\r")
-	if how := switchedOff[text]; how != "" {
-		w.SwitchedOff = how
-	}
-	switch {
-	case text == "reboot: Power down":
-		w.PoweredOff = true
-	case strings.HasPrefix(text, "Run ") && runsInit.MatchString(text):
-		w.InitBegan = true
-	case text == TooLittle:
-		w.UnpackedInPart = w.UnpackedInPart || !w.InitBegan
-	case strings.HasPrefix(text, "** ") && strings.Contains(text, "printk messages dropped"):
-		w.DroppedLines = true
-	case strings.HasPrefix(text, "sysrq: "):
-		// What is shown now is none of what was being told.
-		w.closeAll()
-	}
+	w.noteMachine(text)
 	w.asking.read(text, line)
-	panics := strings.HasPrefix(text, "Kernel panic - not syncing: ")
-	if panics {
-		switch {
-		case initExit.MatchString(text) && (w.asking.guest || !w.asking.log):
-			w.InitExited = true
-			w.closeAll()
-			return
-		case w.Died && w.work >= mostWork:
-			return
-		}
-		w.Died = true
-	} else if w.work >= mostWork {
+	if w.unheeded(text) {
 		return
 	}
 	r := w.reader(caller)
@@ -316,23 +290,10 @@ func (w *Watcher) record(caller, text, line string) {
 	}
 	// Two consoles that go to one log print each line twice.
 	twice := line == w.before
-	if text == cutHere && twice {
-		return
-	}
 	if text == cutHere {
-		r = w.open(caller)
-		if caller == "" && r.preface != nil && len(r.said) == 0 {
-			r.others++
-			return
+		if !twice {
+			w.cut(caller, line)
 		}
-		if r.now != nil && r.now.sign.role == says && !r.now.traced && r.now.leadsTo(line) {
-			// What others printed between is not its own.
-			r.now.lines = append(r.now.lines[:1], line)
-			return
-		}
-		r.within = r.now
-		w.closeNow(r)
-		r.preface, r.said, r.others = []string{line}, nil, 0
 		return
 	}
 	w.hung.read(text)
@@ -350,6 +311,65 @@ func (w *Watcher) record(caller, text, line string) {
 	if unread && w.asking.log && w.Unread == "" && behind.MatchString(text) {
 		w.Unread = line
 	}
+	w.goOn(r, caller, text, line)
+}
+
+// noteMachine takes from a line what it says of the machine, whatever is wrong with it.
+func (w *Watcher) noteMachine(text string) {
+	if how := switchedOff[text]; how != "" {
+		w.SwitchedOff = how
+	}
+	switch {
+	case text == "reboot: Power down":
+		w.PoweredOff = true
+	case strings.HasPrefix(text, "Run ") && runsInit.MatchString(text):
+		w.InitBegan = true
+	case text == TooLittle:
+		w.UnpackedInPart = w.UnpackedInPart || !w.InitBegan
+	case strings.HasPrefix(text, "** ") && strings.Contains(text, "printk messages dropped"):
+		w.DroppedLines = true
+	case strings.HasPrefix(text, "sysrq: "):
+		// What is shown now is none of what was being told.
+		w.closeAll()
+	}
+}
+
+// unheeded says that a line is not looked at any further: it tells that init has ended, or is
+// of a flood. The first panic is heeded in a flood as well.
+func (w *Watcher) unheeded(text string) bool {
+	flooded := w.work >= mostWork
+	if !strings.HasPrefix(text, "Kernel panic - not syncing: ") {
+		return flooded
+	}
+	if initExit.MatchString(text) && (w.asking.guest || !w.asking.log) {
+		w.InitExited = true
+		w.closeAll()
+		return true
+	}
+	again := w.Died
+	w.Died = true
+	return flooded && again
+}
+
+// cut takes the line that the kernel puts before a report, and what it told then is closed.
+func (w *Watcher) cut(caller, line string) {
+	r := w.open(caller)
+	if caller == "" && r.preface != nil && len(r.said) == 0 {
+		r.others++
+		return
+	}
+	if r.now != nil && r.now.sign.role == says && !r.now.traced && r.now.leadsTo(line) {
+		// What others printed between is not its own.
+		r.now.lines = append(r.now.lines[:1], line)
+		return
+	}
+	r.within = r.now
+	w.closeNow(r)
+	r.preface, r.said, r.others = []string{line}, nil, 0
+}
+
+// goOn takes a line that begins nothing: it belongs to what is being told, or to nothing.
+func (w *Watcher) goOn(r *reader, caller, text, line string) {
 	switch {
 	case r == nil:
 		if strings.HasPrefix(text, "NMI backtrace for cpu") {
