@@ -282,29 +282,8 @@ func (c *checker) check(ctx context.Context, n int) (Checked, error) {
 			checked.Findings = append(checked.Findings, ofCheckpatch(remark))
 		}
 	}
-	files := c.files(n)
-	before, err := c.lab.Builder.Examine(ctx, c.all[n-1], c.variant, oldNames(p, files))
-	if err != nil {
+	if err := c.checkFiles(ctx, n, &checked); err != nil {
 		return checked, err
-	}
-	after, err := c.lab.Builder.Examine(ctx, c.all[n], c.variant, files)
-	if err != nil {
-		return checked, err
-	}
-	for _, file := range files {
-		old, from := before[oldName(p, file)], n-1
-		if old.Error != nil && after[file].Error == nil {
-			if old, from, err = c.lastGood(ctx, oldName(p, file), n-1); err != nil {
-				return checked, err
-			}
-		}
-		had := len(checked.Findings)
-		compare(&checked, file, old, after[file], c.all[n].Patches()[from:])
-		if from < n-1 {
-			for i := range checked.Findings[had:] {
-				checked.Findings[had+i].Message += fmt.Sprintf(" (new since %s, the last that %s compiles with)", kernelName(from), file)
-			}
-		}
 	}
 	if err := c.checkOthers(ctx, n, &checked); err != nil {
 		return checked, err
@@ -315,11 +294,55 @@ func (c *checker) check(ctx context.Context, n int) (Checked, error) {
 	if err := c.checkKconfig(ctx, n, &checked); err != nil {
 		return checked, err
 	}
-	if err := c.build(ctx, n-1); err != nil {
+	if err := c.checkBuild(ctx, n, &checked); err != nil {
 		return checked, err
 	}
+	if !checked.Builds || len(c.programs) == 0 {
+		return checked, nil
+	}
+	err := c.boot(ctx, n, &checked)
+	return checked, err
+}
+
+// checkFiles compiles the files of the patch by themselves, with and without it, and tells
+// what is said of them that is new.
+func (c *checker) checkFiles(ctx context.Context, n int, checked *Checked) error {
+	p := c.all[n].Patches()[n-1]
+	files := c.files(n)
+	before, err := c.lab.Builder.Examine(ctx, c.all[n-1], c.variant, oldNames(p, files))
+	if err != nil {
+		return err
+	}
+	after, err := c.lab.Builder.Examine(ctx, c.all[n], c.variant, files)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		old, from := before[oldName(p, file)], n-1
+		if old.Error != nil && after[file].Error == nil {
+			if old, from, err = c.lastGood(ctx, oldName(p, file), n-1); err != nil {
+				return err
+			}
+		}
+		had := len(checked.Findings)
+		compare(checked, file, old, after[file], c.all[n].Patches()[from:])
+		if from < n-1 {
+			for i := range checked.Findings[had:] {
+				checked.Findings[had+i].Message += fmt.Sprintf(" (new since %s, the last that %s compiles with)", kernelName(from), file)
+			}
+		}
+	}
+	return nil
+}
+
+// checkBuild builds the kernel with and without the patch, and tells what breaks and what
+// modpost says that is new.
+func (c *checker) checkBuild(ctx context.Context, n int, checked *Checked) error {
+	if err := c.build(ctx, n-1); err != nil {
+		return err
+	}
 	if err := c.build(ctx, n); err != nil {
-		return checked, err
+		return err
 	}
 	checked.Builds = c.broken[n] == nil
 	switch {
@@ -335,11 +358,11 @@ func (c *checker) check(ctx context.Context, n int) (Checked, error) {
 	case c.broken[n-1] == nil:
 		old, err := c.built[n-1].SectionMismatches()
 		if err != nil {
-			return checked, err
+			return err
 		}
 		now, err := c.built[n].SectionMismatches()
 		if err != nil {
-			return checked, err
+			return err
 		}
 		for _, line := range now {
 			if !slices.Contains(old, line) {
@@ -347,10 +370,7 @@ func (c *checker) check(ctx context.Context, n int) (Checked, error) {
 			}
 		}
 	}
-	if checked.Builds && len(c.programs) > 0 {
-		err = c.boot(ctx, n, &checked)
-	}
-	return checked, err
+	return nil
 }
 
 // coccicheck adds what the tree's semantic patches report of the patch's own files and did
