@@ -153,21 +153,9 @@ func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit s
 		if len(found.Tests[target]) > 0 {
 			continue
 		}
-		u := UnbuiltTarget{Why: "none of its tests was built", Log: j.log.Name()}
-		if _, err := git(ctx, t.src(), "cat-file", "-e", commit+":"+path.Join(SelftestsDir, target, "Makefile")); err != nil {
-			u.Why, u.BySource = "this source has no such target", true
-		} else if err := m.run(ctx, "-k", "TARGETS="+target, "KSFT_INSTALL_PATH="+filepath.Join(out, "again"), "install"); err != nil {
-			// Of several targets make fails only if all do; of one it says why.
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			var host *hostError
-			var refused *BuildError
-			u.BySource = errors.As(err, &refused)
-			if !u.BySource && (!errors.As(err, &host) || host.passing) {
-				return withLog(fmt.Errorf("kselftest %s of %s could not be built, which says nothing about its source: %w", target, spec.Name, err), j.log.Name())
-			}
-			u.Why = selftestTrouble(err).Error()
+		u, err := j.whyUnbuilt(ctx, m, target, filepath.Join(out, "again"))
+		if err != nil {
+			return err
 		}
 		unbuilt.Targets[target] = u
 	}
@@ -178,6 +166,31 @@ func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit s
 		return err
 	}
 	return storeTests(installed, dir)
+}
+
+// whyUnbuilt builds one target by itself, into a folder that nobody needs, and says why none of
+// its tests is there: of several targets make fails only if all do, of one it says why.
+func (j *job) whyUnbuilt(ctx context.Context, m *makeRun, target, into string) (UnbuiltTarget, error) {
+	u := UnbuiltTarget{Why: "none of its tests was built", Log: j.log.Name()}
+	if _, err := git(ctx, j.tree.src(), "cat-file", "-e", j.commit+":"+path.Join(SelftestsDir, target, "Makefile")); err != nil {
+		u.Why, u.BySource = "this source has no such target", true
+		return u, nil
+	}
+	err := m.run(ctx, "-k", "TARGETS="+target, "KSFT_INSTALL_PATH="+into, "install")
+	switch {
+	case err == nil:
+		return u, nil
+	case ctx.Err() != nil:
+		return u, context.Cause(ctx)
+	}
+	var host *hostError
+	var refused *BuildError
+	u.BySource = errors.As(err, &refused)
+	if !u.BySource && (!errors.As(err, &host) || host.passing) {
+		return u, withLog(fmt.Errorf("kselftest %s of %s could not be built, which says nothing about its source: %w", target, j.spec.Name, err), j.log.Name())
+	}
+	u.Why = selftestTrouble(err).Error()
+	return u, nil
 }
 
 // unbuiltFile tells in a folder of the store what could not be built of what was asked for.

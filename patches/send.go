@@ -30,10 +30,7 @@ func (f Flaw) String() string {
 
 // Outgoing is a series as its author is about to send it.
 type Outgoing struct {
-	// Patches and Cover say what was found.
-	Patches int
-	Cover   bool
-	Flaws   []Flaw
+	Flaws []Flaw
 	// Notes are what is left to the program that sends.
 	Notes []string
 }
@@ -146,13 +143,30 @@ func look(mails []outgoing) Outgoing {
 			members = append(members, m)
 		}
 	}
-	out.Patches, out.Cover = len(members), cover != nil
 	if len(members) == 0 {
 		say(nil, "there is no patch")
 		return out
 	}
-	out.numbers(members, cover, say)
+	numbers(members, cover, say)
 	out.threading(members, cover, say)
+	messages(members, say)
+	coverLetter(cover, len(members), say)
+	first := members[0]
+	if cover != nil {
+		first = cover
+	}
+	if first.version > 1 && !slices.ContainsFunc(mails, func(m outgoing) bool { return changelog.MatchString(m.prose()) }) {
+		say(first, "version %d does not say what changed since the one before", first.version)
+	}
+	out.names(members)
+	if !slices.ContainsFunc(mails, func(m outgoing) bool { return m.base != "" }) {
+		out.Notes = append(out.Notes, "no mail names the commit that the series is for; git format-patch --base=COMMIT adds base-commit:")
+	}
+	return out
+}
+
+// messages finds what is wrong with the subjects of the patches, and says which have no message.
+func messages(members []*outgoing, say sayer) {
 	seen := map[string]string{}
 	for _, m := range members {
 		subject := m.patch.Subject
@@ -179,25 +193,16 @@ func look(mails []outgoing) Outgoing {
 			say(m, "it has no message that says why")
 		}
 	}
-	if cover != nil {
-		if strings.Contains(cover.patch.Subject, subjectTemplate) || strings.Contains(cover.raw, blurbTemplate) {
-			say(cover, "the cover letter is not filled in")
-		}
-	} else if len(members) > 1 {
-		say(nil, "%d patches have no cover letter; git format-patch --cover-letter writes one", len(members))
+}
+
+// coverLetter says whether a series lacks one, or has one that nobody has filled in.
+func coverLetter(cover *outgoing, patches int, say sayer) {
+	switch {
+	case cover == nil && patches > 1:
+		say(nil, "%d patches have no cover letter; git format-patch --cover-letter writes one", patches)
+	case cover != nil && (strings.Contains(cover.patch.Subject, subjectTemplate) || strings.Contains(cover.raw, blurbTemplate)):
+		say(cover, "the cover letter is not filled in")
 	}
-	first := members[0]
-	if cover != nil {
-		first = cover
-	}
-	if first.version > 1 && !slices.ContainsFunc(mails, func(m outgoing) bool { return changelog.MatchString(m.prose()) }) {
-		say(first, "version %d does not say what changed since the one before", first.version)
-	}
-	out.names(members)
-	if !slices.ContainsFunc(mails, func(m outgoing) bool { return m.base != "" }) {
-		out.Notes = append(out.Notes, "no mail names the commit that the series is for; git format-patch --base=COMMIT adds base-commit:")
-	}
-	return out
 }
 
 // prose is a mail without its diff.
@@ -211,7 +216,7 @@ func (m outgoing) prose() string {
 type sayer func(m *outgoing, format string, args ...any)
 
 // numbers checks that the mails are one series, whole and of one version.
-func (o *Outgoing) numbers(members []*outgoing, cover *outgoing, say sayer) {
+func numbers(members []*outgoing, cover *outgoing, say sayer) {
 	if len(members) == 1 && members[0].of <= 1 && cover == nil {
 		return
 	}

@@ -238,6 +238,38 @@ func (r *Run) missing() string {
 // merge makes one run of the shards: what a run of the whole plan on one machine would
 // have recorded, with cells in the order of the plan.
 func (s *Shards) merge() error {
+	m := s.head()
+	for _, run := range s.Runs {
+		for _, k := range run.Kernels {
+			if !slices.ContainsFunc(m.Kernels, func(o Kernel) bool { return o.Name == k.Name && o.Variant == k.Variant }) {
+				m.Kernels = append(m.Kernels, k)
+			}
+		}
+	}
+	cells, err := s.cells(m.Started)
+	if err != nil {
+		return err
+	}
+	for _, c := range cells {
+		m.Cells, s.from = append(m.Cells, c.Cell), append(s.from, c.from)
+	}
+	if plan := s.Runs[0].Shard; plan.Mutants() {
+		// The control comes first.
+		slices.SortStableFunc(m.Kernels, func(a, b Kernel) int {
+			rank := func(k Kernel) int {
+				return slices.IndexFunc(plan.Plan, func(p Planned) bool { return p.Mutant == k.Name })
+			}
+			return cmp.Compare(rank(a), rank(b))
+		})
+	}
+	m.Against = s.against()
+	s.merged = m
+	return m.validate()
+}
+
+// head is the merged run without kernels and cells: from the first beginning to the last end,
+// on all hosts, with what all of them selected.
+func (s *Shards) head() Run {
 	first := s.Runs[0]
 	m := *first
 	m.Shard, m.Status, m.Dir, m.Against = nil, Finished, "", nil
@@ -263,55 +295,44 @@ func (s *Shards) merge() error {
 	if len(m.Selection) == 0 {
 		m.Selection = nil
 	}
-	type placed struct {
-		Cell
-		rank int
-		from *Run
-	}
-	var cells []placed
+	return m
+}
+
+// shardCell is a cell with the shard that it is from and its rank in the plan.
+type shardCell struct {
+	Cell
+	rank int
+	from *Run
+}
+
+// cells are those of all shards, in the order of the plan, with starts counted from the
+// beginning of the merged run.
+func (s *Shards) cells(started time.Time) ([]shardCell, error) {
+	var cells []shardCell
 	seen := map[cellKey]bool{}
 	consoles := map[string]bool{}
 	for _, run := range s.Runs {
-		for _, k := range run.Kernels {
-			if !slices.ContainsFunc(m.Kernels, func(o Kernel) bool { return o.Name == k.Name && o.Variant == k.Variant }) {
-				m.Kernels = append(m.Kernels, k)
-			}
-		}
 		for _, c := range run.Cells {
 			// Each shard of mutants runs the control; one that came out otherwise did not finish.
 			if seen[c.key()] && run.Shard.Mutants() {
 				continue
 			}
 			if seen[c.key()] || c.Console != "" && consoles[c.Console] {
-				return fmt.Errorf("%s is in more than one shard", c.key())
+				return nil, fmt.Errorf("%s is in more than one shard", c.key())
 			}
 			seen[c.key()], consoles[c.Console] = true, true
-			c.StartS += run.Started.Sub(m.Started).Seconds()
+			c.StartS += run.Started.Sub(started).Seconds()
 			rank := slices.IndexFunc(run.Shard.Plan, func(p Planned) bool {
 				return c.Kernel == p.Kernel && c.Variant == p.Variant && c.Program == p.Program ||
 					p.Mutant != "" && c.Kernel == p.Mutant
 			})
-			cells = append(cells, placed{c, rank, run})
+			cells = append(cells, shardCell{c, rank, run})
 		}
 	}
-	slices.SortStableFunc(cells, func(a, b placed) int {
+	slices.SortStableFunc(cells, func(a, b shardCell) int {
 		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.Iteration, b.Iteration))
 	})
-	for _, c := range cells {
-		m.Cells, s.from = append(m.Cells, c.Cell), append(s.from, c.from)
-	}
-	if first.Shard.Mutants() {
-		// The control comes first.
-		slices.SortStableFunc(m.Kernels, func(a, b Kernel) int {
-			rank := func(k Kernel) int {
-				return slices.IndexFunc(first.Shard.Plan, func(p Planned) bool { return p.Mutant == k.Name })
-			}
-			return cmp.Compare(rank(a), rank(b))
-		})
-	}
-	m.Against = s.against()
-	s.merged = m
-	return m.validate()
+	return cells, nil
 }
 
 // against puts the comparisons of the shards together. All runs of a program are in one shard, which has
