@@ -162,7 +162,7 @@ func (p semanticPatch) match(ctx context.Context, box Sandbox, src, file string)
 		args = append(args, "-I", dir)
 	}
 	args = append(args, file)
-	cmd, err := box.Command(ctx, src, "spatch", args...)
+	cmd, err := box.Command(src, "spatch", args...)
 	if err != nil {
 		return nil, "", err
 	}

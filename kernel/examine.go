@@ -323,7 +323,7 @@ func checkpatch(ctx context.Context, box Sandbox, src string, mail []byte, flags
 	if !exists(filepath.Join(src, script)) {
 		return nil, fmt.Errorf("the tree has no %s", script)
 	}
-	cmd, err := box.Command(ctx, src, "perl", slices.Concat([]string{script}, flags, []string{"-"})...)
+	cmd, err := box.Command(src, "perl", slices.Concat([]string{script}, flags, []string{"-"})...)
 	if err != nil {
 		return nil, err
 	}

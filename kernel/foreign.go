@@ -146,7 +146,7 @@ func (b *Builder) makeForeign(ctx context.Context, f Foreign, source release, di
 	}
 	script := fmt.Sprintf("tar -xf %q --strip-components=1 && %s", archive, f.Recipe)
 	box := Sandbox{On: on, Show: []string{archive}, Write: []string{out}, Temp: scratch, Env: []string{fmt.Sprintf("MAKEFLAGS=-j%d", b.jobs())}}
-	cmd, err := box.Command(ctx, src, "sh", "-c", script)
+	cmd, err := box.Command(src, "sh", "-c", script)
 	if err != nil {
 		return err
 	}

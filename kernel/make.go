@@ -134,7 +134,7 @@ var objectLine = regexp.MustCompile(`^  (?:CC|AS) (?:\[M\])? *\S`)
 func (m *makeRun) run(ctx context.Context, targets ...string) error {
 	args := []string{"-C", m.src, "O=" + m.out, "-j" + strconv.Itoa(m.jobs)}
 	args = slices.Concat(args, recipe, m.compiler.variables(), targets)
-	cmd, err := m.sandbox.Command(ctx, m.src, "make", args...)
+	cmd, err := m.sandbox.Command(m.src, "make", args...)
 	if err != nil {
 		return err
 	}

@@ -76,7 +76,7 @@ func sandboxTrouble(ctx context.Context) string {
 			probe.trouble = "bubblewrap is not installed"
 			return
 		}
-		cmd, err := Sandbox{On: true}.Command(ctx, "/", "true")
+		cmd, err := Sandbox{On: true}.Command("/", "true")
 		if err == nil {
 			_, err = output(ctx, cmd)
 		}
@@ -116,7 +116,7 @@ var limits = []struct {
 }
 
 // Command is a command to run in dir, in the sandbox if it is on.
-func (s Sandbox) Command(ctx context.Context, dir, name string, args ...string) (*exec.Cmd, error) {
+func (s Sandbox) Command(dir, name string, args ...string) (*exec.Cmd, error) {
 	if !s.On {
 		cmd := exec.Command(name, args...)
 		cmd.Dir, cmd.Env = dir, cleanEnv(s.Env...)
@@ -133,29 +133,7 @@ func (s Sandbox) Command(ctx context.Context, dir, name string, args ...string) 
 		"--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL",
 		"--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc",
 	}
-	homes := slices.Concat(hidden, userHomes())
-	covered := func(path string) bool {
-		return slices.ContainsFunc(homes, func(h string) bool { return within(path, h) })
-	}
-	for _, dir := range homes {
-		// A link leads to another of them.
-		if info, err := os.Lstat(dir); err == nil && info.IsDir() {
-			line = append(line, "--tmpfs", dir)
-		}
-	}
-	for _, file := range hiddenFiles {
-		if _, err := os.Stat(file); err == nil {
-			line = append(line, "--ro-bind", "/dev/null", file)
-		}
-	}
-	for _, path := range append(toolFolders(buildTools), s.Show...) {
-		if covered(path) {
-			line = append(line, "--ro-bind", path, path)
-		}
-	}
-	for _, path := range s.Write {
-		line = append(line, "--bind", path, path)
-	}
+	line = append(line, s.mounts()...)
 	line = append(line, "--chdir", dir, "--clearenv")
 	env := append([]string{"PATH=" + os.Getenv("PATH"), "HOME=/nowhere", "TMPDIR=" + temp, "LC_ALL=C", "TZ=UTC"}, s.Env...)
 	for _, v := range env {
@@ -187,6 +165,35 @@ func (s Sandbox) Command(ctx context.Context, dir, name string, args ...string) 
 		cmd.ExtraFiles = []*os.File{filter}
 	}
 	return cmd, nil
+}
+
+// mounts hide the homes and what else is nobody's business, and show of it what the command needs.
+func (s Sandbox) mounts() []string {
+	var line []string
+	homes := slices.Concat(hidden, userHomes())
+	covered := func(path string) bool {
+		return slices.ContainsFunc(homes, func(h string) bool { return within(path, h) })
+	}
+	for _, dir := range homes {
+		// A link leads to another of them.
+		if info, err := os.Lstat(dir); err == nil && info.IsDir() {
+			line = append(line, "--tmpfs", dir)
+		}
+	}
+	for _, file := range hiddenFiles {
+		if _, err := os.Stat(file); err == nil {
+			line = append(line, "--ro-bind", "/dev/null", file)
+		}
+	}
+	for _, path := range append(toolFolders(buildTools), s.Show...) {
+		if covered(path) {
+			line = append(line, "--ro-bind", path, path)
+		}
+	}
+	for _, path := range s.Write {
+		line = append(line, "--bind", path, path)
+	}
+	return line
 }
 
 // lowest is a limit, or what this process may have at most where that is less.

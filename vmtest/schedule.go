@@ -66,7 +66,7 @@ type turn struct {
 
 // Begin waits for the first kernel, for all of them where a program is timed, creates
 // the run's folder below results/out of the checkout and lets cells start.
-func (p *Plan) Begin(ctx context.Context) (err error) {
+func (p *Plan) Begin() (err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.ready) < p.enough && p.madeErr == nil {
@@ -178,7 +178,7 @@ func (p *Plan) End(ctx context.Context) error {
 // time. It returns the run's folder. An error is the harness's or the kernel
 // build's; what the kernels did is in the record.
 func (p *Plan) Run(ctx context.Context, onCell func(results.Cell)) (dir string, err error) {
-	if err := p.Begin(ctx); err != nil {
+	if err := p.Begin(); err != nil {
 		return "", errors.Join(err, p.End(ctx))
 	}
 	var wait sync.WaitGroup

@@ -53,7 +53,7 @@ func TestSuite(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if err := plan.Begin(ctx); err != nil {
+	if err := plan.Begin(); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%s; results: %s", plan.How(), plan.Dir())

@@ -512,35 +512,12 @@ func (r *Reader) result(depth int, m []string) {
 	if rest, ok := strings.CutPrefix(said, "# error "); ok {
 		said = "# ERROR " + rest
 	}
-	res := Result{Name: strings.TrimSpace(said), Verdict: event.Pass}
+	verdict := event.Pass
 	if m[1] != "" {
-		res.Verdict = event.Fail
+		verdict = event.Fail
 	}
-	excused := false
-	l.rest = ""
-	if !strings.Contains(res.Name, "#") {
-		// Neither a directive nor a remark.
-	} else if at := directive().FindStringSubmatchIndex(res.Name); at != nil {
-		word, why := strings.ToUpper(res.Name[at[2]:at[3]]), strings.TrimSpace(res.Name[at[4]:at[5]])
-		res.Name = strings.TrimSpace(res.Name[:at[0]])
-		excused = word == "TODO" && res.Verdict == event.Fail
-		nameless := res.Name == "" || res.Name == "-"
-		if nameless {
-			// kselftest.h puts the name behind the word.
-			res.Name = why
-			why = ""
-		}
-		res.Verdict, res.Detail = directed(res.Verdict, word, why)
-		if nameless && strings.HasPrefix(word, "SKIP") {
-			l.rest = cmp.Or(res.Name, "without a reason")
-		}
-	} else if at := remark().FindStringSubmatchIndex(res.Name); at != nil {
-		if at[2] >= 0 {
-			res.Detail = res.Name[at[2]:at[3]]
-		}
-		res.Name = strings.TrimSpace(res.Name[:at[0]])
-	}
-	res.Name = strings.ReplaceAll(res.Name, `\#`, "#")
+	res, excused, rest := parseResult(strings.TrimSpace(said), verdict)
+	l.rest = rest
 	if res.Name == "" || res.Name == "-" {
 		res.Name = m[2]
 	}
@@ -563,6 +540,36 @@ func (r *Reader) result(depth int, m []string) {
 	}
 	l.previous, l.block, l.excused = res.Name, block, excused
 	r.deliver(res)
+}
+
+// parseResult takes apart what stands behind a result's number: its name, and a directive or a
+// remark. Excused is a failure that is to be done, rest why a test skipped what had not run yet.
+func parseResult(said string, v event.Verdict) (res Result, excused bool, rest string) {
+	res = Result{Name: said, Verdict: v}
+	if !strings.Contains(res.Name, "#") {
+		// Neither a directive nor a remark.
+	} else if at := directive().FindStringSubmatchIndex(res.Name); at != nil {
+		word, why := strings.ToUpper(res.Name[at[2]:at[3]]), strings.TrimSpace(res.Name[at[4]:at[5]])
+		res.Name = strings.TrimSpace(res.Name[:at[0]])
+		excused = word == "TODO" && res.Verdict == event.Fail
+		nameless := res.Name == "" || res.Name == "-"
+		if nameless {
+			// kselftest.h puts the name behind the word.
+			res.Name = why
+			why = ""
+		}
+		res.Verdict, res.Detail = directed(res.Verdict, word, why)
+		if nameless && strings.HasPrefix(word, "SKIP") {
+			rest = cmp.Or(res.Name, "without a reason")
+		}
+	} else if at := remark().FindStringSubmatchIndex(res.Name); at != nil {
+		if at[2] >= 0 {
+			res.Detail = res.Name[at[2]:at[3]]
+		}
+		res.Name = strings.TrimSpace(res.Name[:at[0]])
+	}
+	res.Name = strings.ReplaceAll(res.Name, `\#`, "#")
+	return res, excused, rest
 }
 
 // number counts a result.

@@ -262,33 +262,7 @@ func snapshots(run *results.Run, asked patches.Figure, id string) []figure {
 // counters draws those of one cell through one thing that happened in it, from
 // snapshot to snapshot.
 func counters(c results.Cell, asked patches.Figure, during, id string) (f figure, ok bool) {
-	counters := map[string]map[float64]float64{}
-	times, phases := map[float64]float64{}, map[float64]string{}
-	for _, m := range c.Metrics {
-		step, ok := count(m.Labels["step"])
-		if !ok || m.Labels["during"] != during {
-			continue
-		}
-		name := ""
-		switch {
-		case slices.Contains(asked.Metrics, m.Name):
-			name = fmt.Sprintf("%s cpu%s", m.Name, m.Labels["cpu"])
-			if asked.Label != "" {
-				name += fmt.Sprintf(" %s=%s", asked.Label, m.Labels[asked.Label])
-			}
-		case m.Name == "slab":
-			name = slabName
-		case m.Name == "snapshot":
-			times[step], phases[step] = m.Value, m.Labels["at"]
-			continue
-		default:
-			continue
-		}
-		if counters[name] == nil {
-			counters[name] = map[float64]float64{}
-		}
-		counters[name][step] = m.Value
-	}
+	counters, times, phases := readSnapshots(c, asked, during)
 	drawn := moving(counters)
 	if len(drawn) == 0 {
 		return figure{}, false
@@ -334,6 +308,39 @@ func counters(c results.Cell, asked patches.Figure, during, id string) (f figure
 		return text
 	}, columns)
 	return p.finish(id, 0), true
+}
+
+// readSnapshots returns the counters that were asked for, each by the number of its snapshot, and
+// when the snapshots were taken and in which phase.
+func readSnapshots(c results.Cell, asked patches.Figure, during string) (counters map[string]map[float64]float64, times map[float64]float64, phases map[float64]string) {
+	counters = map[string]map[float64]float64{}
+	times, phases = map[float64]float64{}, map[float64]string{}
+	for _, m := range c.Metrics {
+		step, ok := count(m.Labels["step"])
+		if !ok || m.Labels["during"] != during {
+			continue
+		}
+		name := ""
+		switch {
+		case slices.Contains(asked.Metrics, m.Name):
+			name = fmt.Sprintf("%s cpu%s", m.Name, m.Labels["cpu"])
+			if asked.Label != "" {
+				name += fmt.Sprintf(" %s=%s", asked.Label, m.Labels[asked.Label])
+			}
+		case m.Name == "slab":
+			name = slabName
+		case m.Name == "snapshot":
+			times[step], phases[step] = m.Value, m.Labels["at"]
+			continue
+		default:
+			continue
+		}
+		if counters[name] == nil {
+			counters[name] = map[float64]float64{}
+		}
+		counters[name][step] = m.Value
+	}
+	return counters, times, phases
 }
 
 const slabName = "slab objects"

@@ -214,7 +214,7 @@ func (w *Watch) part(ctx context.Context, j *Job, shard int) (*results.Run, erro
 	if err != nil {
 		return nil, err
 	}
-	log, exit := base+".log", base+".exit"
+	log, exit := base+".log", base+exitSuffix
 	// The command's processes hold the lock, so that a watch that was killed, and began
 	// again, waits for what it had started.
 	lock, err := os.OpenFile(base+".lock", os.O_CREATE|os.O_RDWR, 0o644)
@@ -241,37 +241,10 @@ func (w *Watch) part(ctx context.Context, j *Job, shard int) (*results.Run, erro
 		return nil, err
 	}
 	defer out.Close()
-	patch := j.Patch
-	if j.Tree == "" {
-		patch = filepath.Join(filepath.Dir(base), j.Patch)
-	}
-	// The shell notes how the command ended, even where nobody waits for it any more.
-	cmd := exec.Command("sh", "-c", "(\n"+w.Command+"\n)\necho $? >\"$PATCHPROOF_EXIT.new\" && mv \"$PATCHPROOF_EXIT.new\" \"$PATCHPROOF_EXIT\"")
-	cmd.Env = append(os.Environ(), "PATCH="+patch, "PATCHPROOF_EXIT="+exit)
-	if j.Tree != "" {
-		cmd.Env = append(cmd.Env, "TREE="+j.Tree)
-	}
-	if w.Shards > 1 {
-		cmd.Env = append(cmd.Env, fmt.Sprintf("SHARD=%d/%d", shard, w.Shards))
-	}
+	cmd := w.command(j, shard, base)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = out, out, []*os.File{lock}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	if err := runGroup(ctx, cmd); err != nil {
 		return nil, err
-	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
-		select {
-		case <-done:
-		case <-time.After(killAfter):
-		}
-		// Whatever of the group did not listen.
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		return nil, context.Cause(ctx)
 	}
 	code, err := readExit(exit)
 	if err != nil {
@@ -279,6 +252,51 @@ func (w *Watch) part(ctx context.Context, j *Job, shard int) (*results.Run, erro
 	}
 	return judged(log, code)
 }
+
+// command is the user's for one shard of a job. Behind it the shell notes how it ended, even where
+// nobody waits for it any more.
+func (w *Watch) command(j *Job, shard int, base string) *exec.Cmd {
+	patch := j.Patch
+	if j.Tree == "" {
+		patch = filepath.Join(filepath.Dir(base), j.Patch)
+	}
+	cmd := exec.Command("sh", "-c", "(\n"+w.Command+"\n)\necho $? >\"$PATCHPROOF_EXIT.new\" && mv \"$PATCHPROOF_EXIT.new\" \"$PATCHPROOF_EXIT\"")
+	cmd.Env = append(os.Environ(), "PATCH="+patch, "PATCHPROOF_EXIT="+base+exitSuffix)
+	if j.Tree != "" {
+		cmd.Env = append(cmd.Env, "TREE="+j.Tree)
+	}
+	if w.Shards > 1 {
+		cmd.Env = append(cmd.Env, fmt.Sprintf("SHARD=%d/%d", shard, w.Shards))
+	}
+	return cmd
+}
+
+// runGroup runs a command in a process group of its own, until it ends or the context does. How the
+// command ended is not its matter.
+func runGroup(ctx context.Context, cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
+	select {
+	case <-done:
+	case <-time.After(killAfter):
+	}
+	// Whatever of the group did not listen.
+	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	return context.Cause(ctx)
+}
+
+// exitSuffix is that of the file in which the shell notes how a command ended.
+const exitSuffix = ".exit"
 
 // killAfter is how long a command may take to end in order.
 const killAfter = time.Minute
