@@ -51,7 +51,7 @@ func TestForeignChoose(t *testing.T) {
 		{nil, []string{"accept.t", "accept-link.t", "poll.t"}, ""},
 		{[]string{"accept"}, []string{"accept.t"}, ""},
 		{[]string{"accept*", "poll.t"}, []string{"accept.t", "accept-link.t", "poll.t"}, ""},
-		{[]string{"acept"}, nil, "no test acept; there are accept"},
+		{[]string{"acept"}, nil, "no test acept; most like it: accept"},
 		{[]string{"helper"}, nil, "no test helper"},
 	} {
 		got, err := Foreign{Helpers: []string{"helper.t"}, Only: test.only}.Choose(built)
