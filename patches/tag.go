@@ -18,7 +18,31 @@ type tag struct {
 	// number and of are the 2 and the 12; of is 0 without them. half orders what was
 	// put between two patches: 2.5/3 or 2a/3.
 	number, half, of int
-	resend           bool
+	resend, rfc      bool
+	// meant are the other words in the brackets, sorted: the trees and branches that it is for.
+	meant string
+}
+
+// elsewhere says that two patches are meant for different trees: each names one that the other
+// does not. One that names none may be for any.
+func (t tag) elsewhere(o tag) bool {
+	a, b := strings.Fields(t.meant), strings.Fields(o.meant)
+	lacks := func(all, some []string) bool {
+		return slices.ContainsFunc(some, func(word string) bool { return !slices.Contains(all, word) })
+	}
+	return lacks(a, b) && lacks(b, a)
+}
+
+// bare is the tag without the trees, to which a list may add its name.
+func (t tag) bare() tag {
+	t.meant = ""
+	return t
+}
+
+// releases is the tag with those trees alone that are a release: 5.10, 6.1.y, OLK-6.6.
+func (t tag) releases() tag {
+	t.meant = strings.Join(slices.DeleteFunc(strings.Fields(t.meant), func(word string) bool { return !releaseWord.MatchString(word) }), " ")
+	return t
 }
 
 var (
@@ -36,6 +60,8 @@ var (
 	loosePrefix = regexp.MustCompile(`(?i)^[\[({]?\s*((?:rfc\b[^:\[\]]{0,20})?patch\b[^:\[\]]{0,40}?\d{1,4}\s*(?:[/\\]|of)\s*\d{1,4})\b`)
 	halfCount   = regexp.MustCompile(`^(\d{1,4})(?:\.(\d)|([a-z]))/(\d{1,4})$`)
 	versionWord = regexp.MustCompile(`(?i)^(?:patch|patches|patchset|rfc|resend|series)?[-_]?(?:v|ver|version|take|try|rev|round)[-.#]?(\d{1,3})(?:\.(\d{1,3}))?$`)
+	releaseWord = regexp.MustCompile(`\d\.\d`)
+	plainNumber = regexp.MustCompile(`^[\d/]+$`)
 	patchWord   = regexp.MustCompile(`(?i)patch|^rfc`)
 )
 
@@ -116,10 +142,20 @@ func (t *tag) read(inside string) {
 			m := versionWord.FindStringSubmatch(word)
 			t.version, _ = strconv.Atoi(m[1])
 			t.minor, _ = strconv.Atoi(m[2])
+		case !patchWord.MatchString(word) && !again(word) && word != "of" && !plainNumber.MatchString(word):
+			meant := append(strings.Fields(t.meant), strings.ToLower(strings.Trim(word, "-_.")))
+			slices.Sort(meant)
+			t.meant = strings.Join(slices.Compact(meant), " ")
 		}
 		t.tagged = t.tagged || patchWord.MatchString(word)
-		t.resend = t.resend || strings.Contains(strings.ToLower(word), "resend") || strings.EqualFold(word, "repost")
+		t.resend = t.resend || again(word)
+		t.rfc = t.rfc || strings.EqualFold(word, "rfc")
 	}
+}
+
+// again says that a word tells of a patch that was sent before.
+func again(word string) bool {
+	return strings.Contains(strings.ToLower(word), "resend") || strings.EqualFold(word, "repost")
 }
 
 // cleanSubject does what git am does to a subject without -k (mailinfo.c,

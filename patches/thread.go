@@ -64,7 +64,7 @@ func assemble(path string, mails []message, want int) (Series, error) {
 func (t *thread) add(m *message) {
 	if m.id != "" {
 		before := t.byID[m.id]
-		if before != nil && before.tag == m.tag && before.patch.Subject == m.patch.Subject && before.sameChange(m) {
+		if before != nil && before.tag.bare() == m.tag.bare() && before.patch.Subject == m.patch.Subject && before.sameChange(m) {
 			t.left = append(t.left, fmt.Sprintf("message %d: the same mail as message %d (same Message-ID)", m.patch.Message, before.patch.Message))
 			return
 		}
@@ -414,6 +414,8 @@ func (t *thread) settle(s *set) error {
 			drop(older, fmt.Sprintf("message %d is the same %s, sent later", newer.patch.Message, where))
 		case slices.Contains(t.ancestors(newer), older):
 			drop(older, fmt.Sprintf("message %d is a newer %s in reply to it", newer.patch.Message, where))
+		case again && older.elsewhere(newer.tag):
+			return fmt.Errorf("%s: %s is %s for %s, and message %d the one for %s; keep the one you mean", t.path, newer.title(), where, newer.meant, older.patch.Message, older.meant)
 		case again:
 			drop(older, fmt.Sprintf("the whole series was sent again, and message %d is its newer %s", newer.patch.Message, where))
 		default:
@@ -540,6 +542,9 @@ func (t *thread) choose(sets []*set, want int) (*set, error) {
 		}
 		keys = asked
 	}
+	if want == 0 {
+		keys = outgrown(keys, byVersion)
+	}
 	var lacks []string
 	for i, key := range keys {
 		chosen, err := t.oneOf(byVersion[key])
@@ -571,6 +576,29 @@ func (t *thread) choose(sets []*set, want int) (*set, error) {
 		e.There = append(e.There, m.patch)
 	}
 	return nil, e
+}
+
+// outgrown puts a version first that was sent after RFCs with higher numbers: when they were
+// not comments any more, the author began to count anew.
+func outgrown(keys [][2]int, byVersion map[[2]int][]*set) [][2]int {
+	for i, key := range keys[1:] {
+		s := byVersion[key][0]
+		if s.rfc() || len(s.missing()) > 0 {
+			continue
+		}
+		for _, higher := range keys[:i+1] {
+			if h := byVersion[higher][0]; !h.rfc() || !s.sent().After(h.sent()) {
+				return keys
+			}
+		}
+		return append([][2]int{key}, slices.Concat(keys[:i+1], keys[i+2:])...)
+	}
+	return keys
+}
+
+// rfc says that all patches of a set are for comments only.
+func (s *set) rfc() bool {
+	return !slices.ContainsFunc(s.members, func(m *message) bool { return !m.rfc })
 }
 
 // oneOf decides between sets of the same version.
@@ -623,6 +651,9 @@ func (t *thread) oneOf(sets []*set) (*set, error) {
 			}
 			return t.sequence(sets)
 		}
+		if one, other := a.elsewhere(b); one != nil {
+			return nil, fmt.Errorf("%s: %s is for %s, and %s for %s; keep the one you mean", t.path, one.title(), one.meant, other.title(), other.meant)
+		}
 		older, newer := a, b
 		if newer.sent().Before(older.sent()) {
 			older, newer = newer, older
@@ -633,6 +664,18 @@ func (t *thread) oneOf(sets []*set) (*set, error) {
 		sets = slices.DeleteFunc(sets, func(s *set) bool { return s == older })
 	}
 	return sets[0], nil
+}
+
+// elsewhere finds a patch of each set that are the same one for different trees.
+func (s *set) elsewhere(other *set) (one, two *message) {
+	for _, m := range s.members {
+		for _, o := range other.members {
+			if m.patch.Subject == o.patch.Subject && m.elsewhere(o.tag) {
+				return m, o
+			}
+		}
+	}
+	return nil, nil
 }
 
 func (t *thread) answersAny(m, other *message) bool { return slices.Contains(t.ancestors(m), other) }
@@ -710,6 +753,9 @@ func (t *thread) related(sets []*set) error {
 					return t.twoSeries(b, a)
 				}
 				continue
+			}
+			if a.members[0].releases().elsewhere(b.members[0].releases()) {
+				return t.twoSeries(b, a)
 			}
 			if t.threaded(a, b) || a.sameTitles(b) {
 				continue
@@ -851,7 +897,10 @@ func (t *thread) series(chosen *set, sets []*set) (Series, error) {
 		}
 		if slices.ContainsFunc(other.members, func(m *message) bool { return t.set[m] == other && !taken[m] }) {
 			why := "it is older"
-			if other.version > chosen.version {
+			switch {
+			case other.rfc() && !chosen.rfc() && chosen.sent().After(other.sent()):
+				why = "an RFC, and older"
+			case other.version > chosen.version:
 				why = "another version was asked for"
 			}
 			if lacks := other.missing(); len(lacks) > 0 {

@@ -154,6 +154,16 @@ func TestThreads(t *testing.T) {
 		{"one of its patches by itself, from a robot", with(v1, sketch{subject: "[PATCH] b", id: "r", from: bo, line: 15, date: later}), 0, "5 15", "the same patch, in a series of 2"},
 		{"one of its patches by itself, changed", with(v1, sketch{subject: "[PATCH] b", id: "r", from: bo, line: 16, date: later}), 0, "these look like two series", ""},
 		{"a list's digest", []sketch{{subject: "list digest", id: "d", headers: "MIME-Version: 1.0\nContent-Type: multipart/digest; boundary=XX\n", body: "--XX\n\n" + fmt.Sprintf(strings.Replace(mail, "1/1", "1/2", 1), "a", diffAt(5)) + "\n--XX\n\n" + fmt.Sprintf(strings.Replace(mail, "1/1", "2/2", 1), "b", diffAt(15)) + "\n--XX--\n"}}, 0, "5 15", "attached to the mail"},
+		{"RFC v2, and then v1", []sketch{{subject: "[RFC PATCH v2 1/2] a", id: "r1", line: 5}, {subject: "[RFC PATCH v2 2/2] b", id: "r2", re: "r1", line: 15}, {subject: "[PATCH 1/2] a", id: "1", line: 6, date: later}, {subject: "[PATCH 2/2] b", id: "2", re: "1", line: 16, date: later}}, 0, "6 16", "v2: an RFC, and older"},
+		{"RFC v2 asked for", []sketch{{subject: "[RFC PATCH v2] a", id: "r1", line: 5}, {subject: "[PATCH] a", id: "1", line: 6, date: later}}, 2, "5", "v1: it is older"},
+		{"v1, and then RFC v2", []sketch{{subject: "[PATCH] a", id: "1", line: 6}, {subject: "[RFC PATCH v2] a", id: "r1", line: 5, date: later}}, 0, "5", "v1: it is older"},
+		{"RFC v1, and then v1", []sketch{{subject: "[RFC PATCH] a", id: "r1", line: 5}, {subject: "[PATCH] a", id: "1", line: 6, date: later}}, 0, "6", "the same patch, sent later"},
+		{"backports of one patch", []sketch{{subject: "[PATCH 5.10] a", id: "1", line: 5}, {subject: "[PATCH 5.15] a", id: "2", line: 6, date: later}}, 0, "is for 5.10, and message 2 (a) for 5.15; keep the one you mean", ""},
+		{"backports of one series, below one cover letter", []sketch{{subject: "[SRU][J][N][PATCH 0/1] a", id: "c"}, {subject: "[SRU][J][PATCH 1/1] a", id: "1", re: "c", line: 5}, {subject: "[SRU][N][PATCH 1/1] a", id: "2", re: "c", line: 6, date: later}}, 0, "is 1/1 for n sru, and message 2 the one for j sru", ""},
+		{"backports of one series", []sketch{{subject: "[PATCH 5.10 1/2] a", id: "1", line: 5}, {subject: "[PATCH 5.10 2/2] b", id: "2", re: "1", line: 15}, {subject: "[PATCH 5.15 1/2] a", id: "11", line: 6, date: later}, {subject: "[PATCH 5.15 2/2] b", id: "22", re: "11", line: 16, date: later}}, 0, "is 1/2 for 5.15, and message 1 the one for 5.10", ""},
+		{"v2 of one backport", []sketch{{subject: "[PATCH OLK-5.10] a", id: "1", line: 5}, {subject: "[PATCH OLK-6.6 v2] a", id: "2", line: 6, date: later}}, 0, "these look like two series", ""},
+		{"v2 for another tree", []sketch{{subject: "[PATCH net] a", id: "1", line: 5}, {subject: "[PATCH net-next v2] a", id: "2", line: 6, date: later}}, 0, "6", "v1: it is older"},
+		{"again, and now for a tree", []sketch{{subject: "[PATCH] a", id: "1", line: 5}, {subject: "[PATCH net] a", id: "2", line: 6, date: later}}, 0, "6", "the same patch, sent later"},
 		{"list and direct copy", with(v1, sketch{subject: "[PATCH 1/2] a", id: "1", re: "c", line: 5, headers: "List-Id: <l>\n"}), 0, "5 15", "the same mail as"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
