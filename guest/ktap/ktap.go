@@ -88,8 +88,8 @@ type level struct {
 	plan    int
 	skipped string
 	count   int
-	// highest is the highest number of a result.
-	highest int
+	// lowest and highest are the lowest and the highest number of a result.
+	lowest, highest int
 	// lines are those of its results, and again counts those that came more than once: a
 	// child prints what its parent had in its buffer.
 	lines map[string]bool
@@ -581,8 +581,9 @@ func (l *level) number(number, line string) {
 	}
 	l.highest = max(l.highest, n)
 	if l.lines == nil {
-		l.lines = map[string]bool{}
+		l.lines, l.lowest = map[string]bool{}, n
 	}
+	l.lowest = min(l.lowest, n)
 	line = clip(line, maxName)
 	if l.lines[line] {
 		l.again++
@@ -652,10 +653,14 @@ func (r *Reader) keep(line string) {
 // End takes the end of the output: what was announced and did not come fails.
 func (r *Reader) End() {
 	r.noYAML()
-	if n := len(r.open); n > 0 && r.open[0].depth == 0 && r.open[0].plan > 0 && r.open[0].count == 0 {
-		// Its plan came last.
-		for _, text := range r.early {
-			r.result(0, resultLine().FindStringSubmatch(text))
+	if len(r.open) > 0 && r.open[0].depth == 0 && r.open[0].plan > 0 {
+		// Its plan came last. Before results with numbers, they are those whose numbers lack.
+		if l := r.open[0]; l.count == 0 || l.count+len(r.early) <= l.plan && l.lowest == len(r.early)+1 {
+			for i, text := range r.early {
+				m := resultLine().FindStringSubmatch(text)
+				m[2] = strconv.Itoa(i + 1)
+				r.result(0, m)
+			}
 		}
 	}
 	r.release()

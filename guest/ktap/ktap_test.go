@@ -44,6 +44,8 @@ func TestReader(t *testing.T) {
 		{"too few", "1..3\nok 1 a\n", []string{"pass a", "fail plan: 3 results were announced, 1 came"}},
 		{"too many", "1..1\nok 1 a\nok 2 b\n", []string{"pass a", "pass b", "fail plan: 1 results were announced, 2 came"}},
 		{"plan last", "ok 1 a\nok 2 b\n1..2\n", []string{"pass a", "pass b"}},
+		{"plan last, the first without numbers", "ok\nnot ok b\nok 3 c\n1..3\n", []string{"pass c", "pass 1", "fail b"}},
+		{"plan last, and words of a program", "ok, going on\nok then\nok 1 a\nok 2 b\n1..3\n", []string{"pass a", "pass b", "fail plan: 3 results were announced, 2 came"}},
 		{"nothing to run", "TAP version 13\n1..0 # SKIP no such device\n", []string{"skip plan: SKIP no such device"}},
 		{"bail out", "1..2\nok 1 a\nBail out! no memory\n", []string{"pass a", "fail plan: 2 results were announced, 1 came", "fail bail out: Bail out! no memory"}},
 		{"the same name twice", "1..2\nok 1 a\nok 2 a\n", []string{"pass a", "pass a (2)"}},
