@@ -368,7 +368,9 @@ func (s *Shards) against() *Against {
 
 // Write makes a run of the shards below root (results/out), with their consoles and what
 // programs sent back, lets root/latest point at it and returns it. When it fails, no folder stays.
-func (s *Shards) Write(root string) (_ *Run, err error) {
+// beside, where it is not nil, writes what lies beside the record into the run's folder: the
+// record comes last, so that a run that is there is whole.
+func (s *Shards) Write(root string, beside func(dir string) error) (_ *Run, err error) {
 	id, err := NewFolder(root, time.Now().UTC())
 	if err != nil {
 		return nil, fmt.Errorf("making a folder for the results: %w", err)
@@ -394,8 +396,16 @@ func (s *Shards) Write(root string) (_ *Run, err error) {
 			}
 		}
 	}
+	if beside != nil {
+		if err := beside(dir); err != nil {
+			return nil, err
+		}
+	}
 	w := &Writer{dir: dir, run: s.merged}
-	if err := errors.Join(w.write(), w.run.export(dir)); err != nil {
+	if err := w.run.export(dir); err != nil {
+		return nil, err
+	}
+	if err := w.write(); err != nil {
 		return nil, err
 	}
 	if err := renameio.Symlink(id, filepath.Join(root, latestLink)); err != nil {

@@ -3,6 +3,7 @@ package results
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -124,7 +125,7 @@ func TestMerge(t *testing.T) {
 				t.Fatal(err)
 			}
 			root := t.TempDir()
-			merged, err := shards.Write(root)
+			merged, err := shards.Write(root, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -184,7 +185,7 @@ func TestMergeAgainst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	merged, err := shards.Write(t.TempDir())
+	merged, err := shards.Write(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +339,7 @@ func TestMergeHostileFiles(t *testing.T) {
 			root := t.TempDir()
 			shards, err := ReadShards(dirs)
 			if err == nil {
-				_, err = shards.Write(root)
+				_, err = shards.Write(root, nil)
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("the merge = %v; want %q", err, tt.want)
@@ -347,5 +348,31 @@ func TestMergeHostileFiles(t *testing.T) {
 				t.Errorf("the merge that failed left %v", left)
 			}
 		})
+	}
+}
+
+// A merge that is cut off at any moment has left no run, or a whole one: the record comes last.
+func TestMergedRecordComesLast(t *testing.T) {
+	shards, err := ReadShards(cut(t, wholeRun(), 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	trouble := errors.New("no room")
+	for _, want := range []error{trouble, nil} {
+		run, err := shards.Write(root, func(dir string) error {
+			for _, early := range []string{filepath.Join(dir, runFile), filepath.Join(root, latestLink)} {
+				if _, err := os.Lstat(early); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("%s is there before what lies beside it (%v)", early, err)
+				}
+			}
+			return want
+		})
+		if !errors.Is(err, want) || (run == nil) != (err != nil) {
+			t.Errorf("the merge = %v, %v; want %v", run, err, want)
+		}
+		if left, _ := filepath.Glob(filepath.Join(root, "*")); want != nil && len(left) > 0 {
+			t.Errorf("the merge that failed left %v", left)
+		}
 	}
 }

@@ -26,7 +26,7 @@ func (c resultsMergeCmd) Run(t *terminal) error {
 	if shards.Runs[0].Shard.Mutants() {
 		return c.mutants(t, shards)
 	}
-	run, err := shards.Write(c.Out)
+	run, err := shards.Write(c.Out, nil)
 	if err != nil {
 		return err
 	}
@@ -58,11 +58,8 @@ func (c resultsMergeCmd) mutants(t *terminal, shards *results.Shards) error {
 	if err != nil {
 		return err
 	}
-	run, err := shards.Write(c.Out)
+	run, err := mutate.Write(c.Out, shards, verdicts)
 	if err != nil {
-		return err
-	}
-	if err := mutate.Write(run, verdicts); err != nil {
 		return err
 	}
 	for _, v := range verdicts {

@@ -161,7 +161,7 @@ func mergeShards(root string, dirs []string) (*results.Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	return shards.Write(root)
+	return shards.Write(root, nil)
 }
 
 // However a measurement is shared out, the figures are those of one machine, and so is where they

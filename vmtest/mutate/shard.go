@@ -64,5 +64,7 @@ func Merge(shards *results.Shards) ([]Verdict, error) {
 	return verdicts, nil
 }
 
-// Write keeps the verdicts beside a run's run.json.
-func Write(run *results.Run, verdicts []Verdict) error { return writeVerdicts(run.Dir, verdicts) }
+// Write makes a run below root of the shards and their verdicts.
+func Write(root string, shards *results.Shards, verdicts []Verdict) (*results.Run, error) {
+	return shards.Write(root, func(dir string) error { return writeVerdicts(dir, verdicts) })
+}

@@ -125,11 +125,8 @@ func merge(root string, dirs []string) (*results.Run, []Verdict, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	run, err := shards.Write(root)
-	if err != nil {
-		return nil, nil, err
-	}
-	return run, verdicts, Write(run, verdicts)
+	run, err := Write(root, shards, verdicts)
+	return run, verdicts, err
 }
 
 // told is what a record says, but for times and the names of logs.
