@@ -225,6 +225,9 @@ func gitNames(lines []string, i, strip int) error {
 		}
 		return nil
 	}
+	if strip != 0 && base(old) != base(new) && strings.HasPrefix(old, `"`) == strings.HasPrefix(new, `"`) && !moved(lines, i) {
+		return &lineError{i + 1, fmt.Sprintf("%q names two files and moves none, so it cannot be told which is meant; make the diff with git's own a/ and b/", strings.TrimSpace(lines[i]))}
+	}
 	if strip != 0 && !bare(lines, i, old, new) {
 		return nil
 	}
@@ -282,6 +285,16 @@ func twoNames(s string) (old, new string, found bool) {
 	return s[:first], s[first+1:], true
 }
 
+// moved says whether a header of git's is of a file that is renamed or copied.
+func moved(lines []string, i int) bool {
+	for j := i + 1; j < len(lines) && !strings.HasPrefix(lines[j], "diff --git ") && !strings.HasPrefix(lines[j], "@@ -"); j++ {
+		if strings.HasPrefix(lines[j], "rename from ") || strings.HasPrefix(lines[j], "copy from ") {
+			return true
+		}
+	}
+	return false
+}
+
 // bare says whether a header of git's has names without a/ and b/.
 func bare(lines []string, i int, old, new string) bool {
 	for j := i + 1; j < len(lines) && !strings.HasPrefix(lines[j], "diff --git ") && !strings.HasPrefix(lines[j], "@@ -"); j++ {
@@ -306,6 +319,7 @@ func plainNames(lines []string, o outline, strip int) error {
 		return nil
 	}
 	if strip == autoStrip {
+		dropDots(lines, o)
 		var err error
 		if strip, err = guessStrip(lines, o); err != nil {
 			return err
@@ -323,6 +337,18 @@ func plainNames(lines []string, o outline, strip int) error {
 		}
 	}
 	return nil
+}
+
+// dropDots takes the ./ off the names of two folders, which diff -r ./linux.orig ./linux puts
+// before them.
+func dropDots(lines []string, o outline) {
+	for _, i := range o.plain {
+		if old, new := nameOf(lines[i]), nameOf(lines[i+1]); old != new && strings.HasPrefix(old, "./") && strings.HasPrefix(new, "./") {
+			for _, j := range []int{i, i + 1} {
+				lines[j] = lines[j][:4] + strings.TrimPrefix(strings.TrimLeft(lines[j][4:], " "), "./")
+			}
+		}
+	}
 }
 
 // guessStrip tells patch -p0 from -p1. Different first folders, linux.orig/ and

@@ -60,9 +60,12 @@ var (
 	loosePrefix = regexp.MustCompile(`(?i)^[\[({]?\s*((?:rfc\b[^:\[\]]{0,20})?patch\b[^:\[\]]{0,40}?\d{1,4}\s*(?:[/\\]|of)\s*\d{1,4})\b`)
 	halfCount   = regexp.MustCompile(`^(\d{1,4})(?:\.(\d)|([a-z]))/(\d{1,4})$`)
 	versionWord = regexp.MustCompile(`(?i)^(?:patch|patches|patchset|rfc|resend|series)?[-_]?(?:v|ver|version|take|try|rev|round)[-.#]?(\d{1,3})(?:\.(\d{1,3}))?$`)
-	releaseWord = regexp.MustCompile(`\d\.\d`)
-	plainNumber = regexp.MustCompile(`^[\d/]+$`)
-	patchWord   = regexp.MustCompile(`(?i)patch|^rfc`)
+	// kernelRelease is no version of a series but a kernel's: v5.10, and of those with one digit
+	// the ones that backports are sent for.
+	kernelRelease = regexp.MustCompile(`^v(?:[2-9]\.\d\d|4\.4|4\.9|5\.4|6\.1|6\.6)$`)
+	releaseWord   = regexp.MustCompile(`\d\.\d`)
+	plainNumber   = regexp.MustCompile(`^[\d/]+$`)
+	patchWord     = regexp.MustCompile(`(?i)patch|^rfc`)
 )
 
 // parseSubject reads the prefixes of a decoded subject.
@@ -138,7 +141,7 @@ func (t *tag) read(inside string) {
 			} else {
 				t.half = int(m[3][0]-'a') + 1
 			}
-		case versionWord.MatchString(word):
+		case versionWord.MatchString(word) && !kernelRelease.MatchString(word):
 			m := versionWord.FindStringSubmatch(word)
 			t.version, _ = strconv.Atoi(m[1])
 			t.minor, _ = strconv.Atoi(m[2])
