@@ -88,7 +88,7 @@ func TestReadTakesWhatPutsSomethingInFront(t *testing.T) {
 		"dmesg --show-delta":   "[   12.345678 <    0.000003>] ", "dmesg --ctime --show-delta": "[Tue Nov 28 12:00:01 2026 <    0.000003>] ",
 		"journalctl -o short-unix": "1795867201.345678 host kernel: ", "busybox": "Nov 28 12:00:01 host kern.warn kernel: ",
 		"RFC 5424": "<4>1 2026-11-28T12:00:01.123456+00:00 host kernel - - - ", "netconsole with the release": "6.12.4,4,512,12345678,-,caller=T9;",
-		"milliseconds": "[12.345] ", "nanoseconds": "[   12.345678901] ", "nanoseconds, the caller and the level": "<4>[   12.345678901][  T9] ",
+		"ts": "Nov 28 10:15:02 ", "rsyslog's raw": "<4>Nov 28 10:15:02 host kernel: ", "milliseconds": "[12.345] ", "nanoseconds": "[   12.345678901] ", "nanoseconds, the caller and the level": "<4>[   12.345678901][  T9] ",
 		"LAVA's plain log": "10:15:02.371234  ", "LAVA's plain log with the day": "2026-11-28T10:15:02  ", "Jenkins": "[2026-11-28T10:15:02.123Z] ", "Jenkins with the time alone": "10:15:02  ",
 		"gh run view": "boot\tRun make vmtest\t2026-11-28T10:15:02.1234567Z ", "docker compose": "vm_1  | ", "cat -n": "   123\t", "a log of a program's": "2026-11-28 10:15:02,123 ",
 	} {
@@ -149,6 +149,8 @@ func TestReadTakesWhatPeopleSend(t *testing.T) {
 		"a cloud's JSON":                    {"{\n \"Output\": \"[    0.000000] Linux version 6.12.4\\r\\n" + strings.Repeat(`[    0.000001] a\r\n`, 500) + "[    1.000000] kernel BUG at fs/quokka.c:77!\\r\\n[    1.000000] RIP: 0010:quokka_read+0x1/0x2\\r\\n[    1.000000] Call Trace:\\r\\n[    1.000000]  vfs_read+0x1/0x2\\r\\n[    1.000000] a\\r\\n[    1.000000] a\\r\\n[    1.000000] a\\r\\n\"\n}\n", "kernel BUG at fs/quokka.c in quokka_read"},
 		"LAVA, a list of YAML's":            {`-  {dt: '2026-11-28T12:00:01', lvl: target, msg: '[    1.000000] kernel BUG at fs/quokka.c:77!'}` + "\n" + `-  {dt: '2026-11-28T12:00:01', lvl: target, msg: '[    1.000000] RIP: 0010:quokka_read+0x1/0x2'}` + "\n", "kernel BUG at fs/quokka.c in quokka_read"},
 		"LAVA, a list of JSON's":            {`[{"dt": "2026-11-28T12:00:01", "lvl": "target", "msg": "[    1.000000] kernel BUG at fs/quokka.c:77!"},` + "\n" + `{"dt": "2026-11-28T12:00:01", "lvl": "target", "msg": "[    1.000000] RIP: 0010:quokka_read+0x1/0x2"}]` + "\n", "kernel BUG at fs/quokka.c in quokka_read"},
+		"a collector of logs":               {`{"timestamp":"2026-11-28T12:00:01Z","message":"[    1.000000] kernel BUG at fs/quokka.c:77!"}` + "\n" + `{"timestamp":"2026-11-28T12:00:01Z","message":"[    1.000000] RIP: 0010:quokka_read+0x1/0x2"}` + "\n", "kernel BUG at fs/quokka.c in quokka_read"},
+		"JSON that a program prints":        {"[    1.000000] kernel BUG at fs/quokka.c:77!\n[    1.000000] RIP: 0010:quokka_read+0x1/0x2\n" + `{"message":"[    1.500000] kernel BUG at fs/wombat.c:77!"}` + "\n[    2.000000] x\n", "kernel BUG at fs/quokka.c in quokka_read"},
 		"a mail in quoted-printable": {"Subject: x\nContent-Type: text/plain\nContent-Transfer-Encoding: quoted-printable\n\nHi,\n\n[    1.000000] WARNING: CPU: 2 PID: 89 at fs/quokka/inode.c:77 quokka_ev=\nict+0x12/0x40\n[    1.000001] RIP: 0010:mem=\ncpy+0x12/0x40\n" +
 			"[    1.000002] Call Trace:\n[    1.000003] =20quokka_evict+0x12=\n/0x40\n", "WARNING at fs/quokka/inode.c in quokka_evict"},
 		"the same without its head": {"[    1.000000] WARNING: CPU: 2 PID: 89 at fs/quokka/inode.c:77 quokka_ev=\r\nict+0x12/0x40\r\n[    1.000001] RIP: 0010:mem=\r\ncpy+0x12/0x40\r\n" +

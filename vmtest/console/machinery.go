@@ -95,7 +95,7 @@ var machinery = functions([]row{
 		`usb_submit_urb usb_hcd_submit_urb usb_start_wait_urb usb_bulk_msg usb_control_msg* usb_interrupt_msg usb_kill_urb
 		usb_kill_anchored_urbs`},
 	{"handlers of a fault, below which it happened",
-		`bad_area* no_context kernelmode_fixup* page_fault_oops show_fault_oops fixup_* do_kernel_fault bug_handler brk_handler
+		`segv segv_handler sig_handler* hard_handler bad_area* no_context kernelmode_fixup* page_fault_oops show_fault_oops fixup_* do_kernel_fault bug_handler brk_handler
 		call_break_hook bug_brk_handler do_el1_* early_brk64`},
 	{"a task that ends finds what it still holds, and no more than that",
 		`make_task_dead task_dead do_task_dead rewind_stack* debug_check_no_locks_held`},

@@ -17,13 +17,13 @@ var (
 	// (RFC 5424, busybox and OpenWrt's logread, too), journalctl (-o short, short-precise, short-iso, short-full,
 	// short-unix) and logcat put before a line of the kernel's. Days and months have their names
 	// in the reader's language.
-	logPrefix = regexp.MustCompile(`^(?:<\d{1,3}>(?:1 \S+ \S+ kernel \S+ \S+ \S+ )?|(?:\S{1,9} +){2,3}[0-9:]{8}(?:\.\d+)? (?:\S* ){0,2}kernel: |kernel: |\d{9,10}\.\d{6} (?:\S+ )?kernel: |\d{4}-\d{2}-\d{2}T\S+ (?:\S+ )?kernel: |\d{4}-\d{2}-\d{2}T[0-9:]{8},\d{6}[+-]\S+ |` +
+	logPrefix = regexp.MustCompile(`^(?:<\d{1,3}>1 \S+ \S+ kernel \S+ \S+ \S+ |(?:<\d{1,3}>)?(?:[^\s<]{1,9} +){2,3}[0-9:]{8}(?:\.\d+)? (?:\S* ){0,2}kernel: |<\d{1,3}>|kernel: |\d{9,10}\.\d{6} (?:\S+ )?kernel: |\d{4}-\d{2}-\d{2}T\S+ (?:\S+ )?kernel: |\d{4}-\d{2}-\d{2}T[0-9:]{8},\d{6}[+-]\S+ |` +
 		`\S{1,4} \d{4}-\d{2}-\d{2} [0-9:]{8} \S+ \S+ kernel: |` +
 		`\[(?:\S{1,9} +\S{1,9} +\d{1,2} [0-9:]{8} \d{4}|(?: *\d+\.\d{6})?)(?: <[ .\d]+>)?\] |\[\S{1,9} ?\d{1,2} [0-9:]{5}\] |\[ *\+\d+\.\d{6}\] |` +
 		`\d\d-\d\d [0-9:]{8}\.\d{3} +0 +0 [A-Z] (?: {8}: )?)`)
 	// clock is what others put before any line: docker, Kubernetes, Jenkins, GitHub, LAVA,
-	// terminal programs, grabserial, cat -n, and who quotes a log in a mail.
-	clock = regexp.MustCompile(`^(?:(?:[^\t]+\t){0,2}\d{4}-\d{2}-\d{2}T\S+ {1,2}|\[\d{4}-\d{2}-\d{2}T[^\] ]+\] |(?:\d{4}-\d{2}-\d{2} )?\d{2}:\d{2}:\d{2}(?:[.,]\d{3,6})? {1,2}|[\w.-]+ +\| | *\d+\t|\[\d{14}\]|\[(?:\d{4}[-/]\d{1,2}[-/]\d{1,2} )?\d{1,2}:\d\d:\d\d(?:\.\d+)?\] ?|\[\d+\.\d{6} \d+\.\d{6}\] |>(?:[> ]*>)? )`)
+	// terminal programs, grabserial, ts, cat -n, and who quotes a log in a mail.
+	clock = regexp.MustCompile(`^(?:(?:[^\t]+\t){0,2}\d{4}-\d{2}-\d{2}T\S+ {1,2}|\[\d{4}-\d{2}-\d{2}T[^\] ]+\] |(?:\d{4}-\d{2}-\d{2} )?\d{2}:\d{2}:\d{2}(?:[.,]\d{3,6})? {1,2}|[A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2}(?:\.\d+)? |[\w.-]+ +\| | *\d+\t|\[\d{14}\]|\[(?:\d{4}[-/]\d{1,2}[-/]\d{1,2} )?\d{1,2}:\d\d:\d\d(?:\.\d+)?\] ?|\[\d+\.\d{6} \d+\.\d{6}\] |>(?:[> ]*>)? )`)
 	// logcat is the head of any line of Android's log, tagged that of the kernel's text which it
 	// took for a tag.
 	logcat = regexp.MustCompile(`^\d\d-\d\d [0-9:]{8}\.\d{3} +(\d+) +\d+ [A-Z] `)
@@ -47,8 +47,8 @@ var (
 	indented = regexp.MustCompile(`^(?:-+\[ cut here \]-+$|Call [Tt]race:|(?:BUG|WARNING|Oops): |kernel BUG at |Unable to handle kernel |Kernel panic - )`)
 	// broken is a line that a mailer has broken, which is told by what must come behind it.
 	broken = regexp.MustCompile(`(?:WARNING: .* at|BUG: K[A-Z]+: .* in|kernel BUG at|Unable to handle .* virtual|Attempted to kill(?: init!)?|invalid context at|blocked for more(?: than(?: \d+)?)?|address:) ?$`)
-	// boxed is a line of a console as docker (json-file) and LAVA keep it.
-	boxed = regexp.MustCompile(`^\[?(?:\{"log":|(?:- {1,2})?\{"?dt"?:)`)
+	// boxed is a line of a console as docker (json-file), LAVA and who collects logs keep it.
+	boxed = regexp.MustCompile(`^\[?(?:- {1,2})?\{(?:"\w+"|dt) ?: ?`)
 	// flow is such a line of LAVA's as YAML has it without JSON's quotes.
 	flow = regexp.MustCompile(`msg: '((?:[^']|'')*)'\}$`)
 	// otherStamp is a timestamp in milliseconds or nanoseconds, as some tools show it.
@@ -81,6 +81,10 @@ func Read(r io.Reader) (*Watcher, error) {
 		w.Raw = false
 		return w, readRecords(in, w, len(m[1]) > 0)
 	}
+	if inFields.Match(head) {
+		w.Raw = false
+		return w, readFields(in, w)
+	}
 	l := logOf(string(head))
 	w.Raw = l.raw
 	return w, l.read(in, w)
@@ -112,6 +116,8 @@ type layout struct {
 	// raw says that no line has a timestamp, journal that lines name a host, and other that the
 	// timestamps are otherStamps.
 	raw, journal, other bool
+	// boxes says that the lines are in JSON or YAML. One that a program prints is the program's.
+	boxes bool
 	// indent is how far the lines are moved to the right, as in the log of git.
 	indent int
 	// told says that the priorities tell the kernel's lines from what programs wrote into its
@@ -125,12 +131,20 @@ func logOf(head string) layout {
 	l := layout{raw: true}
 	// A line of the kernel's own may look as if a host were named in it, but few do.
 	stamps, hosts, others := 0, 0, 0
+	lines, boxes := 0, 0
+	for line := range strings.Lines(head) {
+		lines++
+		if boxed.MatchString(line) {
+			boxes++
+		}
+	}
+	l.boxes = 2*boxes > lines
 	for line := range strings.Lines(head) {
 		if bare := strings.TrimLeft(line, " "); l.indent == 0 && indented.MatchString(bare) {
 			l.indent = len(line) - len(bare)
 		}
 		l.told = l.told || ofKernel(line)
-		plain := plainText(strings.TrimRight(line, "\r\n"))
+		plain := l.plainText(strings.TrimRight(line, "\r\n"))
 		if otherStamp.MatchString(plain) {
 			others++
 		}
@@ -169,7 +183,7 @@ func (l layout) read(in *bufio.Reader, w *Watcher) error {
 			continue
 		}
 		blank = len(line) == 0
-		text := plainText(string(line))
+		text := l.plainText(string(line))
 		for more && err == nil {
 			_, more, err = in.ReadLine()
 		}
@@ -263,12 +277,12 @@ func withoutRecord(line string) string {
 }
 
 // plainText is the line without colours, and without what else it may be in.
-func plainText(line string) string {
-	if boxed.MatchString(line) {
-		var box struct{ Log, Msg string }
+func (l layout) plainText(line string) string {
+	if l.boxes && boxed.MatchString(line) {
+		var box struct{ Log, Msg, Message string }
 		record := strings.TrimLeft(strings.TrimRight(line, ",]"), "[- ")
 		if json.Unmarshal([]byte(record), &box) == nil {
-			line = strings.TrimRight(box.Log+box.Msg, "\r\n")
+			line = strings.TrimRight(box.Log+box.Msg+box.Message, "\r\n")
 		} else if m := flow.FindStringSubmatch(record); m != nil {
 			line = strings.ReplaceAll(m[1], "''", "'")
 		}

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,6 +56,41 @@ func readRecords(in io.Reader, w *Watcher, ofDmesg bool) error {
 		return nil
 	}
 	return fmt.Errorf("not the JSON of dmesg or journalctl from byte %d on: %w", d.InputOffset(), err)
+}
+
+// inFields is a journal with a field on each line, as journalctl -o verbose and -o export print it.
+var inFields = regexp.MustCompile(`(?m)^ {0,4}_TRANSPORT=kernel$`)
+
+// readFields reads such a journal: a record ends before the head of the next, or a blank line.
+func readFields(in *bufio.Reader, w *Watcher) error {
+	var r logRecord
+	for {
+		line, _, err := in.ReadLine()
+		text := strings.TrimPrefix(string(line), "    ")
+		name, value, found := strings.Cut(text, "=")
+		if text == "" || err != nil || len(text) == len(line) && strings.HasSuffix(text, "]") {
+			if r.Message != nil {
+				r.watch(w)
+			}
+			r = logRecord{}
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case !found:
+		case name == "MESSAGE":
+			// A string is JSON's, whatever it holds.
+			r.Message, _ = json.Marshal(value)
+		case name == "_TRANSPORT":
+			r.Transport = value
+		case name == "SYSLOG_FACILITY":
+			r.Author = value
+		case name == "_SOURCE_MONOTONIC_TIMESTAMP":
+			r.Micros = value
+		}
+	}
 }
 
 // watch has the watcher see the message as a console prints it, if the kernel wrote it.

@@ -27,10 +27,12 @@ func TestReadTakesRecords(t *testing.T) {
 		return all
 	}
 	const (
-		plain  = "         \"pri\": 4,\n         \"time\":     12.345678,\n         \"msg\": %q\n"
-		record = `{"__CURSOR":"s=1;i=2","_TRANSPORT":"kernel","SYSLOG_FACILITY":"0","_SOURCE_MONOTONIC_TIMESTAMP":"12345678","MESSAGE":%q,"PRIORITY":"4"}` + "\n"
-		bytes  = `{"MESSAGE":[66,85,71,58,32,111,117,116,32,111,102,32,114,101,97,99,104,255],"_TRANSPORT":"kernel"}` + "\n"
-		title  = "BUG: kernel NULL pointer dereference in quokka_read"
+		plain   = "         \"pri\": 4,\n         \"time\":     12.345678,\n         \"msg\": %q\n"
+		record  = `{"__CURSOR":"s=1;i=2","_TRANSPORT":"kernel","SYSLOG_FACILITY":"0","_SOURCE_MONOTONIC_TIMESTAMP":"12345678","MESSAGE":%q,"PRIORITY":"4"}` + "\n"
+		bytes   = `{"MESSAGE":[66,85,71,58,32,111,117,116,32,111,102,32,114,101,97,99,104,255],"_TRANSPORT":"kernel"}` + "\n"
+		verbose = "Sat 2026-11-28 10:15:02.123456 UTC [s=1;i=2;b=3;m=4;t=5;x=6]\n    _TRANSPORT=kernel\n    PRIORITY=4\n    MESSAGE=%s\n    _SOURCE_MONOTONIC_TIMESTAMP=12345678\n"
+		export  = "__CURSOR=s=1;i=2\nMESSAGE=%s\n_TRANSPORT=kernel\nSYSLOG_FACILITY=0\n\n"
+		title   = "BUG: kernel NULL pointer dereference in quokka_read"
 	)
 	tests := []struct {
 		name, log string
@@ -48,6 +50,9 @@ func TestReadTakesRecords(t *testing.T) {
 		{"journalctl -o json, by /dev/kmsg", journal(strings.Replace(record, `"0"`, `"1"`, 1)), nil},
 		{"a field that is there twice", journal(strings.Replace(record, `"12345678"`, `["1","2"]`, 1)), []string{title}},
 		{"what is not UTF-8", journal(record) + bytes, []string{title, "BUG: out of reach\xff"}},
+		{"journalctl -o verbose", journal(verbose), []string{title}},
+		{"journalctl -o verbose, with a program's", journal(verbose) + fmt.Sprintf(strings.Replace(verbose, "=kernel", "=stdout", 1), "kernel BUG at fs/wombat.c:77!"), []string{title}},
+		{"journalctl -o export", journal(export), []string{title}},
 		{"dmesg -x", journal("kern  :warn  : [   12.345678] %s\n"), []string{title}},
 		{"dmesg -x -T", journal("kern  :warn  : [Sun Nov 29 06:00:00 2026] %s\n"), []string{title}},
 		{"dmesg -x -t", journal("kern  :emerg : %s\n"), []string{title}},

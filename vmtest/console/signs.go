@@ -118,6 +118,8 @@ var signs = []sign{
 	crash("Unhandled ", `^(Unhandled \d\d-bit \w+ \w+ exception) on CPU`, "$1", byFault, faults),
 	// arch/arm/lib/lib1funcs.S, where the processor itself does not find it
 	crash("Division by zero", `^(Division by zero in kernel)\.$`, "$1", byCaller, plain),
+	// arch/parisc/kernel/traps.c
+	crash("Kernel Fault: ", `^(Kernel Fault: Code=\d+ \(.*?\))`, "$1", byFault, faults),
 	crash("Insufficient stack space", `^Insufficient stack space to handle exception`, "kernel stack overflow", byRecursion, faults),
 	crash("PANIC: double fault", `^(?:traps: )?PANIC: double fault`, "double fault", byFault, faults),
 	crash("PANIC: early exception", `^PANIC: early exception (0x[0-9a-f]{2})`, "early exception", byFault, faults),
@@ -133,6 +135,8 @@ var signs = []sign{
 	crash("Split lock detected", `^(?:Oops: )?Split lock detected$`, "Split lock detected", byFault, dies),
 	crash("FRED event", `^BUG: (invalid or fatal FRED event)`, "BUG: $1", byFault, says),
 	crash(" [#", `^Internal error: (?:Oops - )?(.*?)(?:: [0-9a-f]+)? \[#\d+\]`, "Internal error: $1", byFault, dies),
+	// riscv
+	crash("[#", `^(Oops - [a-z][\w ()/-]*?) \[#\d+\]`, "$1", byFault, dies),
 	crash("[#", `^Oops(?:: [0-9a-f]+(?: ilc:\d)?| -.*?)? ?\[#\d+\]`, "Oops", byFault, dies),
 	// mips and sparc
 	crash("[#", `^(?:\S+\(\d+\): )?([\w !/]*?\b(?:[Kk]ernel|[Tt]rap|[Ee]xception|[Ii]nstruction|check)\b[\w !/]*?|Oops) ?\[#\d+\]:?$`, "$1", byFault, dies),
@@ -259,6 +263,8 @@ var signs = []sign{
 	crash("BUG: ", `^(?:\[ )?BUG: `, "", byCaller, says),
 	// The panics that a watchdog is told to make of a hang.
 	{event.Hang, "Kernel panic", hangPanic, "", byNobody, panics},
+	// arch/um/kernel/trap.c: a fault is a panic there.
+	crash("Kernel panic", `^(Kernel panic - not syncing: (?:Segfault with no mm|Kernel mode (?:fault|signal)|Kernel tried to access user memory))`, "$1", byCaller, panics),
 	crash("Kernel panic", `^Kernel panic - not syncing: `, "", byNobody, panics),
 }
 
@@ -268,7 +274,7 @@ var (
 	hangPanic = regexp.MustCompile(`^Kernel panic - not syncing: (?:RCU Stall|Hard LOCKUP|softlockup: hung tasks|hung_task: blocked tasks|workqueue: .*stall|CSD)`)
 	corrupted = regexp.MustCompile(`^Kernel panic - not syncing: (?:corrupted stack end|stack-protector: )`)
 	overrun   = regexp.MustCompile(`^Kernel panic - not syncing: (?:[Kk]ernel stack overflow|Corrupt kernel stack)`)
-	afterOops = regexp.MustCompile(`^Kernel panic - not syncing: (?:.*Fatal exception|Oops - |Oopsed too often|Oops failed to kill thread|(?:\w+: )?panic_on_\w+ set|(?:\w+: )?system warned too often|(?:kasan|kfence|kmsan)\.\S+ set|` +
+	afterOops = regexp.MustCompile(`^Kernel panic - not syncing: (?:.*Fatal exception|Kernel Fault$|Oops - |Oopsed too often|Oops failed to kill thread|(?:\w+: )?panic_on_\w+ set|(?:\w+: )?system warned too often|(?:kasan|kfence|kmsan)\.\S+ set|` +
 		`scheduling while atomic|Aiee, killing interrupt|Machine halted|invalid or fatal FRED event|[\w ]*stack guard hit|cannot return from double fault|bad mode$|can't return from __builtin_unreachable|Attempted to kill (?:init! exitcode=0x0000000[9b]|the idle task))`)
 	onlyOops = regexp.MustCompile(`^Kernel panic - not syncing: (?:.*Fatal exception|bad mode$|Attempted to kill init)`)
 )

@@ -44,7 +44,8 @@ var undefined = []struct{ says, kind string }{
 
 // atInstruction is the register of the instruction: of x86-64, arm64, riscv and arm, then of
 // 32-bit x86, powerpc, s390, mips and loongarch, which tell that of a program in the same way.
-var atInstruction = regexp.MustCompile(`^(?:(?:RIP: 0010:|pc : |epc : |E?[IP][CP] is at )(?:\[<[0-9a-f]+>\] {1,2}){0,2}` + address +
+// Between them are alpha's, m68k's and parisc's.
+var atInstruction = regexp.MustCompile(`^(?:(?:RIP: 0010:|pc : |epc : |E?[IP][CP] is at |pc is at |PC: | IAOQ\[0\]: )(?:\[<[0-9a-f]+>\] {1,2}){0,2}` + address +
 	`|(?:RIP: |EIP: |NIP \[[0-9a-f]+\] \.?|Krnl PSW : [0-9a-f]{16} [0-9a-f]{16} \(|epc +: [0-9a-f]+ | *ERA: [0-9a-f]+ )(?P<named>[A-Za-z_][\w.]*)[+ ])`)
 
 // instruction is the function of a line that tells where a processor is, empty for others.
