@@ -200,10 +200,7 @@ func (b *Builder) build(ctx context.Context, spec Spec, v Variant) (*Built, erro
 		if built, ok = b.known(request, spec, v); ok {
 			return nil
 		}
-		if err := checkKernel(ctx, t, spec, t.base); err != nil {
-			return err
-		}
-		commit, err := b.apply(ctx, t, spec)
+		commit, err := b.applyOnKernel(ctx, t, spec)
 		if err != nil {
 			return err
 		}
@@ -293,10 +290,7 @@ func (b *Builder) settle(t tree) error {
 // withCommit is withTree with the spec's commit made, on a base that is a kernel.
 func (b *Builder) withCommit(ctx context.Context, spec Spec, f func(t tree, commit string) error) error {
 	return b.withTree(ctx, spec, func(t tree) error {
-		if err := checkKernel(ctx, t, spec, t.base); err != nil {
-			return err
-		}
-		commit, err := b.apply(ctx, t, spec)
+		commit, err := b.applyOnKernel(ctx, t, spec)
 		if err != nil {
 			return err
 		}
@@ -318,6 +312,15 @@ func (b *Builder) inTree(ctx context.Context, spec Spec, f func(tree) error) err
 	return f(t)
 }
 
+// applyOnKernel is apply on a base that is a kernel.
+func (b *Builder) applyOnKernel(ctx context.Context, t tree, spec Spec) (string, error) {
+	if err := checkKernel(ctx, t, spec, t.base); err != nil {
+		return "", err
+	}
+	return b.apply(ctx, t, spec)
+}
+
+// apply makes the spec's commit and returns it.
 func (b *Builder) apply(ctx context.Context, t tree, spec Spec) (string, error) {
 	if n := int64(len(spec.Patches())); n > 0 {
 		b.report(Progress{Kernel: spec.Name, Step: StepApply, Total: n})

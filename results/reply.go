@@ -202,36 +202,27 @@ const splatLines = 3
 // unexpected tells of each unexpected check, and of cells that have none to blame.
 func (m *mail) unexpected() {
 	first := true
-	begin := func() {
+	for col, t := range m.table.inMood(alarm, trouble) {
 		if first {
 			m.para("", "Unexpected:")
 			first = false
 		}
-	}
-	for _, program := range m.table.programs {
-		for _, col := range m.table.columns {
-			t := m.table.tallies[col][program]
-			if mood := t.mood(); mood != alarm && mood != trouble {
-				continue
-			}
-			begin()
-			head, n := t.headline()
-			m.item("  ", fmt.Sprintf("%s on %s: %s, in %d of %s", Line(program), m.table.title(col), head.Verdict, n, count(len(t), "run")))
-			if head.Reason != "" {
-				m.item("    ", head.Reason)
-			}
-			for _, c := range head.Checks {
-				if !c.Expected {
-					what := fmt.Sprintf("%s: %s", Line(c.Name), c.Verdict)
-					if c.KnownIssue != "" {
-						what += ", but its known issue says otherwise: " + c.KnownIssue
-					}
-					m.item("    ", what)
-					m.splat(c)
-				}
-			}
-			m.out.WriteString("\n")
+		head, n := t.headline()
+		m.item("  ", fmt.Sprintf("%s on %s: %s, in %d of %s", Line(head.Program), m.table.title(col), head.Verdict, n, count(len(t), "run")))
+		if head.Reason != "" {
+			m.item("    ", head.Reason)
 		}
+		for _, c := range head.Checks {
+			if !c.Expected {
+				what := fmt.Sprintf("%s: %s", Line(c.Name), c.Verdict)
+				if c.KnownIssue != "" {
+					what += ", but its known issue says otherwise: " + c.KnownIssue
+				}
+				m.item("    ", what)
+				m.splat(c)
+			}
+		}
+		m.out.WriteString("\n")
 	}
 }
 

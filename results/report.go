@@ -105,12 +105,8 @@ func (p *printer) quarantines() {
 // blocks prints the cells of these moods.
 func (p *printer) blocks(moods ...mood) {
 	for _, mood := range moods {
-		for _, program := range p.table.programs {
-			for _, col := range p.table.columns {
-				if t := p.table.tallies[col][program]; t.mood() == mood && len(t) > 0 {
-					p.block(p.table.title(col), t)
-				}
-			}
+		for col, t := range p.table.inMood(mood) {
+			p.block(p.table.title(col), t)
 		}
 	}
 }

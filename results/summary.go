@@ -95,34 +95,28 @@ func (s *summary) unexpected() {
 			s.printf("</details>\n\n")
 		}
 	}
-	for _, program := range s.table.programs {
-		for _, col := range s.table.columns {
-			t := s.table.tallies[col][program]
-			if mood := t.mood(); mood != alarm && mood != trouble {
+	for col, t := range s.table.inMood(alarm, trouble) {
+		head, n := t.headline()
+		s.printf("<details><summary><b>%s</b> of %s on %s, in %d of %s</summary>\n\n", head.Verdict,
+			pre(Line(head.Program)), pre(s.table.title(col)), n, count(len(t), "run"))
+		if head.Reason != "" {
+			s.printf("%s\n\n", markdown(head.Reason))
+		}
+		for _, c := range head.Checks {
+			if c.Expected {
 				continue
 			}
-			head, n := t.headline()
-			s.printf("<details><summary><b>%s</b> of %s on %s, in %d of %s</summary>\n\n", head.Verdict,
-				pre(Line(program)), pre(s.table.title(col)), n, count(len(t), "run"))
-			if head.Reason != "" {
-				s.printf("%s\n\n", markdown(head.Reason))
+			s.printf("%s: **%s**\n", markdown(c.Name), c.Verdict)
+			if c.KnownIssue != "" {
+				s.printf("(its known issue says otherwise: %s)\n", markdown(c.KnownIssue))
 			}
-			for _, c := range head.Checks {
-				if c.Expected {
-					continue
-				}
-				s.printf("%s: **%s**\n", markdown(c.Name), c.Verdict)
-				if c.KnownIssue != "" {
-					s.printf("(its known issue says otherwise: %s)\n", markdown(c.KnownIssue))
-				}
-				s.printf("\n")
-				if c.Detail != "" {
-					s.code(summaryLines(c.Detail))
-				}
+			s.printf("\n")
+			if c.Detail != "" {
+				s.code(summaryLines(c.Detail))
 			}
-			s.again(head)
-			s.printf("</details>\n\n")
 		}
+		s.again(head)
+		s.printf("</details>\n\n")
 	}
 }
 

@@ -2,6 +2,7 @@ package results
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -43,6 +44,19 @@ func (r *Run) table() table {
 	}
 	slices.Sort(t.programs)
 	return t
+}
+
+// inMood goes through the tallies of these moods, program by program.
+func (t table) inMood(moods ...mood) iter.Seq2[column, tally] {
+	return func(yield func(column, tally) bool) {
+		for _, program := range t.programs {
+			for _, col := range t.columns {
+				if of := t.tallies[col][program]; len(of) > 0 && slices.Contains(moods, of.mood()) && !yield(col, of) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // title names a kernel, with its variant where the run has several.
