@@ -148,11 +148,9 @@ func findRelease(ctx context.Context, asked, cache, local string, say func(strin
 	}
 	say(fmt.Sprintf("note: Linux %s is taken from kernel.org, by its signed list of hashes", found.Version))
 	if local != "" {
-		info, err := os.Stat(local)
-		if err != nil {
-			return found, fmt.Errorf("KERNEL_SRC: %w", err)
+		if found.Size, err = localSize(local); err != nil {
+			return found, err
 		}
-		found.Size = info.Size()
 	}
 	file := filepath.Join(cache, releasesFile)
 	known, age, err := readReleases(file)
@@ -306,18 +304,23 @@ func writeReleases(file string, list []release) error {
 	return writeAtomic(file, string(text)+"\n")
 }
 
+// localSize is the size of the file that KERNEL_SRC names.
+func localSize(file string) (int64, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return 0, fmt.Errorf("KERNEL_SRC: %w", err)
+	}
+	return info.Size(), nil
+}
+
 // givenRelease is a release that only the user vouches for.
 func givenRelease(ctx context.Context, version, hash, source string) (release, error) {
 	r := release{Version: version, File: "pool/main/l/linux/linux_" + version + ".orig.tar.xz", SHA256: hash}
-	if source != "" {
-		info, err := os.Stat(source)
-		if err != nil {
-			return r, fmt.Errorf("KERNEL_SRC: %w", err)
-		}
-		r.Size = info.Size()
-		return r, nil
-	}
 	var err error
+	if source != "" {
+		r.Size, err = localSize(source)
+		return r, err
+	}
 	if r.Size, err = served(ctx, r.File); err == nil || ctx.Err() != nil {
 		return r, err
 	}

@@ -29,6 +29,29 @@ const (
 	SaysClosed = "closed"
 )
 
+// ActAsChild is what a child does once it has put its requests in flight, or failed to with an
+// error: it says so, and its rings go in one of the ways. It does not return, and ends when its
+// standard input does, at the latest.
+func ActAsChild(way string, err error, closeRings func() error) {
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println(SaysReady)
+	switch way {
+	case ByExit:
+		os.Exit(0)
+	case ByClose:
+		if err := closeRings(); err != nil {
+			fmt.Printf("close: %v\n", err)
+			os.Exit(1)
+		}
+		fmt.Println(SaysClosed)
+	}
+	io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
+}
+
 // Child is the program itself, running as another process: what ends with a
 // process can be tried in it. It talks by lines on its standard output, and
 // should end when its standard input does, at the latest.

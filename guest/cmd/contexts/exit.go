@@ -5,8 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"runtime"
 	"time"
 
@@ -132,32 +130,20 @@ func flyThread(f *flight, way string) error {
 	return inOrder(f.submit, func() error { return f.Wait(0) }, f.none, func() error { return awaitBlocked(len(bufs), before) })
 }
 
-// child is the process whose rings are to go; it does not return. It ends when
-// its standard input does, at the latest.
+// child is the process whose rings are to go; it does not return.
 func child(way, path string) {
 	// One thread only, as another one that had submitted would keep the rings
 	// open (see report.Within).
 	runtime.LockOSThread()
 	rings, err := takeOff(way, path)
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-	fmt.Println(machine.SaysReady)
-	if way == machine.ByExit {
-		os.Exit(0)
-	}
-	if way == machine.ByClose {
+	machine.ActAsChild(way, err, func() error {
 		for _, r := range rings {
 			if err := r.Close(); err != nil {
-				fmt.Printf("close: %v\n", err)
-				os.Exit(1)
+				return err
 			}
 		}
-		fmt.Println(machine.SaysClosed)
-	}
-	io.Copy(io.Discard, os.Stdin)
-	os.Exit(0)
+		return nil
+	})
 }
 
 // takeOff puts everything in flight on three rings, which alone keep the files

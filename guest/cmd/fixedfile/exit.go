@@ -5,8 +5,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"runtime"
 	"slices"
 	"time"
@@ -19,8 +17,7 @@ import (
 // exitLimit is how long a ring may take to go.
 const exitLimit = time.Second
 
-// child is the process whose ring is to go; it does not return. It ends when
-// its standard input does, at the latest.
+// child is the process whose ring is to go; it does not return.
 func child(kindName, way, path string) {
 	// One thread only, as another one that had submitted would keep the ring
 	// open (see report.Within).
@@ -33,23 +30,7 @@ func child(kindName, way, path string) {
 	if err == nil {
 		err = k.hold(r, path)
 	}
-	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-	fmt.Println(machine.SaysReady)
-	if way == machine.ByExit {
-		os.Exit(0)
-	}
-	if way == machine.ByClose {
-		if err := r.Close(); err != nil {
-			fmt.Printf("close: %v\n", err)
-			os.Exit(1)
-		}
-		fmt.Println(machine.SaysClosed)
-	}
-	io.Copy(io.Discard, os.Stdin)
-	os.Exit(0)
+	machine.ActAsChild(way, err, func() error { return r.Close() })
 }
 
 // suite runs the checks.
