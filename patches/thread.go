@@ -350,11 +350,8 @@ func (t *thread) aside(s *set, all []*set) string {
 	return ""
 }
 
-// settle leaves one patch for each number of a set.
-func (t *thread) settle(s *set) error {
-	if s.of == 0 {
-		return nil
-	}
+// owner is who sent the series: the cover letter, or the most of its patches.
+func (s *set) owner() string {
 	counts := map[string]int{}
 	for _, m := range s.members {
 		counts[m.sender]++
@@ -370,6 +367,15 @@ func (t *thread) settle(s *set) error {
 			}
 		}
 	}
+	return owner
+}
+
+// settle leaves one patch for each number of a set.
+func (t *thread) settle(s *set) error {
+	if s.of == 0 {
+		return nil
+	}
+	owner := s.owner()
 	drop := func(m *message, why string) {
 		s.members = slices.DeleteFunc(s.members, func(o *message) bool { return o == m })
 		at := slot{m.number, m.half}

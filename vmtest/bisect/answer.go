@@ -252,15 +252,30 @@ func (r *Record) Report() string {
 			fmt.Fprintf(&b, "\n  %s: %s, %s\n", t.Title, t.Mark, results.Line(t.Why))
 		}
 	}
-	if a.Confidence > 0 && a.Quorum {
-		fmt.Fprintf(&b, "\n  confidence %s: by %s of %s a bad kernel fails in about %.0f %% of its runs\n", percent(a.Confidence), times(a.Runs), counted(len(r.Trials), "kernel"), 100*a.Rate)
-	} else if a.Confidence > 0 {
-		fmt.Fprintf(&b, "\n  confidence %s: a bad kernel fails in about %.0f %% of its runs, as far as %s of each can tell", percent(a.Confidence), 100*a.Rate, times(a.Runs))
-		if a.Confidence < 0.99 {
-			fmt.Fprintf(&b, "; COUNT=%d makes it surer", 3*a.Runs)
-		}
-		b.WriteString("\n")
+	b.WriteString(r.confidence())
+	b.WriteString(r.tried())
+	return b.String()
+}
+
+// confidence says how sure the answer is, where that was reckoned.
+func (r *Record) confidence() string {
+	a := r.Answer
+	switch {
+	case a.Confidence <= 0:
+		return ""
+	case a.Quorum:
+		return fmt.Sprintf("\n  confidence %s: by %s of %s a bad kernel fails in about %.0f %% of its runs\n", percent(a.Confidence), times(a.Runs), counted(len(r.Trials), "kernel"), 100*a.Rate)
 	}
+	surer := ""
+	if a.Confidence < 0.99 {
+		surer = fmt.Sprintf("; COUNT=%d makes it surer", 3*a.Runs)
+	}
+	return fmt.Sprintf("\n  confidence %s: a bad kernel fails in about %.0f %% of its runs, as far as %s of each can tell%s\n", percent(a.Confidence), 100*a.Rate, times(a.Runs), surer)
+}
+
+// tried lists the kernels that were tried, in their order.
+func (r *Record) tried() string {
+	var b strings.Builder
 	b.WriteString("\nkernels tried:\n")
 	for _, t := range r.Trials {
 		fmt.Fprintf(&b, "  %-9s %-5s %s (%s)\n", t.Role, t.Mark, results.Line(t.Title), t.cost())

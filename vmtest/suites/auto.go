@@ -19,75 +19,99 @@ const mostSuites = 8
 // Nearest returns the tests that lie nearest to the files which a patch touches, and notes
 // that say what was chosen, why, and for which files there is nothing.
 func Nearest(ctx context.Context, files []string, contents []kernel.Content) (a Asked, notes []string, err error) {
-	var all []Suite
+	n := nearest{contents: contents}
 	for _, c := range contents {
 		found, err := kunitSuites(ctx, c, false)
 		if err != nil {
 			return a, nil, err
 		}
 		for _, s := range found {
-			if s.Option != "" && !slices.Contains(all, s) {
-				all = append(all, s)
+			if s.Option != "" && !slices.Contains(n.suites, s) {
+				n.suites = append(n.suites, s)
 			}
 		}
 	}
-	base := contents[0]
-	maintainers, err := base.Read(ctx, "MAINTAINERS")
+	n.maintainers, err = contents[0].Read(ctx, "MAINTAINERS")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return a, nil, err
 	}
 	for _, file := range files {
-		found := false
-		say := func(format string, args ...any) {
-			notes = append(notes, "auto: "+fmt.Sprintf(format, args...)+", for "+file)
-		}
-		folder, err := base.ReadAll(ctx, []string{path.Join(path.Dir(file), configFile)})
-		if err != nil {
+		before := len(n.notes)
+		if err := n.kunit(ctx, file); err != nil {
 			return a, nil, err
 		}
-		near, beside := nearSuites(file, all)
-		switch {
-		case len(folder) > 0:
-			a.Folders, found = with(a.Folders, path.Dir(file)), true
-			say("the KUnit suites of %s/%s", path.Dir(file), configFile)
-		case len(near) > 0:
-			for _, s := range near {
-				a.Globs = with(a.Globs, s.Name)
-			}
-			found = true
-			why := "by its name"
-			if plainName(near[0].File) != plainName(file) {
-				why = "in the same folder"
-			}
-			say("KUnit %s, %s", suiteList(near), why)
-		case len(beside) > 0:
-			say("none of the %d KUnit suites of the folder, as none is called like it", len(beside))
-		}
-		own, err := ownTarget(ctx, contents, file)
-		if err != nil {
+		if err := n.kselftest(ctx, file); err != nil {
 			return a, nil, err
 		}
-		if own != "" {
-			a.Targets, found = with(a.Targets, own), true
-			say("kselftest %s, which it is part of", own)
-		}
-		targets, err := targetsOf(ctx, base, maintainers, file)
-		if err != nil {
-			return a, nil, err
-		}
-		targets = slices.DeleteFunc(targets, func(t string) bool { return t == own })
-		for _, t := range targets {
-			a.Targets = with(a.Targets, t)
-		}
-		if len(targets) > 0 {
-			found = true
-			say("kselftest %s, by MAINTAINERS", strings.Join(targets, ", "))
-		}
-		if !found && len(beside) == 0 {
-			notes = append(notes, "auto: neither a KUnit suite nor a kselftest target was found for "+file)
+		if len(n.notes) == before {
+			n.notes = append(n.notes, "auto: neither a KUnit suite nor a kselftest target was found for "+file)
 		}
 	}
-	return a, notes, nil
+	return n.asked, n.notes, nil
+}
+
+// nearest is what is known of the source, and what was found for the files so far.
+type nearest struct {
+	// contents are the source without the patch and with it.
+	contents    []kernel.Content
+	suites      []Suite
+	maintainers string
+	asked       Asked
+	notes       []string
+}
+
+func (n *nearest) say(file, format string, args ...any) {
+	n.notes = append(n.notes, "auto: "+fmt.Sprintf(format, args...)+", for "+file)
+}
+
+// kunit finds the KUnit suites of a file.
+func (n *nearest) kunit(ctx context.Context, file string) error {
+	folder, err := n.contents[0].ReadAll(ctx, []string{path.Join(path.Dir(file), configFile)})
+	if err != nil {
+		return err
+	}
+	near, beside := nearSuites(file, n.suites)
+	switch {
+	case len(folder) > 0:
+		n.asked.Folders = with(n.asked.Folders, path.Dir(file))
+		n.say(file, "the KUnit suites of %s/%s", path.Dir(file), configFile)
+	case len(near) > 0:
+		for _, s := range near {
+			n.asked.Globs = with(n.asked.Globs, s.Name)
+		}
+		why := "by its name"
+		if plainName(near[0].File) != plainName(file) {
+			why = "in the same folder"
+		}
+		n.say(file, "KUnit %s, %s", suiteList(near), why)
+	case len(beside) > 0:
+		n.say(file, "none of the %d KUnit suites of the folder, as none is called like it", len(beside))
+	}
+	return nil
+}
+
+// kselftest finds the targets that a file is part of, or that MAINTAINERS names beside it.
+func (n *nearest) kselftest(ctx context.Context, file string) error {
+	own, err := ownTarget(ctx, n.contents, file)
+	if err != nil {
+		return err
+	}
+	if own != "" {
+		n.asked.Targets = with(n.asked.Targets, own)
+		n.say(file, "kselftest %s, which it is part of", own)
+	}
+	targets, err := targetsOf(ctx, n.contents[0], n.maintainers, file)
+	if err != nil {
+		return err
+	}
+	targets = slices.DeleteFunc(targets, func(t string) bool { return t == own })
+	for _, t := range targets {
+		n.asked.Targets = with(n.asked.Targets, t)
+	}
+	if len(targets) > 0 {
+		n.say(file, "kselftest %s, by MAINTAINERS", strings.Join(targets, ", "))
+	}
+	return nil
 }
 
 func with(list []string, item string) []string {
