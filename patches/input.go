@@ -133,19 +133,22 @@ func readFolder(dir string, version int) (Series, error) {
 	cur, curErr := os.ReadDir(filepath.Join(dir, "cur"))
 	fresh, newErr := os.ReadDir(filepath.Join(dir, "new"))
 	if curErr == nil || newErr == nil {
-		for name, list := range map[string][]fs.DirEntry{"cur": cur, "new": fresh} {
-			for _, entry := range list {
+		for _, part := range []struct {
+			name    string
+			entries []fs.DirEntry
+		}{{"cur", cur}, {"new", fresh}} {
+			for _, entry := range part.entries {
 				switch {
 				case strings.HasPrefix(entry.Name(), ".") || !entry.Type().IsRegular():
 				case trashed.MatchString(entry.Name()):
 					left = append(left, entry.Name()+": it is marked as deleted")
 				default:
-					files = append(files, filepath.Join(dir, name, entry.Name()))
+					files = append(files, filepath.Join(dir, part.name, entry.Name()))
 				}
 			}
 		}
 		// A maildir's names begin with the time of delivery.
-		slices.SortFunc(files, func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) })
+		slices.SortStableFunc(files, func(a, b string) int { return strings.Compare(filepath.Base(a), filepath.Base(b)) })
 		if len(files) == 0 {
 			return Series{}, fmt.Errorf("%s: the maildir is empty", dir)
 		}

@@ -37,6 +37,11 @@ type set struct {
 
 type slot struct{ number, half int }
 
+// slots are those of a series, in its order.
+func slots(of map[slot][]*message) []slot {
+	return slices.SortedFunc(maps.Keys(of), func(a, b slot) int { return cmp.Or(a.number-b.number, a.half-b.half) })
+}
+
 // assemble picks the patches that a mailbox means: of several versions the latest
 // complete one, or the one asked for, when want is not 0.
 func assemble(path string, mails []message, want int) (Series, error) {
@@ -350,40 +355,35 @@ func (t *thread) aside(s *set, all []*set) string {
 	return ""
 }
 
-// owner is who sent the series: the cover letter, or the most of its patches.
-func (s *set) owner() string {
+// owner is who sent the series: the cover letter, or the most of its patches. Of several who sent
+// as many it is the one whom the others answer, or who was first.
+func (t *thread) owner(s *set) string {
 	counts := map[string]int{}
 	for _, m := range s.members {
 		counts[m.sender]++
 	}
-	owner := ""
-	if s.cover != nil {
-		owner = s.cover.sender
+	if s.cover != nil && counts[s.cover.sender] > 0 {
+		return s.cover.sender
 	}
-	if counts[owner] == 0 {
-		for sender, n := range counts {
-			if n > counts[owner] {
-				owner = sender
-			}
-		}
-	}
-	return owner
+	return slices.MinFunc(s.members, func(a, b *message) int {
+		return cmp.Or(counts[b.sender]-counts[a.sender], len(t.ancestors(a))-len(t.ancestors(b)), a.sent.Compare(b.sent), a.patch.Message-b.patch.Message)
+	}).sender
 }
 
 // settle leaves one patch for each number of a set.
 func (t *thread) settle(s *set) error {
-	if s.of == 0 {
+	if s.of == 0 || len(s.members) == 0 {
 		return nil
 	}
-	owner := s.owner()
+	owner := t.owner(s)
 	drop := func(m *message, why string) {
 		s.members = slices.DeleteFunc(s.members, func(o *message) bool { return o == m })
 		at := slot{m.number, m.half}
 		s.bySlot[at] = slices.DeleteFunc(s.bySlot[at], func(o *message) bool { return o == m })
 		t.leave(m, why)
 	}
-	for _, list := range s.bySlot {
-		list = slices.Clone(list)
+	for _, at := range slots(s.bySlot) {
+		list := slices.Clone(s.bySlot[at])
 		if len(list) < 2 {
 			continue
 		}
@@ -399,17 +399,12 @@ func (t *thread) settle(s *set) error {
 	}
 	again := s.sentAgain()
 	for {
-		var twice []slot
-		for at, list := range s.bySlot {
-			if len(list) > 1 {
-				twice = append(twice, at)
-			}
-		}
-		if len(twice) == 0 {
+		all := slots(s.bySlot)
+		twice := slices.IndexFunc(all, func(at slot) bool { return len(s.bySlot[at]) > 1 })
+		if twice < 0 {
 			return nil
 		}
-		slices.SortFunc(twice, func(a, b slot) int { return cmp.Or(a.number-b.number, a.half-b.half) })
-		list := s.bySlot[twice[0]]
+		list := s.bySlot[all[twice]]
 		older, newer := list[0], list[1]
 		if !older.sent.IsZero() && newer.sent.Before(older.sent) || slices.Contains(t.ancestors(older), newer) {
 			older, newer = newer, older
@@ -858,9 +853,9 @@ func (t *thread) reroll(s *set, older []*set) bool {
 			}
 		}
 		if whole {
-			for at, list := range found {
-				s.members = append(s.members, list...)
-				s.bySlot[at] = list
+			for _, at := range slots(found) {
+				s.members = append(s.members, found[at]...)
+				s.bySlot[at] = found[at]
 			}
 			return true
 		}

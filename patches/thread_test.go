@@ -57,6 +57,30 @@ func (s sketch) String() string {
 	return b.String()
 }
 
+// However often a thread is read, it is the same series, and the same is said of it.
+func TestThreadIsReadAlike(t *testing.T) {
+	var text strings.Builder
+	for n := range 6 {
+		id, subject := fmt.Sprint(n), fmt.Sprintf("[PATCH %d/6] x", n+1)
+		text.WriteString(sketch{subject: subject, id: id, line: 4 + 3*n}.String())
+		text.WriteString(sketch{subject: subject, id: "re" + id, re: id, from: "Bo <bo@example.org>", line: 5 + 3*n}.String())
+	}
+	file := write(t, t.TempDir(), "t.mbox", text.String())
+	told := func() string {
+		s, err := Read(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Describe()
+	}
+	first := told()
+	for range 20 {
+		if diff := cmp.Diff(first, told()); diff != "" {
+			t.Fatalf("read again (-first +again):\n%s", diff)
+		}
+	}
+}
+
 // TestThreads sets threads as people send them against the lines that their series
 // changes, or the refusal.
 func TestThreads(t *testing.T) {
@@ -167,6 +191,10 @@ func TestThreads(t *testing.T) {
 		{"v2.1", []sketch{{subject: "[PATCH v2] a", id: "1", line: 5}, {subject: "[PATCH v2.1] a", id: "2", line: 6, date: later}}, 0, "6", "v2: it is older"},
 		{"v2 for another tree", []sketch{{subject: "[PATCH net] a", id: "1", line: 5}, {subject: "[PATCH net-next v2] a", id: "2", line: 6, date: later}}, 0, "6", "v1: it is older"},
 		{"again, and now for a tree", []sketch{{subject: "[PATCH] a", id: "1", line: 5}, {subject: "[PATCH net] a", id: "2", line: 6, date: later}}, 0, "6", "the same patch, sent later"},
+		{"answers with as many patches, and no cover letter", []sketch{{subject: "[PATCH 1/2] a", id: "1", line: 5}, {subject: "[PATCH 2/2] b", id: "2", line: 15},
+			{subject: "[PATCH 1/2] a", id: "3", re: "1", from: bo, line: 6, date: later}, {subject: "[PATCH 2/2] b", id: "4", re: "2", from: bo, line: 16, date: later}}, 0, "5 15", "somebody other than the author"},
+		{"the same, the answers first", []sketch{{subject: "[PATCH 2/2] b", id: "4", re: "2", from: bo, line: 16, date: later}, {subject: "[PATCH 1/2] a", id: "3", re: "1", from: bo, line: 6, date: later},
+			{subject: "[PATCH 1/2] a", id: "1", line: 5}, {subject: "[PATCH 2/2] b", id: "2", line: 15}}, 0, "5 15", "somebody other than the author"},
 		{"list and direct copy", with(v1, sketch{subject: "[PATCH 1/2] a", id: "1", re: "c", line: 5, headers: "List-Id: <l>\n"}), 0, "5 15", "the same mail as"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

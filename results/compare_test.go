@@ -144,6 +144,27 @@ func TestCompareRuns(t *testing.T) {
 	}
 }
 
+// Notes come in the order of the programs, each time.
+func TestCompareNotesInOrder(t *testing.T) {
+	var a, b []Cell
+	var want []string
+	for _, program := range []string{"a", "b", "c", "d", "e"} {
+		a = append(a, cellOf("posted", program, check("order", event.Pass, "")))
+		b = append(b, a[len(a)-1])
+		b[len(b)-1].Mode = "singlestep"
+		want = append(want, "the metrics of "+program+" are not compared: it ran in another mode (/singlestep)")
+	}
+	for range 10 {
+		all, err := CompareRuns(runOf(a...), runOf(b...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, all[0].Notes); diff != "" {
+			t.Fatalf("notes (-want +got):\n%s", diff)
+		}
+	}
+}
+
 func TestCompareNotes(t *testing.T) {
 	pass := withMetrics(posted(check("order", event.Pass, "")), event.Metric{Name: "cost", Value: 500, Unit: "insns/op"})
 	dear := withMetrics(pass, event.Metric{Name: "cost", Value: 700, Unit: "insns/op"})

@@ -108,7 +108,8 @@ func (c *Comparison) metrics(a, b Side, from, to map[string][]Cell) {
 		return
 	}
 	was, is := map[string][]Cell{}, map[string][]Cell{}
-	for program, cells := range from {
+	for _, program := range slices.Sorted(maps.Keys(from)) {
+		cells := from[program]
 		if mode := cells[0].Mode; mode != to[program][0].Mode {
 			c.note("the metrics of %s are not compared: it ran in another mode (%s)", Line(program), Line(mode+"/"+to[program][0].Mode))
 			continue

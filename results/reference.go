@@ -79,7 +79,9 @@ func NewReference(r *Run) ([]*Reference, error) {
 // reference is what the run says of one kernel.
 func (r *Run) reference(k Kernel) (ReferenceKernel, error) {
 	var told *ReferenceKernel
-	for program, cells := range r.table().tallies[column{k.Name, k.Variant}] {
+	tallies := r.table().tallies[column{k.Name, k.Variant}]
+	for _, program := range slices.Sorted(maps.Keys(tallies)) {
+		cells := tallies[program]
 		first := referenceOf(k, program, cells[0])
 		for _, c := range cells {
 			if !c.Expected {

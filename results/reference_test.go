@@ -49,6 +49,19 @@ func TestReferenceGolden(t *testing.T) {
 	golden(t, "reference", string(text))
 }
 
+// Of several programs that no reference can be made of, it is the first that is named.
+func TestReferenceNamesTheFirst(t *testing.T) {
+	r := referenceRun()
+	for i := range r.Cells {
+		r.Cells[i].Expected = false
+	}
+	for range 10 {
+		if _, err := NewReference(r); err == nil || !strings.HasPrefix(err.Error(), "pass of cpuoffline on base was not expected") {
+			t.Fatalf("NewReference = %v", err)
+		}
+	}
+}
+
 // A run of one kernel renews what is written of that one.
 func TestReferenceKeepsOthers(t *testing.T) {
 	dir := t.TempDir()

@@ -3,6 +3,7 @@ package bench
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -89,7 +90,9 @@ func (a *Attribution) add(own []patches.Part, syms symbols, counts counter.Count
 	for i, f := range a.Functions {
 		functions[f.Name] = i
 	}
-	for addr, n := range counts.At {
+	// In the same order each time, so that sums are the same to the last digit.
+	for _, addr := range slices.Sorted(maps.Keys(counts.At)) {
+		n := counts.At[addr]
 		f := syms.at(addr)
 		a.Parts[slices.Index(parts, f.part(own))].Insns[k] += float64(n) / ops
 		i, ok := functions[f.name]

@@ -48,9 +48,9 @@ func FromEnv(getenv func(string) string) (Question, error) {
 	if err != nil {
 		return Question{}, err
 	}
-	for name, instead := range map[string]string{"PROGRAMS": "PROGRAM=name: it is about one", "KERNELS": "GOOD and BAD"} {
-		if sel.Set[name] != "" {
-			return Question{}, fmt.Errorf("%s=%s: a search takes %s", name, sel.Set[name], instead)
+	for _, other := range []struct{ name, instead string }{{"PROGRAMS", "PROGRAM=name: it is about one"}, {"KERNELS", "GOOD and BAD"}} {
+		if value := sel.Set[other.name]; value != "" {
+			return Question{}, fmt.Errorf("%s=%s: a search takes %s", other.name, value, other.instead)
 		}
 	}
 	for _, name := range []string{"PROGRAM", "CHECK", "GOOD", "BAD", "FIND", "FIXUP", "METRIC", "CONFIDENCE", "BUDGET", "FRESH"} {
