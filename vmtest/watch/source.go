@@ -220,17 +220,29 @@ func (s source) newFiles(st *state, w *Watch) ([]found, error) {
 		return nil, err
 	}
 	var all []found
+	fresh := map[string]time.Time{}
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") || strings.HasSuffix(e.Name(), ".known-issues.toml") {
+			continue
+		}
 		file := filepath.Join(s.dir, e.Name())
-		key, newest, err := stamp(file)
+		key, err := stamp(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
+		if st.Seen[key] {
+			continue
+		}
 		// One that is still being written is taken at a later look.
-		if strings.HasPrefix(e.Name(), ".") || strings.HasSuffix(e.Name(), ".known-issues.toml") || st.Seen[key] || time.Since(newest) < settled {
+		since, there := w.fresh[key]
+		if !there {
+			since = time.Now()
+		}
+		if time.Since(since) < settled {
+			fresh[key] = since
 			continue
 		}
 		f := w.series(file)
@@ -249,15 +261,17 @@ func (s source) newFiles(st *state, w *Watch) ([]found, error) {
 		}
 		all = append(all, f)
 	}
+	w.fresh = fresh
 	return all, nil
 }
 
-// settled is how long a file must have been left alone.
+// settled is how long a file must have been left alone, by looks at it: its own time may be any.
 const settled = time.Second
 
-// stamp tells one state of a file or folder from another; newest is when it was written last.
-func stamp(file string) (key string, newest time.Time, err error) {
+// stamp tells one state of a file or folder from another.
+func stamp(file string) (key string, err error) {
 	var size int64
+	var newest time.Time
 	err = filepath.WalkDir(file, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -272,7 +286,7 @@ func stamp(file string) (key string, newest time.Time, err error) {
 		}
 		return nil
 	})
-	return fmt.Sprintf("%s %d %d", filepath.Base(file), size, newest.UnixNano()), newest, err
+	return fmt.Sprintf("%s %d %d", filepath.Base(file), size, newest.UnixNano()), err
 }
 
 // waiting is a series of which patches are still to come. It is no job yet.

@@ -53,6 +53,8 @@ type Watch struct {
 	// Say tells a person what happens. It is called by one goroutine at a time.
 	Say func(format string, args ...any)
 
+	// fresh are the states of files that were not there at an earlier look, and when that was.
+	fresh map[string]time.Time
 	// jobs are all there are: nobody else adds one or works on one while this watch has the lock.
 	jobs []*Job
 	// atWork are those that a goroutine has, which alone may look at them.
@@ -197,7 +199,10 @@ func (w *Watch) watch(ctx context.Context, source source, st *state, once bool, 
 			w.atWork[job] = true
 			go func() { ended <- ending{job, w.work(ctx, job)} }()
 		}
-		if once && left == 0 {
+		again := w.Every
+		if len(w.fresh) > 0 {
+			again = min(again, settled)
+		} else if once && left == 0 {
 			return nil
 		}
 		// What came while a job was at work is seen when it ends, and else now and then.
@@ -209,7 +214,7 @@ func (w *Watch) watch(ctx context.Context, source source, st *state, once bool, 
 			if end.err != nil {
 				return end.err
 			}
-		case <-time.After(w.Every):
+		case <-time.After(again):
 		}
 	}
 }

@@ -353,3 +353,69 @@ func TestDamagedJob(t *testing.T) {
 		}
 	}
 }
+
+// A file is taken whatever its time says, also by a watch that ends when nothing is left: the
+// clock may have been set, and it may have come just now.
+func TestFileOfAnyTime(t *testing.T) {
+	record := filepath.Join(t.TempDir(), "run.json")
+	if err := os.WriteFile(record, []byte(good), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w := watched(t, 3, "echo "+record)
+	for i, when := range []time.Time{time.Now(), time.Now().AddDate(1, 0, 0), time.Unix(0, 0)} {
+		if err := os.Chtimes(filepath.Join(w.Source, fmt.Sprintf("%d.patch", i)), when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Run(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(slices.Repeat([]string{"as expected, 1 tries"}, 3), outcomes(t, w)); diff != "" {
+		t.Errorf("the jobs (-want +got):\n%s", diff)
+	}
+}
+
+// One that is still being written is left alone until a look finds it as it was.
+func TestFileBeingWritten(t *testing.T) {
+	w := watched(t, 1, "")
+	src, err := open(t.Context(), w.Source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := &state{Seen: map[string]bool{}}
+	file := filepath.Join(w.Source, "0.patch")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(written []byte, want int) {
+		t.Helper()
+		if err := os.WriteFile(file, written, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		all, err := src.news(t.Context(), st, w)
+		if err != nil || len(all) != want {
+			t.Errorf("a look finds %d series, %v; want %d", len(all), err, want)
+		}
+		// So long ago was that look.
+		for key := range w.fresh {
+			w.fresh[key] = w.fresh[key].Add(-settled)
+		}
+	}
+	look(text[:len(text)/3], 0)
+	look(text[:len(text)/2], 0)
+	look(text, 0)
+	old := time.Unix(1e9, 0)
+	if err := os.Chtimes(file, old, old); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := src.news(t.Context(), st, w); err != nil || len(all) != 0 {
+		t.Errorf("a look at another time finds %d series, %v; want none", len(all), err)
+	}
+	for key := range w.fresh {
+		w.fresh[key] = w.fresh[key].Add(-settled)
+	}
+	if all, err := src.news(t.Context(), st, w); err != nil || len(all) != 1 {
+		t.Errorf("a look at the same finds %d series, %v; want 1", len(all), err)
+	}
+}
