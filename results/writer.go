@@ -29,6 +29,9 @@ type Writer struct {
 	// written into the folder does.
 	unlock func()
 
+	// began is when the run did, by a clock that nobody sets where it is this process's run.
+	began time.Time
+
 	mu  sync.Mutex
 	run Run
 }
@@ -40,7 +43,8 @@ func Create(root string, run Run) (*Writer, error) {
 	if run.Started.IsZero() {
 		run.Started = time.Now()
 	}
-	run.Started = run.Started.UTC()
+	began := run.Started
+	run.Started = run.Started.UTC() // which no more knows that clock
 	run.Schema, run.Titles, run.Status, run.Finished = Schema, TitleRules, Running, time.Time{}
 	id, err := NewFolder(root, run.Started)
 	if err != nil {
@@ -52,7 +56,7 @@ func Create(root string, run Run) (*Writer, error) {
 	if run.Kernels == nil {
 		run.Kernels = []Kernel{}
 	}
-	w := &Writer{dir: filepath.Join(root, id), run: run}
+	w := &Writer{dir: filepath.Join(root, id), began: began, run: run}
 	if w.unlock, err = lockRun(w.dir); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(w.dir))
 	}
@@ -136,11 +140,15 @@ func (w *Writer) Again(base, patched string) []Repeat {
 	return Again(w.run.Cells, base, patched)
 }
 
-// Finish records how the run ended and when, and writes the files for other tools.
+// Finish records how the run ended and when, and writes the files for other tools. Where the clock
+// was set back meanwhile the end is that of the clock which the run began by.
 func (w *Writer) Finish(s Status) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.run.Status, w.run.Finished = s, time.Now().UTC()
+	if by := w.run.Started.Add(time.Since(w.began)); by.After(w.run.Finished) {
+		w.run.Finished = by
+	}
 	return errors.Join(w.write(), w.run.export(w.dir))
 }
 

@@ -48,6 +48,25 @@ func runUntilKilled(root string) error {
 	}
 }
 
+// A clock that was set back during a run makes no run that ended before it began.
+func TestFinishBehindAClockSetBack(t *testing.T) {
+	w, err := Create(t.TempDir(), sampleRun())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.run.Started = w.run.Started.Add(time.Hour)
+	if err := w.Finish(Finished); err != nil {
+		t.Fatal(err)
+	}
+	run, err := Read(w.Dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := run.Finished.Sub(run.Started); took < 0 || took > time.Hour/2 {
+		t.Errorf("the run took %v; want what it took by a clock that nobody sets", took)
+	}
+}
+
 func sampleRun() Run {
 	return Run{
 		Command:   []string{"patchproof", "run"},
