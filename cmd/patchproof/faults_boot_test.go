@@ -72,12 +72,15 @@ func (b *box) recovers() {
 }
 
 // guest waits for a QEMU of this box and returns its process, 0 if there is none.
-func (b *box) guest(patience time.Duration) int {
+func (b *box) guest(patience time.Duration) int { return b.process("qemu-system-", patience) }
+
+// process waits for one whose command line begins so and names the box's cache.
+func (b *box) process(begins string, patience time.Duration) int {
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, file := range files {
 			line, _ := os.ReadFile(file)
-			if bytes.HasPrefix(line, []byte("qemu-system-")) && bytes.Contains(line, []byte(b.cache)) {
+			if bytes.HasPrefix(line, []byte(begins)) && bytes.Contains(line, []byte(b.cache)) {
 				pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
 				return pid
 			}
@@ -147,29 +150,39 @@ func bootFaults() []fault {
 			}
 		})
 	}
+	// alone kills a command without its group while a process of it is at work, which must end, too.
+	alone := func(b *box, command, process string) {
+		cmd := b.command(command)
+		cmd.Stdin = strings.NewReader("sleep 1000\n")
+		b.must(cmd.Start())
+		pid := b.process(process, 30*time.Second)
+		if pid == 0 {
+			b.Skipf("there was no %s", process)
+		}
+		time.Sleep(500 * time.Millisecond)
+		b.must(cmd.Process.Kill())
+		_ = cmd.Wait()
+		for range 100 {
+			if b.process(process, 0) != pid {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		b.Errorf("%q, %d, lives on", process, pid)
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
 	for _, command := range []string{"vmtest", "shell"} {
 		add("patchproof "+command+" alone gets SIGKILL", "its QEMU ends with it, nothing is left", func(b *box) {
 			b.env = []string{"ACCEL=tcg", "KERNELS=base", "PROGRAMS=fixedfile"}
-			cmd := b.command(command)
-			cmd.Stdin = strings.NewReader("sleep 1000\n")
-			b.must(cmd.Start())
-			pid := b.guest(30 * time.Second)
-			if pid == 0 {
-				b.Skip("no QEMU came up")
-			}
-			time.Sleep(500 * time.Millisecond)
-			b.must(cmd.Process.Kill())
-			_ = cmd.Wait()
-			for range 100 {
-				if b.guest(0) != pid {
-					return
-				}
-				time.Sleep(100 * time.Millisecond)
-			}
-			b.Errorf("QEMU %d lives on", pid)
-			syscall.Kill(pid, syscall.SIGKILL)
+			alone(b, command, "qemu-system-")
 		})
 	}
+	add("patchproof alone gets SIGKILL while it makes the initramfs", "the compiler ends with it, nothing is left", func(b *box) {
+		b.must(os.RemoveAll(filepath.Join(b.cache, "initramfs")))
+		// With a cache of its own it takes a while.
+		b.env = append(b.env, "GOCACHE="+filepath.Join(b.dir, "gocache"))
+		alone(b, "vmtest", "go\x00build")
+	})
 	add("TMPDIR is full", "exit 2, it asks for space", func(b *box) {
 		if os.Getuid() != 0 {
 			b.Skip("mounting needs root")

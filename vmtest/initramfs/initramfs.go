@@ -17,8 +17,10 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -200,8 +202,10 @@ func hashFile(h io.Writer, root, file string) error {
 func write(ctx context.Context, root, dir, key string, commands []string) (file string, err error) {
 	left, _ := filepath.Glob(filepath.Join(dir, "*.tmp"))
 	for _, old := range left {
-		if err := os.RemoveAll(old); err != nil {
-			return "", err
+		// A compiler that has outlived a killed harness may still write there, for seconds. What
+		// it then leaves is for the next run.
+		for tries := 0; os.RemoveAll(old) != nil && tries < 50; tries++ {
+			time.Sleep(100 * time.Millisecond)
 		}
 	}
 	tmp, err := os.MkdirTemp(dir, "*.tmp")
@@ -285,8 +289,13 @@ func (b *busybox) Build(_ *llog.Logger, files *initramfs.Files, opts builder.Opt
 	cmd := exec.CommandContext(b.ctx, "go", "build", "-tags="+buildTag, "-trimpath", "-ldflags=-s -w -buildid=", "-o", binary, ".")
 	cmd.Dir = filepath.Join(src, "src", "bb.u-root.com", "bb")
 	cmd.Env = append(os.Environ(), "GO111MODULE=off", "GOPATH="+src, "GOFLAGS=", "GOEXPERIMENT=", "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch.Target.GOARCH, "GOAMD64="+arch.Target.GOAMD64, "GOWORK=off")
-	// Killed, it would leave its folder in TMPDIR.
+	// Killed, it leaves its folder, which therefore is in ours. When the harness is killed, it must
+	// not go on to write where the next run clears up; that goes by the thread that starts it.
+	cmd.Env = append(cmd.Env, "GOTMPDIR="+opts.TempDir)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGINT}
 	cmd.WaitDelay = 10 * time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return errors.Join(b.ctx.Err(), fmt.Errorf("go build: %w\n%s", err, out))
