@@ -81,7 +81,7 @@ var machinery = functions([]row{
 	{"entries of page tables are written for who maps, and looked at for who unmaps",
 		`set_pte* set_ptes* set_pmd* set_pud* ptep_* pmdp_* vm_normal_page* vm_normal_folio*`},
 	{"interrupts and mappings are those of the driver that asks for them", `free_irq* devm_free_irq* request_irq* request_threaded_irq request_any_context_irq
-		devm_request_*irq setup_irq enable_irq disable_irq* iounmap kmalloc_fix_flags`},
+		devm_request_*irq setup_irq enable_irq disable_irq* iounmap kmalloc_fix_flags vmalloc_fix_flags`},
 	{"the DMA API maps what its driver says, and checks that", `debug_dma_* check_unmap check_sync check_sg_segment add_dma_entry dma_map_* dma_unmap_* dma_sync_* dma_free_*`},
 	{"another processor is asked to do something",
 		`smp_call_function* csd_lock* on_each_cpu* generic_exec_single flush_smp_* generic_smp_call*`},

@@ -46,7 +46,7 @@ var (
 	// indented are lines of the kernel's that have no blanks in front.
 	indented = regexp.MustCompile(`^(?:-+\[ cut here \]-+$|Call [Tt]race:|(?:BUG|WARNING|Oops): |kernel BUG at |Unable to handle kernel |Kernel panic - )`)
 	// broken is a line that a mailer has broken, which is told by what must come behind it.
-	broken = regexp.MustCompile(`(?:WARNING: .* at|BUG: K[A-Z]+: .* in|kernel BUG at|Unable to handle .* virtual|Attempted to kill(?: init!)?|invalid context at|blocked for more(?: than(?: \d+)?)?|address:) ?$`)
+	broken = regexp.MustCompile(`(?:WARNING: .* at(?: \S+:\d+)?|stuck for \d+s!|\)\{\S{4,}\}-|\}, at:|BUG: K[A-Z]+: .* in|kernel BUG at|Unable to handle .* virtual|Attempted to kill(?: init!)?|invalid context at|blocked for more(?: than(?: \d+)?)?|address:) ?$`)
 	// boxed is a line of a console as docker (json-file), LAVA and who collects logs keep it.
 	boxed = regexp.MustCompile(`^\[?(?:- {1,2})?\{(?:"\w+"|dt) ?: ?`)
 	// flow is such a line of LAVA's as YAML has it without JSON's quotes.
@@ -192,7 +192,7 @@ func (l layout) read(in *bufio.Reader, w *Watcher) error {
 			continue
 		}
 		if _, _, _, ok := stamped(text); held != "" && !ok && !l.raw && text != "" {
-			text = held + " " + strings.TrimLeft(text, " ")
+			text = held + " " + strings.TrimLeft(text, "> ")
 		} else if held != "" {
 			w.Line(held)
 		}

@@ -196,7 +196,7 @@ var signs = []sign{
 	// The rest of a flood, of which the first were told with their stacks.
 	crash("percpu: ", `^percpu: allocation failed, size=`, "percpu: allocation failed", byCaller, plain),
 	crash("failed with error", `^(?:__)?kmem_cache_create\w*\((\S+)\) failed with error`, "kmem_cache_create of $1 failed", byCaller, perhaps),
-	crash("Unexpected gfp", `^Unexpected gfp: `, "Unexpected gfp", byCaller, plain),
+	crash("Unexpected gfp", `^Unexpected gfp: `, "Unexpected gfp", byCaller, says),
 	crash("iounmap: ", `^iounmap: bad address`, "iounmap: bad address", byCaller, plain),
 	crash("messages suppressed", `^BUG: (Bad page \w+): \d+ messages suppressed`, "BUG: $1", byNobody, plain),
 	crash("BUG: Bad ", `^BUG: (Bad (?:page state|page map|page cache|rss-counter state))`, "BUG: $1", byCaller, plain),

@@ -158,7 +158,7 @@ func (c *complaint) readStack(text string) {
 		// A second stack is somebody else's.
 		c.done = c.traced && len(c.stack) > 0
 		c.traced = true
-	case !c.traced && !headless.MatchString(c.title) && !ofArm.MatchString(text) && !(c.at != "" && (c.sign.blame == byFault || c.sign.blame == byRecursion) && (strings.HasPrefix(text, "[<") || twice.MatchString(text) || from.MatchString(text))):
+	case !c.traced && !headless.MatchString(c.title) && !ofArm.MatchString(text) && !(c.shortened() && bareStack.MatchString(text)) && !(c.at != "" && (c.sign.blame == byFault || c.sign.blame == byRecursion) && (strings.HasPrefix(text, "[<") || twice.MatchString(text) || from.MatchString(text))):
 	case strings.HasSuffix(text, "</IRQ>") || strings.HasPrefix(text, " <EOI> ") || strings.HasSuffix(text, "</NMI>"):
 		// What an interrupt found is not the fault of what it interrupted, unless that
 		// is stuck.
@@ -208,12 +208,20 @@ var (
 	bareFrame = regexp.MustCompile(`^[A-Za-z_][\w.]*\+0x[0-9a-f]+/0x[0-9a-f]+(?: [\[(].*)?$`)
 	// from is a line of a stack of 32-bit Arm's since 5.19.
 	from = regexp.MustCompile(`^ ([A-Za-z_][\w.]*) from [A-Za-z_][\w.]*(?:\+0x| \()`)
+	// bareStack is a line of a stack of which somebody has cut the heading.
+	bareStack = regexp.MustCompile(`^ [A-Za-z_][\w.]*\+0x[0-9a-f]+/0x[0-9a-f]+(?: |$)`)
 	// ofArm are the lines of 32-bit Arm's stacks, before 5.19 and since, which may have no heading.
 	ofArm = regexp.MustCompile(`^(?:\[<[0-9a-f]+>\] \([A-Za-z_][\w.]*\) from \[<| [A-Za-z_][\w.]* from [A-Za-z_][\w.]*(?:\+0x| \())`)
 	// twice is what powerpc puts in front, the frame's address and that of the code, of which
 	// who mails it may leave one, and what Amlogic does, the frame with its size.
 	twice = regexp.MustCompile(`^(?:(?:\[[0-9a-f]{8,16}\] ){1,2}\.?|\[[0-9a-f]{8,16}\+ *\d+\]\[<[0-9a-f]+>\] )`)
 )
+
+// shortened says that nothing but the first line of a complaint may be there before its stack, as
+// in a mail that tells no more.
+func (c *complaint) shortened() bool {
+	return c.at == "" && (c.pid != "" || c.deadly())
+}
 
 // readSubject takes from the line what the complaint is about.
 func (c *complaint) readSubject(text string) {
