@@ -126,7 +126,7 @@ check: ## formatting, vet, staticcheck, actionlint
 
 .PHONY: unit
 unit: ## unit tests with the race detector
-	$(GO) test -race -short ./...
+	$(GO) test -race -short -timeout 30m ./...
 
 # The kernels of the debug variant, which take minutes, are built with what the tests of the plain
 # one leave of the processors: in many of these, and in most of the command's, a guest waits. That
