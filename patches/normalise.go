@@ -225,7 +225,8 @@ func gitNames(lines []string, i, strip int) error {
 		}
 		return nil
 	}
-	if strip != 0 && base(old) != base(new) && strings.HasPrefix(old, `"`) == strings.HasPrefix(new, `"`) && !moved(lines, i) {
+	_, moved := movedFrom(lines, i)
+	if strip != 0 && !moved && base(old) != base(new) && strings.HasPrefix(old, `"`) == strings.HasPrefix(new, `"`) {
 		return &lineError{i + 1, fmt.Sprintf("%q names two files and moves none, so it cannot be told which is meant; make the diff with git's own a/ and b/", strings.TrimSpace(lines[i]))}
 	}
 	if strip != 0 && !bare(lines, i, old, new) {
@@ -285,24 +286,22 @@ func twoNames(s string) (old, new string, found bool) {
 	return s[:first], s[first+1:], true
 }
 
-// moved says whether a header of git's is of a file that is renamed or copied.
-func moved(lines []string, i int) bool {
+// movedFrom is the name that a header of git's renames or copies a file from, if it does.
+func movedFrom(lines []string, i int) (name string, moved bool) {
 	for j := i + 1; j < len(lines) && !strings.HasPrefix(lines[j], "diff --git ") && !strings.HasPrefix(lines[j], "@@ -"); j++ {
-		if strings.HasPrefix(lines[j], "rename from ") || strings.HasPrefix(lines[j], "copy from ") {
-			return true
+		for _, mark := range []string{"rename from ", "copy from "} {
+			if name, found := strings.CutPrefix(lines[j], mark); found {
+				return strings.TrimRight(name, "\r\n"), true
+			}
 		}
 	}
-	return false
+	return "", false
 }
 
 // bare says whether a header of git's has names without a/ and b/.
 func bare(lines []string, i int, old, new string) bool {
-	for j := i + 1; j < len(lines) && !strings.HasPrefix(lines[j], "diff --git ") && !strings.HasPrefix(lines[j], "@@ -"); j++ {
-		for _, mark := range []string{"rename from ", "copy from "} {
-			if name, found := strings.CutPrefix(lines[j], mark); found {
-				return strings.TrimRight(name, "\r\n") == old
-			}
-		}
+	if name, moved := movedFrom(lines, i); moved {
+		return name == old
 	}
 	// git's two prefixes differ, so that the same name twice is the file's; but for a/ or b/
 	// before a folder of the kernel's, which somebody put there.

@@ -269,7 +269,8 @@ var signs = []sign{
 }
 
 // hangPanic is a panic that a stall is told to end in, corrupted one that finds a stack
-// overwritten, overrun one for which a stack was too small, and afterOops one that only ends what was complained about before.
+// overwritten, overrun one for which a stack was too small, and afterOops one that only ends
+// what was complained about before.
 var (
 	hangPanic = regexp.MustCompile(`^Kernel panic - not syncing: (?:RCU Stall|Hard LOCKUP|softlockup: hung tasks|hung_task: blocked tasks|workqueue: .*stall|CSD)`)
 	corrupted = regexp.MustCompile(`^Kernel panic - not syncing: (?:corrupted stack end|stack-protector: )`)

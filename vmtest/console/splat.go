@@ -574,7 +574,7 @@ func goesOn(c *complaint, s *sign) bool {
 	case bugs, faults:
 		return s.role == dies || s.role == panics
 	case perhaps:
-		return s.role == dies && strings.HasPrefix(c.title, "Unhandled ")
+		return s.role == dies && c.sign.blame == byFault
 	case dies:
 		return s.role == panics
 	}

@@ -195,7 +195,11 @@ func eventsFile() qemu.Fn {
 // the guest on.
 func (v VM) Command(report bool) string {
 	// By hand, the disks and the report lie in the current folder.
-	args, err := v.byHand(report, func(command []string) []string { return command })
+	command, err := v.process(".")
+	if err != nil {
+		return ""
+	}
+	args, err := v.byHand(report, command)
 	if err != nil {
 		return ""
 	}
@@ -219,7 +223,11 @@ func (v VM) OnTerminal(ctx context.Context, folder string) (*exec.Cmd, error) {
 	if _, err := v.disks(folder); err != nil {
 		return nil, err
 	}
-	args, err := v.byHand(false, func(command []string) []string { return process(command, folder) })
+	command, err := v.process(".")
+	if err != nil {
+		return nil, err
+	}
+	args, err := v.byHand(false, process(command, folder))
 	if err != nil {
 		return nil, err
 	}
@@ -228,15 +236,11 @@ func (v VM) OnTerminal(ctx context.Context, folder string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// byHand are the words that boot the guest with the console on the terminal, where start
-// makes its own of those that start QEMU.
-func (v VM) byHand(report bool, start func(command []string) []string) ([]string, error) {
+// byHand are the words that boot the guest with the console on the terminal, with command
+// those that start QEMU.
+func (v VM) byHand(report bool, command []string) ([]string, error) {
 	v.Machine.stepped = v.Machine.Mode == Singlestep
-	command, err := v.process(".")
-	if err != nil {
-		return nil, err
-	}
-	fns := []qemu.Fn{bare(start(command)), v.Machine.options(), v.Boot.options(), endOnPanic(), v.root(), v.net(), qemu.WithQEMUArgs("-serial", "mon:stdio")}
+	fns := []qemu.Fn{bare(command), v.Machine.options(), v.Boot.options(), endOnPanic(), v.root(), v.net(), qemu.WithQEMUArgs("-serial", "mon:stdio")}
 	if report {
 		fns = append(fns, eventsFile())
 	}
