@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"patchproof/kernel/host"
 )
 
 // Store is the cache folder. Kernels in it are found by their key, see Builder.Build.
@@ -263,34 +265,21 @@ func (s Store) remember(request, key string) error {
 
 // writable fails early and clearly when the store cannot be used.
 func (s Store) writable() error {
-	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
-		return fmt.Errorf("the cache folder cannot be made; set CACHE to another: %w", err)
-	}
 	if err := s.own(); err != nil {
 		return err
 	}
 	if err := s.settle(); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(s.Dir, "*"+tmpSuffix)
-	if err != nil {
-		return fmt.Errorf("the cache folder cannot be written; set CACHE to another: %w", err)
-	}
-	defer os.Remove(f.Name())
-	// An empty file fits on a full disk.
-	_, err = f.Write(make([]byte, 4096))
-	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("the cache folder cannot be written; free some space or set CACHE to another: %w", err)
-	}
-	return nil
+	return host.Writable(s.Dir, "CACHE")
 }
 
 // own refuses a folder in which something lies that is nobody's cache, such as a home: what
 // is in the way there is removed, and so is what was not used for long.
 func (s Store) own() error {
 	entries, err := os.ReadDir(s.Dir)
-	if err != nil {
-		return fmt.Errorf("the cache folder cannot be read; set CACHE to another: %w", err)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("CACHE=%s cannot be read; set CACHE to another folder: %w", s.Dir, err)
 	}
 	other := ""
 	for _, entry := range entries {

@@ -39,7 +39,7 @@ type check struct {
 // checks are all of them, in the order in which they are made.
 var checks = []check{
 	{"the cache can be written", always, func(n Need) error {
-		return writable(n.Cache, "CACHE")
+		return Writable(n.Cache, "CACHE")
 	}},
 	{"the cache renames files", always, func(n Need) error {
 		return n.inCache(func(dir, file string) error { return os.Rename(file, file+".new") }, "files cannot be renamed")
@@ -64,7 +64,7 @@ var checks = []check{
 		}, "programs cannot be run, as on a file system mounted noexec, and a kernel's build runs some that it makes")
 	}},
 	{"TMPDIR can be written", temp, func(Need) error {
-		return writable(os.TempDir(), "TMPDIR")
+		return Writable(os.TempDir(), "TMPDIR")
 	}},
 	{"TMPDIR has room for a guest's disks", guests, func(n Need) error {
 		return Room(os.TempDir(), "TMPDIR", n.Disk, "the disks of a guest take")
@@ -77,7 +77,7 @@ var checks = []check{
 		return errors.Join(master.Close(), slave.Close())
 	}},
 	{"results can be written", func(n Need) bool { return n.Results != "" }, func(n Need) error {
-		if err := writable(n.Results, ""); err != nil {
+		if err := Writable(n.Results, ""); err != nil {
 			return err
 		}
 		return Room(n.Results, "", recordSize, "the record of a run takes at least")
@@ -134,8 +134,8 @@ func bare(err error) error {
 	return err
 }
 
-// writable writes a little in a folder that a variable names, if one does.
-func writable(dir, variable string) error {
+// Writable makes a folder, which a variable names if variable is not "", and writes a little there.
+func Writable(dir, variable string) error {
 	err := os.MkdirAll(dir, 0o755)
 	if err == nil {
 		var f *os.File
@@ -149,6 +149,12 @@ func writable(dir, variable string) error {
 	if err == nil {
 		return nil
 	}
+	return Unwritable(err, dir, variable)
+}
+
+// Unwritable says that a folder, which a variable names if variable is not "", could not be
+// written, and what to do about it.
+func Unwritable(err error, dir, variable string) error {
 	cure := "make it a folder that can be written"
 	switch {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):

@@ -18,6 +18,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
+	"patchproof/kernel/host"
 	"patchproof/results"
 	"patchproof/vmtest/qemu"
 )
@@ -51,11 +52,11 @@ func Build(ctx context.Context, cache string) (string, error) {
 		return file, nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("the cache cannot be written (choose another with CACHE=): %w", err)
+		return "", host.Unwritable(err, cache, "CACHE")
 	}
 	tmp, err := os.MkdirTemp(dir, "*.tmp")
 	if err != nil {
-		return "", err
+		return "", host.Unwritable(err, cache, "CACHE")
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, "counter.so")

@@ -36,6 +36,7 @@ import (
 
 	"patchproof/kernel"
 	"patchproof/kernel/arch"
+	"patchproof/kernel/host"
 )
 
 // module is the import path of this repository's module.
@@ -73,7 +74,7 @@ func Build(ctx context.Context, cache string, commands ...string) (string, error
 		return file, nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("the cache cannot be written (choose another with CACHE=): %w", err)
+		return "", host.Unwritable(err, cache, "CACHE")
 	}
 	lock := flock.New(dir + ".lock")
 	if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
@@ -360,7 +361,7 @@ func With(cache, base string, more func() ([]byte, error)) (string, error) {
 		return file, nil
 	}
 	if err := renameio.WriteFile(file, text, 0o644); err != nil {
-		return "", fmt.Errorf("the cache cannot be written (choose another with CACHE=): %w", err)
+		return "", host.Unwritable(err, cache, "CACHE")
 	}
 	return file, nil
 }

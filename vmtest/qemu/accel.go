@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"patchproof/kernel"
+	"patchproof/kernel/host"
 	"patchproof/results/seal"
 )
 
@@ -112,10 +113,10 @@ func cachedKVMTrouble(ctx context.Context, cache, kernel string) (string, error)
 		return "", err
 	}
 	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return "", fmt.Errorf("the cache cannot be written (choose another with CACHE=): %w", err)
+		return "", host.Unwritable(err, cache, "CACHE")
 	}
 	if err := seal.Write(file, now); err != nil {
-		return "", fmt.Errorf("the cache cannot be written (choose another with CACHE=): %w", err)
+		return "", host.Unwritable(err, cache, "CACHE")
 	}
 	return now.Trouble, nil
 }
