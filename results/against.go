@@ -75,6 +75,10 @@ var looks = []int{3, 6, 12, 20}
 // look; there are three at most).
 const apart = 0.01
 
+// mostLost is how many runs on one kernel the host may keep from a verdict before it is asked for
+// no more.
+const mostLost = 10
+
 // budgetS is how many seconds a program may be repeated on one kernel, beyond the
 // first look.
 const budgetS = 300
@@ -197,7 +201,16 @@ func byProgram(cells []Cell, base, patched string) []*pairs {
 	return all
 }
 
-// limit is how often the program may run on each kernel.
+// told is how many runs of each gave a verdict.
+func (p *pairs) told() int { return min(len(p.base), len(p.patched)) }
+
+// last says that there will be no more runs. Those that the host kept from a verdict are made up
+// for, but not without end.
+func (p *pairs) last() bool {
+	return p.told() >= p.limit() || max(p.onBase-len(p.base), p.onPatched-len(p.patched)) >= mostLost
+}
+
+// limit is how many runs of the program may count on each kernel.
 func (p *pairs) limit() int {
 	most := looks[len(looks)-1]
 	if p.wallS > 0 {
@@ -286,16 +299,16 @@ func rate(cells []Cell, judge func(Cell) (fails, known bool)) Rate {
 }
 
 // whole compares the program as a whole, in runs that were not limited to some of its tests:
-// how often another check of it fails which the other kernel never fails, such as a complaint
-// with a new title each time, or how often one that base passes is skipped or gone, whichever
-// tells more.
+// how often another check of it fails which the other kernel never fails, how often that is a
+// complaint, such as one with a new title each time, or how often one that base passes is skipped
+// or gone, whichever tells more.
 func (p *pairs) whole(last bool) Difference {
-	own := func(cells []Cell, others func(check string) []Cell) Rate {
+	own := func(cells []Cell, prefix string, others func(check string) []Cell) Rate {
 		return rate(cells, func(c Cell) (bool, bool) {
 			whole := len(c.Only) == 0
 			return whole && slices.ContainsFunc(titles(c), func(check string) bool {
 				fails, _ := c.fails(check)
-				return fails && rateOf(others(check), check).Failed == 0
+				return fails && strings.HasPrefix(check, prefix) && rateOf(others(check), check).Failed == 0
 			}), whole
 		})
 	}
@@ -311,7 +324,8 @@ func (p *pairs) whole(last bool) Difference {
 	}
 	all := []Difference{
 		{Program: p.program, Base: lost(p.base), Patched: lost(p.patched)},
-		{Program: p.program, Base: own(p.base, withPatch), Patched: own(p.patched, onBase)},
+		{Program: p.program, Base: own(p.base, "", withPatch), Patched: own(p.patched, "", onBase)},
+		{Program: p.program, Base: own(p.base, consolePrefix, withPatch), Patched: own(p.patched, consolePrefix, onBase)},
 	}
 	order := []DifferentKind{Regression, undecided, Flaky, OnBase}
 	for i := range all {
@@ -345,7 +359,7 @@ func (p *pairs) differences() []Difference {
 	if len(p.base) == 0 || len(p.patched) == 0 {
 		return nil
 	}
-	last := p.tried() >= p.limit()
+	last := p.last()
 	var all []Difference
 	for _, check := range titles(p.patched...) {
 		d := Difference{Program: p.program, Check: check, Base: rateOf(p.base, check), Patched: rateOf(p.patched, check)}
@@ -416,7 +430,7 @@ func (p *pairs) gains() []Difference {
 
 // promising are the gains that the program may show, where it has not run often enough to tell.
 func (p *pairs) promising() []Difference {
-	if p.tried() >= looks[0] {
+	if p.told() >= looks[0] {
 		return nil
 	}
 	return p.gains()
@@ -446,12 +460,15 @@ func Again(cells []Cell, base, patched string) []Repeat {
 		if settled(all) && !(p.unjudged() && p.tried() < looks[0]) && len(promising) == 0 {
 			continue
 		}
-		i := slices.IndexFunc(looks, func(n int) bool { return n > p.tried() })
-		if i < 0 || p.tried() >= p.limit() {
+		i := slices.IndexFunc(looks, func(n int) bool { return n > p.told() })
+		if i < 0 || p.last() {
 			continue
 		}
 		runs := min(looks[i], p.limit())
-		r := Repeat{Program: p.program, Base: runs, Patched: runs, Checks: p.open(all, promising)}
+		r := Repeat{
+			Program: p.program, Checks: p.open(all, promising),
+			Base: runs + p.onBase - len(p.base), Patched: runs + p.onPatched - len(p.patched),
+		}
 		if len(promising) == 0 && p.baseTells(all) {
 			r.Patched = p.onPatched
 		}

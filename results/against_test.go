@@ -102,6 +102,14 @@ func TestHoldAgainstBase(t *testing.T) {
 			return fine()
 		}
 	}
+	// slow is a program of which three runs are to be had on each kernel.
+	slow := func(g guests) guests {
+		return func(k string, run int) Cell {
+			c := g(k, run)
+			c.WallS = 90
+			return c
+		}
+	}
 	warning := withBad("console", event.Crash, "WARNING: at mm/x.c in f\n\nstack")
 	skipped := Cell{Verdict: event.Skip, Expected: true, Checks: []Check{{Check: event.Check{Name: "data", Verdict: event.Skip}, Expected: true}}}
 	declared := withBad("rare", event.Fail, "")
@@ -222,6 +230,30 @@ func TestHoldAgainstBase(t *testing.T) {
 		{"the host's trouble", only("patched", lost), 2, "not judged"},
 		{"the host's trouble once", every(1000, "patched", lost), 0, "no difference from base in 2 checks"},
 		{"the host's trouble once on base", every(1000, "base", lost), 0, "no difference from base in 2 checks"},
+		{"a slow program, and the host's trouble once on base", slow(func(k string, run int) Cell {
+			switch {
+			case k == "patched":
+				return warning
+			case run == 2:
+				return lost
+			}
+			return fine()
+		}), 1, "1 regression: nop/console: WARNING: at mm/x.c in f, pass on base 3 of 3"},
+		{"a slow program, and the host's trouble from the second run on", slow(func(k string, run int) Cell {
+			if run > 1 {
+				return lost
+			}
+			return only("patched", warning)(k, run)
+		}), 0, "1 flaky check: nop/console: WARNING: at mm/x.c in f fails in 0 of 1 on base, 1 of 1 with the patch"},
+		{"a slow program that crashes with another title each time, and fails once on base", slow(func(k string, run int) Cell {
+			switch {
+			case k == "patched":
+				return withBad("console", event.Crash, fmt.Sprintf("Oops in f%c", 'a'+run))
+			case run == 2:
+				return withBad("sum", event.Fail, "")
+			}
+			return fine()
+		}), 1, "1 regression: nop, pass on base 3 of 3, fails with the patch 3 of 3"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := hold(t, map[string]guests{"nop": test.guest}, false)

@@ -18,6 +18,8 @@ type world struct {
 	warn, late, lost float64
 	// suite says that each check is a test of its own, and runs alone.
 	suite bool
+	// wallS is what a run takes: few are to be had of a slow program.
+	wallS float64
 }
 
 // made is a world by chance.
@@ -31,7 +33,7 @@ func made(r *rand.Rand, warn float64) world {
 		}
 		return most * r.Float64()
 	}
-	w := world{suite: r.IntN(3) == 0, warn: max(warn, now(6, 1)), late: now(8, 0.3), lost: min(now(8, 0.3), 0.3)}
+	w := world{suite: r.IntN(3) == 0, warn: max(warn, now(6, 1)), late: now(8, 0.3), lost: min(now(8, 0.3), 0.3), wallS: []float64{0, 5, 40, 90}[r.IntN(4)]}
 	for range 1 + r.IntN(4) {
 		fail := now(3, 0.5)
 		skip := now(6, 1-fail)
@@ -48,11 +50,11 @@ var breaks = []string{"", "check fails", "check is skipped", "check is gone", "c
 func (w world) run(r *rand.Rand, broken string, at int, only []string) Cell {
 	switch {
 	case r.Float64() < w.lost:
-		return Cell{Verdict: event.Error, Reason: "no memory on the host"}
+		return Cell{Verdict: event.Error, Reason: "no memory on the host", WallS: w.wallS}
 	case broken == "no report":
 		return silentGuest(event.Error)
 	}
-	c := Cell{Verdict: event.Pass, Only: only}
+	c := Cell{Verdict: event.Pass, Only: only, WallS: w.wallS}
 	add := func(name string, v event.Verdict, detail string) {
 		c.Checks = append(c.Checks, Check{Check: event.Check{Name: name, Verdict: v, Detail: detail}, Expected: v == event.Pass || v == event.Skip})
 		c.Verdict = event.Worst(c.Verdict, v)
