@@ -767,5 +767,9 @@ func (l *trials) close(answer *Answer, err error) (*Record, error) {
 		l.record.Told = l.record.Report()
 	}
 	l.record.Finished = time.Now().UTC()
+	if l.record.Finished.Before(l.record.Started) {
+		// The clock was set back meanwhile, and no search ends before it begins.
+		l.record.Finished = l.record.Started
+	}
 	return l.record, errors.Join(err, l.record.save())
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,5 +43,15 @@ func TestFindDamaged(t *testing.T) {
 		if found, err := find(r.path, "whose"); err != nil || found != nil {
 			t.Errorf("find of a %s = %v, %v; want none", what, found, err)
 		}
+	}
+}
+
+// A clock that was set back during a search makes none that ended before it began.
+func TestNoSearchEndsBeforeItBegan(t *testing.T) {
+	t.Parallel()
+	began := time.Now().Add(time.Hour)
+	l := &trials{record: &Record{Schema: Schema, Started: began, path: filepath.Join(t.TempDir(), "bisect.json")}}
+	if r, err := l.close(&Answer{}, nil); err != nil || r.Finished.Before(began) {
+		t.Errorf("it ended %v before it began, %v", began.Sub(r.Finished), err)
 	}
 }
