@@ -198,17 +198,22 @@ func hashFile(h io.Writer, root, file string) error {
 	return err
 }
 
-// write builds the archive and puts it into dir. The caller holds the lock, so what
-// is unfinished there is nobody's.
-func write(ctx context.Context, root, dir, key string, commands []string) (file string, err error) {
+// clearUp removes what earlier runs left unfinished in dir.
+func clearUp(dir string) {
 	left, _ := filepath.Glob(filepath.Join(dir, "*.tmp"))
 	for _, old := range left {
 		// A compiler that has outlived a killed harness may still write there, for seconds. What
-		// it then leaves is for the next run.
-		for tries := 0; os.RemoveAll(old) != nil && tries < 50; tries++ {
+		// it then leaves, or what cannot be removed, is for the next run.
+		for tries := 0; errors.Is(os.RemoveAll(old), syscall.ENOTEMPTY) && tries < 50; tries++ {
 			time.Sleep(100 * time.Millisecond)
 		}
 	}
+}
+
+// write builds the archive and puts it into dir. The caller holds the lock, so what
+// is unfinished there is nobody's.
+func write(ctx context.Context, root, dir, key string, commands []string) (file string, err error) {
+	clearUp(dir)
 	tmp, err := os.MkdirTemp(dir, "*.tmp")
 	if err != nil {
 		return "", err
