@@ -293,7 +293,12 @@ func readReleases(file string) ([]release, time.Duration, error) {
 		// It is looked up again.
 		return nil, 1<<63 - 1, nil
 	}
-	return known, time.Since(info.ModTime()), nil
+	age := time.Since(info.ModTime())
+	if age < 0 {
+		// A clock that was wrong wrote it, or is wrong now: it would count as new for as long.
+		age = 1<<63 - 1
+	}
+	return known, age, nil
 }
 
 func writeReleases(file string, list []release) error {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -77,6 +78,22 @@ func listed(t *testing.T, list ...release) string {
 	cache := t.TempDir()
 	writeFile(t, filepath.Join(cache, releasesFile), string(text))
 	return cache
+}
+
+// A list from the future would stay new until then.
+func TestReleasesFromTheFutureAreOld(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(listed(t, release{Version: "7.1.13"}), releasesFile)
+	if _, age, err := readReleases(file); err != nil || age > indexAge {
+		t.Fatalf("a new list is %v old, %v", age, err)
+	}
+	then := time.Now().AddDate(1, 0, 0)
+	if err := os.Chtimes(file, then, then); err != nil {
+		t.Fatal(err)
+	}
+	if _, age, err := readReleases(file); err != nil || age <= indexAge {
+		t.Errorf("a list from the future is %v old, %v", age, err)
+	}
 }
 
 func TestTakeRelease(t *testing.T) {
