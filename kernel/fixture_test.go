@@ -19,6 +19,8 @@ import (
 // targets, the output and the Kconfig files of a kernel, and two objects.
 var fixtureFiles = map[string]string{
 	"Makefile": `
+VERSION = 5
+PATCHLEVEL = 10
 O ?= .
 all: vmlinux
 tinyconfig:

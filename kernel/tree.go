@@ -404,12 +404,16 @@ func copyCut(to, from string) error {
 }
 
 var (
-	makefileVersion    = regexp.MustCompile(`(?m)^VERSION = (\d+)$`)
-	makefilePatchlevel = regexp.MustCompile(`(?m)^PATCHLEVEL = (\d+)$`)
+	makefileVersion    = regexp.MustCompile(`(?m)^VERSION\s*=\s*(\d+)\s*$`)
+	makefilePatchlevel = regexp.MustCompile(`(?m)^PATCHLEVEL\s*=\s*(\d+)\s*$`)
 )
 
-// oldest is the first major version with CONFIG_PVH, by which kernels are booted.
-const oldest = 5
+// oldest is the first major version with CONFIG_PVH, by which kernels are booted. What counts its
+// versions by years, as U-Boot and barebox do, has a kernel's makefiles and is none.
+const (
+	oldest = 5
+	years  = 2000
+)
 
 // checkKernel fails for a local tree's commit that is no kernel source, or is too old a one.
 // Such a one leaves nothing behind.
@@ -432,9 +436,13 @@ func checkKernel(ctx context.Context, t tree, spec Spec, commit string) (err err
 	version := makefileVersion.FindStringSubmatch(makefile)
 	level := makefilePatchlevel.FindStringSubmatch(makefile)
 	if version == nil || level == nil {
-		return nil
+		return fmt.Errorf("TREE=%s %s (%.12s) is no kernel source: its Makefile has no VERSION and PATCHLEVEL", spec.Tree, spec.Rev, commit)
 	}
-	if major, err := strconv.Atoi(version[1]); err == nil && major < oldest {
+	major, err := strconv.Atoi(version[1])
+	switch {
+	case err != nil || major >= years:
+		return fmt.Errorf("TREE=%s %s (%.12s) is no kernel source: its Makefile says version %s.%s", spec.Tree, spec.Rev, commit, version[1], level[1])
+	case major < oldest:
 		return fmt.Errorf("TREE=%s %s (%.12s) is Linux %s.%s; 5.4 to 7.x are served, and no kernel before %d.0 boots here",
 			spec.Tree, spec.Rev, commit, version[1], level[1], oldest)
 	}
@@ -453,6 +461,14 @@ func resolveLocal(ctx context.Context, spec Spec) (string, error) {
 			return "", fmt.Errorf("the .git of TREE=%s is damaged, or its repository has gone; clone the tree anew: %w", spec.Tree, err)
 		}
 		return "", fmt.Errorf("TREE=%s is not a git repository", spec.Tree)
+	}
+	// A tarball may be unpacked within some repository, which is not what is meant.
+	if prefix, err := localGit(ctx, spec.Tree, "rev-parse", "--show-prefix"); err == nil && prefix != "" {
+		top, err := localGit(ctx, spec.Tree, "rev-parse", "--show-toplevel")
+		if err != nil {
+			return "", err
+		}
+		return "", fmt.Errorf("TREE=%s has no git repository of its own: it is a folder of the one in %s; give that, or a clone", spec.Tree, top)
 	}
 	commit, err := localGit(ctx, spec.Tree, "rev-parse", "--verify", "--quiet", "--end-of-options", spec.Rev+"^{commit}")
 	if err != nil {

@@ -143,6 +143,7 @@ func TestBadTrees(t *testing.T) {
 		"none":                  {filepath.Join(repo, "none"), "HEAD", "no such file"},
 		"file":                  {file, "HEAD", "not a folder"},
 		"no git":                {t.TempDir(), "HEAD", "not a git repository"},
+		"another's folder":      {filepath.Join(repo, "fs"), "HEAD", "it is a folder of the one in " + repo},
 		"no such":               {repo, "v9", `no commit "v9"`},
 		"an option":             {repo, "--all", `no commit "--all"`},
 		"not commit":            {repo, "HEAD:Makefile", "no commit"},
@@ -168,13 +169,22 @@ func TestTreesThatAreNoKernel(t *testing.T) {
 	userGit(t, repo, "add", "README")
 	userGit(t, repo, "commit", "-qm", "prose")
 	userGit(t, repo, "tag", "prose")
-	writeFile(t, filepath.Join(repo, "Makefile"), "VERSION = 2\nPATCHLEVEL = 6\nSUBLEVEL = 32\n")
-	userGit(t, repo, "add", "Makefile")
-	userGit(t, repo, "commit", "-qm", "Linux 2.6.32")
+	for name, makefile := range map[string]string{
+		"program": "all:\n\t./make-all\n",
+		"U-Boot":  "VERSION = 2024\nPATCHLEVEL = 01\nSUBLEVEL =\n",
+		"old":     "VERSION = 2\nPATCHLEVEL = 6\nSUBLEVEL = 32\n",
+	} {
+		writeFile(t, filepath.Join(repo, "Makefile"), makefile)
+		userGit(t, repo, "add", "Makefile")
+		userGit(t, repo, "commit", "-qm", name)
+		userGit(t, repo, "tag", name)
+	}
 	b := &Builder{Cache: t.TempDir()}
 	for rev, want := range map[string]string{
-		"prose": "is no kernel source: it has no Makefile at its top",
-		"HEAD":  "is Linux 2.6; 5.4 to 7.x are served",
+		"prose":   "is no kernel source: it has no Makefile at its top",
+		"program": "is no kernel source: its Makefile has no VERSION",
+		"U-Boot":  "is no kernel source: its Makefile says version 2024.01",
+		"old":     "is Linux 2.6; 5.4 to 7.x are served",
 	} {
 		_, err := b.Build(t.Context(), Spec{Name: "base", Pin: Pin{Name: treePin}, Tree: repo, Rev: rev}, plain)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -414,7 +424,7 @@ func TestApplyIsStableAndRemembered(t *testing.T) {
 			}
 			commits = append(commits, commit)
 		}
-		const want = "77647e875c2061f31ff152981146c8bc4bef147b"
+		const want = "636f87dd3210ba89a43c6b48007a17f7e227677e"
 		if diff := cmp.Diff([]string{want, want}, commits); diff != "" {
 			t.Errorf("commits (-want +got):\n%s", diff)
 		}

@@ -110,6 +110,8 @@ type box struct {
 }
 
 const fakeMakefile = `
+VERSION = 5
+PATCHLEVEL = 10
 O ?= .
 CC = gcc
 all: vmlinux

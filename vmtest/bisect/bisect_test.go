@@ -24,6 +24,8 @@ import (
 // file; what it "does" in a guest is told by the words in it.
 const (
 	makefile = `
+VERSION = 5
+PATCHLEVEL = 10
 O ?= .
 tinyconfig:
 	@: > $(O)/.config
