@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"patchproof/kernel/sandbox"
 	"patchproof/patches"
 )
 
@@ -188,7 +189,7 @@ func (s baseSearch) fits(ctx context.Context, commits []string) ([]Fit, error) {
 	}
 	cmd := gitCommand(s.git, "cat-file", "--batch-check=%(objectname)")
 	cmd.Stdin = strings.NewReader(ask.String())
-	out, err := output(ctx, cmd)
+	out, err := sandbox.Output(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +223,7 @@ func matches(image patches.PreImage, line string) bool {
 // mismatches are the hunks that do not apply to a commit.
 func (s baseSearch) mismatches(ctx context.Context, commit string) ([]patches.Mismatch, error) {
 	all := s.series.Mismatches(func(path string) ([]byte, error) {
-		out, err := output(ctx, gitCommand(s.git, "cat-file", "blob", commit+":"+path))
+		out, err := sandbox.Output(ctx, gitCommand(s.git, "cat-file", "blob", commit+":"+path))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
 		}
@@ -355,7 +356,7 @@ func (s baseSearch) index(ctx context.Context, tips string) error {
 	}
 	cmd := gitCommand(s.git, "commit-graph", "write", "--stdin-commits", "--changed-paths", "--split", "--no-progress")
 	cmd.Stdin = strings.NewReader(tips)
-	_, err := output(ctx, cmd)
+	_, err := sandbox.Output(ctx, cmd)
 	return err
 }
 
@@ -370,7 +371,7 @@ func (s baseSearch) changes(ctx context.Context, tips, path string) ([]change, e
 	cmd := gitCommand(s.git, "--literal-pathspecs", "log", "--stdin", "--full-history", "-m", "--raw", "--no-abbrev", "--no-renames",
 		"--no-show-signature", "--format=%H %ct", "--", path)
 	cmd.Stdin = strings.NewReader(tips)
-	out, err := output(ctx, cmd)
+	out, err := sandbox.Output(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}
@@ -397,7 +398,7 @@ func (s baseSearch) tagged(ctx context.Context, found Fit) string {
 		"for-each-ref", "--contains="+found.Commit, "--sort=creatordate", "--count=3", "--format=%(objectname)", "refs/tags")
 	// The index is in our repository, which sees the objects of theirs.
 	cmd.Env = append(cmd.Env, "GIT_OBJECT_DIRECTORY="+filepath.Join(s.git, ".git", "objects"))
-	out, err := output(ctx, cmd)
+	out, err := sandbox.Output(ctx, cmd)
 	if err != nil {
 		return found.Commit
 	}
@@ -415,13 +416,13 @@ func (s baseSearch) tagged(ctx context.Context, found Fit) string {
 
 // whereIs says which commit after base is the patch with an id.
 func (s baseSearch) whereIs(ctx context.Context, id, base, head string) string {
-	log, err := output(ctx, gitCommand(s.git, "log", "-p", "--no-merges", "--no-color", "--no-ext-diff", "--no-textconv", "--no-show-signature", "--max-count=2000", base+".."+head))
+	log, err := sandbox.Output(ctx, gitCommand(s.git, "log", "-p", "--no-merges", "--no-color", "--no-ext-diff", "--no-textconv", "--no-show-signature", "--max-count=2000", base+".."+head))
 	if err != nil {
 		return ""
 	}
 	cmd := gitCommand(s.git, "patch-id", "--stable")
 	cmd.Stdin = strings.NewReader(string(log))
-	ids, err := output(ctx, cmd)
+	ids, err := sandbox.Output(ctx, cmd)
 	if err != nil {
 		return ""
 	}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"patchproof/kernel/arch"
+	"patchproof/kernel/sandbox"
 )
 
 // Matches are what a tree's semantic patches report of one C file at one commit.
@@ -65,7 +66,7 @@ func (b *Builder) Coccicheck(ctx context.Context, spec Spec, files []string) (ma
 // coccicheck runs all semantic patches of a checked out tree on one file. Parts of them are
 // scripts, so that a patch can bring its own: they run in the sandbox.
 func (b *Builder) coccicheck(ctx context.Context, spec Spec, src, file string, ocaml bool) (Matches, error) {
-	on, _, err := findSandbox(ctx, spec.trusted())
+	on, _, err := sandbox.Find(ctx, spec.trusted())
 	if err != nil {
 		return Matches{}, err
 	}
@@ -74,7 +75,7 @@ func (b *Builder) coccicheck(ctx context.Context, spec Spec, src, file string, o
 		return Matches{}, err
 	}
 	defer os.RemoveAll(temp)
-	box := Sandbox{
+	box := sandbox.Box{
 		On: on, Show: []string{src}, Write: []string{temp}, Temp: temp,
 		// Its Python is the one that it was built with. A version manager's, first in a
 		// user's PATH, is a script in a home folder.
@@ -156,7 +157,7 @@ var matchLine = regexp.MustCompile(`(?m)^(?:\./)?([^\s:]+):(\d+):\d+-\d+: (.*)$`
 const matchSeconds = "60"
 
 // match runs it on one file; unused is why it could not be used.
-func (p semanticPatch) match(ctx context.Context, box Sandbox, src, file string) (found []Warning, unused string, err error) {
+func (p semanticPatch) match(ctx context.Context, box sandbox.Box, src, file string) (found []Warning, unused string, err error) {
 	args := slices.Concat([]string{"-D", "report", "--no-show-diff", "--very-quiet", "--timeout", matchSeconds, "--cocci-file", semanticPatches + "/" + p.name}, p.options)
 	for _, dir := range []string{"arch/" + arch.Target.Src + "/include", "include", "arch/" + arch.Target.Src + "/include/uapi", "include/uapi"} {
 		args = append(args, "-I", dir)
@@ -171,7 +172,7 @@ func (p semanticPatch) match(ctx context.Context, box Sandbox, src, file string)
 	}
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
-	err = run(ctx, cmd)
+	err = sandbox.Run(ctx, cmd)
 	if ctx.Err() != nil {
 		return nil, "", context.Cause(ctx)
 	}

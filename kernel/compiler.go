@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"patchproof/kernel/sandbox"
 )
 
 // Compiler is what kernels are built with; the zero value is gcc with GNU's binutils.
@@ -230,7 +232,7 @@ func (c Compiler) folders() []string {
 	for _, t := range c.tools() {
 		commands = append(commands, t.Name)
 	}
-	return toolFolders(commands)
+	return sandbox.ToolFolders(commands)
 }
 
 // id names compiler and binutils in one line: for another compiler than gcc what the user
@@ -260,8 +262,8 @@ func (c Compiler) id(ctx context.Context) (string, error) {
 // toolVersion is what a tool says of its version.
 func toolVersion(ctx context.Context, tool string) (string, error) {
 	cmd := exec.Command(tool, "--version")
-	cmd.Env = cleanEnv()
-	out, err := output(ctx, cmd)
+	cmd.Env = sandbox.Env()
+	out, err := sandbox.Output(ctx, cmd)
 	return string(out), err
 }
 

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os/exec"
 	"strings"
+
+	"patchproof/kernel/sandbox"
 )
 
 // Content is what a kernel's source holds: one commit of a git repository.
@@ -33,7 +35,7 @@ func (b *Builder) Content(ctx context.Context, spec Spec) (Content, error) {
 
 // Read returns the text of a file; one that is not there is fs.ErrNotExist.
 func (c Content) Read(ctx context.Context, path string) (string, error) {
-	out, err := output(ctx, gitCommand(c.repo, "cat-file", "blob", c.commit+":"+path))
+	out, err := sandbox.Output(ctx, gitCommand(c.repo, "cat-file", "blob", c.commit+":"+path))
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}
@@ -51,7 +53,7 @@ func (c Content) ReadAll(ctx context.Context, paths []string) (map[string]string
 		fmt.Fprintf(&names, "%s:%s\n", c.commit, path)
 	}
 	cmd.Stdin = strings.NewReader(names.String())
-	out, err := output(ctx, cmd)
+	out, err := sandbox.Output(ctx, cmd)
 	if err != nil {
 		return nil, err
 	}

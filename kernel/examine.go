@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"patchproof/kernel/sandbox"
 )
 
 // Examined is what the compiler and the checkers say of one C file at one commit, and
@@ -295,12 +297,12 @@ func (b *Builder) Checkpatch(ctx context.Context, spec Spec) (all [][]Remark, er
 		if err := checkoutCommit(ctx, t.src(), t.base); err != nil {
 			return err
 		}
-		on, _, err := findSandbox(ctx, spec.Tree == "")
+		on, _, err := sandbox.Find(ctx, spec.Tree == "")
 		if err != nil {
 			return err
 		}
 		// It would look commits up in a history that is not there.
-		box := Sandbox{On: on, Show: []string{t.src()}, Env: []string{"GIT_DIR=/nowhere"}}
+		box := sandbox.Box{On: on, Show: []string{t.src()}, Env: []string{"GIT_DIR=/nowhere"}}
 		for _, p := range spec.Patches() {
 			mail, flags := p.MailMessage(), []string{"--terse", "--show-types", "--showfile", "--no-summary"}
 			if p.Author == "" {
@@ -318,7 +320,7 @@ func (b *Builder) Checkpatch(ctx context.Context, spec Spec) (all [][]Remark, er
 	return all, err
 }
 
-func checkpatch(ctx context.Context, box Sandbox, src string, mail []byte, flags []string) ([]Remark, error) {
+func checkpatch(ctx context.Context, box sandbox.Box, src string, mail []byte, flags []string) ([]Remark, error) {
 	const script = "scripts/checkpatch.pl"
 	if !exists(filepath.Join(src, script)) {
 		return nil, fmt.Errorf("the tree has no %s", script)
@@ -332,10 +334,10 @@ func checkpatch(ctx context.Context, box Sandbox, src string, mail []byte, flags
 	}
 	var out, said bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(mail), &out, &said
-	err = run(ctx, cmd)
+	err = sandbox.Run(ctx, cmd)
 	remarks := remarksIn(out.String())
 	if err != nil && (len(remarks) == 0 || ctx.Err() != nil) {
-		return nil, commandError(cmd, err, said.Bytes())
+		return nil, sandbox.CommandError(cmd, err, said.Bytes())
 	}
 	return remarks, nil
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"patchproof/kernel/sandbox"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
@@ -44,7 +46,7 @@ fs/broken.o:
 		}
 	}
 	t.Setenv("PATH", path)
-	t.Setenv(SandboxVariable, "off")
+	t.Setenv(sandbox.Variable, "off")
 	t.Setenv("CI", "")
 	b := &Builder{Cache: t.TempDir()}
 	spec := localSpec(dir, "base")

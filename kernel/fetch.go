@@ -17,6 +17,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"patchproof/kernel/sandbox"
 )
 
 // stallAfter is how long a server may send nothing before the next source's turn.
@@ -272,8 +274,8 @@ func (s *stallGuard) Close() error {
 // in its order (apt-get(8), indextargets).
 func aptRepositories(ctx context.Context) ([]string, error) {
 	cmd := exec.Command("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages")
-	cmd.Env = cleanEnv()
-	out, err := output(ctx, cmd)
+	cmd.Env = sandbox.Env()
+	out, err := sandbox.Output(ctx, cmd)
 	if errors.Is(err, exec.ErrNotFound) {
 		return nil, errors.New("this host has no apt")
 	}
@@ -347,4 +349,18 @@ func (b *Builder) download(ctx context.Context, spec Spec) (string, error) {
 		failed.tries = append(tries, failed.tries...)
 	}
 	return file, err
+}
+
+// countingReader reports how many bytes went through it.
+type countingReader struct {
+	io.Reader
+	n      int64
+	report func(n int64)
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += int64(n)
+	c.report(c.n)
+	return n, err
 }

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"patchproof/kernel/sandbox"
+
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
@@ -96,8 +98,8 @@ func (f *folder) borrow(ctx context.Context) error {
 
 func copyFolder(ctx context.Context, from, to string) error {
 	cmd := exec.Command("cp", "--archive", "--reflink=auto", from, to)
-	cmd.Env = cleanEnv()
-	_, err := output(ctx, cmd)
+	cmd.Env = sandbox.Env()
+	_, err := sandbox.Output(ctx, cmd)
 	return err
 }
 

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"time"
+
+	"patchproof/kernel/sandbox"
 )
 
 // Foreign is a suite of tests that comes neither with a kernel nor with the user, but as
@@ -121,7 +123,7 @@ func (b *Builder) foreignSource(ctx context.Context, name string) (release, erro
 
 // makeForeign builds the tests of a source into dir.
 func (b *Builder) makeForeign(ctx context.Context, f Foreign, source release, dir string) error {
-	on, note, err := findSandbox(ctx, true)
+	on, note, err := sandbox.Find(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -145,7 +147,7 @@ func (b *Builder) makeForeign(ctx context.Context, f Foreign, source release, di
 		}
 	}
 	script := fmt.Sprintf("tar -xf %q --strip-components=1 && %s", archive, f.Recipe)
-	box := Sandbox{On: on, Show: []string{archive}, Write: []string{out}, Temp: scratch, Env: []string{fmt.Sprintf("MAKEFLAGS=-j%d", b.jobs())}}
+	box := sandbox.Box{On: on, Show: []string{archive}, Write: []string{out}, Temp: scratch, Env: []string{fmt.Sprintf("MAKEFLAGS=-j%d", b.jobs())}}
 	cmd, err := box.Command(src, "sh", "-c", script)
 	if err != nil {
 		return err
@@ -160,7 +162,7 @@ func (b *Builder) makeForeign(ctx context.Context, f Foreign, source release, di
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
-	runErr := run(ctx, cmd)
+	runErr := sandbox.Run(ctx, cmd)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"patchproof/kernel/arch"
+	"patchproof/kernel/sandbox"
 )
 
 // identity commits everything, so that ids are the same on every machine.
@@ -34,7 +35,7 @@ const (
 // Whose a tree is does not matter: a cache may be another user's, as when CI unpacks
 // it, and in a tree of the user's nothing is run that its configuration names.
 func gitEnv() []string {
-	return cleanEnv(
+	return sandbox.Env(
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_CONFIG_NOSYSTEM=1", "GIT_ATTR_NOSYSTEM=1",
 		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
 		"GIT_HTTP_LOW_SPEED_LIMIT=1", fmt.Sprintf("GIT_HTTP_LOW_SPEED_TIME=%.0f", stallAfter.Seconds()),
@@ -52,7 +53,7 @@ func gitCommand(dir string, args ...string) *exec.Cmd {
 
 // git runs a git command in dir and returns its output without the last newline.
 func git(ctx context.Context, dir string, args ...string) (string, error) {
-	out, err := output(ctx, gitCommand(dir, args...))
+	out, err := sandbox.Output(ctx, gitCommand(dir, args...))
 	return strings.TrimSuffix(string(out), "\n"), err
 }
 

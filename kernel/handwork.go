@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"patchproof/kernel/sandbox"
 	"patchproof/patches"
 )
 
@@ -69,10 +70,10 @@ func (b *Builder) StartHandwork(ctx context.Context, spec Spec, dir string) (*Ha
 	if err != nil {
 		return nil, err
 	}
-	if spec.Tree != "" && within(dir, spec.Tree) {
+	if spec.Tree != "" && sandbox.Within(dir, spec.Tree) {
 		return nil, fmt.Errorf("WORK=%s lies in TREE=%s, which is only read; choose another folder", dir, spec.Tree)
 	}
-	if within(dir, b.Cache) {
+	if sandbox.Within(dir, b.Cache) {
 		return nil, fmt.Errorf("WORK=%s lies in the cache, which make cache gc empties; choose another folder", dir)
 	}
 	h := &Handwork{dir}

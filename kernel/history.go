@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"patchproof/kernel/sandbox"
 	"patchproof/patches"
 )
 
@@ -228,7 +229,7 @@ func (h *History) Applies(ctx context.Context, commit string, list []patches.Pat
 		cmd := gitCommand(h.dir, args...)
 		cmd.Env = append(cmd.Env, "GIT_INDEX_FILE="+index)
 		cmd.Stdin = bytes.NewReader(stdin)
-		_, err := output(ctx, cmd)
+		_, err := sandbox.Output(ctx, cmd)
 		return err
 	}
 	if err := withIndex(nil, "read-tree", commit); err != nil {
@@ -508,7 +509,7 @@ func (h *History) Revert(ctx context.Context, commit Commit, onto string) (patch
 		}
 		return patches.Patch{}, cmp.Or(err, ErrNoRevert)
 	}
-	diff, err := output(ctx, gitCommand(h.dir, "diff", "--no-color", "--no-ext-diff", "--binary", "--full-index", "--no-renames", onto+"^{tree}", strings.TrimSpace(out)))
+	diff, err := sandbox.Output(ctx, gitCommand(h.dir, "diff", "--no-color", "--no-ext-diff", "--binary", "--full-index", "--no-renames", onto+"^{tree}", strings.TrimSpace(out)))
 	if err != nil {
 		return patches.Patch{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"patchproof/kernel/sandbox"
 	"patchproof/patches"
 )
 
@@ -91,7 +92,7 @@ func (h *History) changes(ctx context.Context, old, commit string) ([]fileChange
 
 // blob returns the content of a file by its id.
 func (h *History) blob(ctx context.Context, id string) (string, error) {
-	out, err := output(ctx, gitCommand(h.dir, "cat-file", "blob", id))
+	out, err := sandbox.Output(ctx, gitCommand(h.dir, "cat-file", "blob", id))
 	return string(out), err
 }
 
@@ -238,7 +239,7 @@ func (h *History) addDiff(ctx context.Context, diff *strings.Builder, path, id, 
 	if err != nil {
 		return err
 	}
-	out, err := output(ctx, gitCommand(h.dir, "diff", "--no-color", "--no-ext-diff", "--full-index", id, other))
+	out, err := sandbox.Output(ctx, gitCommand(h.dir, "diff", "--no-color", "--no-ext-diff", "--full-index", id, other))
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"patchproof/kernel/arch"
+	"patchproof/kernel/sandbox"
 )
 
 // job is one build in a locked tree.
@@ -28,7 +29,7 @@ type job struct {
 	reused   bool
 
 	log     *os.File
-	sandbox Sandbox
+	sandbox sandbox.Box
 	folder  *folder
 	// options is the hash of the config that was made last.
 	options string
@@ -54,7 +55,7 @@ func (j *job) do(ctx context.Context) (key string, err error) {
 	}
 	defer j.log.Close()
 	key, err = j.build(ctx)
-	if errors.Is(err, errKilled) {
+	if errors.Is(err, sandbox.ErrKilled) {
 		// What marks the folder stays in it.
 		return "", withLog(err, j.log.Name())
 	}
@@ -63,7 +64,7 @@ func (j *job) do(ctx context.Context) (key string, err error) {
 
 // open prepares the log, the sandbox and the build folder.
 func (j *job) open(ctx context.Context) (err error) {
-	on, note, err := findSandbox(ctx, j.spec.trusted())
+	on, note, err := sandbox.Find(ctx, j.spec.trusted())
 	if err != nil {
 		return fmt.Errorf("kernel %s: %w", j.spec.Name, err)
 	}
@@ -83,7 +84,7 @@ func (j *job) open(ctx context.Context) (err error) {
 	if err == nil && note != "" {
 		j.note(fmt.Sprintf("the build folder of %s is made anew: %s", j.variant.Name, note))
 	}
-	j.sandbox = Sandbox{
+	j.sandbox = sandbox.Box{
 		On: on, Show: append(j.Compiler.folders(), j.tree.src()), Write: []string{out},
 		Temp: filepath.Join(out, scratchDir),
 	}
@@ -142,7 +143,7 @@ func (j *job) build(ctx context.Context) (key string, err error) {
 		var refused *BuildError
 		var host *hostError
 		switch {
-		case err == nil || ctx.Err() != nil || errors.Is(err, errKilled):
+		case err == nil || ctx.Err() != nil || errors.Is(err, sandbox.ErrKilled):
 			return key, err
 		case errors.As(err, &refused):
 			if !refused.saidBefore(said) {
@@ -214,7 +215,7 @@ func (j *job) acquit(ctx context.Context, refused *BuildError) error {
 	case err == nil:
 		refused.BaseBuilt = true
 		return refused
-	case ctx.Err() != nil || errors.Is(err, errKilled):
+	case ctx.Err() != nil || errors.Is(err, sandbox.ErrKilled):
 		return err
 	case !errors.As(err, &also):
 		return fmt.Errorf("kernel %s could not be built, and its base cannot be built now either: %w", j.spec.Name, err)
@@ -407,4 +408,28 @@ func withLog(err error, path string) error {
 		return err
 	}
 	return fmt.Errorf("%w\nlog: %s", err, path)
+}
+
+// machinery says that a file of a kernel source decides what runs on the host when
+// it is built: makefiles, options, scripts, programs that the build makes for itself.
+func machinery(name string) bool {
+	for _, dir := range []string{"scripts/", "tools/", "certs/", "usr/", "/tools/", "/boot/", "/entry/vdso/"} {
+		if strings.HasPrefix(name, dir) || dir[0] == '/' && strings.Contains(name, dir) {
+			return true
+		}
+	}
+	base := filepath.Base(name)
+	if strings.HasPrefix(base, "gen") || strings.HasPrefix(base, "mk") || strings.HasPrefix(base, "conmakehash") {
+		return true
+	}
+	switch filepath.Ext(base) {
+	case ".c", ".h", ".S", ".s", ".rst", ".txt", ".dts", ".dtsi", ".yaml":
+		return false
+	}
+	return !strings.HasPrefix(name, "Documentation/")
+}
+
+// Trusted says that all kernels are of sources whose hash is pinned here.
+func Trusted(specs []Spec) bool {
+	return !slices.ContainsFunc(specs, func(s Spec) bool { return !s.trusted() })
 }

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"patchproof/kernel/sandbox"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -91,7 +93,7 @@ type makeRun struct {
 	src, out string
 	jobs     int
 	compiler Compiler
-	sandbox  Sandbox
+	sandbox  sandbox.Box
 	log      io.Writer
 	object   func(n int) // is told the number of objects compiled so far
 	count    int
@@ -173,7 +175,7 @@ func (m *makeRun) run(ctx context.Context, targets ...string) error {
 			}
 		}
 	}()
-	runErr := run(watched, cmd)
+	runErr := sandbox.Run(watched, cmd)
 	w.Close()
 	scanErr := <-scanned
 	switch {
@@ -185,7 +187,7 @@ func (m *makeRun) run(ctx context.Context, targets ...string) error {
 		return fmt.Errorf("writing the build log: %w", scanErr)
 	case errors.Is(runErr, exec.ErrNotFound):
 		return fmt.Errorf("%s is not installed (make deps): %w", cmd.Args[0], runErr)
-	case errors.Is(runErr, errTooMany):
+	case errors.Is(runErr, sandbox.ErrTooMany):
 		return &hostError{what: runErr.Error(), final: true, passing: true}
 	case runErr != nil:
 		return failure.error(runErr)
@@ -415,3 +417,11 @@ func (e *BuildError) saidBefore(earlier *BuildError) bool {
 		})
 	})
 }
+
+const (
+	// diskFloor is what a build must leave free on the disk, buildSilence how long it
+	// may say nothing, buildTime how long it may take.
+	diskFloor    = 1 << 30
+	buildSilence = 20 * time.Minute
+	buildTime    = 4 * time.Hour
+)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"patchproof/kernel/sandbox"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
@@ -126,7 +128,7 @@ func TestQuirks(t *testing.T) {
 // A wrapper around a tool may leave a process behind that keeps the output open.
 func TestWrapperLeavesAProcess(t *testing.T) {
 	t.Parallel()
-	out, err := output(t.Context(), exec.Command("sh", "-c", "echo whole; sleep 1000 & exit 0"))
+	out, err := sandbox.Output(t.Context(), exec.Command("sh", "-c", "echo whole; sleep 1000 & exit 0"))
 	if err != nil || string(out) != "whole\n" {
 		t.Errorf("output = %q, %v; want all of it", out, err)
 	}

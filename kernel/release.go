@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"patchproof/kernel/sandbox"
 )
 
 // release is a kernel source that a signed index lists: the Debian archive's, or kernel.org's.
@@ -433,8 +435,8 @@ func debianReleases(ctx context.Context, name string, orig *regexp.Regexp) ([]re
 			"-o", "Acquire::AllowInsecureRepositories=false", "-o", "Acquire::AllowWeakRepositories=false",
 			"-o", "Acquire::AllowDowngradeToInsecureRepositories=false",
 		}, args...)...)
-		cmd.Env = cleanEnv()
-		return output(ctx, cmd)
+		cmd.Env = sandbox.Env()
+		return sandbox.Output(ctx, cmd)
 	}
 	// It fails when one suite is not there, and keeps those that are.
 	_, updated := apt("apt-get", "--quiet", "update")
@@ -455,8 +457,8 @@ func debianReleases(ctx context.Context, name string, orig *regexp.Regexp) ([]re
 // debianArchives returns sources.list for the sources of the host's Debian archives.
 func debianArchives(ctx context.Context) (string, error) {
 	cmd := exec.Command("apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)", "Created-By: Packages")
-	cmd.Env = cleanEnv()
-	out, err := output(ctx, cmd)
+	cmd.Env = sandbox.Env()
+	out, err := sandbox.Output(ctx, cmd)
 	if errors.Is(err, exec.ErrNotFound) {
 		return "", errors.New("this host has no apt, through which versions are looked up; TREE=folder takes a git tree")
 	}

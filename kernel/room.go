@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"patchproof/kernel/host"
+	"patchproof/kernel/sandbox"
 )
 
 // unpacked is how many times its size an archive takes in the cache as the archive, a
@@ -18,7 +19,7 @@ const unpacked = 22
 func (b *Builder) CheckHost(ctx context.Context, spec Spec) error {
 	err := host.Check(host.Need{Cache: b.Cache, Build: true})
 	if err == nil {
-		_, _, err = findSandbox(ctx, spec.trusted())
+		_, _, err = sandbox.Find(ctx, spec.trusted())
 	}
 	if err != nil {
 		return fmt.Errorf("kernel %s: %w", spec.Name, err)

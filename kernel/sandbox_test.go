@@ -11,14 +11,15 @@ import (
 	"strings"
 	"testing"
 
+	"patchproof/kernel/sandbox"
 	"patchproof/patches"
 )
 
 // needSandbox skips a test where there is none, as in some containers.
 func needSandbox(t *testing.T) {
 	t.Helper()
-	if trouble := sandboxTrouble(t.Context()); trouble != "" {
-		t.Skip(trouble)
+	if on, _, err := sandbox.Find(t.Context(), false); !on {
+		t.Skip("no sandbox here: ", err)
 	}
 }
 
@@ -167,7 +168,7 @@ func buildLog(b *Builder, spec Spec) string {
 // TestHostilePatchesBait shows that the same means find and change something where
 // there is no sandbox.
 func TestHostilePatchesBait(t *testing.T) {
-	t.Setenv(SandboxVariable, "off")
+	t.Setenv(sandbox.Variable, "off")
 	t.Setenv("CI", "")
 	t.Setenv("https_proxy", "http://user:CANARY@localhost:1/")
 	home := t.TempDir()
@@ -214,28 +215,13 @@ func TestForksWithoutEnd(t *testing.T) {
 	repo := fixtureRepo(t)
 	b := &Builder{Cache: t.TempDir()}
 	mustBuild(t, b, localSpec(repo, "base"))
-	bomb := hostilePatch(t, repo, fmt.Sprintf("for i in $(seq %d); do sleep 1000 & done; wait", maxProcesses+500))
+	bomb := hostilePatch(t, repo, fmt.Sprintf("for i in $(seq %d); do sleep 1000 & done; wait", sandbox.MaxProcesses+500))
 	_, err := b.Build(t.Context(), localSpec(repo, "patched", bomb), plain)
 	var refused *BuildError
 	if err == nil || errors.As(err, &refused) || !strings.Contains(err.Error(), "processes") {
 		t.Errorf("error = %v; want the harness's own, about processes", err)
 	}
 	mustBuild(t, b, localSpec(repo, "patched", readPatch(t, goodPatch)))
-}
-
-func TestSandboxOffInCI(t *testing.T) {
-	t.Setenv(SandboxVariable, "off")
-	t.Setenv("CI", "true")
-	if _, _, err := findSandbox(t.Context(), false); !errors.Is(err, errNoSandbox) {
-		t.Errorf("a stranger's patch in CI: error = %v; want errNoSandbox", err)
-	}
-	if on, _, err := findSandbox(t.Context(), true); on || err != nil {
-		t.Errorf("a pinned source in CI: %v, %v; want no sandbox", on, err)
-	}
-	t.Setenv(SandboxVariable, "of")
-	if _, _, err := findSandbox(t.Context(), true); err == nil || !strings.Contains(err.Error(), "want on or off") {
-		t.Errorf("SANDBOX=of: error = %v; want what it may be", err)
-	}
 }
 
 func TestEndlessBuildEndsWithTheRun(t *testing.T) {

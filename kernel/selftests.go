@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"patchproof/kernel/sandbox"
 )
 
 // SelftestsDir is where the kernel's source has its kselftest targets.
@@ -104,7 +106,7 @@ func (b *Builder) Selftests(ctx context.Context, spec Spec, targets []string) (S
 // makeSelftests builds and installs targets into dir.
 func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit string, targets []string, dir string) (err error) {
 	j := job{Builder: b, spec: spec, variant: Variant{Name: "selftests-" + filepath.Base(dir)[:8]}, tree: t, commit: commit}
-	on, note, err := findSandbox(ctx, spec.trusted())
+	on, note, err := sandbox.Find(ctx, spec.trusted())
 	if err != nil {
 		return fmt.Errorf("kselftest of %s: %w", spec.Name, err)
 	}
@@ -128,7 +130,7 @@ func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit s
 	if err := os.MkdirAll(scratch, 0o755); err != nil {
 		return err
 	}
-	m := &makeRun{src: t.src(), out: out, jobs: b.jobs(), log: j.log, object: func(int) {}, sandbox: Sandbox{
+	m := &makeRun{src: t.src(), out: out, jobs: b.jobs(), log: j.log, object: func(int) {}, sandbox: sandbox.Box{
 		On: on, Show: []string{t.src()}, Write: []string{out}, Temp: scratch,
 		// Targets of older trees look for the headers in the source.
 		Env: []string{"C_INCLUDE_PATH=" + filepath.Join(out, "usr/include")},

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"patchproof/kernel/sandbox"
 )
 
 // entry is a file of a kernel source: path relative to the top, slash-separated.
@@ -42,14 +44,14 @@ func importSource(ctx context.Context, dir, wantTree, message string, date time.
 		return err
 	}
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, cmd) }()
+	go func() { done <- sandbox.Run(ctx, cmd) }()
 	feedErr := feedFastImport(in, message, date, entries)
 	if feedErr != nil && !errors.Is(feedErr, errPipe) {
 		cancel(feedErr)
 	}
 	in.Close()
 	if err := <-done; err != nil {
-		return commandError(cmd, err, []byte(errs.String()))
+		return sandbox.CommandError(cmd, err, []byte(errs.String()))
 	}
 	tree, err := git(ctx, dir, "rev-parse", "--verify", baseRef+"^{tree}")
 	if err != nil {
@@ -254,19 +256,19 @@ func archiveEntries(ctx context.Context, file string, report func(read int64)) i
 			return
 		}
 		cmd := exec.Command("xz", "--decompress", "--stdout", "--threads=0")
-		cmd.Env = cleanEnv()
+		cmd.Env = sandbox.Env()
 		var errs strings.Builder
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = &countingReader{Reader: f, report: report}, w, &errs
 		done := make(chan error, 1)
 		go func() {
-			err := run(ctx, cmd)
+			err := sandbox.Run(ctx, cmd)
 			w.Close()
 			done <- err
 		}()
 		finish := func() error {
 			r.Close()
 			if err := <-done; err != nil {
-				return fmt.Errorf("unpacking %s: %w", file, commandError(cmd, err, []byte(errs.String())))
+				return fmt.Errorf("unpacking %s: %w", file, sandbox.CommandError(cmd, err, []byte(errs.String())))
 			}
 			return nil
 		}

@@ -19,6 +19,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"patchproof/kernel/sandbox"
 )
 
 // lore is the archive of the kernel's lists.
@@ -213,7 +215,7 @@ func fromInbox(ctx context.Context, dir, id, cache string) ([]byte, error) {
 		if !in[e.ID] {
 			continue
 		}
-		text, err := output(ctx, gitCommand(e.repository, "cat-file", "blob", e.Blob))
+		text, err := sandbox.Output(ctx, gitCommand(e.repository, "cat-file", "blob", e.Blob))
 		if err != nil {
 			return nil, err
 		}
@@ -345,7 +347,7 @@ func mailsOf(ctx context.Context, repository, scope string) (mails []InboxMail, 
 	cmd.Stdout = w
 	done := make(chan error, 1)
 	go func() {
-		err := run(ctx, cmd)
+		err := sandbox.Run(ctx, cmd)
 		w.CloseWithError(err)
 		done <- err
 	}()

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"patchproof/kernel/sandbox"
 	"patchproof/patches"
 )
 
@@ -187,9 +188,9 @@ func (b *Builder) fetchPin(ctx context.Context, t tree, spec Spec) (string, erro
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)
 		}
-		var failed *failedCommand
-		if errors.As(err, &failed) && failed.said != "" {
-			err = errors.New(failed.said)
+		var failed *sandbox.FailedCommand
+		if errors.As(err, &failed) && failed.Said != "" {
+			err = errors.New(failed.Said)
 		}
 		if isLocalTrouble(err) {
 			return "", err
@@ -364,7 +365,7 @@ func copyReplaced(ctx context.Context, to, from string) error {
 	}
 	cmd := gitCommand(to, "update-ref", "--stdin")
 	cmd.Stdin = strings.NewReader(changes.String())
-	_, err = output(ctx, cmd)
+	_, err = sandbox.Output(ctx, cmd)
 	return err
 }
 
@@ -597,7 +598,7 @@ func gitAm(ctx context.Context, dir string, p patches.Patch, options ...string) 
 	cmd := gitCommand(dir, append([]string{"am", "--quiet", "--keep-non-patch", "--quoted-cr=nowarn", "--no-scissors", "--no-gpg-sign", "--no-3way", "--keep-cr",
 		"--committer-date-is-author-date"}, options...)...)
 	cmd.Stdin = strings.NewReader(string(p.MailMessage()))
-	_, err := output(ctx, cmd)
+	_, err := sandbox.Output(ctx, cmd)
 	return err
 }
 
@@ -609,8 +610,8 @@ func (t tree) abort(ctx context.Context, failed error) error {
 	if _, err := git(ctx, t.src(), "am", "--abort"); err != nil {
 		return fmt.Errorf("%w (%w)", err, failed)
 	}
-	var command *failedCommand
-	if isLocalTrouble(failed) || errors.As(failed, &command) && damage.MatchString(command.said) {
+	var command *sandbox.FailedCommand
+	if isLocalTrouble(failed) || errors.As(failed, &command) && damage.MatchString(command.Said) {
 		return failed
 	}
 	return nil
@@ -619,7 +620,7 @@ func (t tree) abort(ctx context.Context, failed error) error {
 // mismatches are the hunks of a patch that do not apply to a commit.
 func mismatches(ctx context.Context, dir, commit string, p patches.Patch) []patches.Mismatch {
 	return p.Mismatches(func(path string) ([]byte, error) {
-		out, err := output(ctx, gitCommand(dir, "cat-file", "blob", commit+":"+path))
+		out, err := sandbox.Output(ctx, gitCommand(dir, "cat-file", "blob", commit+":"+path))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
 		}

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+
+	"patchproof/kernel/sandbox"
 )
 
 // isLocalTrouble reports whether an error is this machine's storage: another
@@ -49,17 +51,17 @@ var damage = regexp.MustCompile(`corrupt (?:loose|object|pack|index|tree)|(?:is|
 // damagedRepository reports whether a git command failed in a repository of the
 // cache in a way that no patch can bring about.
 func damagedRepository(err error) bool {
-	var failed *failedCommand
-	if !errors.As(err, &failed) || isLocalTrouble(err) || !strings.HasPrefix(failed.line, "git ") {
+	var failed *sandbox.FailedCommand
+	if !errors.As(err, &failed) || isLocalTrouble(err) || !strings.HasPrefix(failed.Line, "git ") {
 		return false
 	}
 	for _, elsewhere := range []string{" fast-import ", " fetch "} {
 		// What is wrong then is where the source comes from.
-		if strings.Contains(failed.line, elsewhere) {
+		if strings.Contains(failed.Line, elsewhere) {
 			return false
 		}
 	}
 	// 128 is git's own, fatal, end.
 	var exit *exec.ExitError
-	return errors.As(err, &exit) && exit.ExitCode() == 128 || damage.MatchString(failed.said)
+	return errors.As(err, &exit) && exit.ExitCode() == 128 || damage.MatchString(failed.Said)
 }

@@ -14,6 +14,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
+	"patchproof/kernel/sandbox"
 	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/console"
@@ -45,7 +46,7 @@ type CellSpec struct {
 	// Console is the path of the console log to write.
 	Console string
 	// View is what the guest sees of the host's root, where the program does.
-	View kernel.View
+	View sandbox.View
 	// Counter is the plugin that counts instructions, where the program is counted.
 	Counter string
 	// Watch, when set, is told how the cell goes, from several goroutines.
@@ -302,7 +303,7 @@ func (s CellSpec) vm() qemu.VM {
 		// The kernel sets it up by itself (Documentation/admin-guide/nfs/nfsroot.rst).
 		brought = append(brought, fmt.Sprintf("ip=%s::%s:255.255.255.0:guest:eth0:off:%s", event.NetGuest, event.NetHost, event.NetDNS))
 	}
-	var root *kernel.View
+	var root *sandbox.View
 	if s.Program.HostRoot {
 		root = &s.View
 	}

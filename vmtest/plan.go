@@ -12,6 +12,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
+	"patchproof/kernel/sandbox"
 	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/initramfs"
@@ -57,7 +58,7 @@ type Plan struct {
 	// madeErr is why there will not be more.
 	ready []*kernel.Built
 	// view is what guests see of the host's root, where tests do.
-	view kernel.View
+	view sandbox.View
 	// packed is the initramfs of a kernel's program (KERNEL/PROGRAM) whose guests have another
 	// than all.
 	packed  map[string]string

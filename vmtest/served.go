@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"patchproof/kernel"
+	"patchproof/kernel/sandbox"
 	"patchproof/vmtest/qemu"
 	"patchproof/vmtest/userland"
 )
@@ -35,7 +36,7 @@ func furnished(v kernel.Variant, g userland.Guest) (kernel.Variant, error) {
 }
 
 // open finds what guests see of the host, and what keeps them from it.
-func open(ctx context.Context, g userland.Guest, s selected, progress func(kernel.Progress)) (view kernel.View, err error) {
+func open(ctx context.Context, g userland.Guest, s selected, progress func(kernel.Progress)) (view sandbox.View, err error) {
 	if g == (userland.Guest{}) {
 		return view, nil
 	}
@@ -51,7 +52,7 @@ func open(ctx context.Context, g userland.Guest, s selected, progress func(kerne
 	if err := qemu.CanServe(); err != nil {
 		return view, fmt.Errorf("ROOT=host: %w", err)
 	}
-	view, note, err := kernel.FindView(ctx, s.specs)
+	view, note, err := sandbox.FindView(ctx, kernel.Trusted(s.specs))
 	if err == nil && note != "" {
 		progress(kernel.Progress{Step: "note: ROOT=host: " + note})
 	}

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"patchproof/guest/event"
-	"patchproof/kernel"
+	"patchproof/kernel/sandbox"
 )
 
 // QEMU in a view of the host's root, and with a network, runs a guest as it does without;
@@ -15,7 +15,7 @@ import (
 func TestServedGuests(t *testing.T) {
 	t.Parallel()
 	cell, guest := base(t), hostileInitramfs(t)
-	view, note, err := kernel.FindView(context.Background(), nil)
+	view, note, err := sandbox.FindView(context.Background(), true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/alecthomas/kong"
 	edlib "github.com/hbollon/go-edlib"
 
-	"patchproof/kernel"
 	"patchproof/kernel/arch"
+	"patchproof/kernel/sandbox"
 	"patchproof/vmtest"
 )
 
@@ -148,7 +148,7 @@ var table = []variable{
 		meaning: "the run to look at, named as in `results ls`"},
 	{name: "CACHE", form: "FOLDER", standard: "~/.cache/patchproof", commands: slices.Concat(sources, []string{"cache ls", "cache gc", "cache export", "cache import"}), machine: true,
 		meaning: "where sources, trees and kernels are kept"},
-	{name: kernel.SandboxVariable, form: "on|off", standard: "on", commands: slices.Concat(campaigns, checks), machine: true, noFlag: true,
+	{name: sandbox.Variable, form: "on|off", standard: "on", commands: slices.Concat(campaigns, checks), machine: true, noFlag: true,
 		meaning: "`off`: builds run as you, without bubblewrap, see docs/ci.md"},
 }
 

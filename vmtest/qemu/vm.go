@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"patchproof/guest/event"
-	"patchproof/kernel"
+	"patchproof/kernel/sandbox"
 	"patchproof/vmtest/console"
 )
 
@@ -39,7 +39,7 @@ type VM struct {
 	// writes, where they are counted.
 	Counter, Counts string
 	// Root, when set, is what the guest sees of the host's root.
-	Root *kernel.View
+	Root *sandbox.View
 	// Net gives it a network card, behind which QEMU is the network.
 	Net bool
 	// Pinned binds the guest's processors to the host's from the program's first

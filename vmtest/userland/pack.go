@@ -12,7 +12,7 @@ import (
 	"github.com/u-root/mkuimage/cpio"
 
 	"patchproof/guest/event"
-	"patchproof/kernel"
+	"patchproof/kernel/sandbox"
 )
 
 // packer gathers what goes into the guest, by its path there.
@@ -86,7 +86,7 @@ func (p *packer) file(path, at string) error {
 // the file lies where they lead to, with one link from its path.
 func (p *packer) host(path string) error {
 	path, err := filepath.Abs(path)
-	if err != nil || p.hostRoot && kernel.Shown(path) {
+	if err != nil || p.hostRoot && sandbox.Shown(path) {
 		return err
 	}
 	real, err := filepath.EvalSymlinks(path)
@@ -97,7 +97,7 @@ func (p *packer) host(path string) error {
 		name := p.name(path)
 		p.records[name] = cpio.Symlink(name, real)
 	}
-	if _, there := p.records[p.name(real)]; there || p.hostRoot && kernel.Shown(real) {
+	if _, there := p.records[p.name(real)]; there || p.hostRoot && sandbox.Shown(real) {
 		return nil
 	}
 	return p.file(real, real)

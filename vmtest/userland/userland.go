@@ -25,8 +25,8 @@ import (
 	"mvdan.cc/sh/v3/shell"
 
 	"patchproof/guest/event"
-	"patchproof/kernel"
 	"patchproof/kernel/arch"
+	"patchproof/kernel/sandbox"
 )
 
 // Guest is what tests find in their guest beside what is packed for them.
@@ -275,7 +275,7 @@ func lookUp(command string, hostRoot bool) (string, error) {
 func inGuest(command string) string {
 	for _, dir := range filepath.SplitList(event.TestPath) {
 		path := filepath.Join(dir, command)
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 && kernel.Shown(path) {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 && sandbox.Shown(path) {
 			return path
 		}
 	}
@@ -434,8 +434,8 @@ func scriptNeeds(file string, f io.ReadSeeker, hostRoot bool) ([]string, error) 
 		if err != nil || info.IsDir() {
 			return nil, fmt.Errorf("%s needs the interpreter %s, which is not on this machine", file, path)
 		}
-		if hostRoot && !kernel.Shown(path) {
-			return nil, fmt.Errorf("%s needs the interpreter %s, which the guest does not see: of the host's root it has what lies in %s", file, path, kernel.ViewParts())
+		if hostRoot && !sandbox.Shown(path) {
+			return nil, fmt.Errorf("%s needs the interpreter %s, which the guest does not see: of the host's root it has what lies in %s", file, path, sandbox.ViewParts())
 		}
 		more, err := needs(path, hostRoot)
 		if err != nil {
@@ -491,7 +491,7 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 					return nil, err
 				}
 			}
-		case t.guest.HostRoot && kernel.Shown(t.file):
+		case t.guest.HostRoot && sandbox.Shown(t.file):
 			// A program may find the rest of itself by where it lies.
 			command = t.file
 			in.folder(dir)

@@ -1,4 +1,4 @@
-package kernel
+package sandbox
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 
 // What serves the view sees the system, and none of what is not for everybody.
 func TestView(t *testing.T) {
-	on, _, err := findSandbox(context.Background(), true)
+	on, _, err := Find(context.Background(), true)
 	if err != nil || !on {
 		t.Skip("no sandbox here")
 	}
@@ -19,7 +19,7 @@ func TestView(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	view, note, err := FindView(context.Background(), nil)
+	view, note, err := FindView(context.Background(), true)
 	if err != nil || note != "" {
 		t.Fatalf("FindView = %q, %v; want a view", note, err)
 	}

@@ -1,11 +1,13 @@
-package kernel
+// Package sandbox runs commands so that none outlives the harness: git and the compiler in the
+// caller's environment made clean, and what comes with a source tree, or serves the host's root to a
+// guest, in namespaces of its own.
+package sandbox
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,9 +26,9 @@ const niceness = 15
 // make remove the files that they were writing.
 const killAfter = 5 * time.Second
 
-// run executes cmd in a process group of its own and takes the whole group down
+// Run executes cmd in a process group of its own and takes the whole group down
 // when ctx ends, so that no compiler outlives Ctrl-C. It returns ctx's cause then.
-func run(ctx context.Context, cmd *exec.Cmd) error {
+func Run(ctx context.Context, cmd *exec.Cmd) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
@@ -65,10 +67,10 @@ func run(ctx context.Context, cmd *exec.Cmd) error {
 				}
 			}
 			// Limits of a user's processes do not hold for root.
-			if cmd.Args[0] == sandboxCommand && len(descendants(cmd.Process.Pid)) > maxProcesses {
+			if cmd.Args[0] == sandboxCommand && len(descendants(cmd.Process.Pid)) > MaxProcesses {
 				syscall.Kill(group, syscall.SIGKILL)
 				<-done
-				return errTooMany
+				return ErrTooMany
 			}
 		}
 	}
@@ -87,7 +89,7 @@ func run(ctx context.Context, cmd *exec.Cmd) error {
 		return context.Cause(ctx)
 	case <-time.After(killAfter):
 		syscall.Kill(group, syscall.SIGKILL)
-		return fmt.Errorf("%w (%w)", context.Cause(ctx), errKilled)
+		return fmt.Errorf("%w (%w)", context.Cause(ctx), ErrKilled)
 	}
 }
 
@@ -123,53 +125,55 @@ func descendants(pid int) []int {
 	return all
 }
 
-// maxProcesses is how many there may be in a sandbox; a build has a few per job.
-const maxProcesses = 4096
+// MaxProcesses is how many there may be in a sandbox; a build has a few per job.
+const MaxProcesses = 4096
 
-var errTooMany = fmt.Errorf("the build had more than %d processes at once", maxProcesses)
+// ErrTooMany means that a command in a sandbox was killed for having more processes than it may.
+var ErrTooMany = fmt.Errorf("the build had more than %d processes at once", MaxProcesses)
 
-// errKilled means that a command had to be killed: its output may be half written.
-var errKilled = errors.New("killed, it did not stop by itself")
+// ErrKilled means that a command had to be killed: its output may be half written.
+var ErrKilled = errors.New("killed, it did not stop by itself")
 
-// output runs a command and returns its standard output; on failure the error
+// Output runs a command and returns its standard output; on failure the error
 // has the last lines of its standard error.
-func output(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
+func Output(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := run(ctx, cmd); err != nil {
-		return nil, commandError(cmd, err, errs.Bytes())
+	if err := Run(ctx, cmd); err != nil {
+		return nil, CommandError(cmd, err, errs.Bytes())
 	}
 	return out.Bytes(), nil
 }
 
-// failedCommand is a command that ended badly.
-type failedCommand struct {
-	line string
+// FailedCommand is a command that ended badly.
+type FailedCommand struct {
+	Line string
+	Said string // the last lines of its standard error
 	err  error
-	said string // the last lines of its standard error
 }
 
-func (e *failedCommand) Error() string {
-	if e.said == "" {
-		return fmt.Sprintf("%s: %v", e.line, e.err)
+func (e *FailedCommand) Error() string {
+	if e.Said == "" {
+		return fmt.Sprintf("%s: %v", e.Line, e.err)
 	}
-	return fmt.Sprintf("%s: %v: %s", e.line, e.err, e.said)
+	return fmt.Sprintf("%s: %v: %s", e.Line, e.err, e.Said)
 }
 
-func (e *failedCommand) Unwrap() error { return e.err }
+func (e *FailedCommand) Unwrap() error { return e.err }
 
-func commandError(cmd *exec.Cmd, err error, stderr []byte) error {
+// CommandError is the error of a command that Run returned err for, with the end of its standard error.
+func CommandError(cmd *exec.Cmd, err error, stderr []byte) error {
 	if errors.Is(err, exec.ErrNotFound) {
 		return fmt.Errorf("%s is not installed (make deps): %w", cmd.Args[0], err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(stderr)), "\n")
 	said := strings.Join(lines[max(0, len(lines)-5):], "; ")
-	return &failedCommand{strings.Join(cmd.Args, " "), err, said}
+	return &FailedCommand{strings.Join(cmd.Args, " "), said, err}
 }
 
-// cleanEnv is the environment for git, make and the compiler: nothing of the
+// Env is the environment for git, make and the compiler: nothing of the
 // caller's (MAKEFLAGS, ARCH, KCFLAGS, CROSS_COMPILE, GIT_DIR, ...) may change what comes out.
-func cleanEnv(more ...string) []string {
+func Env(more ...string) []string {
 	keep := []string{"PATH", "HOME", "TMPDIR"}
 	// git fetches through the caller's proxy.
 	for _, name := range []string{"http_proxy", "https_proxy", "all_proxy", "no_proxy"} {
@@ -180,18 +184,4 @@ func cleanEnv(more ...string) []string {
 		return !slices.Contains(keep, name)
 	})
 	return append(append(env, "LC_ALL=C", "TZ=UTC"), more...)
-}
-
-// countingReader reports how many bytes went through it.
-type countingReader struct {
-	io.Reader
-	n      int64
-	report func(n int64)
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.Reader.Read(p)
-	c.n += int64(n)
-	c.report(c.n)
-	return n, err
 }

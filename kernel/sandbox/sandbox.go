@@ -1,4 +1,4 @@
-package kernel
+package sandbox
 
 import (
 	"context"
@@ -13,26 +13,25 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// SandboxVariable is the make variable and environment variable that turns the
+// Variable is the make variable and environment variable that turns the
 // sandbox off.
-const SandboxVariable = "SANDBOX"
+const Variable = "SANDBOX"
 
 // sandboxCommand is bubblewrap's, see bwrap(1).
 const sandboxCommand = "bwrap"
 
 // errNoSandbox means that commands of a stranger's would have to run without one.
-var errNoSandbox = errors.New("no sandbox")
+var errNone = errors.New("no sandbox")
 
-// Sandbox runs a command that comes with a source tree, as makefiles and scripts do,
+// Box runs a command that comes with a source tree, as makefiles and scripts do,
 // in namespaces of its own (bubblewrap): without network, home or other processes,
 // with a system that it can only read and none of the caller's environment. The zero
 // value is no sandbox.
-type Sandbox struct {
+type Box struct {
 	// On is false where the command runs as the user.
 	On bool
 	// Show are paths that the command sees though they may lie in a home folder,
@@ -44,13 +43,13 @@ type Sandbox struct {
 	Temp string
 }
 
-// findSandbox says how commands of a tree run: trusted ones are of a source whose
+// Find says how commands of a tree run: trusted ones are of a source whose
 // hash is pinned here, and fall back to none, which the note tells.
-func findSandbox(ctx context.Context, trusted bool) (on bool, note string, err error) {
-	switch mode := os.Getenv(SandboxVariable); mode {
+func Find(ctx context.Context, trusted bool) (on bool, note string, err error) {
+	switch mode := os.Getenv(Variable); mode {
 	case "off":
 		if !trusted && os.Getenv("CI") == "true" {
-			return false, "", fmt.Errorf("%w: %s=off is refused in CI (CI=true): the makefiles of a patch or a tree would run as this user", errNoSandbox, SandboxVariable)
+			return false, "", fmt.Errorf("%w: %s=off is refused in CI (CI=true): the makefiles of a patch or a tree would run as this user", errNone, Variable)
 		}
 		return false, "", nil
 	case "", "on":
@@ -63,9 +62,9 @@ func findSandbox(ctx context.Context, trusted bool) (on bool, note string, err e
 		case trusted && mode == "":
 			return false, "builds of pinned sources run without a sandbox, which cannot be had here: " + trouble, nil
 		}
-		return false, "", fmt.Errorf("%w can be had here (%s), and a patch's makefiles run when it is built; make deps installs bubblewrap, %s=off builds without", errNoSandbox, trouble, SandboxVariable)
+		return false, "", fmt.Errorf("%w can be had here (%s), and a patch's makefiles run when it is built; make deps installs bubblewrap, %s=off builds without", errNone, trouble, Variable)
 	default:
-		return false, "", fmt.Errorf("%s=%s: want on or off", SandboxVariable, mode)
+		return false, "", fmt.Errorf("%s=%s: want on or off", Variable, mode)
 	}
 }
 
@@ -76,9 +75,9 @@ func sandboxTrouble(ctx context.Context) string {
 			probe.trouble = "bubblewrap is not installed"
 			return
 		}
-		cmd, err := Sandbox{On: true}.Command("/", "true")
+		cmd, err := Box{On: true}.Command("/", "true")
 		if err == nil {
-			_, err = output(ctx, cmd)
+			_, err = Output(ctx, cmd)
 		}
 		if err != nil {
 			probe.trouble = strings.ReplaceAll(err.Error(), strings.Join(cmd.Args, " "), sandboxCommand)
@@ -109,17 +108,17 @@ var limits = []struct {
 	resource int
 	value    uint64
 }{
-	{"--nproc", unix.RLIMIT_NPROC, maxProcesses},
+	{"--nproc", unix.RLIMIT_NPROC, MaxProcesses},
 	{"--as", unix.RLIMIT_AS, 32 << 30},
 	{"--fsize", unix.RLIMIT_FSIZE, 16 << 30},
 	{"--core", unix.RLIMIT_CORE, 0},
 }
 
 // Command is a command to run in dir, in the sandbox if it is on.
-func (s Sandbox) Command(dir, name string, args ...string) (*exec.Cmd, error) {
+func (s Box) Command(dir, name string, args ...string) (*exec.Cmd, error) {
 	if !s.On {
 		cmd := exec.Command(name, args...)
-		cmd.Dir, cmd.Env = dir, cleanEnv(s.Env...)
+		cmd.Dir, cmd.Env = dir, Env(s.Env...)
 		if s.Temp != "" {
 			cmd.Env = append(cmd.Env, "TMPDIR="+s.Temp)
 		}
@@ -168,11 +167,11 @@ func (s Sandbox) Command(dir, name string, args ...string) (*exec.Cmd, error) {
 }
 
 // mounts hide the homes and what else is nobody's business, and show of it what the command needs.
-func (s Sandbox) mounts() []string {
+func (s Box) mounts() []string {
 	var line []string
 	homes := slices.Concat(hidden, userHomes())
 	covered := func(path string) bool {
-		return slices.ContainsFunc(homes, func(h string) bool { return within(path, h) })
+		return slices.ContainsFunc(homes, func(h string) bool { return Within(path, h) })
 	}
 	for _, dir := range homes {
 		// A link leads to another of them.
@@ -185,7 +184,7 @@ func (s Sandbox) mounts() []string {
 			line = append(line, "--ro-bind", "/dev/null", file)
 		}
 	}
-	for _, path := range append(toolFolders(buildTools), s.Show...) {
+	for _, path := range append(ToolFolders(buildTools), s.Show...) {
 		if covered(path) {
 			line = append(line, "--ro-bind", path, path)
 		}
@@ -224,8 +223,8 @@ func userHomes() []string {
 // buildTools are what every build runs.
 var buildTools = []string{"make", "gcc", "ld", "flex", "bison", "bc", "perl", "python3", "ccache"}
 
-// toolFolders are those that tools lie in, where a user has them at home.
-func toolFolders(tools []string) []string {
+// ToolFolders are those that tools lie in, where a user has them at home.
+func ToolFolders(tools []string) []string {
 	var folders []string
 	for _, tool := range tools {
 		path, err := exec.LookPath(tool)
@@ -250,8 +249,8 @@ func toolchain(binary string) string {
 	return dir
 }
 
-// within says that path is dir or lies below it.
-func within(path, dir string) bool {
+// Within says that path is dir or lies below it.
+func Within(path, dir string) bool {
 	rel, err := filepath.Rel(dir, path)
 	return err == nil && filepath.IsLocal(rel)
 }
@@ -301,31 +300,4 @@ func seccompFile() (*os.File, error) {
 	defer w.Close()
 	// It fits into the pipe.
 	return r, errors.Join(binary.Write(w, binary.NativeEndian, program))
-}
-
-const (
-	// diskFloor is what a build must leave free on the disk, buildSilence how long it
-	// may say nothing, buildTime how long it may take.
-	diskFloor    = 1 << 30
-	buildSilence = 20 * time.Minute
-	buildTime    = 4 * time.Hour
-)
-
-// machinery says that a file of a kernel source decides what runs on the host when
-// it is built: makefiles, options, scripts, programs that the build makes for itself.
-func machinery(name string) bool {
-	for _, dir := range []string{"scripts/", "tools/", "certs/", "usr/", "/tools/", "/boot/", "/entry/vdso/"} {
-		if strings.HasPrefix(name, dir) || dir[0] == '/' && strings.Contains(name, dir) {
-			return true
-		}
-	}
-	base := filepath.Base(name)
-	if strings.HasPrefix(base, "gen") || strings.HasPrefix(base, "mk") || strings.HasPrefix(base, "conmakehash") {
-		return true
-	}
-	switch filepath.Ext(base) {
-	case ".c", ".h", ".S", ".s", ".rst", ".txt", ".dts", ".dtsi", ".yaml":
-		return false
-	}
-	return !strings.HasPrefix(name, "Documentation/")
 }

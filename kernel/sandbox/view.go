@@ -1,4 +1,4 @@
-package kernel
+package sandbox
 
 import (
 	"context"
@@ -30,10 +30,10 @@ type View struct {
 	on      bool
 }
 
-// FindView finds what guests with kernels of these specs see, by the rules of the sandbox.
-// The note tells where there is none.
-func FindView(ctx context.Context, specs []Spec) (v View, note string, err error) {
-	if v.on, _, err = findSandbox(ctx, Trusted(specs)); err != nil {
+// FindView finds what guests see, by the rules of the sandbox: trusted, as in Find, are their
+// kernels. The note tells where there is none.
+func FindView(ctx context.Context, trusted bool) (v View, note string, err error) {
+	if v.on, _, err = Find(ctx, trusted); err != nil {
 		return v, "", fmt.Errorf("a guest that reads the host's root: %w", err)
 	}
 	if !v.on {
@@ -43,16 +43,11 @@ func FindView(ctx context.Context, specs []Spec) (v View, note string, err error
 	return v, "", err
 }
 
-// Trusted says that all kernels are of sources whose hash is pinned here.
-func Trusted(specs []Spec) bool {
-	return !slices.ContainsFunc(specs, func(s Spec) bool { return !s.trusted() })
-}
-
 // Shown says whether a View shows the file that a path leads to.
 func Shown(path string) bool {
 	inside := func(path string) bool {
-		return slices.ContainsFunc(viewParts, func(part string) bool { return within(path, "/"+part) }) &&
-			!slices.ContainsFunc(secrets(), func(s string) bool { return within(path, s) })
+		return slices.ContainsFunc(viewParts, func(part string) bool { return Within(path, "/"+part) }) &&
+			!slices.ContainsFunc(secrets(), func(s string) bool { return Within(path, s) })
 	}
 	real, err := filepath.EvalSymlinks(path)
 	return err == nil && inside(path) && inside(real)
