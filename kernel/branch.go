@@ -106,7 +106,7 @@ func commits(ctx context.Context, sel Selection) (base, text string, err error) 
 	}
 	text, err = localGit(ctx, sel.Tree, "format-patch", "--stdout", "--no-cover-letter", "--no-signature", "--no-attach", "--no-thread",
 		"--no-notes", "--no-base", "--numbered", "--subject-prefix=PATCH", "--no-ext-diff", "--no-textconv", "--no-renames",
-		"--full-index", "--binary", "--src-prefix=a/", "--dst-prefix=b/", base+".."+tip)
+		"--unified=3", "--full-index", "--binary", "--src-prefix=a/", "--dst-prefix=b/", base+".."+tip)
 	if err != nil {
 		return "", "", err
 	}
@@ -133,7 +133,7 @@ func changes(ctx context.Context, sel Selection) (head, text string, notes []str
 	if unmerged != "" {
 		return "", "", nil, fmt.Errorf("PATCH=%s: in TREE=%s conflicts are open in %s; resolve them, git add the files, and try again", sel.Patch, sel.Tree, commas(unmerged))
 	}
-	args := []string{"diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--full-index", "--binary", "--src-prefix=a/", "--dst-prefix=b/"}
+	args := []string{"diff", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--unified=3", "--full-index", "--binary", "--src-prefix=a/", "--dst-prefix=b/"}
 	if sel.Patch == indexPatch {
 		args = append(args, "--cached")
 	}

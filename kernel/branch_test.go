@@ -15,7 +15,13 @@ import (
 func branchRepo(t *testing.T) string {
 	t.Helper()
 	dir := fixtureRepo(t)
+	writeFile(t, filepath.Join(dir, "many.c"), "int a;\nint c;\nint d;\n")
+	userGit(t, dir, "add", "many.c")
+	userGit(t, dir, "commit", "-qm", "many")
 	userGit(t, dir, "tag", "start")
+	// Hunks without context would be put at the end of the file.
+	userGit(t, dir, "config", "diff.context", "0")
+	writeFile(t, filepath.Join(dir, "many.c"), "int a;\nint b;\nint c;\nint d;\n")
 	writeFile(t, filepath.Join(dir, "main.c"), "int start(void) { return 1; }\n")
 	userGit(t, dir, "commit", "-qam", "main: one\n\nBecause.")
 	writeFile(t, filepath.Join(dir, "fs/io_uring.c"), "int cached;\n")

@@ -294,6 +294,12 @@ func (w *walker) hunk(f *File, p *gitdiff.TextFragment) error {
 	if err != nil {
 		return w.errorf("%s, hunk %d: %v", f.Name(), number, err)
 	}
+	// A hunk without context is a whole file's, or one of -U0. What that only adds git am
+	// puts at the end of the file, without a word.
+	if p.LinesAdded+p.LinesDeleted == int64(len(p.Lines)) && max(p.OldPosition, p.NewPosition) > 1 {
+		return w.errorf("%s, hunk %d: it has no context, as git's -U0 makes it, so git am cannot tell where it belongs; "+
+			"make the diff again without -U0 (and without diff.context=0 in git's configuration)", f.Name(), number)
+	}
 	f.Hunks = append(f.Hunks, Hunk{
 		Header:   strings.TrimSpace(w.lines[w.next]),
 		OldStart: int(p.OldPosition), OldLines: int(p.OldLines),
