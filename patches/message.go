@@ -232,6 +232,9 @@ func decode(h header, body []byte, first, depth int) ([]part, error) {
 		p.data, p.first = unpacked, 0
 		p.name = strings.TrimSuffix(p.name, filepath.Ext(p.name))
 	}
+	if err := p.wide(); err != nil && (strings.HasPrefix(kind, "text/") || depth == 0 || isPatchName(p.name)) {
+		return nil, err
+	}
 	text := p.html || p.mail || strings.HasPrefix(kind, "text/") || depth == 0 || isPatchName(p.name) || looksLikeDiff(p.data)
 	if !text {
 		return nil, nil
@@ -248,6 +251,23 @@ func decode(h header, body []byte, first, depth int) ([]part, error) {
 		}
 	}
 	return []part{p}, nil
+}
+
+// wide decodes text in UTF-16: the charset that the mail names, or an attachment that
+// PowerShell wrote.
+func (p *part) wide() error {
+	if bytes.IndexByte(p.data, 0) < 0 {
+		return nil
+	}
+	text, err := fromUTF16(p.data)
+	if e := encodingOf(p.charset); e != nil && strings.HasPrefix(strings.ToLower(p.charset), "utf-16") {
+		text, err = e.NewDecoder().Bytes(p.data)
+		p.charset = "utf-8"
+	}
+	if err == nil && !bytes.Equal(text, p.data) {
+		p.data, p.first = text, 0
+	}
+	return err
 }
 
 var signedText = regexp.MustCompile(`(?s)^\s*-----BEGIN PGP SIGNED MESSAGE-----\r?\n(?:[A-Z][A-Za-z]*: [^\n]*\n)*\r?\n(.*?)\r?\n?-----BEGIN PGP SIGNATURE-----\r?\n`)
