@@ -45,6 +45,9 @@ type Difference struct {
 	// Unended says that the rates are those of runs in which the check does not end, or takes the
 	// guest with it, which is worse than that it fails, as it does on base as well.
 	Unended bool `json:"unended,omitempty"`
+	// Lost says that base passes the check, and that the rates are those of runs in which it does
+	// not there, and in which it is skipped or not made with the patch.
+	Lost bool `json:"lost,omitempty"`
 }
 
 // Rate is how many of a number of runs failed.
@@ -99,6 +102,10 @@ func (d Difference) String() string {
 		return fmt.Sprintf("%s, ends on base %d of %d, hangs or crashes with the patch %s", d.name(), d.Base.Runs, d.Base.Runs, d.Patched)
 	case d.Unended:
 		return fmt.Sprintf("%s hangs or crashes in %s on base, %s with the patch", d.name(), d.Base, d.Patched)
+	case d.Lost && d.Base.Failed == 0:
+		return fmt.Sprintf("%s, passes on base %d of %d, skipped or not made with the patch %s", d.name(), d.Base.Runs, d.Base.Runs, d.Patched)
+	case d.Lost:
+		return fmt.Sprintf("%s does not pass in %s on base, is skipped or not made in %s with the patch", d.name(), d.Base, d.Patched)
 	case d.Kind == Regression && d.NotOnBase:
 		return fmt.Sprintf("%s, no such check on base in %s, fails with the patch %s", d.name(), count(d.Base.Runs, "run"), d.Patched)
 	case d.Kind == Regression && d.Base.Failed == 0:
@@ -319,39 +326,51 @@ func (p *pairs) whole(last bool) Difference {
 		return p.base
 	}
 	withPatch := func(string) []Cell { return p.patched }
-	lost := func(cells []Cell) Rate {
-		return rate(cells, func(c Cell) (bool, bool) { return p.lost(c) != "", len(c.Only) == 0 })
-	}
-	all := []Difference{
-		{Program: p.program, Base: lost(p.base), Patched: lost(p.patched)},
-		{Program: p.program, Base: own(p.base, "", withPatch), Patched: own(p.patched, "", onBase)},
-		{Program: p.program, Base: own(p.base, consolePrefix, withPatch), Patched: own(p.patched, consolePrefix, onBase)},
+	all := p.losses(last)
+	for _, prefix := range []string{"", consolePrefix} {
+		d := Difference{Program: p.program, Base: own(p.base, prefix, withPatch), Patched: own(p.patched, prefix, onBase), Kind: OnBase}
+		if d.Patched.Failed > 0 {
+			d.Kind = decide(d.Base, d.Patched, last)
+		}
+		all = append(all, d)
 	}
 	order := []DifferentKind{Regression, undecided, Flaky, OnBase}
-	for i := range all {
-		all[i].Kind = OnBase
-		if all[i].Patched.Failed > 0 {
-			all[i].Kind = decide(all[i].Base, all[i].Patched, last)
-		}
-	}
 	return slices.MinFunc(all, func(a, b Difference) int {
 		return cmp.Or(cmp.Compare(slices.Index(order, a.Kind), slices.Index(order, b.Kind)), cmp.Compare(b.Patched.Failed, a.Patched.Failed))
 	})
 }
 
-// lost is a check that all runs on base pass and this cell, which had its time, has not.
-func (p *pairs) lost(c Cell) string {
-	if c.Stopped != nil || len(c.Only) > 0 {
-		return ""
-	}
+// losses are the checks that base passes as a rule, and that are skipped or not made with the patch.
+func (p *pairs) losses(last bool) []Difference {
+	var all []Difference
 	for _, check := range titles(p.base...) {
-		always := !slices.ContainsFunc(p.base, func(b Cell) bool { return len(b.Only) == 0 && !b.passes(check) })
-		there := slices.ContainsFunc(c.Checks, func(k Check) bool { return k.title() == check && k.Verdict != event.Skip })
-		if always && !there {
-			return check
+		d := Difference{Program: p.program, Check: check, Lost: true}
+		d.Patched = rate(p.patched, func(c Cell) (lost, known bool) { return c.lacks(check), c.had(check) })
+		if d.Patched.Failed == 0 {
+			continue
+		}
+		d.Base = rate(p.base, func(c Cell) (lost, known bool) { return !c.passes(check), c.had(check) })
+		switch passed := d.Base.Runs - d.Base.Failed; {
+		case d.Base.Runs >= looks[0] && 2*passed < d.Base.Runs, passed == 0 && rateOf(p.base, check).Failed == 0:
+			continue
+		}
+		if d.Kind = decide(d.Base, d.Patched, last); d.Kind != OnBase {
+			all = append(all, d)
 		}
 	}
-	return ""
+	return all
+}
+
+// had says that the cell came to the check, or to its end without it, and was not limited to some tests.
+func (c Cell) had(check string) bool {
+	v, _, made := c.did(check)
+	return len(c.Only) == 0 && v != event.Error && (made || c.Stopped == nil)
+}
+
+// lacks says that the check was skipped or not made.
+func (c Cell) lacks(check string) bool {
+	v, _, made := c.did(check)
+	return !made || v == event.Skip
 }
 
 // differences judges every check that fails with the patch.
@@ -363,10 +382,10 @@ func (p *pairs) differences() []Difference {
 	var all []Difference
 	for _, check := range titles(p.patched...) {
 		d := Difference{Program: p.program, Check: check, Base: rateOf(p.base, check), Patched: rateOf(p.patched, check)}
-		d.NotOnBase = !byWatch(check) && !slices.Contains(titles(p.base...), check)
 		if d.Patched.Failed == 0 {
 			continue
 		}
+		d.NotOnBase = !byWatch(check) && !slices.Contains(titles(p.base...), check)
 		if d.Kind = decide(d.Base, d.Patched, last); d.Kind == OnBase && !byWatch(check) {
 			d = p.unended(d, last)
 		}
@@ -487,7 +506,7 @@ func (p *pairs) baseTells(all []Difference) bool {
 
 // open are the checks by which the program is not settled yet, if it is checks alone.
 func (p *pairs) open(all, promising []Difference) []string {
-	if p.unjudged() || slices.ContainsFunc(p.patched, func(c Cell) bool { return p.lost(c) != "" }) {
+	if p.unjudged() || slices.ContainsFunc(p.losses(false), func(d Difference) bool { return d.Kind == undecided }) {
 		return nil
 	}
 	all = slices.DeleteFunc(slices.Clone(all), func(d Difference) bool { return d.Kind != undecided })
@@ -567,7 +586,7 @@ const (
 // expect makes what a cell is expected to do that which the comparison allows.
 func (p *pairs) expect(c *Cell, all []Difference, patched, strict bool) {
 	of := func(check string) (Difference, bool) {
-		i := slices.IndexFunc(all, func(d Difference) bool { return d.Check == check })
+		i := slices.IndexFunc(all, func(d Difference) bool { return d.Check == check && !d.Lost })
 		if i < 0 {
 			return Difference{}, false
 		}
@@ -605,8 +624,10 @@ func (p *pairs) expect(c *Cell, all []Difference, patched, strict bool) {
 		}
 		expected = expected && k.Expected
 	}
-	if lost := p.lost(*c); patched && wholly && lost != "" {
-		expected, c.Reason = false, fmt.Sprintf("base passes %s, which is skipped or missing here", lost)
+	for _, d := range all {
+		if d.Lost && patched && (d.Kind == Regression || strict) && c.had(d.Check) && c.lacks(d.Check) {
+			expected, c.Reason = false, fmt.Sprintf("base passes %s, which is skipped or not made here", d.Check)
+		}
 	}
 	c.Expected = expected
 }

@@ -110,6 +110,18 @@ func TestHoldAgainstBase(t *testing.T) {
 			return c
 		}
 	}
+	// rarely has a check that base passes, but for its second run, and that the patch takes away.
+	rarely := func(second Cell) guests {
+		return func(k string, run int) Cell {
+			switch {
+			case k == "patched":
+				return fine()
+			case run == 2:
+				return second
+			}
+			return fine(Check{Check: event.Check{Name: "rare", Verdict: event.Pass}, Expected: true})
+		}
+	}
 	warning := withBad("console", event.Crash, "WARNING: at mm/x.c in f\n\nstack")
 	skipped := Cell{Verdict: event.Skip, Expected: true, Checks: []Check{{Check: event.Check{Name: "data", Verdict: event.Skip}, Expected: true}}}
 	declared := withBad("rare", event.Fail, "")
@@ -142,7 +154,7 @@ func TestHoldAgainstBase(t *testing.T) {
 			c := fine()
 			c.Checks[0].Verdict = event.Skip
 			return c
-		}, 1, "1 regression: nop, pass on base 3 of 3, fails with the patch 3 of 3; 1 gain: nop/console"},
+		}, 1, "1 regression: nop/data, passes on base 3 of 3, skipped or not made with the patch 3 of 3; 1 gain: nop/console"},
 		{"better than base once", every(1000, "base", warning), 0, "no difference from base in 2 checks"},
 		{"one better and one worse", func(k string, _ int) Cell {
 			if k == "base" {
@@ -167,7 +179,17 @@ func TestHoldAgainstBase(t *testing.T) {
 		{"both crash with another title each time", func(k string, run int) Cell {
 			return withBad("console", event.Crash, fmt.Sprintf("Oops in f%c%s", 'a'+run, k))
 		}, 0, "fail"},
-		{"skipped where base passes", only("patched", skipped), 1, "1 regression: nop, pass"},
+		{"skipped where base passes", only("patched", skipped), 1, "1 regression: nop/data, passes on base 3 of 3, skipped or not made with the patch 3 of 3"},
+		{"fails once on base, and is not made with the patch", rarely(withBad("rare", event.Fail, "")), 1,
+			"1 regression: nop/rare does not pass in 1 of 6 on base, is skipped or not made in 6 of 6 with the patch"},
+		{"base does not end once, and it is not made with the patch", rarely(silentGuest(event.Hang)), 1,
+			"1 regression: nop/rare, passes on base 5 of 5, skipped or not made with the patch 6 of 6"},
+		{"fails in the first run on base, and is not made with the patch", func(k string, run int) Cell {
+			return rarely(withBad("rare", event.Fail, ""))(k, run+1)
+		}, 1, "1 regression: nop/rare does not pass in 1 of 6 on base"},
+		{"has another name in each run", func(k string, run int) Cell {
+			return fine(Check{Check: event.Check{Name: fmt.Sprint("process ", k, run), Verdict: event.Pass}, Expected: true})
+		}, 0, "no difference from base in 5 checks"},
 		{"skipped on both", only("both", skipped), 2, "nothing could be compared with base"},
 		{"half of the time", every(2, "patched", warning), 1, "1 regression: nop/console: WARNING: at mm/x.c in f, pass on base 12 of 12, fails with the patch 6 of 12"},
 		{"base failed once by bad luck", func(k string, run int) Cell {
@@ -290,7 +312,7 @@ func TestComplaintOfTheTreeHidesNothing(t *testing.T) {
 		return c
 	}
 	r := hold(t, map[string]guests{"a": warning, "b": warning, "c": skipped}, false)
-	if got, want := Answer(r), "1 regression: c, pass on base 3 of 3, fails with the patch 3 of 3"; r.ExitCode() != 1 || !strings.Contains(got, want) {
+	if got, want := Answer(r), "1 regression: c/data, passes on base 3 of 3, skipped or not made with the patch 3 of 3"; r.ExitCode() != 1 || !strings.Contains(got, want) {
 		t.Errorf("exit code %d, %q; want 1, %q", r.ExitCode(), got, want)
 	}
 }
@@ -363,7 +385,7 @@ func TestHoldRepeatsTestsOfASuite(t *testing.T) {
 		{"one fails on both, and one on base", map[string]event.Verdict{"a.t": event.Fail, "b.t": event.Fail}, map[string]event.Verdict{"b.t": event.Fail}, []string{"b.t", "a.t"}, map[string]int{"base": 3, "patched": 3},
 			"1 gain: suite/a.t, fails on base 3 of 3, passes with the patch 3 of 3"},
 		{"one is skipped with the patch", map[string]event.Verdict{"b.t": event.Fail}, map[string]event.Verdict{"a.t": event.Skip, "b.t": event.Fail}, nil, map[string]int{"base": 3, "patched": 3},
-			"1 regression: suite, pass on base 3 of 3, fails with the patch 3 of 3"},
+			"1 regression: suite/a.t, passes on base 3 of 3, skipped or not made with the patch 3 of 3"},
 		{"one passes with the patch", map[string]event.Verdict{"b.t": event.Fail}, nil, []string{"b.t"}, map[string]int{"base": 3, "patched": 3},
 			"1 gain: suite/b.t, fails on base 3 of 3, passes with the patch 3 of 3; nothing worse than on base in 3 checks"},
 		{"a complaint", nil, map[string]event.Verdict{"console": event.Crash, "b.t": event.Fail}, nil, map[string]int{"base": 3, "patched": 3},
