@@ -345,11 +345,12 @@ func (s *Shards) against() *Against {
 		case all == nil:
 			copied := *a
 			all = &copied
-			all.Unjudged, all.Differences = slices.Clone(a.Unjudged), slices.Clone(a.Differences)
+			all.Unjudged, all.Differences, all.Gains = slices.Clone(a.Unjudged), slices.Clone(a.Differences), slices.Clone(a.Gains)
 		default:
 			all.Compared, all.Programs = all.Compared+a.Compared, all.Programs+a.Programs
 			all.Unjudged = append(all.Unjudged, a.Unjudged...)
 			all.Differences = append(all.Differences, a.Differences...)
+			all.Gains = append(all.Gains, a.Gains...)
 		}
 	}
 	if all == nil {
@@ -363,6 +364,7 @@ func (s *Shards) against() *Against {
 		return cmp.Or(cmp.Compare(slices.Index(differenceOrder, a.Kind), slices.Index(differenceOrder, b.Kind)),
 			cmp.Compare(rank(a.Program), rank(b.Program)))
 	})
+	slices.SortStableFunc(all.Gains, func(a, b Difference) int { return cmp.Compare(rank(a.Program), rank(b.Program)) })
 	return all
 }
 

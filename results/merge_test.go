@@ -142,7 +142,13 @@ func TestMerge(t *testing.T) {
 // A patch that is held against its base is compared in each shard; what these found is put
 // together, with what was repeated.
 func TestMergeAgainst(t *testing.T) {
-	programs := []string{"bad", "good", "silent"}
+	programs := []string{"bad", "good", "mended", "mended too", "silent"}
+	mended := func(kernel string, _ int) Cell {
+		if kernel == "base" {
+			return withBad("sum", event.Fail, "")
+		}
+		return fine(Check{Check: event.Check{Name: "sum", Verdict: event.Pass}, Expected: true})
+	}
 	guest := map[string]guests{
 		"good": func(string, int) Cell { return fine() },
 		"bad": func(kernel string, _ int) Cell {
@@ -152,6 +158,7 @@ func TestMergeAgainst(t *testing.T) {
 			}
 			return c
 		},
+		"mended": mended, "mended too": mended,
 		"silent": func(kernel string, _ int) Cell {
 			if kernel == "patched" {
 				return silentGuest(event.Error)
@@ -189,7 +196,7 @@ func TestMergeAgainst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, merged.Against); diff != "" || merged.ExitCode() != 1 || len(want.Differences) == 0 {
+	if diff := cmp.Diff(want, merged.Against); diff != "" || merged.ExitCode() != 1 || len(want.Differences) == 0 || len(want.Gains) != 2 {
 		t.Errorf("the merged run ends with %d; want 1; comparison (-one run +merged):\n%s", merged.ExitCode(), diff)
 	}
 }
