@@ -97,8 +97,13 @@ func TestVerdictAndKnownIssues(t *testing.T) {
 	mayFailB := failB
 	mayFailB.MayFail = true
 	crash := patches.KnownIssue{Kernels: []string{"posted"}, Program: "nop", Check: "console", Match: "^Kernel panic", Verdict: "crash", Reason: "r"}
+	mayHangB := mayFailB
+	mayHangB.Verdict = "hang"
+	anyPanic := crash
+	anyPanic.Match, anyPanic.MayFail = "panic", true
 	other := failB
 	other.Kernels = []string{"base"}
+	hang, skip := event.Check{Name: "b", Verdict: event.Hang}, event.Check{Name: "b", Verdict: event.Skip}
 
 	tests := []struct {
 		name     string
@@ -110,6 +115,7 @@ func TestVerdictAndKnownIssues(t *testing.T) {
 		expected bool
 		reason   string
 		silent   bool
+		suite    []string
 	}{
 		{name: "pass", checks: []event.Check{pass}, want: event.Pass, expected: true},
 		{name: "fail", checks: []event.Check{pass, fail}, want: event.Fail},
@@ -118,6 +124,13 @@ func TestVerdictAndKnownIssues(t *testing.T) {
 		{name: "declared, passed", checks: []event.Check{pass, {Name: "b", Verdict: event.Pass}}, known: []patches.KnownIssue{failB}, want: event.Pass, reason: "known issue passed: b"},
 		{name: "declared, missing", checks: []event.Check{pass}, known: []patches.KnownIssue{failB}, want: event.Pass, reason: "known issue passed: b"},
 		{name: "may fail, passed", checks: []event.Check{pass, {Name: "b", Verdict: event.Pass}}, known: []patches.KnownIssue{mayFailB}, want: event.Pass, expected: true},
+		{name: "may fail, skipped", checks: []event.Check{pass, skip}, known: []patches.KnownIssue{mayFailB}, want: event.Pass, expected: true},
+		{name: "declared, skipped", checks: []event.Check{pass, skip}, known: []patches.KnownIssue{failB}, want: event.Pass, reason: "known issue was skipped: b"},
+		{name: "may fail or hang, hangs", checks: []event.Check{hang}, known: []patches.KnownIssue{mayFailB, mayHangB}, want: event.Hang, expected: true},
+		{name: "may hang or fail, hangs", checks: []event.Check{hang}, known: []patches.KnownIssue{mayHangB, mayFailB}, want: event.Hang, expected: true},
+		{name: "may hang and always fails else, passes", checks: []event.Check{{Name: "b", Verdict: event.Pass}}, known: []patches.KnownIssue{mayHangB, failB}, want: event.Pass, reason: "known issue passed: b"},
+		{name: "declared twice", out: qemu.Outcome{Splats: []console.Splat{panicked}}, known: []patches.KnownIssue{anyPanic, crash}, want: event.Crash, expected: true},
+		{name: "declared of a test that ran in another guest", checks: []event.Check{pass}, known: []patches.KnownIssue{failB}, suite: []string{"a", "b"}, want: event.Pass, expected: true},
 		{name: "declared with another verdict", checks: []event.Check{{Name: "b", Verdict: event.Hang}}, known: []patches.KnownIssue{failB}, want: event.Hang},
 		{name: "splat beats pass", checks: []event.Check{pass}, out: qemu.Outcome{Splats: []console.Splat{panicked}}, want: event.Crash},
 		{name: "declared splat, events lost", out: qemu.Outcome{Splats: []console.Splat{panicked}, ReportErr: errors.New("lost"), Printed: true}, known: []patches.KnownIssue{crash}, want: event.Error, reason: "lost"},
@@ -137,7 +150,7 @@ func TestVerdictAndKnownIssues(t *testing.T) {
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
-			s := CellSpec{Kernel: "posted", Variant: "plain", Program: Program{Name: "nop", Deadline: time.Second}, Scale: 1, Known: tc.known}
+			s := CellSpec{Kernel: "posted", Variant: "plain", Program: Program{Name: "nop", Deadline: time.Second, Suite: tc.suite}, Scale: 1, Known: tc.known}
 			out := &tc.out
 			out.Report = wholeReport(t, tc.checks...)
 			out.Printed = !tc.silent
