@@ -211,7 +211,9 @@ func (t *thread) sets(patches []*message) ([]*set, error) {
 				break
 			}
 			if a.isCover() {
-				if v, n := t.versionOf(a); v == version && n == minor {
+				v, n := t.versionOf(a)
+				// Another's answer with a count of its own, as 1/1, is none of its patches.
+				if v == version && n == minor && (m.of == a.of || m.of == 0 || m.sender == a.sender) {
 					cover = a
 				}
 				break
@@ -342,7 +344,7 @@ func (t *thread) aside(s *set, all []*set) string {
 		if newer || s.of > 0 && s.of == a.of && top.sender == a.sender {
 			continue
 		}
-		if s.version < version && s.of > 0 {
+		if s.version < version && s.of > 0 && top.sender == a.sender {
 			continue
 		}
 		if top.sender != a.sender {

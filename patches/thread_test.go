@@ -131,6 +131,8 @@ func TestThreads(t *testing.T) {
 		{"4/3 without 3/3", []sketch{{subject: "[PATCH 4/3] h", id: "h", line: 20}, {subject: "[PATCH 1/3] a", id: "1", line: 5}, {subject: "[PATCH 2/3] b", id: "2", line: 15}}, 0, "patch 3/3 is missing", ""},
 		{"lone 2/3", []sketch{{subject: "[PATCH 2/3] b", id: "2", line: 15}}, 0, "patches 1/3 and 3/3 are missing", ""},
 		{"1/1", []sketch{{subject: "[PATCH 1/1] b", id: "2", line: 15}}, 0, "15", ""},
+		{"another's 1/1 in answer", with(v1, sketch{subject: "[PATCH 1/1] mine", id: "x", re: "1", from: bo, line: 25}), 0, "5 15", `(mine) by Bo: a reply to "a" by Ada`},
+		{"another's 1/1 in answer to v2", with(with(v1, v2...), sketch{subject: "[PATCH 1/1] mine", id: "x", re: "11", from: bo, line: 25}), 0, "6 16", `(mine) by Bo: a reply to "a" by Ada`},
 		{"cover of one", []sketch{{subject: "[PATCH 0/1] c", id: "c"}, {subject: "[PATCH 1/1] b", id: "2", re: "c", line: 15}}, 0, "15", ""},
 		{"cover promises more", []sketch{{subject: "[PATCH 0/3] c", id: "c"}, v1[1], v1[2]}, 0, "patch 3/3 is missing (the cover letter says that there are 3)", ""},
 		{"cover, and a patch without a number", []sketch{{subject: "[PATCH 0/2] c", id: "c"}, {subject: "[PATCH] b", id: "2", re: "c", line: 15}}, 0, "missing", ""},
