@@ -760,15 +760,26 @@ func (t *thread) related(sets []*set) error {
 			if a.members[0].releases().elsewhere(b.members[0].releases()) {
 				return t.twoSeries(b, a)
 			}
-			if t.threaded(a, b) || a.sameTitles(b) {
-				continue
-			}
-			if !a.alike(b) {
+			if !slices.Contains(t.kin(a, sets), b) {
 				return t.twoSeries(b, a)
 			}
 		}
 	}
 	return nil
+}
+
+// kin are the sets that are versions of one series with s, as far as that can be told: of a patch
+// sent again by itself, v1.1 2/3, just from what it answers.
+func (t *thread) kin(s *set, sets []*set) []*set {
+	all := []*set{s}
+	for i := 0; i < len(all); i++ {
+		for _, o := range sets {
+			if !slices.Contains(all, o) && (t.threaded(all[i], o) || all[i].sameTitles(o) || all[i].alike(o)) {
+				all = append(all, o)
+			}
+		}
+	}
+	return all
 }
 
 // threaded says whether both belong to one conversation, be its first mail there or not.

@@ -131,6 +131,8 @@ func TestThreads(t *testing.T) {
 		{"4/3 without 3/3", []sketch{{subject: "[PATCH 4/3] h", id: "h", line: 20}, {subject: "[PATCH 1/3] a", id: "1", line: 5}, {subject: "[PATCH 2/3] b", id: "2", line: 15}}, 0, "patch 3/3 is missing", ""},
 		{"lone 2/3", []sketch{{subject: "[PATCH 2/3] b", id: "2", line: 15}}, 0, "patches 1/3 and 3/3 are missing", ""},
 		{"1/1", []sketch{{subject: "[PATCH 1/1] b", id: "2", line: 15}}, 0, "15", ""},
+		{"v1.1 of a patch that v2 renames", with(v1, sketch{subject: "[PATCH v1.1 2/2] b", id: "22", re: "2", line: 16},
+			sketch{subject: "[PATCH v2 1/2] a", id: "31", line: 6, date: later}, sketch{subject: "[PATCH v2 2/2] B", id: "32", re: "31", line: 17, date: later}), 0, "6 17", "v2 (v1 and v1.1 are there, too)"},
 		{"another's 1/1 in answer", with(v1, sketch{subject: "[PATCH 1/1] mine", id: "x", re: "1", from: bo, line: 25}), 0, "5 15", `(mine) by Bo: a reply to "a" by Ada`},
 		{"another's 1/1 in answer to v2", with(with(v1, v2...), sketch{subject: "[PATCH 1/1] mine", id: "x", re: "11", from: bo, line: 25}), 0, "6 16", `(mine) by Bo: a reply to "a" by Ada`},
 		{"cover of one", []sketch{{subject: "[PATCH 0/1] c", id: "c"}, {subject: "[PATCH 1/1] b", id: "2", re: "c", line: 15}}, 0, "15", ""},
