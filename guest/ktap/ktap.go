@@ -525,6 +525,10 @@ func (r *Reader) result(depth int, m []string) {
 		res.Name = strconv.Itoa(l.count)
 	}
 	res.Name = clip(res.Name, maxName)
+	if below := r.open[len(r.open)-1]; below != l && below.plan == 0 && below.count == 0 && res.Verdict == event.Pass {
+		// Its plan says 1..0: what has run nothing has shown nothing.
+		res.Verdict, res.Detail = event.Skip, below.skipped
+	}
 	if res.Verdict != event.Pass && res.Verdict != event.Skip {
 		said := strings.TrimSpace(strings.Join(r.recent[max(0, len(r.recent)-maxLines):], "\n"))
 		if res.Detail == errorWord && said != "" {

@@ -118,6 +118,8 @@ func TestReader(t *testing.T) {
 		{"a number of an issue", "1..2\nok 1 fixes #12\nok 2 fixes #13 # 4 ms\n", []string{"pass fixes #12", "pass fixes #13: 4 ms"}},
 		{"a plan and a version with a remark", "TAP version 13 # of mine\n1..1 # one\nnot ok 1 a\n", []string{"fail a"}},
 		{"a bail out in small letters", "1..1\nbail out! no disk\n", []string{"fail plan: 1 results were announced, 0 came", "fail bail out: Bail out! no disk"}},
+		{"a subtest with nothing to run", "KTAP version 1\n1..2\n    KTAP version 1\n    # Subtest: a\n    1..0\nok 1 a\nok 2 b\n", []string{"skip a: nothing to run", "pass b"}},
+		{"a program with nothing to run, by kselftest's runner", "TAP version 13\n1..1\n# timeout set to 45\n# selftests: x: a\n# TAP version 13\n# 1..0 # SKIP no device\nok 1 selftests: x: a\n", []string{"skip selftests: x: a: SKIP no device"}},
 		{"nothing to run, and then something", "1..0 # SKIP none\n1..1\nok 1 b\n", []string{"pass b"}},
 		{"words in a remark", "TAP version 13\n1..1\n# ok 12 requests done\n# not ok 3 retries\nok 1 a\n", []string{"pass a"}},
 		{"results in remarks after their version", "TAP version 13\n1..1\n# TAP version 13\n# 1..1\n# not ok 1 b\nnot ok 1 a\n", []string{"fail a/b", "fail a"}},
