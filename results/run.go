@@ -30,7 +30,7 @@ const Schema = 1
 
 // TitleRules is the number of the rules by which complaints of the kernel get their titles
 // (vmtest/console): a change of the rules raises it, because a title is a key.
-const TitleRules = 9
+const TitleRules = 10
 
 // Status says how far a run came.
 type Status string

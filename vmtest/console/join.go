@@ -72,6 +72,10 @@ func (w *Watcher) partOf(c *complaint, function string) *complaint {
 		// SLUB ends its report in a warning (since 6.15).
 		return last.as
 	}
+	if strings.HasPrefix(c.title, "BUG: Bad page map") && strings.HasSuffix(last.title, " swap file entry") {
+		// The entry of the page table that swap does not know.
+		return last.as
+	}
 	if function == "" || function != last.blamed {
 		return nil
 	}

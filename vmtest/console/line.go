@@ -92,7 +92,7 @@ func printer(s string) (caller, text string) {
 var (
 	// ofVendor ends a timestamp of Amlogic's or Motorola's, with the processor, of LG's, with
 	// the time of day, and of Huawei's.
-	ofVendor = regexp.MustCompile(`^(?:[@,]\d{1,3}\]|s\]| / \d\d-\d\d \d\d:\d\d:\d\d\.\d{2,3}\](?:\[\d+\])?)`)
+	ofVendor = regexp.MustCompile(`^(?:[@,]\d{1,3}\]|s\]| / \d\d-\d\d \d\d:\d\d:\d\d\.\d{2,3}\](?:\[\d+\](?:\[\d+\]\[[^\]]*\])?)?)`)
 	// phone is MediaTek's "-(1)[812:sh]" with a mark for interrupts, Huawei's
 	// "[pid:812,cpu1,sh,7]", both with the text right behind, and Spreadtrum's "c1 ".
 	phone = regexp.MustCompile(`^(?: {0,2}[-.*]?\((\d+)\)\[(\d+):[^\]]*\]| ?\[pid:(\d+),cpu(\d+),[^\]]*\]| c\d+(?: |$))`)

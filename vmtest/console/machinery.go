@@ -20,7 +20,7 @@ var machinery = functions([]row{
 	{"sanitizers, and what a compiler calls for them",
 		`*kasan* *kmsan* *kcsan* *kfence* *ubsan* asan_* tsan_* msan_* hwasan* sanitizer_* check_memory_region* val_to_string
 		handle_overflow handle_null_ptr_deref handle_misaligned_access handle_object_size_mismatch
-		write_comp_data read_word_at_a_time read_once_word_nocheck instrument_* fortify_* qlist_* qlink_* quarantine_*`},
+		write_comp_data read_word_at_a_time read_once_word_nocheck instrument_* fortify_* cfi_check* cfi_slowpath* qlist_* qlink_* quarantine_*`},
 	{"checks of SLUB, of the page allocator and of kmemleak, which look at what somebody else has broken",
 		`object_err slab_err slab_fix slab_bug check_object check_slab check_bytes_and_report on_freelist free_debug_processing
 		alloc_debug_processing slab_pad_check bad_page poison_error check_element remove_element check_new_page* check_free_page* check_*object* usercopy_* kmemleak_* link_object create_object
@@ -139,7 +139,7 @@ var doors = functions([]row{
 		netlink_dump netif_receive_skb* napi_poll*`},
 	{"work, threads and what runs at boot",
 		`process_one_work process_scheduled_works worker_thread kthread ret_from_fork* smpboot_thread_fn run_ksoftirqd do_one_initcall
-		start_secondary cpu_startup_entry do_idle`},
+		kernel_init kernel_init_freeable start_secondary cpu_startup_entry do_idle`},
 	{"softirqs, timers and interrupts",
 		`do_softirq* handle_softirqs call_timer_fn expire_timers run_timers run_timer_* hrtimer_run* tasklet_action* tasklet_hi_action*
 		rcu_do_batch rcu_core* handle_irq_event*`},

@@ -71,7 +71,7 @@ func hang(literal, pattern, title string, by blame) sign {
 const address = `(?P<f>[A-Za-z_][\w.]*|0x[0-9a-f]+)(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?`
 
 // lockdep is how its reports begin, and those of RCU's checks.
-const lockdep = `^(?:\[ )?(?:WARNING|INFO|BUG): (possible (?:circular|recursive|irq lock|unsafe).*?|circular locking deadlock detected|inconsistent lock state|[\w-]+-safe -> [\w-]+-unsafe.*?|bad (?:unlock balance|contention) detected|held lock freed|lock held when returning.*?|[Nn]ested lock was not taken|chain_key collision|suspicious (?:RCU|rcu_\w+\(\)) usage|kernel stack .*?|stack recursion .*?)!?\.?(?: \])?$`
+const lockdep = `^(?:\[ )?(?:WARNING|INFO|BUG): (possible (?:circular|recursive|irq lock|unsafe).*?|circular locking deadlock detected|inconsistent lock state|[\w-]+-safe -> [\w-]+-unsafe.*?|bad (?:unlock balance|contention) detected|held lock freed|lock held when returning.*?|[Nn]ested lock was not taken|chain_key collision|suspicious (?:RCU|rcu_\w+\(\)) usage|stack recursion .*?)!?\.?(?: \])?$`
 
 // signs are the beginnings of the kernel's complaints. The first that matches decides.
 var signs = []sign{
@@ -243,6 +243,8 @@ var signs = []sign{
 	// Its numbers and "list empty" are of the moment.
 	crash("DEBUG_RWSEMS_WARN_ON", `^(DEBUG_RWSEMS_WARN_ON\(.*\)): count = `, "$1", byFault, says),
 	crash("still has locks", `^WARNING: .* still has locks held!`, "WARNING: still has locks held", byFault, plain),
+	// arch/x86/kernel/unwind_frame.c
+	crash("WARNING: kernel stack ", `^WARNING: (kernel stack (?:regs|frame pointer)) at .* has bad ('bp' )?value`, "WARNING: $1 has bad ${2}value", byNobody, plain),
 	// Before 4.11 INFO or BUG.
 	crash("WARNING: ", lockdep, "WARNING: $1", byCaller, plain),
 	crash("WARNING: ", `^(?:\[ )?WARNING: ([Ii]nvalid wait context)(?: \])?$`, "WARNING: $1", byCaller, plain),

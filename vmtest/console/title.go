@@ -37,9 +37,10 @@ var heldLock = regexp.MustCompile(`^ #0: [0-9a-f]{8,16} \((?P<s>.+)\)\{.{4,}?\}(
 // undefined tells the kind of what UBSAN called "Undefined behaviour" before 5.9.
 var undefined = []struct{ says, kind string }{
 	{"shift exponent", "shift-out-of-bounds"}, {"left shift of", "shift-out-of-bounds"},
-	{"index ", "array-index-out-of-bounds"}, {"signed integer overflow", "signed-integer-overflow"},
-	{"unsigned integer overflow", "unsigned-integer-overflow"}, {"division by zero", "division-overflow"},
-	{"load of value", "invalid-load"}, {"member access", "object-size-mismatch"},
+	{"is out of range for type", "array-index-out-of-bounds"}, {"unsigned integer overflow", "unsigned-integer-overflow"},
+	{"signed integer overflow", "signed-integer-overflow"}, {"division by zero", "division-overflow"},
+	{"load of value", "invalid-load"}, {"with insufficient space", "object-size-mismatch"},
+	{" misaligned address ", "misaligned-access"}, {" null pointer of type", "null-ptr-deref"},
 }
 
 // atInstruction is the register of the instruction: of x86-64, arm64, riscv and arm, then of
@@ -105,7 +106,7 @@ func (c *complaint) readWords(text string) {
 	}
 	if strings.HasPrefix(c.title, "UBSAN: Undefined behaviour") {
 		for _, u := range undefined {
-			if strings.HasPrefix(text, u.says) {
+			if strings.Contains(text, u.says) {
 				c.title = strings.Replace(c.title, "Undefined behaviour", u.kind, 1)
 			}
 		}
@@ -226,7 +227,8 @@ func (c *complaint) shortened() bool {
 // readSubject takes from the line what the complaint is about.
 func (c *complaint) readSubject(text string) {
 	for _, s := range subjects {
-		if !strings.HasPrefix(c.title, s.of) {
+		if !strings.HasPrefix(c.title, s.of) || s.of == "WARNING: " && strings.HasPrefix(c.title, "WARNING: suspicious ") {
+			// RCU's report has no lock that is asked for; one that is held may be alone in its line.
 			continue
 		}
 		m := s.pattern.FindStringSubmatch(text)
@@ -331,8 +333,15 @@ func (c *complaint) function() string {
 		}
 	}
 	carried := strings.HasPrefix(c.title, "BUG: KMSAN: ")
-	for _, f := range candidates {
-		if f = nameOf(f); !machinery.has(f) && !(carried && carriers.has(f)) {
+	for i, f := range candidates {
+		f = nameOf(f)
+		if f == "kunit_try_run_case" && i > 0 {
+			// What it calls is a test case, whose name may be that of the machinery that it tests.
+			if test := nameOf(candidates[i-1]); !strings.HasPrefix(test, "0x") {
+				return test
+			}
+		}
+		if !machinery.has(f) && !(carried && carriers.has(f)) {
 			return f
 		}
 	}
