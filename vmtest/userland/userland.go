@@ -206,7 +206,38 @@ func folder(dir string, hostRoot bool) ([]Test, error) {
 	case none != nil:
 		return nil, fmt.Errorf("TEST=%s: no test lies in this folder: %w", dir, none)
 	}
+	if deeper := below(abs, hostRoot); deeper != "" {
+		return nil, fmt.Errorf("TEST=%s: no executable file lies in this folder itself; %s", dir, deeper)
+	}
 	return nil, fmt.Errorf("TEST=%s: no executable file lies in this folder (chmod +x?)", dir)
+}
+
+// below says which folders below one, beside those that are tests' own, have programs, and how
+// those are run.
+func below(dir string, hostRoot bool, own ...string) string {
+	const most = 3
+	var folders []string
+	filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil // what cannot be read cannot be packed, which is said then
+		}
+		in := filepath.Dir(file)
+		if in == dir || !d.Type().IsRegular() || slices.Contains(folders, in) || slices.Contains(own, in) {
+			return nil
+		}
+		if info, err := d.Info(); err == nil && info.Mode()&0o111 != 0 && asTest(file, hostRoot) == nil {
+			folders = append(folders, in)
+		}
+		return nil
+	})
+	if len(folders) == 0 {
+		return ""
+	}
+	more := ""
+	if n := len(folders) - most; n > 0 {
+		folders, more = folders[:most], fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Sprintf("the programs in the folders below it are not run: %s%s (TEST=%s runs those of one)", strings.Join(folders, ", "), more, folders[0])
 }
 
 // editors matches what editors leave beside the files that they change.
@@ -221,9 +252,13 @@ func asTest(file string, hostRoot bool) error {
 }
 
 // NotRun says of files in the tests' folders that they do not run: scripts that are not
-// executable, as others read them or that was forgotten, and what is executable and no program.
+// executable, as others read them or that was forgotten, what is executable and no program, and
+// what lies in folders below.
 func NotRun(tests []Test) []string {
-	var left []string
+	var left, own []string
+	for _, t := range tests {
+		own = append(own, t.folder)
+	}
 	seen := map[string]bool{}
 	for _, t := range tests {
 		if t.folder == "" || seen[t.folder] {
@@ -245,6 +280,9 @@ func NotRun(tests []Test) []string {
 			} else if script, err := isScript(file); err == nil && script {
 				left = append(left, file+" is not executable, and is not run (chmod +x?)")
 			}
+		}
+		if deeper := below(t.folder, t.guest.HostRoot, own...); deeper != "" {
+			left = append(left, t.folder+": "+deeper)
 		}
 	}
 	return left

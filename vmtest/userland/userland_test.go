@@ -79,6 +79,16 @@ func TestFindInFolder(t *testing.T) {
 	if err := os.Chmod(filepath.Join(dir, "three.sh"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	for _, name := range []string{"data/notes", "net/four.sh", "net/five.sh", "net/ip/six.sh"} {
+		text := "#!/bin/sh\n"
+		if name == "data/notes" {
+			text = "Read me.\n"
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, name), text, 0o755)
+	}
 	if err := os.Symlink("somebody@here.123", filepath.Join(dir, ".#one.sh")); err != nil {
 		t.Fatal(err)
 	}
@@ -101,6 +111,7 @@ func TestFindInFolder(t *testing.T) {
 		"one.sh.orig is an editor's or patch's copy of a file, and is not run",
 		"one.sh~ is an editor's or patch's copy of a file, and is not run",
 		"three.sh is not executable, and is not run (chmod +x?)",
+		fmt.Sprintf("%[1]s: the programs in the folders below it are not run: %[1]s/net, %[1]s/net/ip (TEST=%[1]s/net runs those of one)", dir),
 	}, got); diff != "" {
 		t.Errorf("the tests of a folder, and what does not run there (-want +got):\n%s", diff)
 	}
@@ -166,6 +177,14 @@ func TestFindRefuses(t *testing.T) {
 	}
 	if _, err := Find("MODE=1 exit", Guest{}); err == nil || !strings.Contains(err.Error(), "what needs a shell goes into a script") {
 		t.Errorf("Find(words of a shell) = %v; want an error", err)
+	}
+	deep := t.TempDir()
+	if err := os.Mkdir(filepath.Join(deep, "net"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(deep, "net", "one.sh"), "#!/bin/sh\n", 0o755)
+	if _, err := Find(deep, Guest{}); err == nil || !strings.Contains(err.Error(), "no executable file lies in this folder itself; ") || !strings.Contains(err.Error(), "TEST="+deep+"/net runs") {
+		t.Errorf("Find(a folder of folders) = %v; want an error that says how theirs are run", err)
 	}
 	round := filepath.Join(dir, "round")
 	if err := os.Symlink("round", round); err != nil {
