@@ -12,7 +12,7 @@ PATCHPROOF := bin/patchproof
 # One make at a time: where TMPDIR is another file system than the checkout's, Go copies the command
 # there, and a second make would meet it half written ("Text file busy").
 BUILD := { mkdir -p $(dir $(PATCHPROOF)) && \
-	CGO_ENABLED=0 flock $(dir $(PATCHPROOF)) $(GO) build -buildvcs=false -o $(PATCHPROOF) ./cmd/patchproof || \
+	CGO_ENABLED=0 GOOS= GOARCH= flock $(dir $(PATCHPROOF)) $(GO) build -buildvcs=false -o $(PATCHPROOF) ./cmd/patchproof || \
 	{ [ "$$(ulimit -v)" = unlimited ] || echo "patchproof: a process here may have at most $$(ulimit -v) KiB of memory" \
 	"(ulimit -v), and the compiler takes up to 2000000; if that is why, raise it" >&2; false; }; }
 

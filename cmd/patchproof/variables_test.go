@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -151,4 +152,25 @@ func parser(t *testing.T) *kong.Kong {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// Who builds programs for other machines may have what Go calls them in the environment: the
+// command is for this one.
+func TestMakeBuildsTheCommandForThisMachine(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	compiler := filepath.Join(dir, "go")
+	script := "#!/bin/sh\necho \"for $GOOS $GOARCH\" >" + filepath.Join(dir, "asked") + "\n"
+	if err := os.WriteFile(compiler, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("make", "command", "GO="+compiler, "PATCHPROOF="+filepath.Join(dir, "patchproof"))
+	cmd.Dir, cmd.Env = topFolder(), append(os.Environ(), "GOOS=windows", "GOARCH=arm64")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	asked, err := os.ReadFile(filepath.Join(dir, "asked"))
+	if got := string(asked); err != nil || got != "for  \n" {
+		t.Errorf("Go was asked for a program %q, %v; want one for the machine that it runs on", got, err)
+	}
 }
