@@ -1,6 +1,7 @@
 package suites
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -171,39 +172,59 @@ func ownTarget(ctx context.Context, contents []kernel.Content, file string) (own
 		return "", nil
 	}
 	names, err := allTargets(ctx, contents[len(contents)-1])
-	for _, name := range names {
-		if strings.HasPrefix(below, name+"/") && len(name) > len(own) {
-			own = name
+	return innermost(names, below), err
+}
+
+// innermost is the target that a file or folder below the selftests' is part of, or nothing.
+func innermost(targets []string, below string) (name string) {
+	for _, t := range targets {
+		if strings.HasPrefix(below+"/", t+"/") && len(t) > len(name) {
+			name = t
 		}
 	}
-	return own, err
+	return name
+}
+
+// targetIn is the target that a pattern of MAINTAINERS leads to: one that the source lists, or
+// a folder.
+func targetIn(pattern string, listed []string) string {
+	if i := strings.IndexAny(pattern, "*?["); i >= 0 {
+		pattern = pattern[:strings.LastIndexByte(pattern[:i], '/')+1]
+	}
+	folder := strings.TrimSuffix(pattern, "/")
+	return cmp.Or(innermost(listed, folder), folder)
 }
 
 // targetsOf are the kselftest targets that belong to a file: those named in the same
-// section of MAINTAINERS.
+// section of MAINTAINERS, as folders or by files in them.
 func targetsOf(ctx context.Context, c kernel.Content, maintainers, file string) ([]string, error) {
+	known, err := allTargets(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	var names []string
 	for section := range strings.SplitSeq(maintainers, "\n\n") {
-		covers := false
+		covers, excluded := false, false
 		var targets []string
 		for line := range strings.Lines(section) {
-			pattern, ok := strings.CutPrefix(line, "F:")
-			if !ok {
-				continue
-			}
+			kind, pattern, _ := strings.Cut(line, ":")
 			pattern = strings.TrimSpace(pattern)
-			// The last section has all there is.
-			covers = covers || strings.Trim(pattern, "*/") != "" && coversFile(pattern, file)
-			if dir, ok := strings.CutPrefix(pattern, kernel.SelftestsDir+"/"); ok && strings.HasSuffix(dir, "/") {
-				if name := strings.TrimSuffix(dir, "/"); targetName.MatchString(name) {
-					targets = append(targets, name)
+			switch {
+			case kind == "X":
+				excluded = excluded || coversFile(pattern, file)
+			case kind == "F":
+				// The last section has all there is.
+				covers = covers || strings.Trim(pattern, "*/") != "" && coversFile(pattern, file)
+				if below, ok := strings.CutPrefix(pattern, kernel.SelftestsDir+"/"); ok {
+					targets = append(targets, targetIn(below, known))
 				}
 			}
 		}
-		if covers {
+		if covers && !excluded {
 			names = append(names, targets...)
 		}
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !targetName.MatchString(name) })
 	slices.Sort(names)
 	names = slices.Compact(names)
 	var makefiles []string

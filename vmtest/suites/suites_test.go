@@ -181,6 +181,8 @@ func TestChooseTargets(t *testing.T) {
 		"tools/testing/selftests/timers/Makefile": "all:\n",
 		"tools/testing/selftests/timers/settings": "# long\ntimeout=300\n",
 		"tools/testing/selftests/rtc/Makefile":    "all:\n",
+		"tools/testing/selftests/kcmp/Makefile":   "all:\n",
+		"tools/testing/selftests/net/Makefile":    "all:\n",
 		"tools/testing/selftests/rtc/settings":    "timeout=0\n",
 	})
 	got, fragment, err := ChooseTargets(t.Context(), []string{"futex", "timers", "rtc", "futex"}, []kernel.Content{c})
@@ -203,10 +205,14 @@ func TestChooseTargets(t *testing.T) {
 func TestNearest(t *testing.T) {
 	files := map[string]string{
 		"MAINTAINERS": "FUTEX\nF:\tkernel/futex/*\nF:\ttools/testing/selftests/futex/\nF:\ttools/testing/selftests/gone/\nF:\tlib/plist*\n\n" +
-			"TIMERS\nF:\tkernel/time/\nF:\ttools/testing/selftests/timers/\n\nTHE REST\nF:\t*\nF:\t*/\nF:\ttools/testing/selftests/rtc/\n",
+			"TIMERS\nF:\tkernel/time/\nF:\ttools/testing/selftests/timers/\n\nNET\nF:\tnet/\nX:\tnet/can/\nF:\ttools/testing/selftests/net/*/*eth*.sh\n\n" +
+			"KCMP\nF:\tkernel/kcmp.c\nF:\ttools/testing/selftests/kcmp/kcmp_test.c\nF:\ttools/testing/selftests/kselftest_harness.h\n\n" +
+			"THE REST\nF:\t*\nF:\t*/\nF:\ttools/testing/selftests/rtc/\n",
 		"tools/testing/selftests/futex/Makefile":  "all:\n",
 		"tools/testing/selftests/timers/Makefile": "all:\n",
 		"tools/testing/selftests/rtc/Makefile":    "all:\n",
+		"tools/testing/selftests/kcmp/Makefile":   "all:\n",
+		"tools/testing/selftests/net/Makefile":    "all:\n",
 		"tools/testing/selftests/Makefile":        "TARGETS += futex\nTARGETS += kcmp\nTARGETS += net\nTARGETS += net/lib\n",
 	}
 	for name, text := range sourceFiles {
@@ -220,6 +226,9 @@ func TestNearest(t *testing.T) {
 	}{
 		{"kernel/futex/core.c", Asked{Targets: []string{"futex"}}, "kselftest futex, by MAINTAINERS"},
 		{"kernel/time/deep/x.c", Asked{Targets: []string{"timers"}}, "kselftest timers"},
+		{"kernel/kcmp.c", Asked{Targets: []string{"kcmp"}}, "kselftest kcmp, by MAINTAINERS"},
+		{"net/core/dev.c", Asked{Targets: []string{"net"}}, "kselftest net, by MAINTAINERS"},
+		{"net/can/raw.c", Asked{}, "neither a KUnit suite nor a kselftest target was found"},
 		{"lib/two.c", Asked{Globs: []string{"two"}}, "KUnit two, by its name, for lib/two.c"},
 		{"fs/exec.c", Asked{Globs: []string{"binfmt"}}, "KUnit binfmt, in the same folder, for fs/exec.c"},
 		{"lib/tests/long_test.c", Asked{Globs: []string{"long"}}, "KUnit long"},
