@@ -78,7 +78,7 @@ func TestReadTakesWhatPutsSomethingInFront(t *testing.T) {
 		"MediaTek": "<1>[   12.345678] (1)[812:sh]", "MediaTek, no interrupts": "<1>[   12.345678]-(1)[0:swapper/1]", "MediaTek, old": "[   12.345678] <2>.(1)[812:kworker/1:2]",
 		"MediaTek, two blanks": "[   12.345678]  (1)[812:Binder:1]", "Huawei": "<1>[   12.345678s][pid:812,cpu6,a,b,9]", "Huawei, no unit": "<5>[   12.345678] [pid:812,cpu6,sh]",
 		"Unisoc": "[   12.345678][ T812@C0] ", "Spreadtrum": "[   12.345678] c0 ", "Amlogic": "[   12.345678@0] ", "Motorola": "<6>[   12.345678,0] ",
-		"LG": "<6>[   12.345678 / 01-01 00:00:00.000][0] ", "LG with the task": "[   12.345678 / 01-01 00:00:00.000][2][662][ndroid.systemui] ", "no blank": "[   12.345678]", "the level behind the time": "[   12.345678] <4>",
+		"LG": "<6>[   12.345678 / 01-01 00:00:00.000][0] ", "a time without its fraction": "[  240.] ", "LG with the task": "[   12.345678 / 01-01 00:00:00.000][2][662][ndroid.systemui] ", "no blank": "[   12.345678]", "the level behind the time": "[   12.345678] <4>",
 		"logcat": "11-28 12:00:01.123     0     0 W         : ", "logcat with the time": "11-28 12:00:01.123     0     0 W         : [   12.345678,0] ",
 		"syslog in French": "août 28 12:00:01 host kernel: ", "syslog in Russian": "июл 28 12:00:01 host kernel: ", "dmesg --ctime in German": "[Do Mär 28 12:00:01 2026] ",
 		"a terminal's time": "[20261128120001]", "another terminal's time": "[2026-11-28 12:00:01.123] ", "grabserial": "[12.345678 0.000001] ", "docker, no time": "2026-11-28T12:00:01.123456789Z ",

@@ -23,7 +23,7 @@ var (
 		`\d\d-\d\d [0-9:]{8}\.\d{3} +0 +0 [A-Z] (?: {8}: )?)`)
 	// clock is what others put before any line: docker, Kubernetes, Jenkins, GitHub, LAVA,
 	// terminal programs, grabserial, ts, cat -n, and who quotes a log in a mail.
-	clock = regexp.MustCompile(`^(?:(?:[^\t]+\t){0,2}\d{4}-\d{2}-\d{2}T\S+ {1,2}|\[\d{4}-\d{2}-\d{2}T[^\] ]+\] |(?:\d{4}-\d{2}-\d{2} )?\d{2}:\d{2}:\d{2}(?:[.,]\d{3,6})? {1,2}|[A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2}(?:\.\d+)? |[\w.-]+ +\| | *\d+\t|\[\d{14}\]|\[(?:\d{4}[-/]\d{1,2}[-/]\d{1,2} )?\d{1,2}:\d\d:\d\d(?:\.\d+)?\] ?|\[\d+\.\d{6} \d+\.\d{6}\] |>(?:[> ]*>)? )`)
+	clock = regexp.MustCompile(`^(?:(?:[^\t]+\t){0,2}\d{4}-\d{2}-\d{2}T\S+ {1,2}|\[\d{4}-\d{2}-\d{2}T[^\] ]+\] |(?:\d{4}-\d{2}-\d{2} )?\d{2}:\d{2}:\d{2}(?:[.,]\d{3,6})? {1,2}|[A-Z][a-z]{2} [ \d]\d \d{2}:\d{2}:\d{2}(?:\.\d+)? |[\w.-]+ +\| | *\d+\t|\[ *\d+\.\d{0,2}\] |\[\d{14}\]|\[(?:\d{4}[-/]\d{1,2}[-/]\d{1,2} )?\d{1,2}:\d\d:\d\d(?:\.\d+)?\] ?|\[\d+\.\d{6} \d+\.\d{6}\] |>(?:[> ]*>)? )`)
 	// logcat is the head of any line of Android's log, tagged that of the kernel's text which it
 	// took for a tag.
 	logcat = regexp.MustCompile(`^\d\d-\d\d [0-9:]{8}\.\d{3} +(\d+) +\d+ [A-Z] `)
