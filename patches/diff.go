@@ -14,6 +14,12 @@ import (
 // errNoDiff means a text without a single file header: prose, a cover letter.
 var errNoDiff = errors.New("there is no diff in it")
 
+// errOtherDiff is a diff that git does not apply.
+var errOtherDiff = fmt.Errorf("%w that git applies, only one of diff without -u; make it with diff -u, or with git", errNoDiff)
+
+// otherDiff is how a hunk of diff -c, or of diff without options, begins.
+var otherDiff = regexp.MustCompile(`(?m)^(?:\*{15}\r?\n\*\*\* \d|\d+(?:,\d+)?[acd]\d+(?:,\d+)?\r?\n[<>] )`)
+
 // lineError is trouble at a line, counted from 1, of the text handed to parseDiff.
 // Its caller knows where that text begins in the file.
 type lineError struct {
@@ -43,6 +49,9 @@ func parseDiff(text []byte, strip int) (parsedDiff, error) {
 		return parsedDiff{}, explain(err, lines)
 	}
 	if len(parsed) == 0 {
+		if otherDiff.Match(text) {
+			return parsedDiff{}, errOtherDiff
+		}
 		return parsedDiff{}, errNoDiff
 	}
 	w := walker{lines: lines}

@@ -362,6 +362,7 @@ func readAll(r io.Reader, path string) ([]byte, error) {
 	if data, err = fromUTF16(data); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	data = fromBase64(data)
 	if page.Match(data) {
 		return nil, fmt.Errorf("%s: a web page; save the patch as plain text (on lore: raw or mbox.gz, with others: .patch)", path)
 	}
@@ -410,6 +411,17 @@ func fromUTF16(data []byte) ([]byte, error) {
 		}
 	}
 	return text, nil
+}
+
+// fromBase64 decodes the form in which Gerrit gives out a patch.
+func fromBase64(data []byte) []byte {
+	if bytes.ContainsAny(data[:min(len(data), 60)], " :-@") {
+		return data
+	}
+	if text, err := unbase64(data); err == nil && looksLikeDiff(text) {
+		return text
+	}
+	return data
 }
 
 // page is how a web page begins.

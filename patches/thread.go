@@ -520,7 +520,11 @@ type IncompleteError struct {
 }
 
 func (e *IncompleteError) Error() string {
-	return fmt.Sprintf("%s: %s; save the whole thread, or give all files of the series", e.Path, e.Missing)
+	alone := ""
+	if len(e.There) == 1 && !strings.Contains(e.Missing, ";") {
+		alone = "; to test this patch alone, take the number out of its subject"
+	}
+	return fmt.Sprintf("%s: %s; save the whole thread, or give all files of the series%s", e.Path, e.Missing, alone)
 }
 
 // choose takes the latest complete version.
