@@ -666,7 +666,8 @@ func (t *thread) oneOf(sets []*set) (*set, error) {
 			older, newer = newer, older
 		}
 		for _, m := range older.members {
-			t.leave(m, fmt.Sprintf("message %d is the same patch, sent later", newer.members[0].patch.Message))
+			same := newer.members[max(0, slices.IndexFunc(newer.members, func(o *message) bool { return o.patch.Subject == m.patch.Subject }))]
+			t.leave(m, fmt.Sprintf("message %d is the same patch, sent later", same.patch.Message))
 		}
 		sets = slices.DeleteFunc(sets, func(s *set) bool { return s == older })
 	}

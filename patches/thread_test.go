@@ -120,7 +120,7 @@ func TestThreads(t *testing.T) {
 		{"one patch again, without a version", with(v1, sketch{subject: "[PATCH 2/2] b", id: "22", re: "2", line: 16, date: later}), 0, "5 16", "is a newer 2/2 in reply to it"},
 		{"one patch again, out of the thread", with(v1, sketch{subject: "[PATCH 2/2] b", id: "22", line: 16, date: later}), 0, "and message 3 are both 2/2; keep one", ""},
 		{"resend without a mark", with(v1, sketch{subject: "[PATCH 1/2] a", id: "1r", line: 6, date: later}, sketch{subject: "[PATCH 2/2] b", id: "2r", re: "1r", line: 16, date: latest}), 0, "6 16", "sent later"},
-		{"RESEND", with(v1, sketch{subject: "[PATCH RESEND 0/2] cover", id: "cr", date: later}, sketch{subject: "[RESEND PATCH 1/2] a", id: "1r", re: "cr", line: 5, date: later}, sketch{subject: "[PATCH RESEND 2/2] b", id: "2r", re: "cr", line: 15, date: later}), 0, "5 15", "sent later"},
+		{"RESEND", with(v1, sketch{subject: "[PATCH RESEND 0/2] cover", id: "cr", date: later}, sketch{subject: "[RESEND PATCH 1/2] a", id: "1r", re: "cr", line: 5, date: later}, sketch{subject: "[PATCH RESEND 2/2] b", id: "2r", re: "cr", line: 15, date: later}), 0, "5 15", "message 6 is the same patch, sent later"},
 		{"version in the cover only", []sketch{{subject: "[PATCH v3 0/2] cover", id: "c"}, v1[1], v1[2]}, 0, "5 15", "v3"},
 		{"RFC, tree and two digits", []sketch{{subject: "[RFC PATCH v3 net-next 02/02] b", id: "2", line: 15}, {subject: "[RFC PATCH v3 net-next 01/02] a", id: "1", line: 5}}, 0, "5 15", "v3"},
 		{"patchwork's commas", []sketch{{subject: "[v2,2/2] b", id: "2", line: 15}, {subject: "[v2,1/2] a", id: "1", line: 5}}, 0, "5 15", "v2"},
