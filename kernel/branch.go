@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -105,7 +106,7 @@ func commits(ctx context.Context, sel Selection) (base, text string, err error) 
 		return "", "", &UnfitError{fmt.Errorf("PATCH=%s has the merge %.12s in it, which no patch can be made of; name a range without one", sel.Patch, first)}
 	}
 	text, err = localGit(ctx, sel.Tree, "format-patch", "--stdout", "--no-cover-letter", "--no-signature", "--no-attach", "--no-thread",
-		"--no-notes", "--no-base", "--numbered", "--subject-prefix=PATCH", "--no-ext-diff", "--no-textconv", "--no-renames",
+		"--no-notes", "--no-base", "--numbered", "--no-encode-email-headers", "--subject-prefix=PATCH", "--no-ext-diff", "--no-textconv", "--no-renames",
 		"--unified=3", "--full-index", "--binary", "--src-prefix=a/", "--dst-prefix=b/", base+".."+tip)
 	if err != nil {
 		return "", "", err
@@ -113,7 +114,39 @@ func commits(ctx context.Context, sel Selection) (base, text string, err error) 
 	if text == "" {
 		return "", "", &UnfitError{fmt.Errorf("PATCH=%s is empty: %s has no change since %s", sel.Patch, to, from)}
 	}
+	if text, err = plainMessages(ctx, sel.Tree, base+".."+tip, text); err != nil {
+		return "", "", fmt.Errorf("PATCH=%s: %w", sel.Patch, err)
+	}
 	return base, text + "\n", nil
+}
+
+var (
+	// ownPrefix is what a commit's subject has of a mail, behind what format-patch puts there.
+	ownPrefix = regexp.MustCompile(`(?m)^(Subject: \[PATCH \d+/\d+\]) (?:\[[^]\n]*\] *)+`)
+	// noMessage is a line of a message that would end it, or count as one of the change.
+	noMessage = regexp.MustCompile(`(?m)^(?:diff -|Index: |--- |\+\+\+ |@@ |From [0-9a-f]{40} )`)
+)
+
+// plainMessages takes out of format-patch's mails what their reader would take for more than a
+// message: numbers of an earlier series in subjects, and diffs and mails in messages, which it indents.
+func plainMessages(ctx context.Context, dir, commits, mails string) (string, error) {
+	messages, err := localGit(ctx, dir, "log", "--no-show-signature", "--no-color", "--format=%H%x00%b%x00", commits)
+	if err != nil {
+		return "", err
+	}
+	fields := strings.Split(messages, "\x00")
+	for i := 0; i+1 < len(fields); i += 2 {
+		commit, body := strings.TrimSpace(fields[i]), strings.TrimRight(fields[i+1], "\n")
+		before, mail, ok := strings.Cut(mails, "From "+commit+" ")
+		if !ok || !noMessage.MatchString(body) {
+			continue
+		}
+		if !strings.Contains(mail, body) {
+			return "", fmt.Errorf("the message of commit %.12s has a diff or a mail in it, which would be taken for its change; indent that", commit)
+		}
+		mails = before + "From " + commit + " " + strings.Replace(mail, body, noMessage.ReplaceAllString(body, " $0"), 1)
+	}
+	return ownPrefix.ReplaceAllString(mails, "$1 "), nil
 }
 
 // changes returns HEAD and what is changed since. Notes tell of the files that are not in it,
@@ -122,8 +155,8 @@ func changes(ctx context.Context, sel Selection) (head, text string, notes []str
 	if head, err = resolveLocal(ctx, Spec{Tree: sel.Tree, Rev: "HEAD"}); err != nil {
 		return "", "", nil, err
 	}
-	if bare, err := localGit(ctx, sel.Tree, "rev-parse", "--is-bare-repository"); err != nil || bare == "true" {
-		return "", "", nil, errors.Join(err, fmt.Errorf("PATCH=%s: TREE=%s is a bare repository, which has no uncommitted changes", sel.Patch, sel.Tree))
+	if inside, err := localGit(ctx, sel.Tree, "rev-parse", "--is-inside-work-tree"); err != nil || inside != "true" {
+		return "", "", nil, errors.Join(err, fmt.Errorf("PATCH=%s: TREE=%s is a bare repository or the .git of one, which has no uncommitted changes", sel.Patch, sel.Tree))
 	}
 	// A conflict is no change yet: its markers would be compiled, and called the patch's fault.
 	unmerged, err := localGit(ctx, sel.Tree, "diff", "--name-only", "--diff-filter=U")

@@ -81,6 +81,52 @@ func TestCommitsAsAPatch(t *testing.T) {
 	}
 }
 
+// What a message says is no part of the change, nor of the series' order, even where it reads like
+// a patch.
+func TestCommitsWithPatchesInTheirMessages(t *testing.T) {
+	t.Parallel()
+	const hunk = "@@ -1,2 +1,3 @@\n+# odd\n config SMP\n \tbool \"SMP\"\n"
+	for name, message := range map[string]string{
+		"a diff of git's":   "one\n\nIt said:\n\ndiff --git a/Kconfig b/Kconfig\n--- a/Kconfig\n+++ b/Kconfig\n" + hunk + "\nand so on.\n",
+		"a plain diff":      "one\n\n--- a/Kconfig\n+++ b/Kconfig\n" + hunk,
+		"Subversion's":      "one\n\nIndex: Kconfig\n=====\n--- a/Kconfig\n+++ b/Kconfig\n" + hunk,
+		"a hunk":            "one\n\n" + hunk,
+		"a mail":            "one\n\nFrom 0123456789012345678901234567890123456789 Mon Sep 17 00:00:00 2001\nSubject: [PATCH 2/2] other\n",
+		"dashes":            "one\n\nbody\n---\nmore\n",
+		"another's number":  "[PATCH 3/3] one\n\nbody\n",
+		"another's version": "[tip] [PATCH v2 1/9] one ä\n",
+		"a cover's number":  "[PATCH 0/2] one\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := fixtureRepo(t)
+			userGit(t, dir, "tag", "start")
+			writeFile(t, filepath.Join(dir, "main.c"), "int start(void) { return 1; }\n")
+			userGit(t, dir, "-c", "commit.cleanup=verbatim", "commit", "-qam", message)
+			writeFile(t, filepath.Join(dir, "main.c"), "int start(void) { return 2; }\n")
+			userGit(t, dir, "commit", "-qam", "two")
+			b := &Builder{Cache: t.TempDir()}
+			sel, _, err := TakeBranch(t.Context(), Selection{Tree: dir, Patch: "start..HEAD"}, b.Cache)
+			if err != nil {
+				t.Fatal(err)
+			}
+			series, err := patches.Read(sel.Patch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			spec := Spec{Name: "patched", Pin: Pin{Name: treePin}, Tree: dir, Rev: sel.Rev, Series: []patches.Series{series}}
+			commit, err := b.Apply(t.Context(), spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			src := tree{dir: b.treeDir(spec)}.src()
+			if diff := userGit(t, src, "diff", userGit(t, dir, "rev-parse", "HEAD^{tree}"), commit, "--"); diff != "" {
+				t.Errorf("the patches make another tree than the commits:\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestChangesAsAPatch(t *testing.T) {
 	t.Parallel()
 	dir := branchRepo(t)
@@ -156,6 +202,7 @@ func TestPatchesThatTreesDoNotHave(t *testing.T) {
 		{conflict, "", "index", "conflicts are open in main.c"},
 		{merged, "", "start..HEAD", "has the merge"},
 		{bare, "", "worktree", "bare repository"},
+		{filepath.Join(dir, ".git"), "", "worktree", "bare repository or the .git of one"},
 		{"", "", "start..topic", "needs TREE=folder"},
 		{"", "", "worktree", "needs TREE=folder"},
 	} {
