@@ -47,6 +47,8 @@ type Plan struct {
 	enough  int
 	started time.Time
 	writer  *results.Writer
+	// failed says that cells could not be recorded, or not be held against base.
+	failed bool
 	// stop ends what is still being made; made is closed then.
 	stop context.CancelCauseFunc
 	made chan struct{}

@@ -168,7 +168,7 @@ func (p *Plan) End(ctx context.Context) error {
 	if p.writer == nil {
 		return nil
 	}
-	if ctx.Err() != nil || p.madeErr != nil && p.broken == nil {
+	if ctx.Err() != nil || p.madeErr != nil && p.broken == nil || p.failed {
 		return p.writer.Finish(results.Interrupted)
 	}
 	return p.writer.Finish(results.Finished)
@@ -202,5 +202,6 @@ func (p *Plan) Run(ctx context.Context, onCell func(results.Cell)) (dir string, 
 	if p.against && len(p.Cells) > 0 && err == nil && madeErr == nil && ctx.Err() == nil {
 		err = p.hold(ctx, onCell)
 	}
+	p.failed = err != nil
 	return p.Dir(), errors.Join(err, madeErr, p.End(ctx))
 }

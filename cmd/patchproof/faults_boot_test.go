@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"patchproof/kernel"
 	"patchproof/results"
 	"patchproof/results/seal"
 )
@@ -195,6 +196,26 @@ func bootFaults() []fault {
 		defer syscall.Unmount(small, syscall.MNT_DETACH)
 		b.env = []string{"ACCEL=tcg", "KERNELS=base", "PROGRAMS=faults", "TMPDIR=" + small}
 		b.boots(2, "TMPDIR")
+	})
+	add("a run's record cannot be written for a while", "exit 2, the record says that it is not whole", func(b *box) {
+		if os.Getuid() != 0 {
+			b.Skip("mounting needs root")
+		}
+		root, err := kernel.Checkout()
+		b.must(err)
+		b.env = append(b.env, "JOBS=1", "COUNT=2", "OUT="+filepath.Join(root, "results/out"), "WAS="+filepath.Join(b.dir, "was"))
+		// Nothing replaces what something is mounted on.
+		b.qemu(`case "$*" in *-kernel*)
+			if mkdir $WAS; then
+				file=$(realpath $OUT/latest)/run.json; echo $file >$WAS/file; mount --bind $file $file
+			else
+				umount $(cat $WAS/file)
+			fi 2>/dev/null
+		esac; exec $REAL "$@"`)
+		run := b.boots(2, "device or resource busy")
+		if run == nil || run.Status != results.Interrupted {
+			b.Errorf("the run's record is %+v; want one that is not finished", run)
+		}
 	})
 	for _, how := range []string{"is empty", "is cut", "has a bit"} {
 		add("the initramfs "+how, "made again, exit 0", func(b *box) {
