@@ -106,7 +106,7 @@ func commits(ctx context.Context, sel Selection) (base, text string, err error) 
 		return "", "", &UnfitError{fmt.Errorf("PATCH=%s has the merge %.12s in it, which no patch can be made of; name a range without one", sel.Patch, first)}
 	}
 	text, err = localGit(ctx, sel.Tree, "format-patch", "--stdout", "--no-cover-letter", "--no-signature", "--no-attach", "--no-thread",
-		"--no-notes", "--no-base", "--numbered", "--no-encode-email-headers", "--subject-prefix=PATCH", "--no-ext-diff", "--no-textconv", "--no-renames",
+		"--no-notes", "--no-base", "--no-add-header", "--numbered", "--no-encode-email-headers", "--subject-prefix=PATCH", "--no-ext-diff", "--no-textconv", "--no-renames",
 		"--unified=3", "--full-index", "--binary", "--src-prefix=a/", "--dst-prefix=b/", base+".."+tip)
 	if err != nil {
 		return "", "", err

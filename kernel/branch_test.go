@@ -21,6 +21,8 @@ func branchRepo(t *testing.T) string {
 	userGit(t, dir, "tag", "start")
 	// Hunks without context would be put at the end of the file.
 	userGit(t, dir, "config", "diff.context", "0")
+	// It would be read as the subject.
+	userGit(t, dir, "config", "format.headers", "Subject: [PATCH] other\n")
 	writeFile(t, filepath.Join(dir, "many.c"), "int a;\nint b;\nint c;\nint d;\n")
 	writeFile(t, filepath.Join(dir, "main.c"), "int start(void) { return 1; }\n")
 	userGit(t, dir, "commit", "-qam", "main: one\n\nBecause.")
