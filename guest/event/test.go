@@ -66,6 +66,9 @@ type Test struct {
 	TimeoutS float64 `json:"timeout_s"`
 	// HostRoot has the test see the host's root, with OverDir over it.
 	HostRoot bool `json:"host_root,omitempty"`
+	// Commands and Libraries are folders in which more of each are looked for, before all others.
+	Commands  []string `json:"commands,omitempty"`
+	Libraries []string `json:"libraries,omitempty"`
 	// Unseen are commands that it names and that only the host has in its PATH.
 	Unseen []string `json:"unseen,omitempty"`
 	// UptimeS is how many seconds the machine must have been up when it begins.

@@ -24,11 +24,11 @@ func Loader() ([]byte, error) {
 	if file == "" {
 		return nil, errors.New("the guest loads modules with kmod, which is not on this machine; run: apt-get install kmod")
 	}
-	p := &packer{records: map[string]cpio.Record{}, closed: map[string]bool{}}
+	p := emptyPacker()
 	if err := p.host(file); err != nil {
 		return nil, err
 	}
-	if err := p.closure(file); err != nil {
+	if _, err := p.closure(file); err != nil {
 		return nil, err
 	}
 	for _, command := range moduleCommands {

@@ -18,16 +18,49 @@ import (
 // packer gathers what goes into the guest, by its path there.
 type packer struct {
 	records map[string]cpio.Record
-	// closed are the files and folders whose needs were packed.
-	closed map[string]bool
+	// closed are the files whose needs were packed, and where some of them lie, and trees the
+	// folders that were.
+	closed map[string]elsewhere
+	trees  map[string]bool
 	// below is the folder of the guest that all of it goes to, and hostRoot says that the
 	// guest sees the host's root, so that what that has need not be packed.
 	below    string
 	hostRoot bool
 }
 
+// elsewhere are folders of the guest in which commands and libraries lie that are not looked for
+// there.
+type elsewhere struct{ commands, libraries []string }
+
+func (e *elsewhere) add(more elsewhere) {
+	for _, dir := range more.commands {
+		e.commands = with(e.commands, dir)
+	}
+	for _, dir := range more.libraries {
+		e.libraries = with(e.libraries, dir)
+	}
+}
+
+// foundIn adds a folder that a command was found in.
+func (e *elsewhere) foundIn(folder string) {
+	if !slices.Contains(filepath.SplitList(event.TestPath), folder) {
+		e.commands = with(e.commands, folder)
+	}
+}
+
+func with(all []string, one string) []string {
+	if slices.Contains(all, one) {
+		return all
+	}
+	return append(all, one)
+}
+
+func emptyPacker() *packer {
+	return &packer{records: map[string]cpio.Record{}, closed: map[string]elsewhere{}, trees: map[string]bool{}}
+}
+
 func newPacker() *packer {
-	p := &packer{records: map[string]cpio.Record{}, closed: map[string]bool{}}
+	p := emptyPacker()
 	// u-root's init runs it after the program (cmds/core/init/init_linux.go).
 	p.add("/bin/defaultsh", []byte("#!/bbin/exec gone\n"), 0o755)
 	return p
@@ -37,7 +70,8 @@ func newPacker() *packer {
 func (p *packer) in(g Guest) *packer {
 	in := p
 	if g.HostRoot {
-		in = &packer{records: p.records, closed: map[string]bool{}, below: event.OverDir, hostRoot: true}
+		in = emptyPacker()
+		in.records, in.below, in.hostRoot = p.records, event.OverDir, true
 	}
 	if g.Net {
 		in.add("/etc/resolv.conf", []byte("nameserver "+event.NetDNS+"\n"), 0o644)
@@ -101,6 +135,24 @@ func (p *packer) host(path string) error {
 		return nil
 	}
 	return p.file(real, real)
+}
+
+// movable packs a host's file that may lie anywhere in the guest, and returns the folder: where
+// it was, or else below the tests.
+func (p *packer) movable(path string) (folder string, err error) {
+	if !inScratch(path) {
+		return filepath.Dir(path), p.host(path)
+	}
+	at := filepath.Join(event.TestDir, "args", path)
+	return filepath.Dir(at), p.file(path, at)
+}
+
+// inScratch says that a path leads to what a guest's test finds empty.
+func inScratch(path string) bool {
+	real, err := filepath.EvalSymlinks(path)
+	return slices.ContainsFunc(event.ScratchDirs, func(dir string) bool {
+		return sandbox.Within(path, dir) || err == nil && sandbox.Within(real, dir)
+	})
 }
 
 // archive writes all of it, folders before what lies in them.

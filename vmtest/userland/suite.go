@@ -60,8 +60,10 @@ func ArchiveSuites(suites []Suite) ([]byte, error) {
 		if err := in.tree(s.Root, s.suiteFolder()); err != nil {
 			return nil, err
 		}
+		var lie elsewhere
 		if !s.Guest.HostRoot {
-			if err := p.helpers(s.Root); err != nil {
+			var err error
+			if lie, err = p.helpers(s.Root); err != nil {
 				return nil, err
 			}
 		}
@@ -69,7 +71,7 @@ func ArchiveSuites(suites []Suite) ([]byte, error) {
 		dir := filepath.Join(s.suiteFolder(), s.Dir)
 		for _, name := range s.Tests {
 			file := filepath.Join(s.Root, s.Dir, name)
-			test := event.Test{Name: name, Dir: dir, TimeoutS: s.Timeout.Seconds(), SkipCode: s.SkipCode}
+			test := event.Test{Name: name, Dir: dir, TimeoutS: s.Timeout.Seconds(), Commands: lie.commands, Libraries: lie.libraries, SkipCode: s.SkipCode}
 			runner, err := in.runner(s, file)
 			test.Argv = append(runner, filepath.Join(dir, name))
 			if errors.Is(err, fs.ErrNotExist) {
@@ -105,7 +107,7 @@ func (p *packer) runner(s Suite, file string) ([]string, error) {
 	if script, err := isScript(file); err != nil || !script || !s.ByInterpreter {
 		return nil, errors.Join(err, runnable(file, s.Guest.HostRoot))
 	}
-	if err := p.closure(file); err != nil {
+	if _, err := p.closure(file); err != nil {
 		return nil, err
 	}
 	text, err := os.ReadFile(file)
@@ -123,8 +125,8 @@ func (p *packer) specify(row string, test event.Test) error {
 }
 
 // helpers packs what the programs and scripts below a folder need, as far as it is there.
-func (p *packer) helpers(root string) error {
-	return filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+func (p *packer) helpers(root string) (lie elsewhere, err error) {
+	err = filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
@@ -132,29 +134,31 @@ func (p *packer) helpers(root string) error {
 		if err != nil {
 			return fmt.Errorf("packing for the guest: %w", err)
 		}
+		var found elsewhere
 		if filepath.Ext(file) == ".sh" {
 			// It may be read by another script, and then needs neither "#!" nor its mode.
-			return p.commands(file)
+			found, err = p.commands(file)
+		} else if info.Mode()&0o111 != 0 {
+			if _, err := needs(file, false); err != nil {
+				return nil // it says so itself when it is run
+			}
+			found, err = p.closure(file)
 		}
-		if info.Mode()&0o111 == 0 {
-			return nil
-		}
-		if _, err := needs(file, false); err != nil {
-			return nil // it says so itself when it is run
-		}
-		return p.closure(file)
+		lie.add(found)
+		return err
 	})
+	return lie, err
 }
 
 // commands packs the commands that a script's words name, and the shell.
-func (p *packer) commands(file string) error {
+func (p *packer) commands(file string) (lie elsewhere, err error) {
 	for _, shell := range []string{"/bin/sh", "/bin/bash"} {
 		if _, err := os.Stat(shell); err == nil {
 			if err := p.host(shell); err != nil {
-				return err
+				return lie, err
 			}
-			if err := p.closure(shell); err != nil {
-				return err
+			if _, err := p.closure(shell); err != nil {
+				return lie, err
 			}
 		}
 	}
@@ -209,14 +213,15 @@ func (g Group) Archive() ([]byte, error) {
 	if err := in.host(maker); err != nil {
 		return nil, err
 	}
-	if err := in.closure(maker); err != nil {
+	if _, err := in.closure(maker); err != nil {
 		return nil, err
 	}
 	bin := filepath.Join(event.TestDir, "bin")
 	all := event.Test{HostRoot: g.Guest.HostRoot, Disk: g.Disk, Mkfs: append([]string{maker}, mkfs[1:]...), Dir: filepath.Join(event.TestDir, "work")}
 	add := func(name string) (string, error) {
 		file, path := filepath.Join(g.Root, name), filepath.Join(bin, name)
-		return path, errors.Join(in.file(file, path), in.closure(file))
+		_, err := in.closure(file)
+		return path, errors.Join(in.file(file, path), err)
 	}
 	for _, name := range g.Helpers {
 		path, err := add(name)

@@ -345,80 +345,90 @@ func noProgram(format string, args ...any) error {
 	return &noProgramError{fmt.Sprintf(format, args...)}
 }
 
-// needs returns the files that a file needs to run: its interpreter or its loader, and
-// its libraries.
-func needs(file string, hostRoot bool) ([]string, error) {
+// needed are the files that a file needs to run: interpreters and loaders, which must lie where
+// they do, and libraries, which the loader looks for.
+type needed struct{ programs, libraries []string }
+
+func needs(file string, hostRoot bool) (all needed, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, err
+		return all, err
 	}
 	defer f.Close()
 	magic := make([]byte, 4)
 	if n, err := io.ReadFull(f, magic); err != nil && n < 2 {
-		return nil, noProgram("%s is empty: neither a program nor a script", file)
+		return all, noProgram("%s is empty: neither a program nor a script", file)
 	}
 	if string(magic[:2]) == "#!" {
 		return scriptNeeds(file, f, hostRoot)
 	}
 	if bytes.HasPrefix(magic, []byte("\ufeff")) {
-		return nil, fmt.Errorf(`%s begins with a byte order mark, behind which the kernel sees no "#!": save it without`, file)
+		return all, fmt.Errorf(`%s begins with a byte order mark, behind which the kernel sees no "#!": save it without`, file)
 	}
 	if string(magic) != elf.ELFMAG {
-		return nil, noProgram(`%s is neither an ELF program nor a script that begins with "#!"`, file)
+		return all, noProgram(`%s is neither an ELF program nor a script that begins with "#!"`, file)
 	}
 	return programNeeds(file)
 }
 
-func programNeeds(file string) ([]string, error) {
+func programNeeds(file string) (all needed, err error) {
 	program, err := elf.Open(file)
 	if err != nil {
-		return nil, fmt.Errorf("%s is a damaged program: %w", file, err)
+		return all, fmt.Errorf("%s is a damaged program: %w", file, err)
 	}
 	defer program.Close()
 	if program.Machine != arch.Target.Machine {
-		return nil, fmt.Errorf("%s is a program for %s, the guest is %s", file,
+		return all, fmt.Errorf("%s is a program for %s, the guest is %s", file,
 			strings.TrimPrefix(program.Machine.String(), "EM_"), arch.Target.Name)
 	}
 	if program.Type != elf.ET_EXEC && program.Type != elf.ET_DYN {
-		return nil, noProgram("%s is an object file, not a program", file)
+		return all, noProgram("%s is an object file, not a program", file)
 	}
 	loader := ""
 	for _, p := range program.Progs {
 		if p.Type == elf.PT_INTERP {
 			text, err := io.ReadAll(io.LimitReader(p.Open(), 4096))
 			if err != nil {
-				return nil, fmt.Errorf("%s is a damaged program: %w", file, err)
+				return all, fmt.Errorf("%s is a damaged program: %w", file, err)
 			}
 			loader = strings.TrimRight(string(text), "\x00")
 		}
 	}
 	if loader == "" && isLibrary(program, file) {
-		return nil, noProgram("%s is a shared library, not a program", file)
+		return all, noProgram("%s is a shared library, not a program", file)
 	}
 	if loader == "" {
-		return nil, nil // static
+		return all, nil // static
 	}
 	if _, err := os.Stat(loader); err != nil {
-		return nil, fmt.Errorf("%s needs the loader %s, which is not on this machine: link it statically, or install the loader", file, loader)
+		return all, fmt.Errorf("%s needs the loader %s, which is not on this machine: link it statically, or install the loader", file, loader)
+	}
+	if inScratch(loader) {
+		return all, misplaced(file, "loader", loader)
 	}
 	out, err := exec.Command(loader, "--list", file).CombinedOutput()
 	if missing := missingLibrary.FindSubmatch(out); missing != nil {
-		return nil, fmt.Errorf("%s needs the library %s, which is not on this machine", file, slices.MaxFunc(missing[1:], func(a, b []byte) int { return len(a) - len(b) }))
+		return all, fmt.Errorf("%s needs the library %s, which is not on this machine", file, slices.MaxFunc(missing[1:], func(a, b []byte) int { return len(a) - len(b) }))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the libraries of %s cannot be found: %s --list: %w: %s", file, loader, err, strings.TrimSpace(string(out)))
+		return all, fmt.Errorf("the libraries of %s cannot be found: %s --list: %w: %s", file, loader, err, strings.TrimSpace(string(out)))
 	}
-	all := []string{loader}
+	all.programs = []string{loader}
 	for _, m := range listedLibrary.FindAllStringSubmatch(string(out), -1) {
-		all = append(all, m[1])
+		all.libraries = append(all.libraries, m[1])
 		// glibc loads it when a thread is cancelled or ends itself, and aborts without.
 		if unwinder := filepath.Join(filepath.Dir(m[1]), "libgcc_s.so.1"); filepath.Base(m[1]) == "libc.so.6" {
 			if _, err := os.Stat(unwinder); err == nil {
-				all = append(all, unwinder)
+				all.libraries = append(all.libraries, unwinder)
 			}
 		}
 	}
 	return all, nil
+}
+
+func misplaced(file, what, path string) error {
+	return fmt.Errorf("%s needs the %s %s, and what lies there (%s) a test in the guest finds empty: move it elsewhere",
+		file, what, path, strings.Join(event.ScratchDirs, ", "))
 }
 
 // isLibrary says whether what has no loader is a library, and not a static program.
@@ -433,56 +443,62 @@ func isLibrary(program *elf.File, file string) bool {
 }
 
 var (
-	// The lines of ld.so --list (ld.so(8)).
-	listedLibrary  = regexp.MustCompile(`(?m)^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$`)
+	// Where a loader looks for libraries by itself (ld.so(8)): the guest has no ld.so.cache.
+	loaderFolder = regexp.MustCompile(`^(?:/usr)?/lib(?:64)?(?:/[a-z0-9_]+-linux-gnu)?$`)
+	// The lines of ld.so --list.
+	listedLibrary  = regexp.MustCompile(`(?m)^\s*(?:\S+ => )?(/.+) \(0x[0-9a-f]+\)$`)
 	missingLibrary = regexp.MustCompile(`(?m)^\s*(\S+) => not found|error while loading shared libraries: ([^:]+): cannot open`)
 )
 
-func scriptNeeds(file string, f io.ReadSeeker, hostRoot bool) ([]string, error) {
+func scriptNeeds(file string, f io.ReadSeeker, hostRoot bool) (all needed, err error) {
 	if _, err := f.Seek(2, io.SeekStart); err != nil {
-		return nil, err
+		return all, err
 	}
 	// The kernel reads no more of the first line than this (BINPRM_BUF_SIZE).
 	line, _ := bufio.NewReader(io.LimitReader(f, 256)).ReadString('\n')
 	words := strings.Fields(line)
 	if len(words) == 0 {
-		return nil, fmt.Errorf(`%s names no interpreter after "#!"`, file)
+		return all, fmt.Errorf(`%s names no interpreter after "#!"`, file)
 	}
 	interpreter := words[0]
 	if strings.HasSuffix(line, "\r\n") {
-		return nil, fmt.Errorf("%s has CRLF line ends: the kernel looks for the interpreter %q", file, interpreter+"\r")
+		return all, fmt.Errorf("%s has CRLF line ends: the kernel looks for the interpreter %q", file, interpreter+"\r")
 	}
-	all := []string{interpreter}
+	all.programs = []string{interpreter}
 	if filepath.Base(interpreter) == "env" {
 		command := slices.IndexFunc(words[1:], func(w string) bool { return !strings.HasPrefix(w, "-") && !strings.Contains(w, "=") })
 		if command < 0 {
-			return nil, fmt.Errorf("%s names no interpreter behind %s", file, interpreter)
+			return all, fmt.Errorf("%s names no interpreter behind %s", file, interpreter)
 		}
 		path, err := lookUp(words[1+command], hostRoot)
 		if err != nil {
-			return nil, fmt.Errorf("%s needs the interpreter %s, which is not on this machine", file, words[1+command])
+			return all, fmt.Errorf("%s needs the interpreter %s, which is not on this machine", file, words[1+command])
 		}
 		if hostRoot && inGuest(words[1+command]) == "" {
-			return nil, fmt.Errorf("%s needs the interpreter %s, which is not in the guest's PATH (%s), but only here: %s", file, words[1+command], event.TestPath, path)
+			return all, fmt.Errorf("%s needs the interpreter %s, which is not in the guest's PATH (%s), but only here: %s", file, words[1+command], event.TestPath, path)
 		}
-		all = append(all, path)
+		all.programs = append(all.programs, path)
 	}
-	for _, path := range slices.Clone(all) {
+	for _, path := range slices.Clone(all.programs) {
 		info, err := os.Stat(path)
 		if err != nil || info.IsDir() {
-			return nil, fmt.Errorf("%s needs the interpreter %s, which is not on this machine", file, path)
+			return all, fmt.Errorf("%s needs the interpreter %s, which is not on this machine", file, path)
 		}
 		if hostRoot && !sandbox.Shown(path) {
-			return nil, fmt.Errorf("%s needs the interpreter %s, which the guest does not see: of the host's root it has what lies in %s", file, path, sandbox.ViewParts())
+			return all, fmt.Errorf("%s needs the interpreter %s, which the guest does not see: of the host's root it has what lies in %s", file, path, sandbox.ViewParts())
+		}
+		if inScratch(path) {
+			return all, misplaced(file, "interpreter", path)
 		}
 		more, err := needs(path, hostRoot)
 		if err != nil {
-			return nil, fmt.Errorf("%s: its interpreter: %v", file, err)
+			return all, fmt.Errorf("%s: its interpreter: %v", file, err)
 		}
-		all = append(all, more...)
+		all.programs = append(all.programs, more.programs...)
+		all.libraries = append(all.libraries, more.libraries...)
 	}
-	if !hostRoot && !isShell(all) {
-		return nil, fmt.Errorf("%s is a script for %s, whose modules are not packed into the guest: bring a shell script or a program, or have it see the host's root with ROOT=host", file, filepath.Base(interpreterOf(all)))
+	if !hostRoot && !isShell(all.programs) {
+		return all, fmt.Errorf("%s is a script for %s, whose modules are not packed into the guest: bring a shell script or a program, or have it see the host's root with ROOT=host", file, filepath.Base(interpreterOf(all.programs)))
 	}
 	return all, nil
 }
@@ -514,6 +530,7 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 		in := p.in(t.guest)
 		dir := filepath.Join(event.TestDir, t.Name)
 		command := filepath.Join(dir, filepath.Base(t.file))
+		var lie elsewhere
 		switch {
 		case t.folder != "":
 			if folders[t.folder] == "" {
@@ -525,9 +542,11 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 				return nil, err
 			}
 			if !t.guest.HostRoot {
-				if err := in.helpers(t.folder); err != nil {
+				found, err := in.helpers(t.folder)
+				if err != nil {
 					return nil, err
 				}
+				lie.add(found)
 			}
 		case t.guest.HostRoot && sandbox.Shown(t.file):
 			// A program may find the rest of itself by where it lies.
@@ -538,9 +557,11 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 				return nil, err
 			}
 		}
-		if err := in.closure(t.file); err != nil {
+		found, err := in.closure(t.file)
+		if err != nil {
 			return nil, err
 		}
+		lie.add(found)
 		unseen, err := t.unseen()
 		if err != nil {
 			return nil, err
@@ -552,19 +573,17 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 			if err != nil || !info.Mode().IsRegular() || !filepath.IsAbs(arg) {
 				continue
 			}
-			if slices.ContainsFunc(event.ScratchDirs, func(dir string) bool { return strings.HasPrefix(filepath.Clean(arg), dir+"/") }) {
-				args[i] = filepath.Join(event.TestDir, "args", arg)
-				err = in.file(arg, args[i])
-			} else {
-				err = in.host(arg)
-			}
+			folder, err := in.movable(arg)
 			if err != nil {
 				return nil, err
+			}
+			if inScratch(arg) {
+				args[i] = filepath.Join(folder, filepath.Base(arg))
 			}
 		}
 		if err := p.specify(t.Name, event.Test{
 			Argv: append([]string{command}, args...), Dir: dir, TimeoutS: cmp.Or(t.Timeout, timeout).Seconds(),
-			HostRoot: t.guest.HostRoot, Unseen: unseen,
+			HostRoot: t.guest.HostRoot, Commands: lie.commands, Libraries: lie.libraries, Unseen: unseen,
 		}); err != nil {
 			return nil, err
 		}
@@ -587,25 +606,38 @@ func folderIn(folder string, taken map[string]string, tests []Test) string {
 }
 
 // closure packs what a file needs to run and, where it is a script, what it names.
-func (p *packer) closure(file string) error {
-	if p.closed[file] {
-		return nil
+func (p *packer) closure(file string) (lie elsewhere, err error) {
+	if lie, done := p.closed[file]; done {
+		return lie, nil
 	}
-	p.closed[file] = true
+	p.closed[file] = lie // scripts may name each other
 	all, err := needs(file, p.hostRoot)
 	if err != nil {
-		return err
+		return lie, err
 	}
-	for _, path := range all {
+	for _, path := range all.programs {
 		if err := p.host(path); err != nil {
-			return err
+			return lie, err
+		}
+	}
+	for _, path := range all.libraries {
+		folder, err := p.movable(path)
+		if err != nil {
+			return lie, err
+		}
+		if !loaderFolder.MatchString(folder) {
+			lie.libraries = with(lie.libraries, folder)
 		}
 	}
 	script, err := isScript(file)
-	if err != nil || !script || p.hostRoot {
-		return err
+	if err == nil && script && !p.hostRoot {
+		var named elsewhere
+		named, err = p.namedBy(file)
+		lie.add(named)
+		lie.foundIn(filepath.Dir(interpreterOf(all.programs)))
 	}
-	return p.namedBy(file)
+	p.closed[file] = lie
+	return lie, err
 }
 
 // unseen are the commands of the host's PATH that a script names and that are not in the
@@ -626,10 +658,10 @@ func (t Test) unseen() ([]string, error) {
 }
 
 // namedBy packs the commands that a script's words name, with what they need.
-func (p *packer) namedBy(file string) error {
+func (p *packer) namedBy(file string) (lie elsewhere, err error) {
 	commands, err := named(file)
 	if err != nil {
-		return err
+		return lie, err
 	}
 	for _, command := range commands {
 		if _, err := needs(command, false); err != nil {
@@ -637,14 +669,18 @@ func (p *packer) namedBy(file string) error {
 			// then says what is missing.
 			continue
 		}
-		if err := p.host(command); err != nil {
-			return err
+		folder, err := p.movable(command)
+		if err != nil {
+			return lie, err
 		}
-		if err := p.closure(command); err != nil {
-			return err
+		lie.foundIn(folder)
+		more, err := p.closure(command)
+		if err != nil {
+			return lie, err
 		}
+		lie.add(more)
 	}
-	return nil
+	return lie, nil
 }
 
 func isScript(file string) (bool, error) {
@@ -696,10 +732,10 @@ func named(script string) ([]string, error) {
 
 // tree packs a folder's files.
 func (p *packer) tree(dir, at string) error {
-	if p.closed[dir] {
+	if p.trees[dir] {
 		return nil
 	}
-	p.closed[dir] = true
+	p.trees[dir] = true
 	size := int64(0)
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -152,6 +153,7 @@ func TestFindRefuses(t *testing.T) {
 		{"no-env-command", "#!/usr/bin/env nosuchlanguage\n", "needs the interpreter nosuchlanguage, which is not on this machine"},
 		{"crlf.sh", "#!/bin/sh\r\nexit 0\r\n", "CRLF line ends"},
 		{"bom.sh", "\ufeff#!/bin/sh\n", "begins with a byte order mark"},
+		{"shell-in-tmp", "#!" + write(t, filepath.Join(dir, "mysh"), "#!/bin/sh\n", 0o755) + "\n", "finds empty: move it elsewhere"},
 		{"names-nothing", "#!\n", "names no interpreter"},
 		{"perl", "#!/usr/bin/perl -w\n", "is a script for perl, whose modules are not packed"},
 		{"arm64", string(arm), "is a program for AARCH64, the guest is x86-64"},
@@ -297,6 +299,60 @@ func TestArchiveFoldersOfOneName(t *testing.T) {
 
 // A test that sees the host's root brings what that does not show: itself and what its
 // arguments name. A program of the host's runs where it lies.
+// What is looked for elsewhere on this machine is found in the guest, too.
+func TestArchiveElsewhere(t *testing.T) {
+	gcc, err := exec.LookPath("gcc")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir() // below /tmp, which is empty in the guest
+	libs, tools := filepath.Join(dir, "my libs"), filepath.Join(dir, "tools")
+	write(t, filepath.Join(dir, "f.c"), "int f(void) { return 0; }\n", 0o644)
+	write(t, filepath.Join(dir, "main.c"), "int f(void);\nint main(void) { return f(); }\n", 0o644)
+	write(t, filepath.Join(tools, "mytool"), "#!/bin/sh\n", 0o755)
+	write(t, filepath.Join(dir, "calls.sh"), "#!/bin/sh\nmytool\n", 0o755)
+	if err := os.Mkdir(libs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"-shared", "-fPIC", "-o", "my libs/libpatchprooff.so", "f.c"},
+		{"-o", "main", "main.c", "-Lmy libs", "-lpatchprooff", "-Wl,-rpath,$ORIGIN/my libs"},
+	} {
+		cmd := exec.Command(gcc, args...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("gcc %q: %v\n%s", args, err, out)
+		}
+	}
+	t.Setenv("PATH", tools+":"+os.Getenv("PATH"))
+	tests, err := Find(filepath.Join(dir, "main")+";"+filepath.Join(dir, "calls.sh"), Guest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive, err := Archive(tests, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := contents(t, archive)
+	for name, want := range map[string]event.Test{
+		"main":     {Argv: []string{"/test/main/main"}, Dir: "/test/main", TimeoutS: 60, Libraries: []string{"/test/args" + libs}},
+		"calls.sh": {Argv: []string{"/test/calls.sh/calls.sh"}, Dir: "/test/calls.sh", TimeoutS: 60, Commands: []string{"/test/args" + tools}},
+	} {
+		var got event.Test
+		if err := json.Unmarshal([]byte(files["test/"+name+".json"]), &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("specification (-want +got):\n%s", diff)
+		}
+	}
+	for _, name := range []string{libs + "/libpatchprooff.so", tools + "/mytool"} {
+		if _, there := files["test/args"+name]; !there {
+			t.Errorf("%s is not packed below /test/args", name)
+		}
+	}
+}
+
 func TestArchiveHostRoot(t *testing.T) {
 	dir := t.TempDir()
 	perl := write(t, filepath.Join(dir, "mine.pl"), "#!/usr/bin/perl\n# only-here is named by a remark\n", 0o755)

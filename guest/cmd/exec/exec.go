@@ -272,8 +272,11 @@ func execute(test event.Test, out *output) (state *os.ProcessState, late string,
 	cmd.Args[0] = "exec" // by which busybox knows the program
 	cmd.Dir, cmd.Stdout, cmd.Stderr = test.Dir, write, write
 	cmd.Env = []string{
-		"PATH=" + event.TestPath,
+		"PATH=" + strings.Join(append(slices.Clip(test.Commands), event.TestPath), ":"),
 		"HOME=/tmp", "TMPDIR=/tmp", "LANG=C.UTF-8", "TERM=dumb", "PATCHPROOF=1", "RESULTS=" + event.ResultsDir,
+	}
+	if len(test.Libraries) > 0 {
+		cmd.Env = append(cmd.Env, "LD_LIBRARY_PATH="+strings.Join(test.Libraries, ":"))
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
