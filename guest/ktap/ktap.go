@@ -101,6 +101,10 @@ type level struct {
 	// says that one is under way, and excused that it may fail.
 	previous       string
 	block, excused bool
+	// harness says that kselftest_harness.h prints the results, and running is the test that it
+	// has begun: what comes before that one's own result is of it.
+	harness bool
+	running string
 	// waiting are results that get their parent's name when its line comes.
 	waiting []Result
 }
@@ -130,6 +134,9 @@ var (
 	directive = pattern(`(?:^|\s)#\s*((?i:SKIP\w*|TODO)|XFAIL|TIMEOUT|ERROR)\b:?\s*(.*)$`)
 	// A number may stand behind the sign as well: "fixes #12".
 	remark = pattern(`\s#(?:\s+(.*)|\s*)$`)
+	// What kselftest_harness.h says before its tests and before each.
+	harnessLine = pattern(`^((?:# )*)# Starting \d+ tests from \d+ test cases\.$`)
+	runLine     = pattern(`^((?:# )*)#\s+RUN\s+(\S.*) \.\.\.$`)
 	// What a terminal is told (CSI and OSC of ECMA-48), a hole in a file before a line, and what
 	// the kernel's log has before each line.
 	escapes = pattern(`\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|^\x00+`)
@@ -216,11 +223,16 @@ func (r *Reader) take(line string) {
 	previous := r.last
 	r.release()
 	r.runner = r.runner || strings.HasPrefix(line, "# selftests: ") || strings.HasPrefix(line, "# timeout set to ")
+	r.harness(line)
 	if !mayMean(line) {
 		r.keep(line)
 		return
 	}
 	depth, text := r.indentation(line)
+	within := ""
+	if l := r.levelAt(depth); l != nil && l.running != "" && !ownResult(text, l.running) && !versionLine().MatchString(text) {
+		depth, within = depth+2, l.running
+	}
 	// What a line begins with saves most of the patterns: a test may print a million.
 	begins := func(with string) bool { return text != "" && strings.IndexByte(with, text[0]) >= 0 }
 	switch {
@@ -249,6 +261,9 @@ func (r *Reader) take(line string) {
 			r.plan(depth, r.earlyPlan)
 		}
 		r.found = true
+		if within != "" {
+			r.enter(depth, false).name = within
+		}
 		r.result(depth, resultLine().FindStringSubmatch(text))
 	case begins("Bb") && bailLine().MatchString(text):
 		r.found = true
@@ -318,8 +333,37 @@ func (r *Reader) isResult(depth int, text string) bool {
 }
 
 // begun says that a test of that indentation is under way.
-func (r *Reader) begun(depth int) bool {
-	return slices.ContainsFunc(r.open, func(l *level) bool { return l.depth == depth })
+func (r *Reader) begun(depth int) bool { return r.levelAt(depth) != nil }
+
+// levelAt is the level under way of that indentation, or nil.
+func (r *Reader) levelAt(depth int) *level {
+	if i := slices.IndexFunc(r.open, func(l *level) bool { return l.depth == depth }); i >= 0 {
+		return r.open[i]
+	}
+	return nil
+}
+
+// harness takes what kselftest_harness.h says of the tests that it runs: they print results of
+// their own (futex of 7.1), which its plan does not count.
+func (r *Reader) harness(line string) {
+	if !strings.HasPrefix(line, "# ") || !strings.HasSuffix(line, " ...") && !strings.HasSuffix(line, " test cases.") {
+		return
+	}
+	if m := harnessLine().FindStringSubmatch(line); m != nil {
+		if l := r.levelAt(len(m[1])); l != nil {
+			l.harness = true
+		}
+	} else if m := runLine().FindStringSubmatch(line); m != nil {
+		if l := r.levelAt(len(m[1])); l != nil && l.harness && l.running == "" {
+			l.running = clip(m[2], maxName)
+		}
+	}
+}
+
+// ownResult says that a line is the result of the test that a harness has begun.
+func ownResult(text, running string) bool {
+	m := resultLine().FindStringSubmatch(text)
+	return m != nil && (m[3] == running || strings.HasPrefix(m[3], running+" "))
 }
 
 // complete says that all that the plan of that indentation announced has come.
@@ -542,7 +586,7 @@ func (r *Reader) result(depth int, m []string) {
 	for r.open[len(r.open)-1] != l {
 		r.leave(res.Name, excused)
 	}
-	l.previous, l.block, l.excused = res.Name, block, excused
+	l.previous, l.block, l.excused, l.running = res.Name, block, excused, ""
 	r.deliver(res)
 }
 
