@@ -48,6 +48,10 @@ const (
 // ScratchDirs are the folders of the guest that a test finds empty, and may fill.
 var ScratchDirs = []string{"/tmp", "/run", "/dev/shm", ResultsDir}
 
+// BroughtDir has below it what comes along from those folders of the host, with its whole path: a
+// test finds it where it was.
+const BroughtDir = TestDir + "/.brought"
+
 // TestPath is where a test's commands are looked for.
 const TestPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/bbin"
 

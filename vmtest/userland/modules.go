@@ -3,6 +3,7 @@ package userland
 import (
 	"errors"
 	"os/exec"
+	"path/filepath"
 
 	"github.com/u-root/mkuimage/cpio"
 )
@@ -28,7 +29,7 @@ func Loader() ([]byte, error) {
 	if err := p.host(file); err != nil {
 		return nil, err
 	}
-	if _, err := p.closure(file); err != nil {
+	if _, err := p.closure(file, filepath.Dir(file)); err != nil {
 		return nil, err
 	}
 	for _, command := range moduleCommands {

@@ -22,6 +22,8 @@ type packer struct {
 	// folders that were.
 	closed map[string]elsewhere
 	trees  map[string]bool
+	// scripts are the texts whose words were looked up, and where what they name lies.
+	scripts map[string]elsewhere
 	// below is the folder of the guest that all of it goes to, and hostRoot says that the
 	// guest sees the host's root, so that what that has need not be packed.
 	below    string
@@ -56,7 +58,7 @@ func with(all []string, one string) []string {
 }
 
 func emptyPacker() *packer {
-	return &packer{records: map[string]cpio.Record{}, closed: map[string]elsewhere{}, trees: map[string]bool{}}
+	return &packer{records: map[string]cpio.Record{}, closed: map[string]elsewhere{}, trees: map[string]bool{}, scripts: map[string]elsewhere{}}
 }
 
 func newPacker() *packer {
@@ -85,9 +87,17 @@ func (p *packer) in(g Guest) *packer {
 	return in
 }
 
-// name is the name of a record.
+// name is the name of the record of what a test finds at a path.
 func (p *packer) name(at string) string {
+	if inScratch(at) {
+		at = filepath.Join(event.BroughtDir, at)
+	}
 	return strings.TrimPrefix(filepath.Join(p.below, at), "/")
+}
+
+// inScratch says that a path lies where the guest has a tmpfs.
+func inScratch(path string) bool {
+	return slices.ContainsFunc(event.ScratchDirs, func(dir string) bool { return sandbox.Within(path, dir) && path != dir })
 }
 
 // add packs a text.
@@ -135,24 +145,6 @@ func (p *packer) host(path string) error {
 		return nil
 	}
 	return p.file(real, real)
-}
-
-// movable packs a host's file that may lie anywhere in the guest, and returns the folder: where
-// it was, or else below the tests.
-func (p *packer) movable(path string) (folder string, err error) {
-	if !inScratch(path) {
-		return filepath.Dir(path), p.host(path)
-	}
-	at := filepath.Join(event.TestDir, "args", path)
-	return filepath.Dir(at), p.file(path, at)
-}
-
-// inScratch says that a path leads to what a guest's test finds empty.
-func inScratch(path string) bool {
-	real, err := filepath.EvalSymlinks(path)
-	return slices.ContainsFunc(event.ScratchDirs, func(dir string) bool {
-		return sandbox.Within(path, dir) || err == nil && sandbox.Within(real, dir)
-	})
 }
 
 // archive writes all of it, folders before what lies in them.

@@ -63,7 +63,7 @@ func ArchiveSuites(suites []Suite) ([]byte, error) {
 		var lie elsewhere
 		if !s.Guest.HostRoot {
 			var err error
-			if lie, err = p.helpers(s.Root); err != nil {
+			if lie, err = p.helpers(s.Root, s.suiteFolder()); err != nil {
 				return nil, err
 			}
 		}
@@ -107,7 +107,7 @@ func (p *packer) runner(s Suite, file string) ([]string, error) {
 	if script, err := isScript(file); err != nil || !script || !s.ByInterpreter {
 		return nil, errors.Join(err, runnable(file, s.Guest.HostRoot))
 	}
-	if _, err := p.closure(file); err != nil {
+	if _, err := p.closure(file, filepath.Join(s.suiteFolder(), s.Dir)); err != nil {
 		return nil, err
 	}
 	text, err := os.ReadFile(file)
@@ -124,26 +124,18 @@ func (p *packer) specify(row string, test event.Test) error {
 	return err
 }
 
-// helpers packs what the programs and scripts below a folder need, as far as it is there.
-func (p *packer) helpers(root string) (lie elsewhere, err error) {
+// helpers packs what the programs and scripts below a folder need, which lies at a folder in the
+// guest, as far as it is there.
+func (p *packer) helpers(root, at string) (lie elsewhere, err error) {
 	err = filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
-		info, err := d.Info()
+		below, err := filepath.Rel(root, filepath.Dir(file))
 		if err != nil {
-			return fmt.Errorf("packing for the guest: %w", err)
+			return err
 		}
-		var found elsewhere
-		if filepath.Ext(file) == ".sh" {
-			// It may be read by another script, and then needs neither "#!" nor its mode.
-			found, err = p.commands(file)
-		} else if info.Mode()&0o111 != 0 {
-			if _, err := needs(file, false); err != nil {
-				return nil // it says so itself when it is run
-			}
-			found, err = p.closure(file)
-		}
+		found, err := p.brought(file, filepath.Join(at, below))
 		lie.add(found)
 		return err
 	})
@@ -151,18 +143,18 @@ func (p *packer) helpers(root string) (lie elsewhere, err error) {
 }
 
 // commands packs the commands that a script's words name, and the shell.
-func (p *packer) commands(file string) (lie elsewhere, err error) {
+func (p *packer) commands(file, at string) (lie elsewhere, err error) {
 	for _, shell := range []string{"/bin/sh", "/bin/bash"} {
 		if _, err := os.Stat(shell); err == nil {
 			if err := p.host(shell); err != nil {
 				return lie, err
 			}
-			if _, err := p.closure(shell); err != nil {
+			if _, err := p.closure(shell, filepath.Dir(shell)); err != nil {
 				return lie, err
 			}
 		}
 	}
-	return p.namedBy(file)
+	return p.namedBy(file, at)
 }
 
 // Group are tests that lie in one folder and run one after the other in one guest, on the
@@ -213,14 +205,14 @@ func (g Group) Archive() ([]byte, error) {
 	if err := in.host(maker); err != nil {
 		return nil, err
 	}
-	if _, err := in.closure(maker); err != nil {
+	if _, err := in.closure(maker, filepath.Dir(maker)); err != nil {
 		return nil, err
 	}
 	bin := filepath.Join(event.TestDir, "bin")
 	all := event.Test{HostRoot: g.Guest.HostRoot, Disk: g.Disk, Mkfs: append([]string{maker}, mkfs[1:]...), Dir: filepath.Join(event.TestDir, "work")}
 	add := func(name string) (string, error) {
 		file, path := filepath.Join(g.Root, name), filepath.Join(bin, name)
-		_, err := in.closure(file)
+		_, err := in.closure(file, bin)
 		return path, errors.Join(in.file(file, path), err)
 	}
 	for _, name := range g.Helpers {

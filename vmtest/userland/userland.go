@@ -403,9 +403,6 @@ func programNeeds(file string) (all needed, err error) {
 	if _, err := os.Stat(loader); err != nil {
 		return all, fmt.Errorf("%s needs the loader %s, which is not on this machine: link it statically, or install the loader", file, loader)
 	}
-	if inScratch(loader) {
-		return all, misplaced(file, "loader", loader)
-	}
 	out, err := exec.Command(loader, "--list", file).CombinedOutput()
 	if missing := missingLibrary.FindSubmatch(out); missing != nil {
 		return all, fmt.Errorf("%s needs the library %s, which is not on this machine", file, slices.MaxFunc(missing[1:], func(a, b []byte) int { return len(a) - len(b) }))
@@ -424,11 +421,6 @@ func programNeeds(file string) (all needed, err error) {
 		}
 	}
 	return all, nil
-}
-
-func misplaced(file, what, path string) error {
-	return fmt.Errorf("%s needs the %s %s, and what lies there (%s) a test in the guest finds empty: move it elsewhere",
-		file, what, path, strings.Join(event.ScratchDirs, ", "))
 }
 
 // isLibrary says whether what has no loader is a library, and not a static program.
@@ -487,9 +479,6 @@ func scriptNeeds(file string, f io.ReadSeeker, hostRoot bool) (all needed, err e
 		if hostRoot && !sandbox.Shown(path) {
 			return all, fmt.Errorf("%s needs the interpreter %s, which the guest does not see: of the host's root it has what lies in %s", file, path, sandbox.ViewParts())
 		}
-		if inScratch(path) {
-			return all, misplaced(file, "interpreter", path)
-		}
 		more, err := needs(path, hostRoot)
 		if err != nil {
 			return all, fmt.Errorf("%s: its interpreter: %v", file, err)
@@ -542,7 +531,7 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 				return nil, err
 			}
 			if !t.guest.HostRoot {
-				found, err := in.helpers(t.folder)
+				found, err := in.helpers(t.folder, dir)
 				if err != nil {
 					return nil, err
 				}
@@ -557,7 +546,7 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 				return nil, err
 			}
 		}
-		found, err := in.closure(t.file)
+		found, err := in.closure(t.file, filepath.Dir(command))
 		if err != nil {
 			return nil, err
 		}
@@ -566,21 +555,11 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		args := slices.Clone(t.args)
-		for i, arg := range args {
-			// What an argument names comes along where it was, or else below the tests.
-			info, err := os.Stat(arg)
-			if err != nil || !info.Mode().IsRegular() || !filepath.IsAbs(arg) {
-				continue
-			}
-			folder, err := in.movable(arg)
-			if err != nil {
-				return nil, err
-			}
-			if inScratch(arg) {
-				args[i] = filepath.Join(folder, filepath.Base(arg))
-			}
+		args, found, err := in.arguments(t.args)
+		if err != nil {
+			return nil, err
 		}
+		lie.add(found)
 		if err := p.specify(t.Name, event.Test{
 			Argv: append([]string{command}, args...), Dir: dir, TimeoutS: cmp.Or(t.Timeout, timeout).Seconds(),
 			HostRoot: t.guest.HostRoot, Commands: lie.commands, Libraries: lie.libraries, Unseen: unseen,
@@ -605,39 +584,69 @@ func folderIn(folder string, taken map[string]string, tests []Test) string {
 	}
 }
 
-// closure packs what a file needs to run and, where it is a script, what it names.
-func (p *packer) closure(file string) (lie elsewhere, err error) {
+// arguments packs what a test's arguments name: files, by paths which are then whole, and commands.
+func (p *packer) arguments(args []string) (whole []string, lie elsewhere, err error) {
+	for _, arg := range args {
+		if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() && strings.Contains(arg, "/") {
+			if arg, err = filepath.Abs(arg); err != nil {
+				return nil, lie, err
+			}
+		}
+		whole = append(whole, arg)
+	}
+	lie, err = p.named(append(words(strings.Join(args, "\n")), whole...), "", "")
+	return whole, lie, err
+}
+
+// closure packs what a file needs to run and, where it is a script, what it names. At is the
+// folder that it lies in in the guest.
+func (p *packer) closure(file, at string) (lie elsewhere, err error) {
 	if lie, done := p.closed[file]; done {
 		return lie, nil
 	}
-	p.closed[file] = lie // scripts may name each other
 	all, err := needs(file, p.hostRoot)
 	if err != nil {
 		return lie, err
 	}
-	for _, path := range all.programs {
+	for _, path := range slices.Concat(all.programs, all.libraries) {
 		if err := p.host(path); err != nil {
 			return lie, err
 		}
 	}
 	for _, path := range all.libraries {
-		folder, err := p.movable(path)
-		if err != nil {
-			return lie, err
-		}
-		if !loaderFolder.MatchString(folder) {
+		if folder := filepath.Dir(path); !loaderFolder.MatchString(folder) {
 			lie.libraries = with(lie.libraries, folder)
 		}
 	}
+	p.closed[file] = lie // scripts may name each other
 	script, err := isScript(file)
-	if err == nil && script && !p.hostRoot {
-		var named elsewhere
-		named, err = p.namedBy(file)
-		lie.add(named)
+	if err == nil && script {
 		lie.foundIn(filepath.Dir(interpreterOf(all.programs)))
+		var named elsewhere
+		named, err = p.namedBy(file, at)
+		lie.add(named)
 	}
 	p.closed[file] = lie
 	return lie, err
+}
+
+// brought packs what a file needs that comes along with a test, as far as it is there.
+func (p *packer) brought(file, at string) (lie elsewhere, err error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return lie, fmt.Errorf("packing for the guest: %w", err)
+	}
+	if filepath.Ext(file) == ".sh" {
+		// It may be read by another script, and then needs neither "#!" nor its mode.
+		return p.commands(file, at)
+	}
+	if info.Mode()&0o111 == 0 {
+		return lie, nil
+	}
+	if _, err := needs(file, p.hostRoot); err != nil {
+		return lie, nil // it says so itself when it is run
+	}
+	return p.closure(file, at)
 }
 
 // unseen are the commands of the host's PATH that a script names and that are not in the
@@ -647,40 +656,105 @@ func (t Test) unseen() ([]string, error) {
 	if err != nil || !script || !t.guest.HostRoot {
 		return nil, err
 	}
-	commands, err := named(t.file)
+	text, err := os.ReadFile(t.file)
 	var all []string
-	for _, path := range commands {
-		if inGuest(filepath.Base(path)) == "" {
-			all = append(all, path)
+	for _, w := range words(string(text)) {
+		if path := commandOf(w); path != "" && inGuest(filepath.Base(path)) == "" {
+			all = with(all, path)
 		}
 	}
 	return all, err
 }
 
-// namedBy packs the commands that a script's words name, with what they need.
-func (p *packer) namedBy(file string) (lie elsewhere, err error) {
-	commands, err := named(file)
+// namedBy packs what a script's words name, with what that needs.
+func (p *packer) namedBy(file, at string) (lie elsewhere, err error) {
+	if lie, done := p.scripts[file]; done {
+		return lie, nil
+	}
+	p.scripts[file] = lie
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return lie, err
 	}
-	for _, command := range commands {
-		if _, err := needs(command, false); err != nil {
-			// It is only a word that a command has, too, until the script runs it; it
-			// then says what is missing.
-			continue
+	lie, err = p.named(words(string(text)), filepath.Dir(file), at)
+	p.scripts[file] = lie
+	return lie, err
+}
+
+// mostNamed is how large a file may be that comes along because a word names it.
+const mostNamed = 64 << 20
+
+// named packs what words name: commands, files by their whole path, and those that lie beside a
+// script in dir, which go to at. It packs too much rather than too little: which words are
+// commands is known when the script runs.
+func (p *packer) named(words []string, dir, at string) (lie elsewhere, err error) {
+	for _, w := range words {
+		if path := commandOf(w); path != "" {
+			if p.hostRoot && !filepath.IsAbs(w) {
+				continue // the guest has a PATH of its own, see unseen
+			}
+			if _, err := needs(path, p.hostRoot); err != nil {
+				// It is only a word that a command has, too, until the script runs it; it
+				// then says what is missing.
+				continue
+			}
+			more, err := p.closure(path, filepath.Dir(path))
+			if err := errors.Join(err, p.host(path)); err != nil {
+				return lie, err
+			}
+			lie.add(more)
+			if !filepath.IsAbs(w) {
+				lie.foundIn(filepath.Dir(path))
+			}
+		} else if filepath.IsAbs(w) && comesAlong(w) && (!inScratch(w) || dir == "" || sandbox.Within(w, dir)) {
+			// What a script names in /tmp may be what it left there.
+			more, err := p.brought(w, filepath.Dir(w))
+			if err := errors.Join(err, p.host(w)); err != nil {
+				return lie, err
+			}
+			lie.add(more)
 		}
-		folder, err := p.movable(command)
-		if err != nil {
-			return lie, err
+		if slices.Contains(filepath.SplitList(os.Getenv("PATH")), dir) {
+			continue // it has commands only
 		}
-		lie.foundIn(folder)
-		more, err := p.closure(command)
-		if err != nil {
-			return lie, err
+		// "$(dirname "$0")/x" has the word /x, and "$here/x" the word here/x.
+		_, below, _ := strings.Cut(w, "/")
+		for _, name := range []string{w, below} {
+			if dir == "" || !filepath.IsLocal(name) || !comesAlong(filepath.Join(dir, name)) {
+				continue
+			}
+			more, err := p.beside(filepath.Join(dir, name), filepath.Join(at, name))
+			if err != nil {
+				return lie, err
+			}
+			lie.add(more)
 		}
-		lie.add(more)
 	}
 	return lie, nil
+}
+
+// beside packs a file that lies beside a script, unless its folder came whole.
+func (p *packer) beside(file, to string) (lie elsewhere, err error) {
+	if _, there := p.records[p.name(to)]; there {
+		return lie, nil
+	}
+	if file == to {
+		err = p.host(file)
+	} else {
+		err = p.file(file, to)
+	}
+	if err != nil {
+		return lie, err
+	}
+	return p.brought(file, filepath.Dir(to))
+}
+
+// comesAlong says whether a file that a word names goes into the guest, which has its own /proc,
+// /sys and /dev.
+func comesAlong(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Size() <= mostNamed &&
+		!slices.ContainsFunc([]string{"/proc", "/sys", "/dev"}, func(dir string) bool { return sandbox.Within(path, dir) })
 }
 
 func isScript(file string) (bool, error) {
@@ -694,40 +768,37 @@ func isScript(file string) (bool, error) {
 	return err == nil && string(magic) == "#!", nil
 }
 
-// word is what may be a command's name in a script.
+// word is what may be a command's or a file's name in a script.
 var word = regexp.MustCompile(`[A-Za-z0-9_.+/\[-]+`)
 
-// named returns the host's commands that a script's words name. It packs too much
-// rather than too little: which words are commands is known when the script runs.
-func named(script string) ([]string, error) {
-	text, err := os.ReadFile(script)
-	if err != nil {
-		return nil, err
-	}
-	var commands []string
+// words are those of a script, each once, without those of its remarks.
+func words(script string) []string {
+	var all []string
 	seen := map[string]bool{}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(script) {
 		if strings.HasPrefix(strings.TrimSpace(line), "#") {
 			continue
 		}
 		for _, w := range word.FindAllString(line, -1) {
-			if seen[w] {
-				continue
-			}
-			seen[w] = true
-			if strings.Contains(w, "/") && !filepath.IsAbs(w) {
-				continue
-			}
-			path, err := exec.LookPath(w)
-			if err != nil {
-				continue
-			}
-			if !slices.Contains(commands, path) {
-				commands = append(commands, path)
+			if !seen[w] {
+				seen[w] = true
+				all = append(all, w)
 			}
 		}
 	}
-	return commands, nil
+	return all
+}
+
+// commandOf is the command of the host's that a word names, or nothing.
+func commandOf(w string) string {
+	if strings.Contains(w, "/") && !filepath.IsAbs(w) {
+		return ""
+	}
+	path, err := exec.LookPath(w)
+	if err != nil {
+		return ""
+	}
+	return path
 }
 
 // tree packs a folder's files.

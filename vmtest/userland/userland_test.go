@@ -153,7 +153,6 @@ func TestFindRefuses(t *testing.T) {
 		{"no-env-command", "#!/usr/bin/env nosuchlanguage\n", "needs the interpreter nosuchlanguage, which is not on this machine"},
 		{"crlf.sh", "#!/bin/sh\r\nexit 0\r\n", "CRLF line ends"},
 		{"bom.sh", "\ufeff#!/bin/sh\n", "begins with a byte order mark"},
-		{"shell-in-tmp", "#!" + write(t, filepath.Join(dir, "mysh"), "#!/bin/sh\n", 0o755) + "\n", "finds empty: move it elsewhere"},
 		{"names-nothing", "#!\n", "names no interpreter"},
 		{"perl", "#!/usr/bin/perl -w\n", "is a script for perl, whose modules are not packed"},
 		{"arm64", string(arm), "is a program for AARCH64, the guest is x86-64"},
@@ -297,20 +296,24 @@ func TestArchiveFoldersOfOneName(t *testing.T) {
 	}
 }
 
-// A test that sees the host's root brings what that does not show: itself and what its
-// arguments name. A program of the host's runs where it lies.
-// What is looked for elsewhere on this machine is found in the guest, too.
-func TestArchiveElsewhere(t *testing.T) {
+// What a test finds on this machine by PATH, by its loader, by whole paths or beside itself it finds
+// in the guest, too.
+func TestArchiveWhatATestFindsHere(t *testing.T) {
 	gcc, err := exec.LookPath("gcc")
 	if err != nil {
 		t.Skip(err)
 	}
-	dir := t.TempDir() // below /tmp, which is empty in the guest
-	libs, tools := filepath.Join(dir, "my libs"), filepath.Join(dir, "tools")
+	dir := t.TempDir() // below /tmp, where the guest has a tmpfs
+	libs, tools, other := filepath.Join(dir, "my libs"), filepath.Join(dir, "tools"), filepath.Join(dir, "other")
+	left := write(t, filepath.Join(t.TempDir(), "left"), "by an earlier run\n", 0o644)
 	write(t, filepath.Join(dir, "f.c"), "int f(void) { return 0; }\n", 0o644)
 	write(t, filepath.Join(dir, "main.c"), "int f(void);\nint main(void) { return f(); }\n", 0o644)
 	write(t, filepath.Join(tools, "mytool"), "#!/bin/sh\n", 0o755)
-	write(t, filepath.Join(dir, "calls.sh"), "#!/bin/sh\nmytool\n", 0o755)
+	write(t, filepath.Join(dir, "lib.sh"), "uname\n. ./lib.sh\n", 0o644)
+	write(t, filepath.Join(dir, "data", "in"), "x\n", 0o644)
+	write(t, filepath.Join(other, "functions.sh"), "stat\n. "+filepath.Join(other, "more")+"\n", 0o644)
+	write(t, filepath.Join(other, "more"), "x\n", 0o644)
+	write(t, filepath.Join(dir, "calls.sh"), "#!/bin/sh\n. $(dirname $0)/lib.sh\ncat $here/data/in\n. "+other+"/functions.sh\nmytool >"+left+"\n", 0o755)
 	if err := os.Mkdir(libs, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -325,7 +328,8 @@ func TestArchiveElsewhere(t *testing.T) {
 		}
 	}
 	t.Setenv("PATH", tools+":"+os.Getenv("PATH"))
-	tests, err := Find(filepath.Join(dir, "main")+";"+filepath.Join(dir, "calls.sh"), Guest{})
+	t.Chdir(dir)
+	tests, err := Find("./main; ./calls.sh; sh -c 'cksum data/in && mytool'; timeout 9 ./main", Guest{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,25 +338,38 @@ func TestArchiveElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := contents(t, archive)
+	if _, there := files["test/.brought"+left]; there {
+		t.Errorf("%s, which a script writes, is packed", left)
+	}
+	main := filepath.Join(dir, "main")
 	for name, want := range map[string]event.Test{
-		"main":     {Argv: []string{"/test/main/main"}, Dir: "/test/main", TimeoutS: 60, Libraries: []string{"/test/args" + libs}},
-		"calls.sh": {Argv: []string{"/test/calls.sh/calls.sh"}, Dir: "/test/calls.sh", TimeoutS: 60, Commands: []string{"/test/args" + tools}},
+		"main":     {Argv: []string{"/test/main/main"}, Libraries: []string{libs}},
+		"calls.sh": {Argv: []string{"/test/calls.sh/calls.sh"}, Commands: []string{tools}},
+		"sh":       {Argv: []string{"/test/sh/sh", "-c", "cksum data/in && mytool"}, Commands: []string{tools}},
+		"timeout":  {Argv: []string{"/test/timeout/timeout", "9", main}, Libraries: []string{libs}},
 	} {
+		want.Dir, want.TimeoutS = "/test/"+name, 60
 		var got event.Test
 		if err := json.Unmarshal([]byte(files["test/"+name+".json"]), &got); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("specification (-want +got):\n%s", diff)
+			t.Errorf("specification of %s (-want +got):\n%s", name, diff)
 		}
 	}
-	for _, name := range []string{libs + "/libpatchprooff.so", tools + "/mytool"} {
-		if _, there := files["test/args"+name]; !there {
-			t.Errorf("%s is not packed below /test/args", name)
+	for _, name := range []string{
+		"test/.brought" + libs + "/libpatchprooff.so", "test/.brought" + tools + "/mytool", "test/.brought" + main,
+		"test/.brought" + other + "/functions.sh", "test/.brought" + other + "/more",
+		"test/calls.sh/lib.sh", "test/calls.sh/data/in", "usr/bin/uname", "usr/bin/stat", "usr/bin/cksum",
+	} {
+		if _, there := files[name]; !there {
+			t.Errorf("%s is not packed", name)
 		}
 	}
 }
 
+// A test that sees the host's root brings what that does not show: itself and what its
+// arguments name. A program of the host's runs where it lies.
 func TestArchiveHostRoot(t *testing.T) {
 	dir := t.TempDir()
 	perl := write(t, filepath.Join(dir, "mine.pl"), "#!/usr/bin/perl\n# only-here is named by a remark\n", 0o755)
@@ -377,7 +394,7 @@ func TestArchiveHostRoot(t *testing.T) {
 		}
 	}
 	slices.Sort(over)
-	want := []string{"over/test/args" + input, "over/test/mine.pl/mine.pl", "over/test/mine.sh/mine.sh"}
+	want := []string{"over/test/.brought" + input, "over/test/mine.pl/mine.pl", "over/test/mine.sh/mine.sh"}
 	slices.Sort(want)
 	if diff := cmp.Diff(want, over); diff != "" {
 		t.Errorf("files over the host's root (-want +got):\n%s", diff)
@@ -398,7 +415,7 @@ func TestArchiveHostRoot(t *testing.T) {
 	cat := "/usr/bin/cat"
 	if diff := cmp.Diff(map[string]event.Test{
 		"mine.pl": {Argv: []string{"/test/mine.pl/mine.pl"}, Dir: "/test/mine.pl", TimeoutS: 30, HostRoot: true},
-		"cat":     {Argv: []string{cat, "/test/args" + input}, Dir: "/test/cat", TimeoutS: 30, HostRoot: true},
+		"cat":     {Argv: []string{cat, input}, Dir: "/test/cat", TimeoutS: 30, HostRoot: true},
 		"mine.sh": {Argv: []string{"/test/mine.sh/mine.sh"}, Dir: "/test/mine.sh", TimeoutS: 30, HostRoot: true, Unseen: []string{hidden}},
 	}, got); diff != "" {
 		t.Errorf("specifications (-want +got):\n%s", diff)

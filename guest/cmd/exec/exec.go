@@ -185,6 +185,12 @@ func prepare() error {
 		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=1777,size=25%"); err != nil {
 			return fmt.Errorf("a tmpfs on %s: %w", dir, err)
 		}
+		brought, _ := os.ReadDir(filepath.Join(event.BroughtDir, dir))
+		for _, e := range brought {
+			if err := os.Symlink(filepath.Join(event.BroughtDir, dir, e.Name()), filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
 	}
 	for _, fs := range []struct{ kind, dir string }{
 		{"debugfs", "/sys/kernel/debug"}, {"tracefs", "/sys/kernel/tracing"}, {"devpts", "/dev/pts"},
