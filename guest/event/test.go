@@ -73,7 +73,7 @@ type Test struct {
 	// Commands and Libraries are folders in which more of each are looked for, before all others.
 	Commands  []string `json:"commands,omitempty"`
 	Libraries []string `json:"libraries,omitempty"`
-	// Unseen are commands that it names and that only the host has in its PATH.
+	// Unseen are commands that it names and that only the host has, in its PATH or whole.
 	Unseen []string `json:"unseen,omitempty"`
 	// UptimeS is how many seconds the machine must have been up when it begins.
 	UptimeS float64 `json:"uptime_s,omitempty"`

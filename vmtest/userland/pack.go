@@ -31,8 +31,8 @@ type packer struct {
 }
 
 // elsewhere are folders of the guest in which commands and libraries lie that are not looked for
-// there.
-type elsewhere struct{ commands, libraries []string }
+// there, and commands that are not in the guest, or without the modules that they need.
+type elsewhere struct{ commands, libraries, missing []string }
 
 func (e *elsewhere) add(more elsewhere) {
 	for _, dir := range more.commands {
@@ -40,6 +40,9 @@ func (e *elsewhere) add(more elsewhere) {
 	}
 	for _, dir := range more.libraries {
 		e.libraries = with(e.libraries, dir)
+	}
+	for _, path := range more.missing {
+		e.missing = with(e.missing, path)
 	}
 }
 

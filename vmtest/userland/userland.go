@@ -411,12 +411,40 @@ func programNeeds(file string) (all needed, err error) {
 		return all, fmt.Errorf("the libraries of %s cannot be found: %s --list: %w: %s", file, loader, err, strings.TrimSpace(string(out)))
 	}
 	all.programs = []string{loader}
-	for _, m := range listedLibrary.FindAllStringSubmatch(string(out), -1) {
+	listed := listedLibrary.FindAllStringSubmatch(string(out), -1)
+	for _, m := range listed {
 		all.libraries = append(all.libraries, m[1])
 		// glibc loads it when a thread is cancelled or ends itself, and aborts without.
 		if unwinder := filepath.Join(filepath.Dir(m[1]), "libgcc_s.so.1"); filepath.Base(m[1]) == "libc.so.6" {
 			if _, err := os.Stat(unwinder); err == nil {
 				all.libraries = append(all.libraries, unwinder)
+			}
+			opened, err := openedBy(file, loader, filepath.Dir(m[1]))
+			if err != nil {
+				return all, err
+			}
+			all.libraries = append(all.libraries, opened...)
+		}
+	}
+	return all, nil
+}
+
+// soname is what a program may hand to dlopen(3).
+var soname = regexp.MustCompile(`\x00lib[A-Za-z0-9_+.-]+\.so(?:\.[0-9]+)*\x00`)
+
+// openedBy are the libraries of a folder whose names a program has among its strings, as one that
+// opens them by itself does, and those that they load.
+func openedBy(file, loader, dir string) (all []string, err error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range soname.FindAllString(string(text), -1) {
+		path := filepath.Join(dir, strings.Trim(name, "\x00"))
+		if out, err := exec.Command(loader, "--list", path).Output(); err == nil {
+			all = append(all, path)
+			for _, m := range listedLibrary.FindAllStringSubmatch(string(out), -1) {
+				all = append(all, m[1])
 			}
 		}
 	}
@@ -562,7 +590,7 @@ func Archive(tests []Test, timeout time.Duration) ([]byte, error) {
 		lie.add(found)
 		if err := p.specify(t.Name, event.Test{
 			Argv: append([]string{command}, args...), Dir: dir, TimeoutS: cmp.Or(t.Timeout, timeout).Seconds(),
-			HostRoot: t.guest.HostRoot, Commands: lie.commands, Libraries: lie.libraries, Unseen: unseen,
+			HostRoot: t.guest.HostRoot, Commands: lie.commands, Libraries: lie.libraries, Unseen: append(unseen, lie.missing...),
 		}); err != nil {
 			return nil, err
 		}
@@ -681,6 +709,9 @@ func (p *packer) namedBy(file, at string) (lie elsewhere, err error) {
 	return lie, err
 }
 
+// modular are interpreters that are not whole without their modules.
+var modular = regexp.MustCompile(`^(?:python|perl|ruby|node|php|lua|tclsh)[\d.]*$`)
+
 // mostNamed is how large a file may be that comes along because a word names it.
 const mostNamed = 64 << 20
 
@@ -694,9 +725,12 @@ func (p *packer) named(words []string, dir, at string) (lie elsewhere, err error
 				continue // the guest has a PATH of its own, see unseen
 			}
 			if _, err := needs(path, p.hostRoot); err != nil {
-				// It is only a word that a command has, too, until the script runs it; it
-				// then says what is missing.
+				// It is only a word that a command has, too, until the script runs it.
+				lie.missing = with(lie.missing, path)
 				continue
+			}
+			if modular.MatchString(filepath.Base(path)) && !p.hostRoot {
+				lie.missing = with(lie.missing, path)
 			}
 			more, err := p.closure(path, filepath.Dir(path))
 			if err := errors.Join(err, p.host(path)); err != nil {
@@ -720,7 +754,16 @@ func (p *packer) named(words []string, dir, at string) (lie elsewhere, err error
 		// "$(dirname "$0")/x" has the word /x, and "$here/x" the word here/x.
 		_, below, _ := strings.Cut(w, "/")
 		for _, name := range []string{w, below} {
-			if dir == "" || !filepath.IsLocal(name) || !comesAlong(filepath.Join(dir, name)) {
+			if dir == "" || !filepath.IsLocal(name) || filepath.Clean(name) == "." {
+				continue
+			}
+			if strings.HasSuffix(name, "/") && comesWhole(filepath.Join(dir, name)) {
+				// As in "for f in inputs/*".
+				if err := p.tree(filepath.Join(dir, name), filepath.Join(at, name)); err != nil {
+					return lie, err
+				}
+			}
+			if !comesAlong(filepath.Join(dir, name)) {
 				continue
 			}
 			more, err := p.beside(filepath.Join(dir, name), filepath.Join(at, name))
@@ -755,6 +798,26 @@ func comesAlong(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Size() <= mostNamed &&
 		!slices.ContainsFunc([]string{"/proc", "/sys", "/dev"}, func(dir string) bool { return sandbox.Within(path, dir) })
+}
+
+// comesWhole says whether a folder that a word names goes into the guest.
+func comesWhole(dir string) bool {
+	size := int64(0)
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size() + 4096
+		}
+		if size > mostNamed {
+			return errors.New("too large")
+		}
+		return err
+	})
+	info, statErr := os.Stat(dir)
+	return err == nil && statErr == nil && info.IsDir()
 }
 
 func isScript(file string) (bool, error) {

@@ -305,15 +305,17 @@ func TestArchiveWhatATestFindsHere(t *testing.T) {
 	}
 	dir := t.TempDir() // below /tmp, where the guest has a tmpfs
 	libs, tools, other := filepath.Join(dir, "my libs"), filepath.Join(dir, "tools"), filepath.Join(dir, "other")
+	write(t, filepath.Join(dir, "inputs", "a", "b"), "x\n", 0o644)
 	left := write(t, filepath.Join(t.TempDir(), "left"), "by an earlier run\n", 0o644)
 	write(t, filepath.Join(dir, "f.c"), "int f(void) { return 0; }\n", 0o644)
-	write(t, filepath.Join(dir, "main.c"), "int f(void);\nint main(void) { return f(); }\n", 0o644)
+	write(t, filepath.Join(dir, "main.c"), "int f(void);\nconst char *opens = \"libm.so.6\";\nint main(void) { return f() + !opens; }\n", 0o644)
 	write(t, filepath.Join(tools, "mytool"), "#!/bin/sh\n", 0o755)
+	write(t, filepath.Join(tools, "python3"), "#!/bin/sh\n", 0o755)
 	write(t, filepath.Join(dir, "lib.sh"), "uname\n. ./lib.sh\n", 0o644)
 	write(t, filepath.Join(dir, "data", "in"), "x\n", 0o644)
 	write(t, filepath.Join(other, "functions.sh"), "stat\n. "+filepath.Join(other, "more")+"\n", 0o644)
 	write(t, filepath.Join(other, "more"), "x\n", 0o644)
-	write(t, filepath.Join(dir, "calls.sh"), "#!/bin/sh\n. $(dirname $0)/lib.sh\ncat $here/data/in\n. "+other+"/functions.sh\nmytool >"+left+"\n", 0o755)
+	write(t, filepath.Join(dir, "calls.sh"), "#!/bin/sh\n. $(dirname $0)/lib.sh\ncat $here/data/in inputs/*\n. "+other+"/functions.sh\nmytool | python3 >"+left+"\n", 0o755)
 	if err := os.Mkdir(libs, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +346,7 @@ func TestArchiveWhatATestFindsHere(t *testing.T) {
 	main := filepath.Join(dir, "main")
 	for name, want := range map[string]event.Test{
 		"main":     {Argv: []string{"/test/main/main"}, Libraries: []string{libs}},
-		"calls.sh": {Argv: []string{"/test/calls.sh/calls.sh"}, Commands: []string{tools}},
+		"calls.sh": {Argv: []string{"/test/calls.sh/calls.sh"}, Commands: []string{tools}, Unseen: []string{filepath.Join(tools, "python3")}},
 		"sh":       {Argv: []string{"/test/sh/sh", "-c", "cksum data/in && mytool"}, Commands: []string{tools}},
 		"timeout":  {Argv: []string{"/test/timeout/timeout", "9", main}, Libraries: []string{libs}},
 	} {
@@ -357,10 +359,17 @@ func TestArchiveWhatATestFindsHere(t *testing.T) {
 			t.Errorf("specification of %s (-want +got):\n%s", name, diff)
 		}
 	}
+	var opened bool
+	for name := range files {
+		opened = opened || strings.HasSuffix(name, "/libm.so.6")
+	}
+	if !opened {
+		t.Error("libm.so.6, which a program opens by itself, is not packed")
+	}
 	for _, name := range []string{
 		"test/.brought" + libs + "/libpatchprooff.so", "test/.brought" + tools + "/mytool", "test/.brought" + main,
 		"test/.brought" + other + "/functions.sh", "test/.brought" + other + "/more",
-		"test/calls.sh/lib.sh", "test/calls.sh/data/in", "usr/bin/uname", "usr/bin/stat", "usr/bin/cksum",
+		"test/calls.sh/lib.sh", "test/calls.sh/data/in", "test/calls.sh/inputs/a/b", "usr/bin/uname", "usr/bin/stat", "usr/bin/cksum",
 	} {
 		if _, there := files[name]; !there {
 			t.Errorf("%s is not packed", name)

@@ -135,7 +135,11 @@ func conclude(t *report.T, check string, test event.Test, out *output, state *os
 	}
 	if verdict == event.Fail && len(test.Unseen) > 0 {
 		first, rest, _ := strings.Cut(detail, "\n")
-		detail = fmt.Sprintf("%s; it names what is not in the guest's PATH: %s\n%s", first, strings.Join(test.Unseen, ", "), rest)
+		where := "is not in the guest's PATH"
+		if !test.HostRoot {
+			where = "the guest does not have, or not whole, without ROOT=host"
+		}
+		detail = fmt.Sprintf("%s; it names what %s: %s\n%s", first, where, strings.Join(test.Unseen, ", "), rest)
 	}
 	if recent := out.last(); verdict != event.Pass && len(recent) > 0 {
 		first, rest, _ := strings.Cut(detail, "\n")
