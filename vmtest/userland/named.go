@@ -1,0 +1,268 @@
+package userland
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"patchproof/kernel/sandbox"
+)
+
+// arguments packs what a test's arguments name: files, by paths which are then whole, and commands.
+func (p *packer) arguments(args []string) (whole []string, lie elsewhere, err error) {
+	for _, arg := range args {
+		if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() && strings.Contains(arg, "/") {
+			if arg, err = filepath.Abs(arg); err != nil {
+				return nil, lie, err
+			}
+		}
+		whole = append(whole, arg)
+	}
+	lie, err = p.named(append(words(strings.Join(args, "\n")), whole...), "", "")
+	return whole, lie, err
+}
+
+// closure packs what a file needs to run and, where it is a script, what it names. At is the
+// folder that it lies in in the guest.
+func (p *packer) closure(file, at string) (lie elsewhere, err error) {
+	if lie, done := p.closed[file]; done {
+		return lie, nil
+	}
+	all, err := needs(file, p.hostRoot)
+	if err != nil {
+		return lie, err
+	}
+	for _, path := range slices.Concat(all.programs, all.libraries) {
+		if err := p.host(path); err != nil {
+			return lie, err
+		}
+	}
+	for _, path := range all.libraries {
+		if folder := filepath.Dir(path); !loaderFolder.MatchString(folder) {
+			lie.libraries = with(lie.libraries, folder)
+		}
+	}
+	p.closed[file] = lie // scripts may name each other
+	script, err := isScript(file)
+	if err == nil && script {
+		lie.foundIn(filepath.Dir(interpreterOf(all.programs)))
+		var named elsewhere
+		named, err = p.namedBy(file, at)
+		lie.add(named)
+	}
+	p.closed[file] = lie
+	return lie, err
+}
+
+// brought packs what a file needs that comes along with a test, as far as it is there.
+func (p *packer) brought(file, at string) (lie elsewhere, err error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return lie, fmt.Errorf("packing for the guest: %w", err)
+	}
+	if filepath.Ext(file) == ".sh" {
+		// It may be read by another script, and then needs neither "#!" nor its mode.
+		return p.commands(file, at)
+	}
+	if info.Mode()&0o111 == 0 {
+		return lie, nil
+	}
+	if _, err := needs(file, p.hostRoot); err != nil {
+		return lie, nil // it says so itself when it is run
+	}
+	return p.closure(file, at)
+}
+
+// unseen are the commands of the host's PATH that a script names and that are not in the
+// guest's.
+func (t Test) unseen() ([]string, error) {
+	script, err := isScript(t.file)
+	if err != nil || !script || !t.guest.HostRoot {
+		return nil, err
+	}
+	text, err := os.ReadFile(t.file)
+	var all []string
+	for _, w := range words(string(text)) {
+		if path := commandOf(w); path != "" && inGuest(filepath.Base(path)) == "" {
+			all = with(all, path)
+		}
+	}
+	return all, err
+}
+
+// namedBy packs what a script's words name, with what that needs.
+func (p *packer) namedBy(file, at string) (lie elsewhere, err error) {
+	if lie, done := p.scripts[file]; done {
+		return lie, nil
+	}
+	p.scripts[file] = lie
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return lie, err
+	}
+	lie, err = p.named(words(string(text)), filepath.Dir(file), at)
+	p.scripts[file] = lie
+	return lie, err
+}
+
+// modular are interpreters that are not whole without their modules.
+var modular = regexp.MustCompile(`^(?:python|perl|ruby|node|php|lua|tclsh)[\d.]*$`)
+
+// mostNamed is how large a file may be that comes along because a word names it.
+const mostNamed = 64 << 20
+
+// named packs what words name: commands, files by their whole path, and those that lie beside a
+// script in dir, which go to at. It packs too much rather than too little: which words are
+// commands is known when the script runs.
+func (p *packer) named(words []string, dir, at string) (lie elsewhere, err error) {
+	for _, w := range words {
+		if path := commandOf(w); path != "" {
+			if p.hostRoot && !filepath.IsAbs(w) {
+				continue // the guest has a PATH of its own, see unseen
+			}
+			if _, err := needs(path, p.hostRoot); err != nil {
+				// It is only a word that a command has, too, until the script runs it.
+				lie.missing = with(lie.missing, path)
+				continue
+			}
+			if modular.MatchString(filepath.Base(path)) && !p.hostRoot {
+				lie.missing = with(lie.missing, path)
+			}
+			more, err := p.closure(path, filepath.Dir(path))
+			if err := errors.Join(err, p.host(path)); err != nil {
+				return lie, err
+			}
+			lie.add(more)
+			if !filepath.IsAbs(w) {
+				lie.foundIn(filepath.Dir(path))
+			}
+		} else if filepath.IsAbs(w) && comesAlong(w) && (!inScratch(w) || dir == "" || sandbox.Within(w, dir)) {
+			// What a script names in /tmp may be what it left there.
+			more, err := p.brought(w, filepath.Dir(w))
+			if err := errors.Join(err, p.host(w)); err != nil {
+				return lie, err
+			}
+			lie.add(more)
+		}
+		if slices.Contains(filepath.SplitList(os.Getenv("PATH")), dir) {
+			continue // it has commands only
+		}
+		// "$(dirname "$0")/x" has the word /x, and "$here/x" the word here/x.
+		_, below, _ := strings.Cut(w, "/")
+		for _, name := range []string{w, below} {
+			if dir == "" || !filepath.IsLocal(name) || filepath.Clean(name) == "." {
+				continue
+			}
+			if strings.HasSuffix(name, "/") && comesWhole(filepath.Join(dir, name)) {
+				// As in "for f in inputs/*".
+				if err := p.tree(filepath.Join(dir, name), filepath.Join(at, name)); err != nil {
+					return lie, err
+				}
+			}
+			if !comesAlong(filepath.Join(dir, name)) {
+				continue
+			}
+			more, err := p.beside(filepath.Join(dir, name), filepath.Join(at, name))
+			if err != nil {
+				return lie, err
+			}
+			lie.add(more)
+		}
+	}
+	return lie, nil
+}
+
+// beside packs a file that lies beside a script, unless its folder came whole.
+func (p *packer) beside(file, to string) (lie elsewhere, err error) {
+	if _, there := p.records[p.name(to)]; there {
+		return lie, nil
+	}
+	if file == to {
+		err = p.host(file)
+	} else {
+		err = p.file(file, to)
+	}
+	if err != nil {
+		return lie, err
+	}
+	return p.brought(file, filepath.Dir(to))
+}
+
+// comesAlong says whether a file that a word names goes into the guest, which has its own /proc,
+// /sys and /dev.
+func comesAlong(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Size() <= mostNamed &&
+		!slices.ContainsFunc([]string{"/proc", "/sys", "/dev"}, func(dir string) bool { return sandbox.Within(path, dir) })
+}
+
+// comesWhole says whether a folder that a word names goes into the guest.
+func comesWhole(dir string) bool {
+	size := int64(0)
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size() + 4096
+		}
+		if size > mostNamed {
+			return errors.New("too large")
+		}
+		return err
+	})
+	info, statErr := os.Stat(dir)
+	return err == nil && statErr == nil && info.IsDir()
+}
+
+func isScript(file string) (bool, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	magic := make([]byte, 2)
+	_, err = io.ReadFull(f, magic)
+	return err == nil && string(magic) == "#!", nil
+}
+
+// word is what may be a command's or a file's name in a script.
+var word = regexp.MustCompile(`[A-Za-z0-9_.+/\[-]+`)
+
+// words are those of a script, each once, without those of its remarks.
+func words(script string) []string {
+	var all []string
+	seen := map[string]bool{}
+	for line := range strings.Lines(script) {
+		if strings.HasPrefix(strings.TrimSpace(line), "#") {
+			continue
+		}
+		for _, w := range word.FindAllString(line, -1) {
+			if !seen[w] {
+				seen[w] = true
+				all = append(all, w)
+			}
+		}
+	}
+	return all
+}
+
+// commandOf is the command of the host's that a word names, or nothing.
+func commandOf(w string) string {
+	if strings.Contains(w, "/") && !filepath.IsAbs(w) {
+		return ""
+	}
+	path, err := exec.LookPath(w)
+	if err != nil {
+		return ""
+	}
+	return path
+}
