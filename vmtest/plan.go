@@ -219,7 +219,7 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 			for _, row := range rows {
 				names = append(names, row.Name)
 			}
-			if err := p.pack(built, func() ([]byte, error) { return userland.ArchiveSuites(rows) }, names...); err != nil {
+			if err := p.pack(built, func() ([]byte, error) { return userland.ArchiveSuites(ctx, rows) }, names...); err != nil {
 				return err
 			}
 		}

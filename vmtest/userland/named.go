@@ -35,7 +35,7 @@ func (p *packer) closure(file, at string) (lie elsewhere, err error) {
 	if lie, done := p.closed[file]; done {
 		return lie, nil
 	}
-	all, err := needs(file, p.hostRoot)
+	all, err := needs(file, p.hostRoot, p.list)
 	if err != nil {
 		return lie, err
 	}
@@ -74,7 +74,7 @@ func (p *packer) brought(file, at string) (lie elsewhere, err error) {
 	if info.Mode()&0o111 == 0 {
 		return lie, nil
 	}
-	if _, err := needs(file, p.hostRoot); err != nil {
+	if _, err := needs(file, p.hostRoot, p.list); err != nil {
 		return lie, nil // it says so itself when it is run
 	}
 	return p.closure(file, at)
@@ -118,16 +118,17 @@ var modular = regexp.MustCompile(`^(?:python|perl|ruby|node|php|lua|tclsh)[\d.]*
 // mostNamed is how large a file may be that comes along because a word names it.
 const mostNamed = 64 << 20
 
-// named packs what words name: commands, files by their whole path, and those that lie beside a
-// script in dir, which go to at. It packs too much rather than too little: which words are
-// commands is known when the script runs.
+// named packs what words name: commands, files of the system, and those that lie beside a script in
+// dir, which go to at, or below there; of arguments, where dir is "", any file. It packs too much
+// rather than too little: which words are commands is known when the script runs. But what a script
+// names elsewhere may be what it writes, or nothing for a guest whose output others read.
 func (p *packer) named(words []string, dir, at string) (lie elsewhere, err error) {
 	for _, w := range words {
 		if path := commandOf(w); path != "" {
 			if p.hostRoot && !filepath.IsAbs(w) {
 				continue // the guest has a PATH of its own, see unseen
 			}
-			if _, err := needs(path, p.hostRoot); err != nil {
+			if _, err := needs(path, p.hostRoot, p.list); err != nil {
 				// It is only a word that a command has, too, until the script runs it.
 				lie.missing = with(lie.missing, path)
 				continue
@@ -143,8 +144,7 @@ func (p *packer) named(words []string, dir, at string) (lie elsewhere, err error
 			if !filepath.IsAbs(w) {
 				lie.foundIn(filepath.Dir(path))
 			}
-		} else if filepath.IsAbs(w) && comesAlong(w) && (!inScratch(w) || dir == "" || sandbox.Within(w, dir)) {
-			// What a script names in /tmp may be what it left there.
+		} else if !p.stranger && filepath.IsAbs(w) && comesAlong(w) && (dir == "" || sandbox.Within(w, dir) || ofSystem(w)) {
 			more, err := p.brought(w, filepath.Dir(w))
 			if err := errors.Join(err, p.host(w)); err != nil {
 				return lie, err
@@ -157,7 +157,7 @@ func (p *packer) named(words []string, dir, at string) (lie elsewhere, err error
 		// "$(dirname "$0")/x" has the word /x, and "$here/x" the word here/x.
 		_, below, _ := strings.Cut(w, "/")
 		for _, name := range []string{w, below} {
-			if dir == "" || !filepath.IsLocal(name) || filepath.Clean(name) == "." {
+			if dir == "" || p.stranger || !filepath.IsLocal(name) || filepath.Clean(name) == "." {
 				continue
 			}
 			if strings.HasSuffix(name, "/") && comesWhole(filepath.Join(dir, name)) {
@@ -195,7 +195,13 @@ func (p *packer) beside(file, to string) (lie elsewhere, err error) {
 	return p.brought(file, filepath.Dir(to))
 }
 
-// comesAlong says whether a file that a word names goes into the guest, which has its own /proc,
+// ofSystem says that a file is one of the system's, and for everybody.
+func ofSystem(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && sandbox.Shown(path) && info.Mode()&0o004 != 0
+}
+
+// comesAlong says whether a file that a word names may go into the guest, which has its own /proc,
 // /sys and /dev.
 func comesAlong(path string) bool {
 	info, err := os.Stat(path)

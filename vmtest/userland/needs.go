@@ -3,6 +3,7 @@ package userland
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"debug/elf"
 	"fmt"
 	"io"
@@ -31,7 +32,34 @@ func noProgram(format string, args ...any) error {
 // they do, and libraries, which the loader looks for.
 type needed struct{ programs, libraries []string }
 
-func needs(file string, hostRoot bool) (all needed, err error) {
+// lister runs a loader, which lists the libraries of a file (ld.so(8), --list).
+type lister func(loader, file string) ([]byte, error)
+
+// list is the lister for files of the user's.
+func list(loader, file string) ([]byte, error) {
+	return exec.Command(loader, "--list", file).CombinedOutput()
+}
+
+// strangers is the lister for files of a source under test, which may be a stranger's: they name
+// their loader, and what that opens besides (DT_AUDIT), so that it runs in the sandbox.
+func strangers(ctx context.Context) (lister, error) {
+	on, _, err := sandbox.Find(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	return func(loader, file string) ([]byte, error) {
+		if !sandbox.Shown(loader) {
+			return nil, fmt.Errorf("%s is none of this system's loaders", loader)
+		}
+		cmd, err := sandbox.Box{On: on, Show: []string{file}}.Command("/", loader, "--list", file)
+		if err != nil {
+			return nil, err
+		}
+		return sandbox.Output(ctx, cmd)
+	}, nil
+}
+
+func needs(file string, hostRoot bool, list lister) (all needed, err error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return all, err
@@ -42,7 +70,7 @@ func needs(file string, hostRoot bool) (all needed, err error) {
 		return all, noProgram("%s is empty: neither a program nor a script", file)
 	}
 	if string(magic[:2]) == "#!" {
-		return scriptNeeds(file, f, hostRoot)
+		return scriptNeeds(file, f, hostRoot, list)
 	}
 	if bytes.HasPrefix(magic, []byte("\ufeff")) {
 		return all, fmt.Errorf(`%s begins with a byte order mark, behind which the kernel sees no "#!": save it without`, file)
@@ -50,10 +78,10 @@ func needs(file string, hostRoot bool) (all needed, err error) {
 	if string(magic) != elf.ELFMAG {
 		return all, noProgram(`%s is neither an ELF program nor a script that begins with "#!"`, file)
 	}
-	return programNeeds(file)
+	return programNeeds(file, list)
 }
 
-func programNeeds(file string) (all needed, err error) {
+func programNeeds(file string, list lister) (all needed, err error) {
 	program, err := elf.Open(file)
 	if err != nil {
 		return all, fmt.Errorf("%s is a damaged program: %w", file, err)
@@ -85,7 +113,7 @@ func programNeeds(file string) (all needed, err error) {
 	if _, err := os.Stat(loader); err != nil {
 		return all, fmt.Errorf("%s needs the loader %s, which is not on this machine: link it statically, or install the loader", file, loader)
 	}
-	out, err := exec.Command(loader, "--list", file).CombinedOutput()
+	out, err := list(loader, file)
 	if missing := missingLibrary.FindSubmatch(out); missing != nil {
 		return all, fmt.Errorf("%s needs the library %s, which is not on this machine", file, slices.MaxFunc(missing[1:], func(a, b []byte) int { return len(a) - len(b) }))
 	}
@@ -101,7 +129,7 @@ func programNeeds(file string) (all needed, err error) {
 			if _, err := os.Stat(unwinder); err == nil {
 				all.libraries = append(all.libraries, unwinder)
 			}
-			opened, err := openedBy(file, loader, filepath.Dir(m[1]))
+			opened, err := openedBy(file, filepath.Dir(m[1]), func(path string) ([]byte, error) { return list(loader, path) })
 			if err != nil {
 				return all, err
 			}
@@ -116,14 +144,14 @@ var soname = regexp.MustCompile(`\x00lib[A-Za-z0-9_+.-]+\.so(?:\.[0-9]+)*\x00`)
 
 // openedBy are the libraries of a folder whose names a program has among its strings, as one that
 // opens them by itself does, and those that they load.
-func openedBy(file, loader, dir string) (all []string, err error) {
+func openedBy(file, dir string, list func(path string) ([]byte, error)) (all []string, err error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range soname.FindAllString(string(text), -1) {
 		path := filepath.Join(dir, strings.Trim(name, "\x00"))
-		if out, err := exec.Command(loader, "--list", path).Output(); err == nil {
+		if out, err := list(path); err == nil {
 			all = append(all, path)
 			for _, m := range listedLibrary.FindAllStringSubmatch(string(out), -1) {
 				all = append(all, m[1])
@@ -152,7 +180,7 @@ var (
 	missingLibrary = regexp.MustCompile(`(?m)^\s*(\S+) => not found|error while loading shared libraries: ([^:]+): cannot open`)
 )
 
-func scriptNeeds(file string, f io.ReadSeeker, hostRoot bool) (all needed, err error) {
+func scriptNeeds(file string, f io.ReadSeeker, hostRoot bool, list lister) (all needed, err error) {
 	if _, err := f.Seek(2, io.SeekStart); err != nil {
 		return all, err
 	}
@@ -189,7 +217,7 @@ func scriptNeeds(file string, f io.ReadSeeker, hostRoot bool) (all needed, err e
 		if hostRoot && !sandbox.Shown(path) {
 			return all, fmt.Errorf("%s needs the interpreter %s, which the guest does not see: of the host's root it has what lies in %s", file, path, sandbox.ViewParts())
 		}
-		more, err := needs(path, hostRoot)
+		more, err := needs(path, hostRoot, list)
 		if err != nil {
 			return all, fmt.Errorf("%s: its interpreter: %v", file, err)
 		}

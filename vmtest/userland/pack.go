@@ -28,6 +28,10 @@ type packer struct {
 	// guest sees the host's root, so that what that has need not be packed.
 	below    string
 	hostRoot bool
+	// list is what libraries are found with. With stranger, what is packed for comes with the
+	// source under test: of this machine it gets what everybody may see of the system.
+	list     lister
+	stranger bool
 }
 
 // elsewhere are folders of the guest in which commands and libraries lie that are not looked for
@@ -61,7 +65,7 @@ func with(all []string, one string) []string {
 }
 
 func emptyPacker() *packer {
-	return &packer{records: map[string]cpio.Record{}, closed: map[string]elsewhere{}, trees: map[string]bool{}, scripts: map[string]elsewhere{}}
+	return &packer{records: map[string]cpio.Record{}, closed: map[string]elsewhere{}, trees: map[string]bool{}, scripts: map[string]elsewhere{}, list: list}
 }
 
 func newPacker() *packer {
@@ -76,7 +80,7 @@ func (p *packer) in(g Guest) *packer {
 	in := p
 	if g.HostRoot {
 		in = emptyPacker()
-		in.records, in.below, in.hostRoot = p.records, event.OverDir, true
+		in.records, in.below, in.hostRoot, in.list, in.stranger = p.records, event.OverDir, true, p.list, p.stranger
 	}
 	if g.Net {
 		in.add("/etc/resolv.conf", []byte("nameserver "+event.NetDNS+"\n"), 0o644)
@@ -139,6 +143,9 @@ func (p *packer) host(path string) error {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return fmt.Errorf("packing for the guest: %w", err)
+	}
+	if p.stranger && !ofSystem(path) {
+		return nil
 	}
 	if real != path {
 		name := p.name(path)

@@ -1,6 +1,7 @@
 package userland
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,8 +48,13 @@ func (s Suite) suiteFolder() string {
 
 // ArchiveSuites packs suites. A test that cannot run in the guest is a skip there, which
 // says why: the others still tell something.
-func ArchiveSuites(suites []Suite) ([]byte, error) {
+func ArchiveSuites(ctx context.Context, suites []Suite) ([]byte, error) {
 	p := newPacker()
+	list, err := strangers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.list, p.stranger = list, true
 	for _, s := range suites {
 		if s.Unbuilt != "" {
 			if err := p.specify(s.Name, event.Test{Suite: []event.Test{{Name: buildCheck, Missing: s.Unbuilt, Broken: s.Broken}}}); err != nil {
@@ -62,7 +68,6 @@ func ArchiveSuites(suites []Suite) ([]byte, error) {
 		}
 		var lie elsewhere
 		if !s.Guest.HostRoot {
-			var err error
 			if lie, err = p.helpers(s.Root, s.suiteFolder()); err != nil {
 				return nil, err
 			}
@@ -99,13 +104,13 @@ func (p *packer) runner(s Suite, file string) ([]string, error) {
 		return nil, err
 	}
 	if info.Mode()&0o111 != 0 {
-		return nil, runnable(file, s.Guest.HostRoot)
+		return nil, runnable(file, s.Guest.HostRoot, p.list)
 	}
 	if info, err := os.Stat(filepath.Join(s.Root, s.Dir, ownRunner)); err == nil && info.Mode()&0o111 != 0 {
 		return []string{"./" + ownRunner}, nil
 	}
 	if script, err := isScript(file); err != nil || !script || !s.ByInterpreter {
-		return nil, errors.Join(err, runnable(file, s.Guest.HostRoot))
+		return nil, errors.Join(err, runnable(file, s.Guest.HostRoot, p.list))
 	}
 	if _, err := p.closure(file, filepath.Join(s.suiteFolder(), s.Dir)); err != nil {
 		return nil, err

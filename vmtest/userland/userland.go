@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/u-root/mkuimage/cpio"
 	"mvdan.cc/sh/v3/shell"
 
 	"patchproof/guest/event"
@@ -156,7 +157,7 @@ func single(item, command string, args []string, hostRoot bool) (Test, error) {
 	if err != nil {
 		return Test{}, err
 	}
-	if err := runnable(file, hostRoot); err != nil {
+	if err := runnable(file, hostRoot, list); err != nil {
 		return Test{}, fmt.Errorf("TEST=%s: %w", item, err)
 	}
 	return Test{Name: rowName(file), file: file, args: args}, nil
@@ -243,7 +244,7 @@ func asTest(file string, hostRoot bool) error {
 	if editors.MatchString(filepath.Base(file)) {
 		return noProgram("%s is an editor's or patch's copy of a file", file)
 	}
-	return runnable(file, hostRoot)
+	return runnable(file, hostRoot, list)
 }
 
 // NotRun says of files in the tests' folders that they do not run: scripts that are not
@@ -316,7 +317,7 @@ func inGuest(command string) string {
 }
 
 // runnable says why a file cannot be run in the guest.
-func runnable(file string, hostRoot bool) error {
+func runnable(file string, hostRoot bool, list lister) error {
 	info, err := os.Stat(file)
 	if err != nil {
 		return err
@@ -327,7 +328,7 @@ func runnable(file string, hostRoot bool) error {
 	if info.Mode()&0o111 == 0 {
 		return fmt.Errorf("%s is not executable (chmod +x %s)", file, file)
 	}
-	_, err = needs(file, hostRoot)
+	_, err = needs(file, hostRoot, list)
 	return err
 }
 
@@ -424,6 +425,13 @@ func (p *packer) tree(dir, at string) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
+		if p.stranger && d.Type() == fs.ModeSymlink && !leadsInto(dir, path) {
+			// What it leads to here is not for the test. In the guest it may lead to something.
+			target, err := os.Readlink(path)
+			name := p.name(filepath.Join(at, rel))
+			p.records[name] = cpio.Symlink(name, target)
+			return err
+		}
 		info, err := os.Stat(path)
 		if err != nil || !info.Mode().IsRegular() {
 			return nil
@@ -433,4 +441,11 @@ func (p *packer) tree(dir, at string) error {
 		}
 		return p.file(path, filepath.Join(at, rel))
 	})
+}
+
+// leadsInto says whether a link leads to what lies in a folder.
+func leadsInto(dir, link string) bool {
+	whole, err := filepath.EvalSymlinks(dir)
+	real, linkErr := filepath.EvalSymlinks(link)
+	return err == nil && linkErr == nil && sandbox.Within(real, whole)
 }

@@ -304,7 +304,7 @@ func TestArchiveWhatATestFindsHere(t *testing.T) {
 		t.Skip(err)
 	}
 	dir := t.TempDir() // below /tmp, where the guest has a tmpfs
-	libs, tools, other := filepath.Join(dir, "my libs"), filepath.Join(dir, "tools"), filepath.Join(dir, "other")
+	libs, tools, within := filepath.Join(dir, "my libs"), filepath.Join(dir, "tools"), filepath.Join(dir, "within")
 	write(t, filepath.Join(dir, "inputs", "a", "b"), "x\n", 0o644)
 	left := write(t, filepath.Join(t.TempDir(), "left"), "by an earlier run\n", 0o644)
 	write(t, filepath.Join(dir, "f.c"), "int f(void) { return 0; }\n", 0o644)
@@ -313,9 +313,9 @@ func TestArchiveWhatATestFindsHere(t *testing.T) {
 	write(t, filepath.Join(tools, "python3"), "#!/bin/sh\n", 0o755)
 	write(t, filepath.Join(dir, "lib.sh"), "uname\n. ./lib.sh\n", 0o644)
 	write(t, filepath.Join(dir, "data", "in"), "x\n", 0o644)
-	write(t, filepath.Join(other, "functions.sh"), "stat\n. "+filepath.Join(other, "more")+"\n", 0o644)
-	write(t, filepath.Join(other, "more"), "x\n", 0o644)
-	write(t, filepath.Join(dir, "calls.sh"), "#!/bin/sh\n. $(dirname $0)/lib.sh\ncat $here/data/in inputs/*\n. "+other+"/functions.sh\nmytool | python3 >"+left+"\n", 0o755)
+	write(t, filepath.Join(within, "functions.sh"), "stat\n. "+filepath.Join(within, "more")+"\n", 0o644)
+	write(t, filepath.Join(within, "more"), "x\n", 0o644)
+	write(t, filepath.Join(dir, "calls.sh"), "#!/bin/sh\n. $(dirname $0)/lib.sh\ncat $here/data/in inputs/*\n. "+within+"/functions.sh\nmytool | python3 >"+left+"\n", 0o755)
 	if err := os.Mkdir(libs, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -368,7 +368,7 @@ func TestArchiveWhatATestFindsHere(t *testing.T) {
 	}
 	for _, name := range []string{
 		"test/.brought" + libs + "/libpatchprooff.so", "test/.brought" + tools + "/mytool", "test/.brought" + main,
-		"test/.brought" + other + "/functions.sh", "test/.brought" + other + "/more",
+		"test/.brought" + within + "/functions.sh", "test/.brought" + within + "/more",
 		"test/calls.sh/lib.sh", "test/calls.sh/data/in", "test/calls.sh/inputs/a/b", "usr/bin/uname", "usr/bin/stat", "usr/bin/cksum",
 	} {
 		if _, there := files[name]; !there {
@@ -439,6 +439,44 @@ func TestArchiveHostRoot(t *testing.T) {
 	}
 }
 
+// A source under test may be a stranger's. What its tests name of this machine must not come into
+// the guest, whose output others read, and nothing of it runs here.
+func TestArchiveSuitesOfAStranger(t *testing.T) {
+	gcc, err := exec.LookPath("gcc")
+	if err != nil {
+		t.Skip(err)
+	}
+	root, home := t.TempDir(), t.TempDir()
+	secret := write(t, filepath.Join(home, "secret"), "SECRET\n", 0o644)
+	tool := write(t, filepath.Join(home, "tool"), "#!/bin/sh\necho SECRET\n", 0o755)
+	canary := filepath.Join(home, "canary")
+	loader := write(t, filepath.Join(root, "loader"), "#!/bin/sh\necho >"+canary+"\necho ' libx.so => "+secret+" (0x1)'\n", 0o755)
+	write(t, filepath.Join(root, "names.sh"), "#!/bin/sh\n. "+secret+"\n"+tool+"\n", 0o755)
+	write(t, filepath.Join(root, "interpreted"), "#!"+loader+"\n", 0o755)
+	if err := os.Symlink(secret, filepath.Join(root, "link.sh")); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(gcc, "-x", "c", "-o", filepath.Join(root, "program"), "-Wl,--dynamic-linker="+loader, "-")
+	cmd.Stdin = strings.NewReader("int main(void) { return 0; }\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, guest := range []Guest{{}, {HostRoot: true}} {
+		archive, err := ArchiveSuites(t.Context(), []Suite{{Name: "s", Root: root, Dir: ".", Tests: []string{"program", "names.sh", "link.sh", "interpreted"}, Guest: guest}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range contents(t, archive) {
+			if strings.Contains(text, "SECRET") {
+				t.Errorf("%s came along: %s", name, text)
+			}
+		}
+		if _, err := os.Stat(canary); err == nil {
+			t.Fatal("the loader that a program names has run here")
+		}
+	}
+}
+
 func TestArchiveSuites(t *testing.T) {
 	root := t.TempDir()
 	write(t, filepath.Join(root, "net", "lib.sh"), "wait_for() { sleep 1; }\n", 0o644)
@@ -449,7 +487,7 @@ func TestArchiveSuites(t *testing.T) {
 	write(t, filepath.Join(root, "new", "plain"), "text\n", 0o644)
 	write(t, filepath.Join(root, "drill", ownRunner), "#!/bin/sh\n", 0o755)
 	write(t, filepath.Join(root, "drill", "a.pkt"), "text\n", 0o644)
-	archive, err := ArchiveSuites([]Suite{
+	archive, err := ArchiveSuites(t.Context(), []Suite{
 		{Name: "kselftest-net", Root: root, Dir: "net", Tests: []string{"one.sh", "two.py", "mode", "gone"}, Timeout: time.Minute, SkipCode: 2},
 		{Name: "kselftest-new", Root: root, Dir: "new", Tests: []string{"mode", "plain"}, ByInterpreter: true},
 		{Name: "kselftest-drill", Root: root, Dir: "drill", Tests: []string{"a.pkt"}, ByInterpreter: true},
