@@ -29,13 +29,29 @@ func (p *packer) arguments(args []string) (whole []string, lie elsewhere, err er
 	return whole, lie, err
 }
 
+// examined is what a file needs, or why it cannot run.
+type examined struct {
+	all needed
+	err error
+}
+
+// needs is what a file needs, found out once.
+func (p *packer) needs(file string) (needed, error) {
+	found, done := p.known[file]
+	if !done {
+		found.all, found.err = needs(file, p.hostRoot, p.list)
+		p.known[file] = found
+	}
+	return found.all, found.err
+}
+
 // closure packs what a file needs to run and, where it is a script, what it names. At is the
 // folder that it lies in in the guest.
 func (p *packer) closure(file, at string) (lie elsewhere, err error) {
 	if lie, done := p.closed[file]; done {
 		return lie, nil
 	}
-	all, err := needs(file, p.hostRoot, p.list)
+	all, err := p.needs(file)
 	if err != nil {
 		return lie, err
 	}
@@ -74,7 +90,7 @@ func (p *packer) brought(file, at string) (lie elsewhere, err error) {
 	if info.Mode()&0o111 == 0 {
 		return lie, nil
 	}
-	if _, err := needs(file, p.hostRoot, p.list); err != nil {
+	if _, err := p.needs(file); err != nil {
 		return lie, nil // it says so itself when it is run
 	}
 	return p.closure(file, at)
@@ -128,7 +144,7 @@ func (p *packer) named(words []string, dir, at string) (lie elsewhere, err error
 			if p.hostRoot && !filepath.IsAbs(w) {
 				continue // the guest has a PATH of its own, see unseen
 			}
-			if _, err := needs(path, p.hostRoot, p.list); err != nil {
+			if _, err := p.needs(path); err != nil {
 				// It is only a word that a command has, too, until the script runs it.
 				lie.missing = with(lie.missing, path)
 				continue

@@ -18,6 +18,8 @@ import (
 // packer gathers what goes into the guest, by its path there.
 type packer struct {
 	records map[string]cpio.Record
+	// known is what files need, or why they cannot run.
+	known map[string]examined
 	// closed are the files whose needs were packed, and where some of them lie, and trees the
 	// folders that were.
 	closed map[string]elsewhere
@@ -65,7 +67,10 @@ func with(all []string, one string) []string {
 }
 
 func emptyPacker() *packer {
-	return &packer{records: map[string]cpio.Record{}, closed: map[string]elsewhere{}, trees: map[string]bool{}, scripts: map[string]elsewhere{}, list: list}
+	return &packer{
+		records: map[string]cpio.Record{}, known: map[string]examined{}, closed: map[string]elsewhere{},
+		trees: map[string]bool{}, scripts: map[string]elsewhere{}, list: list,
+	}
 }
 
 func newPacker() *packer {
