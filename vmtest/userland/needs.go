@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"patchproof/guest/event"
 	"patchproof/kernel/arch"
@@ -40,6 +41,9 @@ func list(loader, file string) ([]byte, error) {
 	return exec.Command(loader, "--list", file).CombinedOutput()
 }
 
+// listTime is how long a stranger's file may keep its loader.
+const listTime = time.Minute
+
 // strangers is the lister for files of a source under test, which may be a stranger's: they name
 // their loader, and what that opens besides (DT_AUDIT), so that it runs in the sandbox.
 func strangers(ctx context.Context) (lister, error) {
@@ -55,7 +59,12 @@ func strangers(ctx context.Context) (lister, error) {
 		if err != nil {
 			return nil, err
 		}
-		return sandbox.Output(ctx, cmd)
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		limited, cancel := context.WithTimeout(ctx, listTime)
+		defer cancel()
+		err = sandbox.Run(limited, cmd)
+		return out.Bytes(), err
 	}, nil
 }
 
