@@ -74,10 +74,15 @@ func readFragments(v Variant) ([]request, error) {
 	return withModules(v, all)
 }
 
-// without takes options out of requests.
+// without takes options out of requests. Alternatives of which one is asked for again stay
+// together: the one is enough.
 func without(requests []request, options []option) []request {
 	var kept []request
 	for _, r := range requests {
+		if len(r.options) > 1 && slices.ContainsFunc(r.options, func(old option) bool { return slices.Contains(options, old) }) {
+			kept = append(kept, r)
+			continue
+		}
 		r.options = slices.DeleteFunc(slices.Clone(r.options), func(old option) bool {
 			return slices.ContainsFunc(options, func(o option) bool { return o.name == old.name })
 		})

@@ -140,17 +140,20 @@ CONFIG_SMP=y
 	}
 }
 
-// A later fragment has its way with an option, and leaves the other alternatives.
+// A later fragment has its way with an option, and leaves the other alternatives. Where it asks
+// for one of them, the others are still no more than that.
 func TestLaterFragmentsWin(t *testing.T) {
 	v := Variant{Over: []Fragment{
-		{Name: "a", Text: "CONFIG_EXPERT=y | CONFIG_EMBEDDED=y\nCONFIG_SMP=y\n"},
-		{Name: "b", Text: "# CONFIG_EMBEDDED is not set\n# CONFIG_SMP is not set\n"},
+		{Name: "a", Text: "CONFIG_EXPERT=y | CONFIG_EMBEDDED=y\nCONFIG_SLUB_TINY=n | CONFIG_SLUB=y\nCONFIG_SMP=y\n"},
+		{Name: "b", Text: "# CONFIG_EMBEDDED is not set\n# CONFIG_SMP is not set\nCONFIG_SLUB=y\n"},
 	}}
 	got, err := readFragments(v)
 	want := []request{
 		{options: []option{{"EXPERT", "y"}}, from: "a", line: 1},
+		{options: []option{{"SLUB_TINY", "n"}, {"SLUB", "y"}}, from: "a", line: 2},
 		{options: []option{{"EMBEDDED", "n"}}, from: "b", line: 1},
 		{options: []option{{"SMP", "n"}}, from: "b", line: 2},
+		{options: []option{{"SLUB", "y"}}, from: "b", line: 3},
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(request{}, option{})); diff != "" || err != nil {
 		t.Errorf("readFragments: %v (-want +got):\n%s", err, diff)
