@@ -19,6 +19,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"patchproof/patches"
+	"patchproof/patches/subjects"
 )
 
 //go:embed kernels.toml configs/*.config
@@ -145,7 +146,7 @@ type Spec struct {
 	Features []string
 	Series   []patches.Series
 	// Known are the issues declared for the pin and beside the series.
-	Known []patches.KnownIssue
+	Known []subjects.KnownIssue
 	// Tree is a local git repository or work tree and Rev a revision in it;
 	// when Tree is set, only the name of Pin is.
 	Tree, Rev string
@@ -161,7 +162,7 @@ func (s Spec) Patches() []patches.Patch {
 }
 
 // treePin stands for a local tree where a pin's name is asked for.
-const treePin = patches.TreePin
+const treePin = subjects.TreePin
 
 // Base is the name of the kernel without patches, which every line-up has.
 const Base = "base"

@@ -1,13 +1,12 @@
 package kernel
 
 import (
+	"patchproof/patches/subjects"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"patchproof/patches"
 )
 
 func TestResolve(t *testing.T) {
@@ -115,10 +114,10 @@ func TestVariantHasWhatProgramsNeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := func(option string, variants ...string) patches.Program {
-		return patches.Program{Config: []string{"PROC_FS", option}, Variants: variants}
+	program := func(option string, variants ...string) subjects.Program {
+		return subjects.Program{Config: []string{"PROC_FS", option}, Variants: variants}
 	}
-	s := &patches.Subject{Name: "mine", Programs: []patches.Program{program("EXT4_FS"), program("EXT4_FS"), program("XFS_FS", "debug")}}
+	s := &subjects.Subject{Name: "mine", Programs: []subjects.Program{program("EXT4_FS"), program("EXT4_FS"), program("XFS_FS", "debug")}}
 	v, err := lineup.Variants[0].needing(s)
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"patchproof/patches"
+	"patchproof/patches/subjects"
 )
 
 // Selection is what a user asked for; empty fields mean the default.
@@ -98,7 +99,7 @@ func (l *Lineup) Resolve(sel Selection) ([]Spec, Variant, error) {
 }
 
 // pin is what the kernels are built on: what is asked for, else the subject's, else the first.
-func (l *Lineup) pin(sel Selection, subject *patches.Subject) (Pin, error) {
+func (l *Lineup) pin(sel Selection, subject *subjects.Subject) (Pin, error) {
 	name := func(p Pin) string { return p.Name }
 	switch {
 	case sel.Tree != "" && sel.Pin != "":
@@ -129,14 +130,14 @@ func (l *Lineup) pin(sel Selection, subject *patches.Subject) (Pin, error) {
 }
 
 // knownIssues are those that hold for all kernels: the pin's, the subject's and the user's.
-func knownIssues(pin Pin, subject *patches.Subject, sel Selection) ([]patches.KnownIssue, error) {
-	var known []patches.KnownIssue
+func knownIssues(pin Pin, subject *subjects.Subject, sel Selection) ([]subjects.KnownIssue, error) {
+	var known []subjects.KnownIssue
 	if pin.Known != "" {
 		root, err := Checkout()
 		if err != nil {
 			return nil, err
 		}
-		if known, err = patches.ReadKnownIssues(filepath.Join(root, "patches", pin.Known)); err != nil {
+		if known, err = subjects.ReadKnownIssues(filepath.Join(root, "patches", pin.Known)); err != nil {
 			return nil, err
 		}
 	}
@@ -144,7 +145,7 @@ func knownIssues(pin Pin, subject *patches.Subject, sel Selection) ([]patches.Kn
 		known = append(known, subject.Issues...)
 	}
 	if sel.Known != "" {
-		more, err := patches.ReadKnownIssues(sel.Known)
+		more, err := subjects.ReadKnownIssues(sel.Known)
 		if err != nil {
 			return nil, fmt.Errorf("KNOWN: %w", err)
 		}
@@ -173,7 +174,7 @@ func (s *Spec) read(paths []string, version int) error {
 
 // needing returns the variant with the options that a subject's programs need and that
 // none of its fragments asks for.
-func (v Variant) needing(s *patches.Subject) (Variant, error) {
+func (v Variant) needing(s *subjects.Subject) (Variant, error) {
 	var asked strings.Builder
 	for _, name := range v.Fragments {
 		text, err := declared.ReadFile("configs/" + name)
@@ -202,8 +203,8 @@ func (v Variant) needing(s *patches.Subject) (Variant, error) {
 // lineup returns the base and the kernels that there are for pin, restricted to
 // those that were asked for, with absolute paths. Nobody need ask but for those that
 // are there on request.
-func lineup(subject *patches.Subject, pin string, sel Selection) ([]patches.SubjectKernel, error) {
-	all := []patches.SubjectKernel{{Name: Base}}
+func lineup(subject *subjects.Subject, pin string, sel Selection) ([]subjects.Kernel, error) {
+	all := []subjects.Kernel{{Name: Base}}
 	if subject != nil {
 		for _, k := range subject.Kernels {
 			var paths []string
@@ -211,7 +212,7 @@ func lineup(subject *patches.Subject, pin string, sel Selection) ([]patches.Subj
 				paths = append(paths, subject.Path(path))
 			}
 			if len(paths) > 0 {
-				all = append(all, patches.SubjectKernel{Name: k.Name, Features: k.Features, OnRequest: k.OnRequest, Series: map[string][]string{pin: paths}})
+				all = append(all, subjects.Kernel{Name: k.Name, Features: k.Features, OnRequest: k.OnRequest, Series: map[string][]string{pin: paths}})
 			}
 		}
 		if sel.Subject != "" && len(all) == 1 {
@@ -223,25 +224,25 @@ func lineup(subject *patches.Subject, pin string, sel Selection) ([]patches.Subj
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, patches.SubjectKernel{Name: Patched, Series: map[string][]string{pin: {path}}})
+		all = append(all, subjects.Kernel{Name: Patched, Series: map[string][]string{pin: {path}}})
 	}
 	if len(sel.Kernels) == 0 {
-		return slices.DeleteFunc(all, func(k patches.SubjectKernel) bool { return k.OnRequest }), nil
+		return slices.DeleteFunc(all, func(k subjects.Kernel) bool { return k.OnRequest }), nil
 	}
 	for _, name := range sel.Kernels {
-		if _, err := pick("KERNELS", name, all, func(k patches.SubjectKernel) string { return k.Name }); err != nil {
+		if _, err := pick("KERNELS", name, all, func(k subjects.Kernel) string { return k.Name }); err != nil {
 			if subject == nil {
 				err = fmt.Errorf("%w (SUBJECT=name adds those of a subject)", err)
 			}
 			return nil, err
 		}
 	}
-	return slices.DeleteFunc(all, func(k patches.SubjectKernel) bool { return !slices.Contains(sel.Kernels, k.Name) }), nil
+	return slices.DeleteFunc(all, func(k subjects.Kernel) bool { return !slices.Contains(sel.Kernels, k.Name) }), nil
 }
 
 // Subject returns the subject that a selection is about: the one it names, else the
 // default one, but none, which is nil, where the patch or the tree is the user's own.
-func Subject(sel Selection) (*patches.Subject, error) {
+func Subject(sel Selection) (*subjects.Subject, error) {
 	if sel.Subject == "" && (sel.Patch != "" || sel.Tree != "") {
 		return nil, nil
 	}
@@ -249,30 +250,30 @@ func Subject(sel Selection) (*patches.Subject, error) {
 }
 
 // Subjects reads all subjects below patches/, and the programs for any kernel.
-func Subjects() ([]*patches.Subject, []patches.Program, error) {
+func Subjects() ([]*subjects.Subject, []subjects.Program, error) {
 	root, err := Checkout()
 	if err != nil {
 		return nil, nil, err
 	}
 	dir := filepath.Join(root, "patches")
-	all, err := patches.Subjects(dir)
+	all, err := subjects.All(dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	programs, err := patches.AnyKernel(dir)
+	programs, err := subjects.AnyKernel(dir)
 	return all, programs, err
 }
 
 // NamedSubject reads a subject below patches/, the default one for no name.
-func NamedSubject(name string) (*patches.Subject, error) {
+func NamedSubject(name string) (*subjects.Subject, error) {
 	all, _, err := Subjects()
 	if err != nil {
 		return nil, err
 	}
 	if name == "" {
-		return all[slices.IndexFunc(all, func(s *patches.Subject) bool { return s.Default })], nil
+		return all[slices.IndexFunc(all, func(s *subjects.Subject) bool { return s.Default })], nil
 	}
-	return pick("SUBJECT", name, all, func(s *patches.Subject) string { return s.Name })
+	return pick("SUBJECT", name, all, func(s *subjects.Subject) string { return s.Name })
 }
 
 // readSeries reads a series given by an absolute path or a path below patches/.

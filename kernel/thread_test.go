@@ -38,7 +38,7 @@ var threadMails = []string{
 // wantThread are the subjects of the patches of cover@x.
 var wantThread = []string{"main: one", "io_uring: two"}
 
-func subjects(t *testing.T, file string) []string {
+func subjectLines(t *testing.T, file string) []string {
 	t.Helper()
 	series, err := patches.Read(file)
 	if err != nil {
@@ -86,7 +86,7 @@ func TestThreadFromArchive(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(wantThread, subjects(t, sel.Patch)); diff != "" {
+		if diff := cmp.Diff(wantThread, subjectLines(t, sel.Patch)); diff != "" {
 			t.Errorf("reachable %t: patches (-want +got):\n%s", reachable, diff)
 		}
 		if said := strings.Contains(strings.Join(notes, ""), "the thread as fetched on "); said == reachable {
@@ -143,7 +143,7 @@ func TestThreadFromInbox(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if diff := cmp.Diff(wantThread, subjects(t, sel.Patch)); diff != "" {
+				if diff := cmp.Diff(wantThread, subjectLines(t, sel.Patch)); diff != "" {
 					t.Errorf("LORE=%s: patches (-want +got):\n%s", id, diff)
 				}
 				if diff := cmp.Diff(before, snapshot(t, dir)); diff != "" {
@@ -166,7 +166,7 @@ func TestThreadFromInbox(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"late"}, subjects(t, sel.Patch)); diff != "" {
+	if diff := cmp.Diff([]string{"late"}, subjectLines(t, sel.Patch)); diff != "" {
 		t.Errorf("patches (-want +got):\n%s", diff)
 	}
 	name := fmt.Sprintf("%x", sha1.Sum([]byte("late@x")))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"patchproof/patches/subjects"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -67,8 +68,8 @@ func ReadVersion(path string, version int) (Series, error) {
 	if err != nil {
 		return Series{}, err
 	}
-	known := strings.TrimSuffix(path, filepath.Ext(path)) + "." + knownIssuesFile
-	if s.Known, err = ReadKnownIssues(known); err != nil && !errors.Is(err, os.ErrNotExist) {
+	known := strings.TrimSuffix(path, filepath.Ext(path)) + "." + subjects.KnownIssuesFile
+	if s.Known, err = subjects.ReadKnownIssues(known); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return Series{}, err
 	}
 	return s, nil

@@ -14,6 +14,7 @@ package patches
 
 import (
 	"bytes"
+	"patchproof/patches/subjects"
 	"time"
 
 	"github.com/bluekeyes/go-gitdiff/gitdiff"
@@ -43,7 +44,7 @@ type Series struct {
 	Prerequisites []string
 	// Known holds the issues declared in the folder's known-issues.toml; only a
 	// quilt folder has them.
-	Known []KnownIssue
+	Known []subjects.KnownIssue
 }
 
 // Patch is one change with its message.

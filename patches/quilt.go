@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"patchproof/patches/subjects"
 	"path/filepath"
 	"strings"
 
@@ -54,7 +55,7 @@ func readQuilt(dir string) (Series, error) {
 	if len(s.Patches) == 0 {
 		return Series{}, fmt.Errorf("%s: lists no patch", list)
 	}
-	if s.Known, err = ReadKnownIssues(filepath.Join(dir, knownIssuesFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if s.Known, err = subjects.ReadKnownIssues(filepath.Join(dir, subjects.KnownIssuesFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return Series{}, err
 	}
 	return s, nil

@@ -15,7 +15,7 @@ import (
 	"patchproof/guest/event"
 	"patchproof/kernel"
 	"patchproof/kernel/sandbox"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest/console"
 	"patchproof/vmtest/counter"
@@ -38,7 +38,7 @@ type CellSpec struct {
 	// program to find out.
 	Features []string
 	// Known are the issues declared with the kernel's series.
-	Known []patches.KnownIssue
+	Known []subjects.KnownIssue
 	// Series holds the subjects of the kernel's patches, and Symbols the places of
 	// its code; without them complaints stay as the kernel printed them.
 	Series  []string

@@ -6,14 +6,13 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"patchproof/patches/subjects"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-
-	"patchproof/patches"
 )
 
 // generic are the folders whose code serves any subject.
@@ -21,7 +20,7 @@ var generic = []string{"cmd", "guest/event", "guest/ktap", "guest/machine", "gue
 
 // namesOf is what a subject's own data calls things: names that nothing else has, and
 // names of programs, which may be English words, too.
-func namesOf(s *patches.Subject) (own, programs []string) {
+func namesOf(s *subjects.Subject) (own, programs []string) {
 	own = append(own, s.Name)
 	for _, k := range s.Kernels {
 		own = append(append(own, k.Name), k.Features...)
@@ -37,7 +36,7 @@ func namesOf(s *patches.Subject) (own, programs []string) {
 
 // TestGenericCodeNamesNoSubject reads the string literals of generic code.
 func TestGenericCodeNamesNoSubject(t *testing.T) {
-	subjects, err := patches.Subjects("../patches")
+	subjects, err := subjects.All("../patches")
 	if err != nil {
 		t.Fatal(err)
 	}

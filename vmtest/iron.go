@@ -9,7 +9,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest/console"
 	"patchproof/vmtest/qemu"
@@ -18,7 +18,7 @@ import (
 // IronPrograms returns the programs of a subject that a bundle runs on real hardware.
 // One that does something there, or writes to a disk, has the boot to itself and the
 // number of CPUs that it has in its VM: for that its checks are known to be right.
-func IronPrograms(s *patches.Subject) []event.BundledProgram {
+func IronPrograms(s *subjects.Subject) []event.BundledProgram {
 	programs := map[string]Program{}
 	for _, p := range Programs(s) {
 		programs[p.Name] = p
@@ -56,7 +56,7 @@ var oops = regexp.MustCompile(`\[#\d+\]`)
 // meanwhile becomes checks, as a console's complaints do, and all is held against
 // the declared issues. They are declared for the harness's VMs, whose timing is not
 // a machine's, so one that does not show itself is fine here.
-func JudgeIron(c *results.Cell, log []string, known []patches.KnownIssue) error {
+func JudgeIron(c *results.Cell, log []string, known []subjects.KnownIssue) error {
 	lineup, err := kernel.Load()
 	if err != nil {
 		return err
@@ -81,7 +81,7 @@ func JudgeIron(c *results.Cell, log []string, known []patches.KnownIssue) error 
 		verdicts = append(verdicts, f.checks[i].Verdict)
 	}
 	f.verdict, f.reason = event.Worst(verdicts...), event.Printable(f.reason)
-	issues := append([]patches.KnownIssue{}, known...)
+	issues := append([]subjects.KnownIssue{}, known...)
 	for i := range issues {
 		issues[i].MayFail = true
 	}

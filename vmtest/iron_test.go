@@ -10,7 +10,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 )
 
@@ -46,7 +46,7 @@ func TestOnIron(t *testing.T) {
 }
 
 func TestJudgeIron(t *testing.T) {
-	known := []patches.KnownIssue{
+	known := []subjects.KnownIssue{
 		{Program: "race-timer", Check: "timer", Verdict: "fail", Reason: "a race"},
 		{Program: "race-hotplug-shrink", Check: "console", Match: "io_uring_notify_dead", Verdict: "crash", Reason: "another"},
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"patchproof/guest/event"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 )
 
@@ -18,7 +18,7 @@ import (
 // expected, and a skip only of a feature that the kernel is not declared to have,
 // which the program itself has judged.
 func expect(f *finding, s CellSpec) {
-	var issues []patches.KnownIssue
+	var issues []subjects.KnownIssue
 	for _, k := range s.Known {
 		if !k.IsQuarantine() && k.Covers(s.Kernel, s.Variant, s.Program.Name, k.Check) {
 			issues = append(issues, k)
@@ -29,7 +29,7 @@ func expect(f *finding, s CellSpec) {
 	for i := range f.checks {
 		c := &f.checks[i]
 		c.Expected = c.Verdict == event.Pass || c.Verdict == event.Skip
-		var of []patches.KnownIssue
+		var of []subjects.KnownIssue
 		for n, k := range issues {
 			if covers(k, *c, s) {
 				seen[n] = true
@@ -57,9 +57,9 @@ func expect(f *finding, s CellSpec) {
 
 // declared holds a check against the issues that are declared for it: one of them has to have its
 // verdict or, where it did not fail, none may say that it always does.
-func (f *finding) declared(c *results.Check, of []patches.KnownIssue) {
+func (f *finding) declared(c *results.Check, of []subjects.KnownIssue) {
 	good := c.Expected
-	i := slices.IndexFunc(of, func(k patches.KnownIssue) bool { return good && !k.MayFail || k.Verdict == string(c.Verdict) })
+	i := slices.IndexFunc(of, func(k subjects.KnownIssue) bool { return good && !k.MayFail || k.Verdict == string(c.Verdict) })
 	k := of[max(i, 0)]
 	c.KnownIssue, c.MayFail, c.Expected = k.Reason, k.MayFail, good == (i < 0)
 	if k.Function != "" {
@@ -120,10 +120,10 @@ func (f *finding) blameKernelFirst() {
 }
 
 // covers says whether the issue is declared for this check.
-func covers(k patches.KnownIssue, c results.Check, s CellSpec) bool {
+func covers(k subjects.KnownIssue, c results.Check, s CellSpec) bool {
 	name := c.Name
 	if isConsole(name) {
-		name = patches.ConsoleCheck
+		name = subjects.ConsoleCheck
 		if k.Match == "" {
 			return false
 		}
@@ -136,5 +136,5 @@ func covers(k patches.KnownIssue, c results.Check, s CellSpec) bool {
 }
 
 func isConsole(name string) bool {
-	return name == patches.ConsoleCheck || strings.HasPrefix(name, patches.ConsoleCheck+" ")
+	return name == subjects.ConsoleCheck || strings.HasPrefix(name, subjects.ConsoleCheck+" ")
 }

@@ -13,7 +13,7 @@ import (
 	"patchproof/guest/event"
 	"patchproof/kernel"
 	"patchproof/kernel/sandbox"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest/initramfs"
 	"patchproof/vmtest/lab"
@@ -37,7 +37,7 @@ type Plan struct {
 	lab *lab.Lab
 	// variables and subject are the selection's, for the record.
 	variables map[string]string
-	subject   *patches.Subject
+	subject   *subjects.Subject
 	// against says that a user's own patch is held against its base, strict that
 	// what is flaky counts.
 	against, strict bool
@@ -344,7 +344,7 @@ func KernelRecord(b *kernel.Built) results.Kernel {
 }
 
 // quarantines are what run.json says of those.
-func quarantines(known []patches.KnownIssue) []results.Quarantine {
+func quarantines(known []subjects.KnownIssue) []results.Quarantine {
 	var all []results.Quarantine
 	for _, k := range known {
 		if k.IsQuarantine() {

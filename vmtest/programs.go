@@ -9,7 +9,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/vmtest/qemu"
 	"patchproof/vmtest/suites"
 	"patchproof/vmtest/userland"
@@ -77,10 +77,10 @@ func (p Program) runsOn(variant string) bool {
 }
 
 // Programs returns the programs of a subject, in the order in which they start.
-func Programs(s *patches.Subject) []Program { return programs(s.Programs, s.Path) }
+func Programs(s *subjects.Subject) []Program { return programs(s.Programs, s.Path) }
 
 // programs are those declared, whose scripts lie where path says.
-func programs(declared []patches.Program, path func(string) string) []Program {
+func programs(declared []subjects.Program, path func(string) string) []Program {
 	var all []Program
 	for _, p := range declared {
 		program := Program{
@@ -101,12 +101,12 @@ func programs(declared []patches.Program, path func(string) string) []Program {
 // ownPrograms are the programs for a patch or a tree of the user's: those for any kernel,
 // and those of the subjects that the patches touch.
 func ownPrograms(specs []kernel.Spec, variant string) ([]Program, error) {
-	subjects, any, err := kernel.Subjects()
+	declared, any, err := kernel.Subjects()
 	if err != nil {
 		return nil, err
 	}
 	all := anyKernel(any)
-	for _, s := range subjects {
+	for _, s := range declared {
 		if slices.ContainsFunc(specs, func(spec kernel.Spec) bool { return concerns(s, spec) }) {
 			all = append(all, Programs(s)...)
 		}
@@ -116,11 +116,11 @@ func ownPrograms(specs []kernel.Spec, variant string) ([]Program, error) {
 
 // anyKernel are the programs for any kernel, which have no scripts: they belong to no
 // subject's folder.
-func anyKernel(declared []patches.Program) []Program {
+func anyKernel(declared []subjects.Program) []Program {
 	return programs(declared, func(script string) string { return script })
 }
 
-func concerns(s *patches.Subject, spec kernel.Spec) bool {
+func concerns(s *subjects.Subject, spec kernel.Spec) bool {
 	for _, p := range spec.Patches() {
 		for _, f := range p.Files {
 			if s.Concerns(f.New) || s.Concerns(f.Old) {
@@ -132,7 +132,7 @@ func concerns(s *patches.Subject, spec kernel.Spec) bool {
 }
 
 // Devices are a subject's as QEMU is given them.
-func Devices(declared []patches.Device) []qemu.Device {
+func Devices(declared []subjects.Device) []qemu.Device {
 	var all []qemu.Device
 	for _, d := range declared {
 		all = append(all, qemu.Device{Kind: qemu.DeviceKind(d.Kind), SizeMiB: d.SizeMiB, BadSectors: d.BadSectors})
@@ -208,11 +208,11 @@ func SelectPrograms(sel Selection, variant string) ([]Program, error) {
 	}
 	for _, name := range sel.Programs {
 		switch {
-		case name == patches.Quick && len(subject.Quick) > 0:
+		case name == subjects.Quick && len(subject.Quick) > 0:
 			wanted = append(wanted, subject.Quick...)
 			continue
 		case !slices.Contains(known, name):
-			known = append(known, patches.Quick)
+			known = append(known, subjects.Quick)
 			return nil, fmt.Errorf("unknown PROGRAMS %q; most like it: %s; known: %s", name, suites.Near(name, known), strings.Join(known, ", "))
 		}
 		if p := all[slices.Index(known, name)]; !p.runsOn(variant) {

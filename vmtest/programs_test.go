@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"patchproof/kernel"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 )
 
 // TestProgramsOfAnOwnPatch checks what runs where a user names a patch and no program:
@@ -45,7 +45,7 @@ func TestProgramsOfAnOwnPatch(t *testing.T) {
 			if !names["boot"] {
 				t.Error("boot does not run; want it for any patch")
 			}
-			got := slices.ContainsFunc(subject.Programs, func(p patches.Program) bool { return names[p.Name] })
+			got := slices.ContainsFunc(subject.Programs, func(p subjects.Program) bool { return names[p.Name] })
 			if got != test.want {
 				t.Errorf("programs of subject %s run: %v; want %v", subject.Name, got, test.want)
 			}

@@ -14,7 +14,7 @@ import (
 	"syscall"
 
 	"patchproof/kernel"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/vmtest/lab"
 	"patchproof/vmtest/qemu"
 	"patchproof/vmtest/suites"
@@ -215,7 +215,7 @@ type selected struct {
 	// targets are kselftest's.
 	targets []suites.Target
 	// subject is the patch under test, nil where there is none.
-	subject *patches.Subject
+	subject *subjects.Subject
 }
 
 // Check finds what is wrong with a selection without changing anything.

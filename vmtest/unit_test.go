@@ -12,7 +12,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest/console"
 	"patchproof/vmtest/qemu"
@@ -93,10 +93,10 @@ func TestVerdictAndKnownIssues(t *testing.T) {
 	pass := event.Check{Name: "a", Verdict: event.Pass}
 	fail := event.Check{Name: "b", Verdict: event.Fail}
 	panicked := console.Splat{Verdict: event.Crash, Title: "Kernel panic - not syncing: x", Times: 1}
-	failB := patches.KnownIssue{Kernels: []string{"posted"}, Program: "nop", Check: "b", Verdict: "fail", Reason: "r"}
+	failB := subjects.KnownIssue{Kernels: []string{"posted"}, Program: "nop", Check: "b", Verdict: "fail", Reason: "r"}
 	mayFailB := failB
 	mayFailB.MayFail = true
-	crash := patches.KnownIssue{Kernels: []string{"posted"}, Program: "nop", Check: "console", Match: "^Kernel panic", Verdict: "crash", Reason: "r"}
+	crash := subjects.KnownIssue{Kernels: []string{"posted"}, Program: "nop", Check: "console", Match: "^Kernel panic", Verdict: "crash", Reason: "r"}
 	mayHangB := mayFailB
 	mayHangB.Verdict = "hang"
 	anyPanic := crash
@@ -110,7 +110,7 @@ func TestVerdictAndKnownIssues(t *testing.T) {
 		checks   []event.Check
 		out      qemu.Outcome
 		err      error
-		known    []patches.KnownIssue
+		known    []subjects.KnownIssue
 		want     event.Verdict
 		expected bool
 		reason   string
@@ -119,27 +119,27 @@ func TestVerdictAndKnownIssues(t *testing.T) {
 	}{
 		{name: "pass", checks: []event.Check{pass}, want: event.Pass, expected: true},
 		{name: "fail", checks: []event.Check{pass, fail}, want: event.Fail},
-		{name: "declared", checks: []event.Check{pass, fail}, known: []patches.KnownIssue{failB}, want: event.Fail, expected: true},
-		{name: "declared for another kernel", checks: []event.Check{pass, fail}, known: []patches.KnownIssue{other}, want: event.Fail},
-		{name: "declared, passed", checks: []event.Check{pass, {Name: "b", Verdict: event.Pass}}, known: []patches.KnownIssue{failB}, want: event.Pass, reason: "known issue passed: b"},
-		{name: "declared, missing", checks: []event.Check{pass}, known: []patches.KnownIssue{failB}, want: event.Pass, reason: "known issue passed: b"},
-		{name: "may fail, passed", checks: []event.Check{pass, {Name: "b", Verdict: event.Pass}}, known: []patches.KnownIssue{mayFailB}, want: event.Pass, expected: true},
-		{name: "may fail, skipped", checks: []event.Check{pass, skip}, known: []patches.KnownIssue{mayFailB}, want: event.Pass, expected: true},
-		{name: "declared, skipped", checks: []event.Check{pass, skip}, known: []patches.KnownIssue{failB}, want: event.Pass, reason: "known issue was skipped: b"},
-		{name: "may fail or hang, hangs", checks: []event.Check{hang}, known: []patches.KnownIssue{mayFailB, mayHangB}, want: event.Hang, expected: true},
-		{name: "may hang or fail, hangs", checks: []event.Check{hang}, known: []patches.KnownIssue{mayHangB, mayFailB}, want: event.Hang, expected: true},
-		{name: "may hang and always fails else, passes", checks: []event.Check{{Name: "b", Verdict: event.Pass}}, known: []patches.KnownIssue{mayHangB, failB}, want: event.Pass, reason: "known issue passed: b"},
-		{name: "declared twice", out: qemu.Outcome{Splats: []console.Splat{panicked}}, known: []patches.KnownIssue{anyPanic, crash}, want: event.Crash, expected: true},
-		{name: "declared of a test that ran in another guest", checks: []event.Check{pass}, known: []patches.KnownIssue{failB}, suite: []string{"a", "b"}, want: event.Pass, expected: true},
-		{name: "declared with another verdict", checks: []event.Check{{Name: "b", Verdict: event.Hang}}, known: []patches.KnownIssue{failB}, want: event.Hang},
+		{name: "declared", checks: []event.Check{pass, fail}, known: []subjects.KnownIssue{failB}, want: event.Fail, expected: true},
+		{name: "declared for another kernel", checks: []event.Check{pass, fail}, known: []subjects.KnownIssue{other}, want: event.Fail},
+		{name: "declared, passed", checks: []event.Check{pass, {Name: "b", Verdict: event.Pass}}, known: []subjects.KnownIssue{failB}, want: event.Pass, reason: "known issue passed: b"},
+		{name: "declared, missing", checks: []event.Check{pass}, known: []subjects.KnownIssue{failB}, want: event.Pass, reason: "known issue passed: b"},
+		{name: "may fail, passed", checks: []event.Check{pass, {Name: "b", Verdict: event.Pass}}, known: []subjects.KnownIssue{mayFailB}, want: event.Pass, expected: true},
+		{name: "may fail, skipped", checks: []event.Check{pass, skip}, known: []subjects.KnownIssue{mayFailB}, want: event.Pass, expected: true},
+		{name: "declared, skipped", checks: []event.Check{pass, skip}, known: []subjects.KnownIssue{failB}, want: event.Pass, reason: "known issue was skipped: b"},
+		{name: "may fail or hang, hangs", checks: []event.Check{hang}, known: []subjects.KnownIssue{mayFailB, mayHangB}, want: event.Hang, expected: true},
+		{name: "may hang or fail, hangs", checks: []event.Check{hang}, known: []subjects.KnownIssue{mayHangB, mayFailB}, want: event.Hang, expected: true},
+		{name: "may hang and always fails else, passes", checks: []event.Check{{Name: "b", Verdict: event.Pass}}, known: []subjects.KnownIssue{mayHangB, failB}, want: event.Pass, reason: "known issue passed: b"},
+		{name: "declared twice", out: qemu.Outcome{Splats: []console.Splat{panicked}}, known: []subjects.KnownIssue{anyPanic, crash}, want: event.Crash, expected: true},
+		{name: "declared of a test that ran in another guest", checks: []event.Check{pass}, known: []subjects.KnownIssue{failB}, suite: []string{"a", "b"}, want: event.Pass, expected: true},
+		{name: "declared with another verdict", checks: []event.Check{{Name: "b", Verdict: event.Hang}}, known: []subjects.KnownIssue{failB}, want: event.Hang},
 		{name: "splat beats pass", checks: []event.Check{pass}, out: qemu.Outcome{Splats: []console.Splat{panicked}}, want: event.Crash},
-		{name: "declared splat, events lost", out: qemu.Outcome{Splats: []console.Splat{panicked}, ReportErr: errors.New("lost"), Printed: true}, known: []patches.KnownIssue{crash}, want: event.Error, reason: "lost"},
+		{name: "declared splat, events lost", out: qemu.Outcome{Splats: []console.Splat{panicked}, ReportErr: errors.New("lost"), Printed: true}, known: []subjects.KnownIssue{crash}, want: event.Error, reason: "lost"},
 		{name: "splat beats the program's trouble", checks: []event.Check{pass, {Name: "disk", Verdict: event.Error}}, out: qemu.Outcome{Splats: []console.Splat{panicked}}, want: event.Crash},
-		{name: "program's trouble beside a declared failure", checks: []event.Check{{Name: "b", Verdict: event.Fail}, {Name: "disk", Verdict: event.Error}}, known: []patches.KnownIssue{failB}, want: event.Error},
+		{name: "program's trouble beside a declared failure", checks: []event.Check{{Name: "b", Verdict: event.Fail}, {Name: "disk", Verdict: event.Error}}, known: []subjects.KnownIssue{failB}, want: event.Error},
 		{name: "reset without a word", out: qemu.Outcome{Reset: true, Printed: true, ReportErr: errors.New("no end")}, want: event.Crash},
-		{name: "declared panic, checks missing", out: qemu.Outcome{Died: true, Splats: []console.Splat{panicked}, ReportErr: errors.New("no end")}, known: []patches.KnownIssue{crash, failB}, want: event.Crash, expected: true},
-		{name: "other splat", out: qemu.Outcome{Splats: []console.Splat{{Verdict: event.Crash, Title: "WARNING: at x"}}}, known: []patches.KnownIssue{crash}, want: event.Crash},
-		{name: "declared splat did not come", checks: []event.Check{pass}, known: []patches.KnownIssue{crash}, want: event.Pass, reason: "console did not show"},
+		{name: "declared panic, checks missing", out: qemu.Outcome{Died: true, Splats: []console.Splat{panicked}, ReportErr: errors.New("no end")}, known: []subjects.KnownIssue{crash, failB}, want: event.Crash, expected: true},
+		{name: "other splat", out: qemu.Outcome{Splats: []console.Splat{{Verdict: event.Crash, Title: "WARNING: at x"}}}, known: []subjects.KnownIssue{crash}, want: event.Crash},
+		{name: "declared splat did not come", checks: []event.Check{pass}, known: []subjects.KnownIssue{crash}, want: event.Pass, reason: "console did not show"},
 		{name: "no end", checks: []event.Check{pass}, out: qemu.Outcome{ReportErr: errors.New("lost"), Printed: true}, want: event.Error, reason: "lost"},
 		{name: "QEMU failed", checks: []event.Check{pass}, out: qemu.Outcome{QEMUErr: errors.New("QEMU failed: bad"), ReportErr: errors.New("lost")}, want: event.Error, reason: "QEMU failed"},
 		{name: "did not start", err: errors.New("no disk"), want: event.Error, reason: "no disk"},

@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"patchproof/guest/event"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest/qemu"
 )
@@ -92,7 +92,7 @@ func kernelStopped(out *qemu.Outcome) bool {
 // consoleChecks adds a check for each of the kernel's complaints.
 func (f *finding) consoleChecks(out *qemu.Outcome) {
 	for i, s := range out.Splats {
-		name := patches.ConsoleCheck
+		name := subjects.ConsoleCheck
 		if i > 0 {
 			name = fmt.Sprintf("%s %d", name, i+1)
 		}

@@ -7,13 +7,13 @@ import (
 	"strings"
 
 	"patchproof/kernel"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest"
 )
 
 // referenceDir is where the reference results of a subject are.
-func referenceDir(s *patches.Subject) string { return s.Path(results.ReferenceFolder) }
+func referenceDir(s *subjects.Subject) string { return s.Path(results.ReferenceFolder) }
 
 type resultsReferenceCmd struct {
 	runArg `embed:""`

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"patchproof/kernel"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/results/html"
 	"patchproof/vmtest"
@@ -122,7 +122,7 @@ func report(t *terminal, run *results.Run, all bool) error {
 
 // writePage writes the run's report.html and says where it is.
 func writePage(t *terminal, run *results.Run) error {
-	var figures []patches.Figure
+	var figures []subjects.Figure
 	// As with the reference; a run of no subject has the default one's programs.
 	if subject, err := kernel.NamedSubject(run.Subject); err == nil {
 		figures = subject.Figures

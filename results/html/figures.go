@@ -15,7 +15,7 @@ import (
 	"github.com/go-analyze/charts/chartdraw"
 
 	"patchproof/guest/event"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 )
 
@@ -44,15 +44,15 @@ const (
 // figures are those that a subject asks for, and those of every run. Of figures about
 // states and rounds only the first that has something to show is drawn, as they show
 // the same in two ways.
-func figures(run *results.Run, asked []patches.Figure) []figure {
+func figures(run *results.Run, asked []subjects.Figure) []figure {
 	all := path(run)
-	draw := map[string]func(*results.Run, patches.Figure, string) []figure{
-		patches.FigureScale: scale, patches.FigureSnapshots: snapshots, patches.FigureStates: states,
-		patches.FigureRounds: rounds, patches.FigureTrend: benchTrend,
+	draw := map[string]func(*results.Run, subjects.Figure, string) []figure{
+		subjects.FigureScale: scale, subjects.FigureSnapshots: snapshots, subjects.FigureStates: states,
+		subjects.FigureRounds: rounds, subjects.FigureTrend: benchTrend,
 	}
 	held := false
 	for i, a := range asked {
-		holds := a.Kind == patches.FigureStates || a.Kind == patches.FigureRounds
+		holds := a.Kind == subjects.FigureStates || a.Kind == subjects.FigureRounds
 		if holds && held {
 			continue
 		}
@@ -180,7 +180,7 @@ func read(run *results.Run, metric, prefix string) (names []string, values measu
 
 // scale draws a metric of workloads over the number that ends their names, on an axis
 // that doubles.
-func scale(run *results.Run, asked patches.Figure, id string) []figure {
+func scale(run *results.Run, asked subjects.Figure, id string) []figure {
 	_, costs, from := benches(run, asked.Metric, asked.Prefix)
 	p := plot{figure: figure{Title: asked.Title, Caption: asked.Caption + from}, chart: chart{xName: asked.Axis}}
 	var columns []map[float64]float64
@@ -238,7 +238,7 @@ func siblings(run *results.Run) iter.Seq[*results.Run] {
 
 // snapshots draws counters through what the programs had the kernel do, one picture
 // for each.
-func snapshots(run *results.Run, asked patches.Figure, id string) []figure {
+func snapshots(run *results.Run, asked subjects.Figure, id string) []figure {
 	var list []figure
 	for _, c := range run.Cells {
 		if c.Iteration > 1 {
@@ -261,7 +261,7 @@ func snapshots(run *results.Run, asked patches.Figure, id string) []figure {
 
 // counters draws those of one cell through one thing that happened in it, from
 // snapshot to snapshot.
-func counters(c results.Cell, asked patches.Figure, during, id string) (f figure, ok bool) {
+func counters(c results.Cell, asked subjects.Figure, during, id string) (f figure, ok bool) {
 	counters, times, phases := readSnapshots(c, asked, during)
 	drawn := moving(counters)
 	if len(drawn) == 0 {
@@ -312,7 +312,7 @@ func counters(c results.Cell, asked patches.Figure, during, id string) (f figure
 
 // readSnapshots returns the counters that were asked for, each by the number of its snapshot, and
 // when the snapshots were taken and in which phase.
-func readSnapshots(c results.Cell, asked patches.Figure, during string) (counters map[string]map[float64]float64, times map[float64]float64, phases map[float64]string) {
+func readSnapshots(c results.Cell, asked subjects.Figure, during string) (counters map[string]map[float64]float64, times map[float64]float64, phases map[float64]string) {
 	counters = map[string]map[float64]float64{}
 	times, phases = map[float64]float64{}, map[float64]string{}
 	for _, m := range c.Metrics {
@@ -366,7 +366,7 @@ func moving(counters map[string]map[float64]float64) []string {
 }
 
 // states draws KiB of workloads by the states that end their names.
-func states(run *results.Run, asked patches.Figure, id string) []figure {
+func states(run *results.Run, asked subjects.Figure, id string) []figure {
 	names, bytes, from := benches(run, asked.Metric, asked.Prefix)
 	if len(names) < 2 {
 		return nil
@@ -404,7 +404,7 @@ func state(name string) string {
 
 // rounds draws a metric over the rounds that its label round counts, a line for each
 // kernel and value of the figure's label.
-func rounds(run *results.Run, asked patches.Figure, id string) []figure {
+func rounds(run *results.Run, asked subjects.Figure, id string) []figure {
 	p := plot{figure: figure{Title: asked.Title, Caption: asked.Caption}, chart: chart{xName: "round"}}
 	var columns []map[float64]float64
 	for _, k := range run.Kernels {

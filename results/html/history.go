@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 )
 
@@ -30,7 +30,7 @@ func before(run *results.Run) []*results.Run {
 }
 
 // benchTrend draws a metric of one workload through the stored runs.
-func benchTrend(run *results.Run, asked patches.Figure, id string) []figure {
+func benchTrend(run *results.Run, asked subjects.Figure, id string) []figure {
 	caption := "The stored runs that measured it, the newest last. Kernels are told by their names; what they hold may have changed from run to run."
 	if asked.Caption != "" {
 		caption = asked.Caption + " " + caption

@@ -28,6 +28,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 )
 
@@ -85,7 +86,7 @@ var isFigure = regexp.MustCompile(`^[-+−]?[0-9][0-9.,]*( of [0-9]+| ?[^ 0-9"]+
 // Write writes the report of a run into its folder and returns its path, with the
 // figures that a subject asks for. The runs beside it are read for what this one does
 // not have itself.
-func Write(run *results.Run, asked []patches.Figure) (path string, err error) {
+func Write(run *results.Run, asked []subjects.Figure) (path string, err error) {
 	var out bytes.Buffer
 	if err := tmpl.Execute(&out, look(run, asked)); err != nil {
 		return "", fmt.Errorf("writing the report: %w", err)
@@ -151,7 +152,7 @@ type cell struct {
 
 type metric struct{ Name, Labels, Value, Unit string }
 
-func look(run *results.Run, asked []patches.Figure) *view {
+func look(run *results.Run, asked []subjects.Figure) *view {
 	v := &view{Run: run, CSS: template.CSS(css), JS: template.JS(js), Answer: results.Answer(run), Mood: results.AsExpected, Quarantines: results.Quarantines(run)}
 	v.Policy = fmt.Sprintf("default-src 'none'; style-src '%s'; script-src '%s'; base-uri 'none'; form-action 'none'", hash(css), hash(js))
 	var names []string

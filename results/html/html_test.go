@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"patchproof/guest/event"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 )
 
@@ -63,9 +63,9 @@ func hostile(t *testing.T) *results.Run {
 }
 
 // ours are the figures that the first subject asks for.
-func ours(t *testing.T) []patches.Figure {
+func ours(t *testing.T) []subjects.Figure {
 	t.Helper()
-	s, err := patches.ReadSubject("../../patches/io_kiocb-alloc-cache")
+	s, err := subjects.Read("../../patches/io_kiocb-alloc-cache")
 	if err != nil {
 		t.Fatal(err)
 	}

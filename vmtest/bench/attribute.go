@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest/counter"
 )
@@ -37,7 +37,7 @@ func (s Share) delta() float64 { return s.Insns[len(s.Insns)-1] - s.Insns[0] }
 
 // attribute reads the counts of each workload of a run, of the first boot of each
 // kernel.
-func attribute(b patches.Bench, run *results.Run) ([]Attribution, error) {
+func attribute(b subjects.Bench, run *results.Run) ([]Attribution, error) {
 	var all []Attribution
 	names := kernelNames(run)
 	for k, kernel := range run.Kernels {
@@ -78,7 +78,7 @@ func attribute(b patches.Bench, run *results.Run) ([]Attribution, error) {
 }
 
 // add adds the counts of kernel number k.
-func (a *Attribution) add(own []patches.Part, syms symbols, counts counter.Counts, ops float64, k int) {
+func (a *Attribution) add(own []subjects.Part, syms symbols, counts counter.Counts, ops float64, k int) {
 	ops *= float64(counts.NumWindows())
 	parts := partNames(own)
 	if a.Parts == nil {

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest/qemu"
 )
@@ -23,7 +23,7 @@ const Boots = 2
 // Report writes what a run measured beside its run.json: bench.json, and for each
 // kernel a <kernel>.bench.txt that benchstat reads. To w it writes the table and
 // where the differences come from.
-func Report(w io.Writer, b patches.Bench, run *results.Run) error {
+func Report(w io.Writer, b subjects.Bench, run *results.Run) error {
 	rows := Rows(b, run)
 	// Merged shards may have been measured on machines whose stores are elsewhere.
 	elsewhere := slices.IndexFunc(run.Kernels, func(k results.Kernel) bool {
@@ -67,7 +67,7 @@ func Report(w io.Writer, b patches.Bench, run *results.Run) error {
 }
 
 // ReportTimes does the same for a run that measured time.
-func ReportTimes(w io.Writer, b patches.Bench, run *results.Run) error {
+func ReportTimes(w io.Writer, b subjects.Bench, run *results.Run) error {
 	if run.Accel.Name != qemu.KVM && run.Accel.Name != results.Hardware {
 		return fmt.Errorf("run %s measured time under %s, where it says nothing about hardware; make it again with ACCEL=%s", results.Line(run.ID), results.Line(run.Accel.Name), qemu.KVM)
 	}

@@ -9,14 +9,14 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest/counter"
 )
 
 // measured is a cell with one workload.
 // rfc is what the first subject declares to be measured.
-func rfc(t *testing.T) patches.Bench {
+func rfc(t *testing.T) subjects.Bench {
 	t.Helper()
 	s, err := kernel.NamedSubject("io_kiocb-alloc-cache")
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"strconv"
 
 	"patchproof/guest/event"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest/counter"
 )
@@ -47,7 +47,7 @@ func (f Figure) Spread() float64 {
 }
 
 // Rows gathers the figures of a run, in the order in which they were measured.
-func Rows(b patches.Bench, run *results.Run) []Row {
+func Rows(b subjects.Bench, run *results.Run) []Row {
 	var rows []Row
 	for _, c := range byProgram(b, run) {
 		ops := map[string]int{}
@@ -82,7 +82,7 @@ func (f *Figure) add(value float64, ops int) {
 
 // byProgram returns the cells that measured something, by the order of the groups
 // and of the kernels.
-func byProgram(bench patches.Bench, run *results.Run) []results.Cell {
+func byProgram(bench subjects.Bench, run *results.Run) []results.Cell {
 	kernel := func(c results.Cell) int {
 		return slices.IndexFunc(run.Kernels, func(k results.Kernel) bool { return k.Name == c.Kernel })
 	}

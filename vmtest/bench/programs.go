@@ -9,13 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/vmtest"
 	"patchproof/vmtest/qemu"
 )
 
 // program is the row of a group's machine in the record of a run.
-func program(g patches.Group, cpus int) string {
+func program(g subjects.Group, cpus int) string {
 	if len(g.CPUs) > 1 {
 		return fmt.Sprintf("bench-%s-%d", g.Name, cpus)
 	}
@@ -24,7 +24,7 @@ func program(g patches.Group, cpus int) string {
 
 // order is where a program comes in the tables, behind all when it measures
 // nothing.
-func order(b patches.Bench, name string) int {
+func order(b subjects.Bench, name string) int {
 	i := 0
 	for _, g := range b.Groups {
 		for _, cpus := range g.CPUs {
@@ -53,7 +53,7 @@ var Instruments = []Instrument{Insns, Time}
 
 // Programs returns the programs of the named groups, of all that the instrument can
 // measure on this host when none is named.
-func Programs(b patches.Bench, names []string, instrument Instrument) ([]vmtest.Program, error) {
+func Programs(b subjects.Bench, names []string, instrument Instrument) ([]vmtest.Program, error) {
 	if len(b.Groups) == 0 {
 		return nil, errors.New("the subject declares nothing to measure (bench.group in its subject.toml)")
 	}
@@ -97,7 +97,7 @@ func Programs(b patches.Bench, names []string, instrument Instrument) ([]vmtest.
 
 // Measuring is the program that counts the instructions of a workload; where several
 // machines run it, name is that of one.
-func Measuring(b patches.Bench, workload, name string) (vmtest.Program, error) {
+func Measuring(b subjects.Bench, workload, name string) (vmtest.Program, error) {
 	programs, err := Programs(b, nil, Insns)
 	if err != nil {
 		return vmtest.Program{}, err

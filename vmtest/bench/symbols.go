@@ -4,10 +4,9 @@ import (
 	"cmp"
 	"debug/elf"
 	"fmt"
+	"patchproof/patches/subjects"
 	"slices"
 	"strings"
-
-	"patchproof/patches"
 )
 
 // The parts that instructions are split into, beside the subject's own.
@@ -19,7 +18,7 @@ const (
 )
 
 // partNames are in the order in which they are shown: the way of a request.
-func partNames(own []patches.Part) []string {
+func partNames(own []subjects.Part) []string {
 	names := []string{partUser, partEntry}
 	for _, p := range own {
 		names = append(names, p.Name)
@@ -96,7 +95,7 @@ func (s symbols) at(addr uint64) function {
 }
 
 // part says where in a request's way the function is.
-func (f function) part(own []patches.Part) string {
+func (f function) part(own []subjects.Part) string {
 	starts := func(prefixes ...string) bool {
 		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(f.name, p) })
 	}

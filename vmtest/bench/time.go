@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/perf/benchmath"
 
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest/qemu"
 )
@@ -70,7 +70,7 @@ type Against struct {
 }
 
 // TimeRows are the times of a run, in the order in which they were measured.
-func TimeRows(b patches.Bench, run *results.Run) []TimeRow {
+func TimeRows(b subjects.Bench, run *results.Run) []TimeRow {
 	var times []TimeRow
 	for _, row := range Rows(b, run) {
 		if row.Unit != unitTime {
@@ -168,7 +168,7 @@ func writeTimes(w io.Writer, rows []TimeRow, doubts []string) error {
 
 // doubtsOf say what disturbed the boots of a run: time that the host took away,
 // frequencies that moved, a host that was busy with other things.
-func doubtsOf(b patches.Bench, run *results.Run) []string {
+func doubtsOf(b subjects.Bench, run *results.Run) []string {
 	var steal, busy worst
 	least, most := math.Inf(1), 0.0
 	for _, c := range byProgram(b, run) {

@@ -14,7 +14,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest"
 	"patchproof/vmtest/lab"
@@ -200,7 +200,7 @@ func made(image string) results.Cell {
 	case strings.Contains(image, "SILENT"), strings.Contains(image, "STUCK"), strings.Contains(image, "RESET"), strings.Contains(image, "NOEXEC"):
 		return stopped(image)
 	case strings.Contains(image, "PANIC"):
-		add(patches.ConsoleCheck, event.Crash, "kernel BUG at fs/io_uring.c\n\nstack")
+		add(subjects.ConsoleCheck, event.Crash, "kernel BUG at fs/io_uring.c\n\nstack")
 	case strings.Contains(image, "LEAK"):
 		add("ring-gone", event.Hang, stack)
 	default:
@@ -941,7 +941,7 @@ func TestFirstOfSeveralWithTwoFaces(t *testing.T) {
 	b.cell = func(ctx context.Context, spec vmtest.CellSpec) results.Cell {
 		c := run(ctx, spec)
 		for i, k := range c.Checks {
-			if k.Name == patches.ConsoleCheck {
+			if k.Name == subjects.ConsoleCheck {
 				if n++; n%4 == 0 {
 					c.Checks[i].Detail = "general protection fault in io_submit\n\nstack"
 				}

@@ -8,7 +8,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest"
 )
@@ -16,7 +16,7 @@ import (
 // Symptom is one way in which a kernel showed that something is wrong with it.
 type Symptom struct {
 	// Check is the check that came out so; the console watch's are all
-	// patches.ConsoleCheck.
+	// subjects.ConsoleCheck.
 	Check   string        `json:"check"`
 	Verdict event.Verdict `json:"verdict"`
 	// Title is a splat's, see vmtest.
@@ -96,7 +96,7 @@ func symptoms(c results.Cell, check asked) []Symptom {
 		}
 		s := Symptom{Check: k.Name, Verdict: k.Verdict, Detail: k.Detail}
 		if isConsole(k.Name) {
-			s.Check = patches.ConsoleCheck
+			s.Check = subjects.ConsoleCheck
 			s.Title, _, _ = strings.Cut(k.Detail, "\n")
 		}
 		if k.KnownIssue != "" && k.Expected && !check.names(s) {
@@ -113,7 +113,7 @@ func symptoms(c results.Cell, check asked) []Symptom {
 }
 
 func isConsole(name string) bool {
-	return name == patches.ConsoleCheck || strings.HasPrefix(name, patches.ConsoleCheck+" ")
+	return name == subjects.ConsoleCheck || strings.HasPrefix(name, subjects.ConsoleCheck+" ")
 }
 
 var (

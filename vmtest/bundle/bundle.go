@@ -26,7 +26,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest"
 	"patchproof/vmtest/bench"
@@ -125,7 +125,7 @@ func resolve(sel vmtest.Selection) ([]kernel.Spec, kernel.Variant, error) {
 }
 
 // benches are the benchmarks of a bundle.
-func benches(subject *patches.Subject) ([]event.BundledProgram, error) {
+func benches(subject *subjects.Subject) ([]event.BundledProgram, error) {
 	if len(subject.Bench.Hardware) == 0 {
 		return nil, nil
 	}
@@ -141,7 +141,7 @@ func benches(subject *patches.Subject) ([]event.BundledProgram, error) {
 var needed = []string{"BLK_DEV_INITRD", "RD_GZIP", "BINFMT_ELF", "DEVTMPFS", "PROC_FS", "SYSFS", "TMPFS", "FUTEX", "EPOLL"}
 
 // needs adds what the subject's programs ask for, but for disks: a machine has its own.
-func needs(subject *patches.Subject) []string {
+func needs(subject *subjects.Subject) []string {
 	all := slices.Clone(needed)
 	for _, p := range subject.Programs {
 		if slices.Contains(subject.Hardware, p.Name) && len(p.Devices) == 0 {
@@ -294,7 +294,7 @@ func readme(m event.Manifest, specs []kernel.Spec) ([]byte, error) {
 
 // Judge completes a cell of an import, see results.Import.
 func Judge(c *results.Cell, log []string, known json.RawMessage) error {
-	var issues []patches.KnownIssue
+	var issues []subjects.KnownIssue
 	if len(known) > 0 {
 		if err := json.Unmarshal(known, &issues); err != nil {
 			return fmt.Errorf("the issues declared in the bundle: %w", err)

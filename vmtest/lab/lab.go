@@ -14,7 +14,7 @@ import (
 
 	"patchproof/kernel"
 	"patchproof/kernel/host"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest/counter"
 	"patchproof/vmtest/initramfs"
@@ -172,7 +172,7 @@ func (l *Lab) WithModules(base string, b *kernel.Built) (string, error) {
 
 // Record begins the record of a run of that subject, which may be nil, in results/out
 // of the checkout.
-func (l *Lab) Record(selection map[string]string, subject *patches.Subject) (*results.Writer, error) {
+func (l *Lab) Record(selection map[string]string, subject *subjects.Subject) (*results.Writer, error) {
 	root, err := kernel.Checkout()
 	if err != nil {
 		return nil, err

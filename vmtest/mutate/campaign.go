@@ -14,7 +14,7 @@ import (
 	"sync"
 
 	"patchproof/kernel"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/results/seal"
 	"patchproof/vmtest"
@@ -249,8 +249,8 @@ func (c *campaign) runCell(ctx context.Context, name string, built *kernel.Built
 }
 
 // known are the control's known issues, declared for the kernel called name.
-func (c *campaign) known(name string) []patches.KnownIssue {
-	var known []patches.KnownIssue
+func (c *campaign) known(name string) []subjects.KnownIssue {
+	var known []subjects.KnownIssue
 	for _, k := range c.spec.Known {
 		if len(k.Kernels) > 0 && !slices.Contains(k.Kernels, c.spec.Name) {
 			continue
@@ -273,7 +273,7 @@ func (c *campaign) file(built *kernel.Built) (string, error) {
 	doc, err := json.Marshal(struct {
 		Key, Initramfs, Accel string
 		Programs              []vmtest.Program
-		Known                 []patches.KnownIssue
+		Known                 []subjects.KnownIssue
 	}{built.Key, c.lab.Initramfs, c.lab.Accel.Name, programs, c.spec.Known})
 	if err != nil {
 		return "", err

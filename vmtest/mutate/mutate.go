@@ -21,6 +21,7 @@ import (
 	"patchproof/guest/event"
 	"patchproof/kernel"
 	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest"
 )
@@ -316,7 +317,7 @@ func killer(cell results.Cell) (by, detail string, timeout bool) {
 			return 3
 		case c.Name == vmtest.DeadlineCheck:
 			return 2
-		case strings.HasPrefix(c.Name, patches.ConsoleCheck):
+		case strings.HasPrefix(c.Name, subjects.ConsoleCheck):
 			return 1
 		}
 		return 0
@@ -378,7 +379,7 @@ func Exit(verdicts []Verdict) int {
 
 // Folder is where a subject's mutants of a kernel are for a pin: of the first kernel that
 // has some, and for the subject's own pin, where none is named.
-func Folder(s *patches.Subject, name, pin string) (string, error) {
+func Folder(s *subjects.Subject, name, pin string) (string, error) {
 	pin = cmp.Or(pin, s.Pin)
 	for _, m := range s.Mutants {
 		if folder := m.Folders[pin]; (name == "" || m.Kernel == name) && folder != "" {

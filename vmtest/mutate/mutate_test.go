@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"patchproof/guest/event"
-	"patchproof/patches"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 )
 
@@ -88,7 +88,7 @@ func TestKiller(t *testing.T) {
 }
 
 func TestFolder(t *testing.T) {
-	s := &patches.Subject{Dir: "/s", Pin: "v1", Mutants: []patches.Mutants{
+	s := &subjects.Subject{Dir: "/s", Pin: "v1", Mutants: []subjects.Mutants{
 		{Kernel: "first", Folders: map[string]string{"v1": "a", "v2": "b"}},
 		{Kernel: "second", Folders: map[string]string{"v1": "c"}},
 	}}

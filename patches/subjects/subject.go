@@ -1,10 +1,12 @@
-package patches
+// Package subjects reads what belongs to a patch under test, as data: its folder with a
+// subject.toml, its known issues, and those that are set aside for a while.
+package subjects
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -33,7 +35,7 @@ type Subject struct {
 	// patches its programs are for, whoever wrote them. A name may have a "*".
 	Touches []string `toml:"touches"`
 	// Kernels are what it adds to the line-up.
-	Kernels []SubjectKernel `toml:"kernel"`
+	Kernels []Kernel `toml:"kernel"`
 	// Programs are in the order in which they start: the slowest first, so that
 	// the last cells of a run are short ones.
 	Programs []Program `toml:"program"`
@@ -52,8 +54,8 @@ type Subject struct {
 	Figures    []Figure     `toml:"figure"`
 }
 
-// SubjectKernel is a kernel of the line-up.
-type SubjectKernel struct {
+// Kernel is a kernel of the line-up.
+type Kernel struct {
 	Name string `toml:"name"`
 	// Features are what programs must not skip on it.
 	Features []string `toml:"features"`
@@ -197,8 +199,8 @@ const (
 	FigureRounds    = "rounds"
 )
 
-// Subjects reads all subjects below dir, by name. Exactly one is the default.
-func Subjects(dir string) ([]*Subject, error) {
+// All reads all subjects below dir, by name. Exactly one is the default.
+func All(dir string) ([]*Subject, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*", subjectFile))
 	if err != nil {
 		return nil, err
@@ -206,7 +208,7 @@ func Subjects(dir string) ([]*Subject, error) {
 	var all []*Subject
 	var defaults []string
 	for _, file := range files {
-		s, err := ReadSubject(filepath.Dir(file))
+		s, err := Read(filepath.Dir(file))
 		if err != nil {
 			return nil, err
 		}
@@ -223,15 +225,11 @@ func Subjects(dir string) ([]*Subject, error) {
 	return all, nil
 }
 
-// ReadSubject reads a subject's folder. A key that it does not know is an error.
-func ReadSubject(dir string) (*Subject, error) {
+// Read reads a subject's folder. A key that it does not know is an error.
+func Read(dir string) (*Subject, error) {
 	path := filepath.Join(dir, subjectFile)
-	data, err := readFile(path)
-	if err != nil {
-		return nil, err
-	}
 	s := &Subject{Name: filepath.Base(dir), Dir: dir}
-	if err := decodeTOML(path, data, s); err != nil {
+	if err := readTOML(path, s); err != nil {
 		return nil, err
 	}
 	if err := s.validate(); err != nil {
@@ -263,17 +261,12 @@ const programsFile = "programs.toml"
 // folder of the subjects; there may be none.
 func AnyKernel(dir string) ([]Program, error) {
 	file := filepath.Join(dir, programsFile)
-	data, err := readFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
 	var doc struct {
 		Programs []Program `toml:"program"`
 	}
-	if err := decodeTOML(file, data, &doc); err != nil {
+	if err := readTOML(file, &doc); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
 		return nil, err
 	}
 	var names []string
@@ -291,22 +284,30 @@ func AnyKernel(dir string) ([]Program, error) {
 	return doc.Programs, nil
 }
 
-// decodeTOML reads TOML into doc and refuses keys that doc does not have.
-func decodeTOML(path string, data []byte, doc any) error {
-	meta, err := toml.NewDecoder(bytes.NewReader(data)).Decode(doc)
+// readTOML reads a TOML file into doc and refuses keys that doc does not have.
+func readTOML(file string, doc any) error {
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	// Opening a pipe or a terminal would wait for ever.
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: not a regular file", file)
+	}
+	meta, err := toml.DecodeFile(file, doc)
 	var syntax toml.ParseError
 	if errors.As(err, &syntax) {
 		at := ""
 		if syntax.LastKey != "" {
 			at = " (at the key " + syntax.LastKey + ")"
 		}
-		return fmt.Errorf("%s:%d: %s%s", path, syntax.Position.Line, syntax.Message, at)
+		return fmt.Errorf("%s:%d: %s%s", file, syntax.Position.Line, syntax.Message, at)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %w", file, err)
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		return fmt.Errorf("%s: unknown key %s", path, unknown[0])
+		return fmt.Errorf("%s: unknown key %s", file, unknown[0])
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package patches
+package subjects
 
 import (
 	"errors"
@@ -9,7 +9,9 @@ import (
 	"time"
 )
 
-const knownIssuesFile = "known-issues.toml"
+// KnownIssuesFile has the known issues of a quilt folder; those of a patch file lie beside it, in a file
+// of the same name that ends so.
+const KnownIssuesFile = "known-issues.toml"
 
 // ConsoleCheck is the name of the check that the console watch makes. A known
 // issue for it names the splat by Match.
@@ -64,15 +66,11 @@ func names(pattern, name string) bool {
 // ReadKnownIssues reads [[issue]] and [[quarantine]] tables from a TOML file. A key it does not know
 // is an error: a mistyped declaration would turn a run red, or keep it green.
 func ReadKnownIssues(path string) ([]KnownIssue, error) {
-	data, err := readFile(path)
-	if err != nil {
-		return nil, err
-	}
 	var doc struct {
 		Issue      []KnownIssue `toml:"issue"`
 		Quarantine []Quarantine `toml:"quarantine"`
 	}
-	if err := decodeTOML(path, data, &doc); err != nil {
+	if err := readTOML(path, &doc); err != nil {
 		return nil, err
 	}
 	for i, k := range doc.Issue {

@@ -1,4 +1,4 @@
-package patches
+package subjects
 
 import (
 	"os"
@@ -39,19 +39,28 @@ cpus = [1]
 kind = "scale"
 `
 
-func TestReadSubject(t *testing.T) {
+func write(t *testing.T, dir, name, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestRead(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "mine")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	write(t, dir, "one.patch", plainDiff)
+	write(t, dir, "one.patch", "")
 	write(t, dir, subjectFile, goodSubject)
-	s, err := ReadSubject(dir)
+	s, err := Read(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s.Name != "mine" || !s.Issues[0].Covers("better", "plain", "two-fast", "c") || s.Issues[0].Covers("better", "plain", "three", "c") {
-		t.Errorf("ReadSubject() = %+v; want the name mine, and an issue for the programs one and two*", s)
+		t.Errorf("Read() = %+v; want the name mine, and an issue for the programs one and two*", s)
 	}
 	for old, test := range map[string]struct{ new, want string }{
 		`title = "a patch"`:             {`titel = "a patch"`, "unknown key titel"},
@@ -84,46 +93,12 @@ func TestReadSubject(t *testing.T) {
 			t.Fatalf("%q is not in the subject", old)
 		}
 		write(t, dir, subjectFile, text)
-		if _, err := ReadSubject(dir); err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), subjectFile) {
+		if _, err := Read(dir); err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), subjectFile) {
 			t.Errorf("with %q: %v; want an error with %q and the file", test.new, err, test.want)
 		}
 	}
 	write(t, dir, subjectFile, strings.Replace(goodSubject, "default = true", "", 1))
-	if _, err := Subjects(filepath.Dir(dir)); err == nil || !strings.Contains(err.Error(), "default = true") {
+	if _, err := All(filepath.Dir(dir)); err == nil || !strings.Contains(err.Error(), "default = true") {
 		t.Errorf("Subjects without a default = %v; want an error that says so", err)
-	}
-}
-
-// What is declared as known must be of a program that there is, and mutants and series
-// must be readable.
-func TestOurSubjects(t *testing.T) {
-	subjects, err := Subjects(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range subjects {
-		issues := s.Issues
-		for _, k := range s.Kernels {
-			for pin, paths := range k.Series {
-				for _, path := range paths {
-					series, err := Read(s.Path(path))
-					if err != nil {
-						t.Errorf("%s, kernel %s, %s: %v", s.Name, k.Name, pin, err)
-					}
-					issues = append(issues, series.Known...)
-				}
-			}
-		}
-		for _, issue := range issues {
-			for _, pattern := range issue.programs() {
-				found := false
-				for _, p := range s.Programs {
-					found = found || names(pattern, p.Name)
-				}
-				if !found {
-					t.Errorf("%s: a known issue is for program %q, which is not declared: %s", s.Name, pattern, issue.Reason)
-				}
-			}
-		}
 	}
 }
