@@ -61,7 +61,7 @@ type Built struct {
 	Commit, Tree string
 	// ConfigHash is the sha256 of the resolved config.
 	ConfigHash, Compiler string
-	PatchIDs, Subjects   []string
+	Subjects             []string
 	// Objects were compiled in the build that made it, which took BuildS seconds
 	// from the patched source on.
 	Objects int
@@ -391,7 +391,6 @@ func (b *Builder) known(request string, spec Spec, v Variant) (*Built, bool) {
 		built.Modules = filepath.Join(dir, modulesFile)
 	}
 	for _, p := range spec.Patches() {
-		built.PatchIDs = append(built.PatchIDs, p.ID())
 		built.Subjects = append(built.Subjects, p.Subject)
 	}
 	return built, true

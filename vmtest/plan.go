@@ -334,13 +334,16 @@ func DeclaredFeatures(s kernel.Spec) []string {
 
 // KernelRecord is what run.json says of a kernel.
 func KernelRecord(b *kernel.Built) results.Kernel {
-	return results.Kernel{
+	k := results.Kernel{
 		Name: b.Spec.Name, Pin: b.Spec.Pin.Name, Variant: b.Variant,
-		Series: b.Subjects, PatchIDs: b.PatchIDs,
 		Commit: b.Commit, Tree: b.Tree, ConfigHash: b.ConfigHash, Compiler: b.Compiler,
 		Key: b.Key, Vmlinux: b.Vmlinux, Objects: b.Objects, BuildS: b.BuildS,
 		Features: b.Spec.Features, Source: sourceRecord(b.Spec.Pin), Quarantine: quarantines(b.Spec.Known),
 	}
+	for _, p := range b.Spec.Patches() {
+		k.Series, k.PatchIDs = append(k.Series, p.Subject), append(k.PatchIDs, p.ID())
+	}
+	return k
 }
 
 // quarantines are what run.json says of those.

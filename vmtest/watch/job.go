@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,8 +34,15 @@ var unsafeName = regexp.MustCompile(`[^A-Za-z0-9@._+=-]`)
 func (w *Watch) add(f found) error {
 	job := f.Job
 	job.dir = filepath.Join(w.State, jobsDir, folderName(job.ID))
-	if _, err := os.Stat(job.dir); err == nil {
-		return nil
+	if known := w.job(job.dir); known != nil {
+		if len(known.PatchIDs) == 0 || len(job.PatchIDs) == 0 || slices.Equal(known.PatchIDs, job.PatchIDs) {
+			return nil
+		}
+		// Anyone may send another patch under an id that is taken.
+		job.dir = filepath.Join(w.State, jobsDir, folderName(job.ID+" "+strings.Join(job.PatchIDs, " ")))
+		if w.job(job.dir) != nil {
+			return nil
+		}
 	}
 	job.Number = 1
 	if n := len(w.jobs); n > 0 {
@@ -46,13 +54,16 @@ func (w *Watch) add(f found) error {
 	}
 	// The folder gets its name when it is whole.
 	temp := filepath.Join(w.State, "job.new")
-	if err := os.RemoveAll(temp); err != nil {
+	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o755)); err != nil {
 		return err
 	}
 	final := job.dir
 	job.dir = temp
-	if err := job.keep(f); err != nil {
-		return err
+	// Of what cannot be read, as a pipe, nothing can be kept.
+	if job.Status != Unreadable {
+		if err := job.keep(f); err != nil {
+			return err
+		}
 	}
 	if err := job.write(); err != nil {
 		return err
@@ -68,6 +79,15 @@ func (w *Watch) add(f found) error {
 		w.say("found: %s (%s)\n", results.Line(job.Title), results.Line(job.ID))
 	}
 	return nil
+}
+
+// job is the one of a folder, nil where there is none.
+func (w *Watch) job(dir string) *Job {
+	i := slices.IndexFunc(w.jobs, func(j *Job) bool { return j.dir == dir })
+	if i < 0 {
+		return nil
+	}
+	return w.jobs[i]
 }
 
 // keep copies the patch, which may be gone or another one when its turn comes.
@@ -201,7 +221,7 @@ func (w *Watch) attempt(ctx context.Context, j *Job) (*results.Run, error) {
 	if err := os.WriteFile(log, out, 0o644); err != nil {
 		return nil, err
 	}
-	return judged(log, exitCode(err))
+	return j.judged(log, exitCode(err))
 }
 
 // part runs the command for one shard, unless an earlier try has brought its verdict.
@@ -226,7 +246,7 @@ func (w *Watch) part(ctx context.Context, j *Job, shard int) (*results.Run, erro
 		return nil, err
 	}
 	if code, err := readExit(exit); err == nil {
-		if run, err := judged(log, code); err == nil {
+		if run, err := j.judged(log, code); err == nil {
 			return run, nil
 		}
 	}
@@ -250,7 +270,7 @@ func (w *Watch) part(ctx context.Context, j *Job, shard int) (*results.Run, erro
 	if err != nil {
 		return nil, fmt.Errorf("the command was killed; see %s", log)
 	}
-	return judged(log, code)
+	return j.judged(log, code)
 }
 
 // command is the user's for one shard of a job. Behind it the shell notes how it ended, even where
@@ -352,9 +372,9 @@ type unfitError struct{ why string }
 
 func (e *unfitError) Error() string { return e.why }
 
-// judged is the run that a command's output names. An exit code alone is no verdict: a shell or
-// an engine ends with 1, too, when it could not begin.
-func judged(log string, code int) (*results.Run, error) {
+// judged is the run that a command's output names, if it is one of the job's patches. An exit code
+// alone is no verdict: a shell or an engine ends with 1, too, when it could not begin.
+func (j *Job) judged(log string, code int) (*results.Run, error) {
 	f, err := os.Open(log)
 	if err != nil {
 		return nil, err
@@ -394,5 +414,14 @@ func judged(log string, code int) (*results.Run, error) {
 	if got := run.ExitCode(); got != code {
 		return nil, fmt.Errorf("the command ended with %d, but its record says %d: %s", code, got, path)
 	}
+	if len(j.PatchIDs) > 0 && !slices.ContainsFunc(run.Kernels, j.isIn) {
+		return nil, fmt.Errorf("the command printed the path of a record without a kernel that has this patch, so there is no verdict: %s; see %s", path, log)
+	}
 	return run, nil
+}
+
+// isIn says that a kernel has all patches of the job.
+func (j *Job) isIn(k results.Kernel) bool {
+	lacks := func(id string) bool { return !slices.Contains(k.PatchIDs, id) }
+	return !slices.ContainsFunc(j.PatchIDs, lacks)
 }

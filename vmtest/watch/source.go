@@ -2,6 +2,7 @@ package watch
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,9 +102,18 @@ func (s source) newCommits(ctx context.Context, st *state, w *Watch) ([]found, e
 	if err != nil {
 		return nil, fmt.Errorf("%s%s: %w", s.dir, s.branch, err)
 	}
+	cache, err := filepath.Abs(filepath.Join(w.State, "commits"))
+	if err != nil {
+		return nil, err
+	}
 	var all []found
 	for _, c := range commits {
-		all = append(all, found{Job: Job{ID: c, Title: kernel.CommitTitle(ctx, s.dir, c), Patch: c + "^.." + c, Tree: s.dir}})
+		f := found{Job: Job{ID: c, Title: kernel.CommitTitle(ctx, s.dir, c), Patch: c + "^.." + c, Tree: s.dir, Status: Queued}}
+		// One that no patch can be made of is told by the command.
+		if sel, _, err := kernel.TakeBranch(ctx, kernel.Selection{Tree: f.Tree, Patch: f.Patch}, cache); err == nil {
+			f.PatchIDs = w.series(sel.Patch).PatchIDs
+		}
+		all = append(all, f)
 	}
 	st.Tips = map[string]string{s.branch: now}
 	return all, nil
@@ -310,12 +320,9 @@ func (w *Watch) series(file string) found {
 		return f
 	}
 	f.Title = s.Patches[0].Subject
-	if f.ID = s.Patches[0].MessageID; f.ID == "" {
-		var ids []string
-		for _, p := range s.Patches {
-			ids = append(ids, p.ID())
-		}
-		f.ID = strings.Join(ids, "+")
+	for _, p := range s.Patches {
+		f.PatchIDs = append(f.PatchIDs, p.ID())
 	}
+	f.ID = cmp.Or(s.Patches[0].MessageID, strings.Join(f.PatchIDs, "+"))
 	return f
 }

@@ -99,6 +99,8 @@ type Job struct {
 	// is that of a commit.
 	Patch string `json:"patch,omitempty"`
 	Tree  string `json:"tree,omitempty"`
+	// PatchIDs are those of its patches, as a kernel's record has them.
+	PatchIDs []string `json:"patch_ids,omitempty"`
 	// Number is its place in the queue.
 	Number int       `json:"number"`
 	Found  time.Time `json:"found"`

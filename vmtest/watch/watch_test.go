@@ -16,11 +16,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"patchproof/patches"
 	"patchproof/results"
 )
 
 const (
 	good   = `{"schema":1,"id":"20260301-225959.123","status":"finished","kernels":[{"name":"base","variant":"plain"}],"cells":[{"kernel":"base","variant":"plain","program":"nop","verdict":"pass","expected":true}]}`
+	of     = `{"schema":1,"id":"20260301-225959.123","status":"finished","kernels":[{"name":"base","variant":"plain"},{"name":"patched","variant":"plain","patch_ids":["1","2"]}],"cells":[{"kernel":"base","variant":"plain","program":"nop","verdict":"pass","expected":true},{"kernel":"patched","variant":"plain","program":"nop","verdict":"pass","expected":true}]}`
 	bad    = `{"schema":1,"id":"20260301-225959.123","status":"finished","kernels":[{"name":"base","variant":"plain"}],"cells":[{"kernel":"base","variant":"plain","program":"nop","verdict":"crash","expected":false}]}`
 	broken = `{"schema":1,"id":"20260301-225959.123","status":"finished","kernels":[{"name":"base","variant":"plain"}],"cells":[{"kernel":"base","variant":"plain","program":"nop","verdict":"error","expected":false}]}`
 )
@@ -31,6 +33,7 @@ func TestJudged(t *testing.T) {
 	for _, tt := range []struct {
 		name         string
 		code         int
+		ids          []string
 		log, record  string
 		unfit, wrong string
 	}{
@@ -54,6 +57,10 @@ func TestJudged(t *testing.T) {
 		{name: "unfit, through an engine", code: 1, log: "2026-11-29T06:45:40.1Z patchproof: it is empty\n2026-11-29T06:45:40.1Z " + UnfitLine + "\n", unfit: "it is empty"},
 		{name: "a subject that has the words", code: 2, log: "patch: " + UnfitLine + "\npatchproof: no room\n", wrong: "ended with 2: patchproof: no room"},
 		{name: "unfit, and well", code: 0, log: "patchproof: it is empty\n" + UnfitLine + "\n", wrong: "printed no path"},
+		{name: "the job's patches", code: 0, ids: []string{"1", "2"}, log: "$RUN\n", record: of},
+		{name: "other patches", code: 0, ids: []string{"1", "3"}, log: "$RUN\n", record: of, wrong: "without a kernel that has this patch"},
+		{name: "no patch", code: 0, ids: []string{"1"}, log: "$RUN\n", record: good, wrong: "without a kernel that has this patch"},
+		{name: "no patch, and bad", code: 1, ids: []string{"1"}, log: "$RUN\n", record: bad, wrong: "without a kernel that has this patch"},
 		{name: "a verdict beside it", code: 1, log: "patchproof: it is empty\n" + UnfitLine + "\n$RUN\n", record: bad},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -68,7 +75,7 @@ func TestJudged(t *testing.T) {
 			if err := os.WriteFile(log, []byte(strings.ReplaceAll(tt.log, "$RUN", path)), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			run, err := judged(log, tt.code)
+			run, err := (&Job{PatchIDs: tt.ids}).judged(log, tt.code)
 			var unfit *unfitError
 			switch {
 			case errors.As(err, &unfit):
@@ -228,6 +235,20 @@ func watched(t *testing.T, patches int, command string) *Watch {
 	}
 }
 
+// tested is the record of a run of the patches of watched, which all change the same.
+func tested(t *testing.T) string {
+	t.Helper()
+	s, err := patches.Read(filepath.Join(watched(t, 1, "").Source, "0.patch"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := filepath.Join(t.TempDir(), "run.json")
+	if err := os.WriteFile(record, []byte(strings.Replace(of, `"2"`, `"`+s.Patches[0].ID()+`"`, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return record
+}
+
 // outcomes are the statuses of all jobs, as the disk has them.
 func outcomes(t *testing.T, w *Watch) []string {
 	t.Helper()
@@ -247,17 +268,13 @@ func outcomes(t *testing.T, w *Watch) []string {
 
 // Jobs are at work side by side, as many as were asked for and no more, and none twice.
 func TestAtOnce(t *testing.T) {
-	record := filepath.Join(t.TempDir(), "run.json")
-	if err := os.WriteFile(record, []byte(good), 0o644); err != nil {
-		t.Fatal(err)
-	}
 	// Each takes one of two seats, or fails. The first two wait for each other.
 	command := `cd "$WATCH_TEST"
 		mkdir "ran-$(basename "$PATCH")" || { echo twice; exit 2; }
 		if mkdir seat-1; then seat=seat-1; elif mkdir seat-2; then seat=seat-2; touch both; else echo no seat; exit 2; fi
 		for i in $(seq 300); do [ ! -e both ] || break; sleep 0.1; done
 		[ -e both ] || { echo alone; exit 2; }
-		sleep 0.1; rmdir $seat; echo ` + record
+		sleep 0.1; rmdir $seat; echo ` + tested(t)
 	w := watched(t, 5, command)
 	if err := w.Run(t.Context(), true); err != nil {
 		t.Fatal(err)
@@ -324,6 +341,52 @@ func TestAddReadsNoOtherJob(t *testing.T) {
 	}
 }
 
+// Another patch under an id that is taken is a job of its own: it was not tested yet.
+func TestIDsThatAreTaken(t *testing.T) {
+	w := watched(t, 2, "echo "+tested(t))
+	for i, change := range []string{"b", "c"} {
+		file := filepath.Join(w.Source, fmt.Sprintf("%d.patch", i))
+		text := "From: A <a@example.org>\nSubject: Change\nMessage-ID: <0@example.org>\n\n---\ndiff --git a/f b/f\n--- a/f\n+++ b/f\n@@ -1 +1 @@\n-a\n+" + change + "\n"
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := w.Run(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		// The command brings a record of the first.
+		want := []string{"as expected, 1 tries", "trouble, 1 tries"}
+		if diff := cmp.Diff(want, outcomes(t, w)); diff != "" {
+			t.Errorf("the jobs (-want +got):\n%s", diff)
+		}
+		// Found again, they are not new.
+		if err := os.Remove(filepath.Join(w.State, stateFile)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What lies in a folder and is no file of a patch's size is told, and the others are tested.
+func TestWhatIsNoPatch(t *testing.T) {
+	w := watched(t, 1, "echo "+tested(t))
+	in := func(name string) string { return filepath.Join(w.Source, name) }
+	if err := errors.Join(unix.Mkfifo(in("pipe"), 0o644), os.Symlink("nowhere", in("link")), os.Symlink("/dev/zero", in("device")),
+		os.WriteFile(in("large"), nil, 0o644), os.Truncate(in("large"), 1<<40),
+		os.Mkdir(in("folder"), 0o755), unix.Mkfifo(in("folder/1.patch"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Run(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	got := outcomes(t, w)
+	slices.Sort(got)
+	want := append([]string{"as expected, 1 tries"}, slices.Repeat([]string{"unreadable, 0 tries"}, 5)...)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the jobs (-want +got):\n%s", diff)
+	}
+}
+
 // What a watch keeps is not believed where it is damaged, nor waited for.
 func TestDamagedJob(t *testing.T) {
 	for name, damage := range map[string]func(file string) error{
@@ -357,11 +420,7 @@ func TestDamagedJob(t *testing.T) {
 // A file is taken whatever its time says, also by a watch that ends when nothing is left: the
 // clock may have been set, and it may have come just now.
 func TestFileOfAnyTime(t *testing.T) {
-	record := filepath.Join(t.TempDir(), "run.json")
-	if err := os.WriteFile(record, []byte(good), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	w := watched(t, 3, "echo "+record)
+	w := watched(t, 3, "echo "+tested(t))
 	for i, when := range []time.Time{time.Now(), time.Now().AddDate(1, 0, 0), time.Unix(0, 0)} {
 		if err := os.Chtimes(filepath.Join(w.Source, fmt.Sprintf("%d.patch", i)), when, when); err != nil {
 			t.Fatal(err)
