@@ -22,7 +22,7 @@ func readConfig(files string) ([]Fragment, error) {
 	var all []Fragment
 	whole := ""
 	for _, name := range configFiles(files) {
-		text, err := os.ReadFile(name)
+		text, err := readFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("CONFIG: %w", err)
 		}

@@ -3,6 +3,7 @@ package kernel
 import (
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -74,6 +75,19 @@ func TestContradictions(t *testing.T) {
 				t.Errorf("With = %q; want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// A pipe would be waited for, and is empty when it is read again.
+func TestConfigThatIsAPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{pipe, "/dev/zero"} {
+		if _, err := plain.With(file); err == nil || !strings.Contains(err.Error(), file+": not a regular file") {
+			t.Errorf("With(%s) = %v; want an error that says what it is", file, err)
+		}
 	}
 }
 

@@ -203,8 +203,8 @@ func (s Store) add(key string, r record, files map[string]string) (err error) {
 	return os.Rename(tmp, s.kernelDir(key))
 }
 
-// readFile reads a file of the cache. What lies in its place may be a pipe, which would be
-// waited for.
+// readFile reads a file of the cache, or one that the user names. It may be a pipe, which would be
+// waited for, or a device without an end.
 func readFile(name string) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err != nil {
