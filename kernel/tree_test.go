@@ -179,6 +179,11 @@ func TestTreesThatAreNoKernel(t *testing.T) {
 		userGit(t, repo, "commit", "-qm", name)
 		userGit(t, repo, "tag", name)
 	}
+	writeFile(t, filepath.Join(repo, "Makefile"), "all:\n")
+	writeFile(t, filepath.Join(repo, "Kconfig"), "config X\n\tbool \"X\"\n")
+	userGit(t, repo, "add", "Makefile", "Kconfig")
+	userGit(t, repo, "commit", "-qm", "cut down")
+	userGit(t, repo, "tag", "cut-down")
 	b := &Builder{Cache: t.TempDir()}
 	for rev, want := range map[string]string{
 		"prose":   "is no kernel source: it has no Makefile at its top",
@@ -193,6 +198,12 @@ func TestTreesThatAreNoKernel(t *testing.T) {
 		if exists(b.treeDir(Spec{Tree: repo})) {
 			t.Errorf("%s: its tree stays in the cache", rev)
 		}
+	}
+	// Of a tree that is cut down it is make that says what is wrong.
+	b = &Builder{Cache: t.TempDir()}
+	_, err := b.Build(t.Context(), Spec{Name: "base", Pin: Pin{Name: treePin}, Tree: repo, Rev: "cut-down"}, plain)
+	if err == nil || !strings.Contains(err.Error(), "tinyconfig") {
+		t.Errorf("cut-down: error = %v; want make's", err)
 	}
 }
 
