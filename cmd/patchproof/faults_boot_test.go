@@ -247,12 +247,14 @@ func bootFaults() []fault {
 		})
 	}
 	for name, script := range map[string]string{
-		"is too old":          `[ "$1" = --version ] && { echo 'QEMU emulator version 2.11.1'; exit; }; exec $REAL "$@"`,
-		"prints no version":   `[ "$1" = --version ] && exit; exec $REAL "$@"`,
-		"fails at once":       `[ "$1" = --version ] && exec $REAL "$@"; echo 'cannot set up guest memory' >&2; exit 1`,
-		"crashes at once":     `[ "$1" = --version ] && exec $REAL "$@"; kill -SEGV $$`,
-		"ends without a word": `[ "$1" = --version ] && exec $REAL "$@"; exit 0`,
-		"lacks its sandbox":   `case "$*" in *-sandbox*) echo 'qemu: -sandbox: seccomp support is disabled' >&2; exit 1;; esac; exec $REAL "$@"`,
+		"is too old":               `[ "$1" = --version ] && { echo 'QEMU emulator version 2.11.1'; exit; }; exec $REAL "$@"`,
+		"prints no version":        `[ "$1" = --version ] && exit; exec $REAL "$@"`,
+		"fails at once":            `[ "$1" = --version ] && exec $REAL "$@"; echo 'cannot set up guest memory' >&2; exit 1`,
+		"crashes at once":          `[ "$1" = --version ] && exec $REAL "$@"; kill -SEGV $$`,
+		"ends without a word":      `[ "$1" = --version ] && exec $REAL "$@"; exit 0`,
+		"ends well in a boot":      `case "$*" in *-kernel*) ;; *) exec $REAL "$@";; esac; $REAL "$@" & sleep 1; kill -KILL $!; wait $!; exit 0`,
+		"is deaf and does nothing": `case "$*" in *-kernel*) ;; *) exec $REAL "$@";; esac; trap '' INT TERM; while :; do sleep 1; done`,
+		"lacks its sandbox":        `case "$*" in *-sandbox*) echo 'qemu: -sandbox: seccomp support is disabled' >&2; exit 1;; esac; exec $REAL "$@"`,
 	} {
 		code := 2
 		if name == "lacks its sandbox" {

@@ -149,6 +149,18 @@ func (g *guest) interrogate() error {
 	return nil
 }
 
+// why is QEMU's reason for the end of the guest, once it has ended: empty where it told none.
+func (g *guest) why() string {
+	m, err := g.qmp()
+	if err != nil {
+		return ""
+	}
+	m.conn.SetDeadline(time.Now().Add(qmpPatience))
+	// There is no answer any more, only what it told before.
+	_, _ = m.answer("")
+	return m.why
+}
+
 // singlestep makes each instruction a translation block of its own from now on.
 func (g *guest) singlestep() error {
 	m, err := g.qmp()

@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -52,9 +53,9 @@ const confinement = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resource
 
 // canConfine says that this QEMU was built with it.
 var canConfine = sync.OnceValue(func() bool {
-	cmd := exec.Command(Binary, "-sandbox", confinement, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-monitor", "stdio")
-	cmd.Stdin = strings.NewReader("quit\n")
-	return cmd.Run() == nil
+	_, err := ask(context.Background(), "quit\n", "-sandbox", confinement, "-machine", "none", "-nodefaults", "-display", "none", "-S", "-monitor", "stdio")
+	// One that does not answer says nothing of it.
+	return err == nil || errors.Is(err, errLate)
 })
 
 // commas doubles the commas of a path, which end an option's value for QEMU.

@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -99,6 +101,8 @@ func (v VM) start(ctx context.Context, tmp string, port *serial, disks qemu.Fn) 
 		g.close()
 		return nil, fmt.Errorf("QEMU could not be started: %w", err)
 	}
+	// It fits into the socket; a QEMU that is gone already is told by Wait.
+	_, _ = io.WriteString(g.monitor, negotiate)
 	go func() {
 		g.waitErr = q.Wait()
 		close(g.gone)
@@ -174,6 +178,9 @@ func (out *Outcome) failure(g *guest, image string) error {
 	if out.Ending.Late() && out.Starved >= stillPatience {
 		return fmt.Errorf("the host was so busy that the guest waited %v for processors; run it again with less beside it", out.Starved.Round(time.Second))
 	}
+	if out.Ending.Late() && errors.Is(out.DumpErr, errMute) {
+		return fmt.Errorf("QEMU ran, and neither the guest nor QEMU itself said anything: %w", out.DumpErr)
+	}
 	if out.Ending != Exited {
 		return nil
 	}
@@ -187,6 +194,12 @@ func (out *Outcome) failure(g *guest, image string) error {
 	// It exits with 0 then.
 	if line := terminated.FindString(g.stderr.String()); line != "" {
 		return fmt.Errorf("somebody terminated QEMU: %s", line)
+	}
+	// A wrapper may end well though QEMU was killed.
+	if out.Reset {
+		if why := g.why(); why == "" || strings.HasPrefix(why, "host-") {
+			return fmt.Errorf("QEMU ended with 0 while the guest ran, and not because of the guest %s", cmp.Or(why, "(its monitor gave no reason)"))
+		}
 	}
 	return nil
 }

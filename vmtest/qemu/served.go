@@ -1,8 +1,8 @@
 package qemu
 
 import (
+	"context"
 	"errors"
-	"os/exec"
 	"strings"
 	"sync"
 
@@ -32,10 +32,7 @@ func (v VM) root() qemu.Fn {
 
 // CanServe says what keeps this QEMU from serving folders to a guest, if something does.
 var CanServe = sync.OnceValue(func() error {
-	cmd := exec.Command(Binary, "-device", "virtio-9p-pci,help")
-	cmd.WaitDelay = leftPatience
-	out, err := cmd.CombinedOutput()
-	if err != nil && !errors.Is(err, exec.ErrWaitDelay) || !strings.Contains(string(out), "mount_tag") {
+	if out, err := ask(context.Background(), "", "-device", "virtio-9p-pci,help"); err != nil || !strings.Contains(out, "mount_tag") {
 		return errors.New("this QEMU was built without virtfs, by which a guest reads the host's root (virtio-9p-pci)")
 	}
 	return nil

@@ -25,23 +25,36 @@ var Binary = arch.Target.QEMU
 // board off that only cost boot time.
 var oldest = [2]int{4, 2}
 
-// versionTakes bounds how long a QEMU that works takes to say which it is.
-const versionTakes = 30 * time.Second
+// askTakes bounds how long a QEMU that works takes to say what it is and can do.
+const askTakes = 30 * time.Second
 
-// Find returns the version of the host's QEMU. Its error says how to
-// install it when it is missing or too old.
-func Find(ctx context.Context) (version string, err error) {
-	limited, cancel := context.WithTimeout(ctx, versionTakes)
+// errLate means that a QEMU which was asked something did not end.
+var errLate = fmt.Errorf("did not end within %v", askTakes)
+
+// ask runs QEMU where it boots nothing, and returns what it prints.
+func ask(ctx context.Context, stdin string, args ...string) (string, error) {
+	limited, cancel := context.WithTimeout(ctx, askTakes)
 	defer cancel()
-	cmd := exec.CommandContext(limited, Binary, "--version")
+	cmd := exec.CommandContext(limited, Binary, args...)
+	cmd.Stdin = strings.NewReader(stdin)
 	// What a wrapper leaves behind keeps the pipe.
 	cmd.WaitDelay = leftPatience
 	out, err := cmd.Output()
 	switch {
 	case ctx.Err() == nil && limited.Err() != nil:
-		return "", fmt.Errorf("%s --version did not end within %v", Binary, versionTakes)
+		err = errLate
 	case errors.Is(err, exec.ErrWaitDelay):
 		err = nil
+	}
+	return string(out), err
+}
+
+// Find returns the version of the host's QEMU. Its error says how to
+// install it when it is missing or too old.
+func Find(ctx context.Context) (version string, err error) {
+	out, err := ask(ctx, "", "--version")
+	if errors.Is(err, errLate) {
+		return "", fmt.Errorf("%s --version %w", Binary, err)
 	}
 	if errors.Is(err, exec.ErrNotFound) {
 		return "", fmt.Errorf("%s is not installed (Debian and Ubuntu: apt-get install %s)", Binary, arch.Target.QEMUPackage)
@@ -49,7 +62,7 @@ func Find(ctx context.Context) (version string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("%s --version: %w", Binary, err)
 	}
-	return parseVersion(string(out))
+	return parseVersion(out)
 }
 
 var versionLine = regexp.MustCompile(`(?m)^QEMU emulator version ((\d+)\.(\d+)\S*)`)
@@ -57,7 +70,7 @@ var versionLine = regexp.MustCompile(`(?m)^QEMU emulator version ((\d+)\.(\d+)\S
 func parseVersion(out string) (string, error) {
 	m := versionLine.FindStringSubmatch(out)
 	if m == nil {
-		return "", fmt.Errorf("%s --version printed no version: %q", Binary, strings.TrimSpace(out))
+		return "", fmt.Errorf("%s --version printed no version: %.80q", Binary, strings.TrimSpace(out))
 	}
 	major, _ := strconv.Atoi(m[2])
 	minor, _ := strconv.Atoi(m[3])
