@@ -5,6 +5,10 @@
 export PATCHPROOF_TYPED := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 
 GO ?= go
+# Go needs it, and a service or a cron job may have none.
+ifeq (,$(HOME))
+export HOME := $(shell getent passwd $$(id -u) | cut -d: -f6)
+endif
 PATCHPROOF := bin/patchproof
 # The command itself needs no C compiler, so that it can install one.
 # Nor does it need git's word on the checkout, which git refuses where somebody else owns it.

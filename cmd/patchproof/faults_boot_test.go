@@ -265,6 +265,18 @@ func bootFaults() []fault {
 			b.boots(code, "")
 		})
 	}
+	for name, command := range map[string]string{
+		"umask 133":              "umask 133; patchproof vmtest",
+		"no HOME, and no GOPATH": `env -i PATH="$PATH" CACHE="$CACHE" TMPDIR="$TMPDIR" ACCEL=tcg KERNELS=base PROGRAMS=nop patchproof vmtest`,
+	} {
+		add(name, "exit 0, the initramfs is whole", func(b *box) {
+			b.must(os.RemoveAll(filepath.Join(b.cache, "initramfs")))
+			cmd := b.command()
+			sh := exec.Command("sh", "-c", command)
+			sh.Dir, sh.Env = cmd.Dir, cmd.Env
+			b.booted(0, "", sh)
+		})
+	}
 	add("nobody reads the output", "ends in order, nothing is left", func(b *box) {
 		cmd := b.command()
 		sh := exec.Command("sh", "-c", "COUNT=4 patchproof vmtest 2>&1 | head -1; sleep 1")

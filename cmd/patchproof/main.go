@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"os/user"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ import (
 )
 
 func main() {
+	ownEnvironment()
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	// nohup(1) asks for it to be ignored.
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -34,6 +36,15 @@ func main() {
 	// order, rather than at once with its guests' files left.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	os.Exit(run(ctx, os.Args[1:], &output{os.Stdout, cancel}, &output{os.Stderr, cancel}))
+}
+
+// ownEnvironment sets right what would make files that nobody can use, and keep them: a umask that
+// takes the owner's own rights, as that to run a program, and no HOME, where Go has its modules.
+func ownEnvironment() {
+	syscall.Umask(syscall.Umask(0) &^ 0o700)
+	if account, err := user.Current(); err == nil && os.Getenv("HOME") == "" {
+		os.Setenv("HOME", account.HomeDir)
+	}
 }
 
 // output is a file whose reader is needed.
