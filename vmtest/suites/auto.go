@@ -112,7 +112,32 @@ func (n *nearest) kselftest(ctx context.Context, file string) error {
 	if len(targets) > 0 {
 		n.say(file, "kselftest %s, by MAINTAINERS", strings.Join(targets, ", "))
 	}
-	return nil
+	alike, err := targetAlike(ctx, n.contents[0], file)
+	if err == nil && alike != "" && alike != own && !slices.Contains(targets, alike) {
+		n.asked.Targets = with(n.asked.Targets, alike)
+		n.say(file, "kselftest %s, by its name", alike)
+	}
+	return err
+}
+
+// targetAlike is the kselftest target that is called like a file at the top of a subsystem, as
+// kcmp is like kernel/kcmp.c, or nothing. Deeper down names such as core.c are everywhere.
+func targetAlike(ctx context.Context, c kernel.Content, file string) (string, error) {
+	if strings.Count(file, "/") != 1 || path.Ext(file) != ".c" {
+		return "", nil
+	}
+	listed, err := allTargets(ctx, c)
+	stem := strings.TrimSuffix(path.Base(file), ".c")
+	i := slices.IndexFunc(listed, func(t string) bool { return path.Base(t) == stem })
+	if err != nil || i < 0 {
+		return "", err
+	}
+	makefile := path.Join(kernel.SelftestsDir, listed[i], "Makefile")
+	there, err := c.ReadAll(ctx, []string{makefile})
+	if _, ok := there[makefile]; !ok {
+		return "", err
+	}
+	return listed[i], nil
 }
 
 func with(list []string, item string) []string {

@@ -208,12 +208,13 @@ func TestNearest(t *testing.T) {
 			"TIMERS\nF:\tkernel/time/\nF:\ttools/testing/selftests/timers/\n\nNET\nF:\tnet/\nX:\tnet/can/\nF:\ttools/testing/selftests/net/*/*eth*.sh\n\n" +
 			"KCMP\nF:\tkernel/kcmp.c\nF:\ttools/testing/selftests/kcmp/kcmp_test.c\nF:\ttools/testing/selftests/kselftest_harness.h\n\n" +
 			"THE REST\nF:\t*\nF:\t*/\nF:\ttools/testing/selftests/rtc/\n",
-		"tools/testing/selftests/futex/Makefile":  "all:\n",
-		"tools/testing/selftests/timers/Makefile": "all:\n",
-		"tools/testing/selftests/rtc/Makefile":    "all:\n",
-		"tools/testing/selftests/kcmp/Makefile":   "all:\n",
-		"tools/testing/selftests/net/Makefile":    "all:\n",
-		"tools/testing/selftests/Makefile":        "TARGETS += futex\nTARGETS += kcmp\nTARGETS += net\nTARGETS += net/lib\n",
+		"tools/testing/selftests/futex/Makefile":            "all:\n",
+		"tools/testing/selftests/timers/Makefile":           "all:\n",
+		"tools/testing/selftests/rtc/Makefile":              "all:\n",
+		"tools/testing/selftests/kcmp/Makefile":             "all:\n",
+		"tools/testing/selftests/net/Makefile":              "all:\n",
+		"tools/testing/selftests/Makefile":                  "TARGETS += futex\nTARGETS += kcmp\nTARGETS += net\nTARGETS += net/lib\nTARGETS += rtc\nTARGETS += acct\nTARGETS += filesystems/nsfs\n",
+		"tools/testing/selftests/filesystems/nsfs/Makefile": "all:\n",
 	}
 	for name, text := range sourceFiles {
 		files[name] = text
@@ -227,6 +228,10 @@ func TestNearest(t *testing.T) {
 		{"kernel/futex/core.c", Asked{Targets: []string{"futex"}}, "kselftest futex, by MAINTAINERS"},
 		{"kernel/time/deep/x.c", Asked{Targets: []string{"timers"}}, "kselftest timers"},
 		{"kernel/kcmp.c", Asked{Targets: []string{"kcmp"}}, "kselftest kcmp, by MAINTAINERS"},
+		{"kernel/rtc.c", Asked{Targets: []string{"rtc"}}, "auto: kselftest rtc, by its name, for kernel/rtc.c"},
+		{"fs/nsfs.c", Asked{Globs: []string{"binfmt"}, Targets: []string{"filesystems/nsfs"}}, "kselftest filesystems/nsfs, by its name"},
+		{"kernel/acct.c", Asked{}, "neither a KUnit suite nor a kselftest target was found"},
+		{"drivers/rtc/rtc.c", Asked{}, "neither a KUnit suite nor a kselftest target was found"},
 		{"net/core/dev.c", Asked{Targets: []string{"net"}}, "kselftest net, by MAINTAINERS"},
 		{"net/can/raw.c", Asked{}, "neither a KUnit suite nor a kselftest target was found"},
 		{"lib/two.c", Asked{Globs: []string{"two"}}, "KUnit two, by its name, for lib/two.c"},
