@@ -32,7 +32,8 @@ var noSelftest = []string{"Documentation", "block", "crypto", "drivers", "fs", "
 // Selftests are kselftest targets, installed in a folder of the store.
 type Selftests struct {
 	Dir string
-	// Tests are the names of a target's tests, in the order of its makefile.
+	// Tests are the names of a target's tests, in the order of its makefile; not each need have
+	// been built.
 	Tests map[string][]string
 	// XFail says that the source's own runner takes exit code 2 (KSFT_XFAIL) for a failure
 	// that was expected; older ones take it for a failure like others.
@@ -40,11 +41,12 @@ type Selftests struct {
 	// ByInterpreter says that it starts a script that is not executable with what its first
 	// line names; older ones take that for a failure.
 	ByInterpreter bool
-	// Unbuilt are the targets of which nothing could be built.
+	// Unbuilt are the targets of which not all tests could be built. One of which none could has
+	// no Tests.
 	Unbuilt map[string]UnbuiltTarget
 }
 
-// UnbuiltTarget is a kselftest target that does not build on this machine.
+// UnbuiltTarget is a kselftest target that does not build on this machine, or not as a whole.
 type UnbuiltTarget struct {
 	// Why is what was said of it, Log the file with all of it.
 	Why string `json:"why"`
@@ -53,6 +55,16 @@ type UnbuiltTarget struct {
 	// missing here.
 	BySource bool `json:"by_source"`
 }
+
+// Built are those of a target's tests that were.
+func (s Selftests) Built(target string) []string {
+	return slices.DeleteFunc(slices.Clone(s.Tests[target]), func(test string) bool {
+		return !exists(filepath.Join(s.Dir, target, test))
+	})
+}
+
+// selftestsForm is part of the key of a build: how targets are built.
+const selftestsForm = "as far as they build"
 
 // Selftests builds kselftest targets of a spec's source, once for each content of what
 // they are built of, and installs them. Nothing is written into the source.
@@ -78,7 +90,7 @@ func (b *Builder) Selftests(ctx context.Context, spec Spec, targets []string) (S
 		if err != nil {
 			return err
 		}
-		parts := append([]string{compiler}, targets...)
+		parts := append([]string{selftestsForm, compiler}, targets...)
 		for line := range strings.Lines(content) {
 			if _, name, _ := strings.Cut(strings.TrimSpace(line), "\t"); !slices.Contains(noSelftest, name) {
 				parts = append(parts, line)
@@ -140,7 +152,8 @@ func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit s
 	}
 	m.src = filepath.Join(t.src(), SelftestsDir)
 	// What does not build keeps nothing else from being built.
-	makeErr := m.run(ctx, "-k", "TARGETS="+strings.Join(targets, " "), "KSFT_INSTALL_PATH="+installed, "install")
+	args := []string{"-k", "TARGETS=" + strings.Join(targets, " "), "KSFT_INSTALL_PATH=" + installed, "install"}
+	makeErr := m.run(ctx, args...)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -152,7 +165,7 @@ func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit s
 	// One after the other, so that no two tools speak at once.
 	m.jobs = 1
 	for _, target := range targets {
-		if len(found.Tests[target]) > 0 {
+		if n := len(found.Built(target)); n > 0 && n == len(found.Tests[target]) {
 			continue
 		}
 		u, err := j.whyUnbuilt(ctx, m, target, filepath.Join(out, "again"))
@@ -164,16 +177,23 @@ func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit s
 	if makeErr != nil && len(unbuilt.Targets) == 0 {
 		j.note(fmt.Sprintf("not all of kselftest %s was built: %v; log: %s", strings.Join(targets, ", "), selftestTrouble(makeErr), j.log.Name()))
 	}
+	if len(unbuilt.Targets) > 0 {
+		// Nothing of a target is installed of which something did not build, unless make goes on
+		// after that, too. Why it did not is known.
+		if err := m.run(ctx, append([]string{"-i"}, args...)...); ctx.Err() != nil {
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
 	if err := unbuilt.write(installed); err != nil {
 		return err
 	}
 	return storeTests(installed, dir)
 }
 
-// whyUnbuilt builds one target by itself, into a folder that nobody needs, and says why none of
-// its tests is there: of several targets make fails only if all do, of one it says why.
+// whyUnbuilt builds one target by itself, into a folder that nobody needs, and says why not all of
+// its tests are there: of several targets make fails only if all do, of one it says why.
 func (j *job) whyUnbuilt(ctx context.Context, m *makeRun, target, into string) (UnbuiltTarget, error) {
-	u := UnbuiltTarget{Why: "none of its tests was built", Log: j.log.Name()}
+	u := UnbuiltTarget{Why: "make says that it does, but not all of its tests are there", Log: j.log.Name()}
 	if _, err := git(ctx, j.tree.src(), "cat-file", "-e", j.commit+":"+path.Join(SelftestsDir, target, "Makefile")); err != nil {
 		u.Why, u.BySource = "this source has no such target", true
 		return u, nil
@@ -347,6 +367,11 @@ func readSelftests(dir string) (Selftests, error) {
 	for lines.Scan() {
 		if target, test, ok := strings.Cut(strings.TrimSpace(lines.Text()), ":"); ok && filepath.IsLocal(test) {
 			s.Tests[target] = append(s.Tests[target], test)
+		}
+	}
+	for target := range s.Unbuilt {
+		if len(s.Built(target)) == 0 {
+			delete(s.Tests, target)
 		}
 	}
 	return s, lines.Err()

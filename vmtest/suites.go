@@ -173,7 +173,8 @@ func targetRow(t suites.Target, l Limits) Program {
 const xfailCode = 2
 
 // selftests builds the kselftest targets of the source of the line-up's nth kernel; base is what
-// it gave for the first. The row of a target that does not build says so, and why.
+// it gave for the first. The row of a target that does not build says so, and why; so do the tests
+// that are missing of one that builds in part.
 func selftests(ctx context.Context, l *lab.Lab, s selected, nth int, base kernel.Selftests, limits Limits) ([]userland.Suite, kernel.Selftests, error) {
 	var names []string
 	for _, t := range s.targets {
@@ -201,13 +202,14 @@ func selftests(ctx context.Context, l *lab.Lab, s selected, nth int, base kernel
 			ByInterpreter: built.ByInterpreter, Guest: limits.Guest,
 		}
 		if u, ok := built.Unbuilt[t.Name]; ok {
-			why := unbuilt(t.Name, spec.Name, "", u)
-			_, neither := base.Unbuilt[t.Name]
+			have := built.Built(t.Name)
+			lost := slices.ContainsFunc(base.Built(t.Name), func(test string) bool { return !slices.Contains(have, test) })
+			why := unbuilt(t.Name, spec.Name, have, "", u)
 			switch {
-			case neither || len(s.specs[0].Series) > 0:
+			case !lost || len(s.specs[0].Series) > 0:
 				suite.Unbuilt = why.Error()
 			case u.BySource:
-				suite.Unbuilt, suite.Broken = unbuilt(t.Name, spec.Name, ", where that of "+s.specs[0].Name+" does", u).Error(), true
+				suite.Unbuilt, suite.Broken = unbuilt(t.Name, spec.Name, have, ", where that of "+s.specs[0].Name+" does", u).Error(), true
 			default:
 				// What is missing here says nothing of the patch.
 				return nil, built, why
@@ -219,25 +221,30 @@ func selftests(ctx context.Context, l *lab.Lab, s selected, nth int, base kernel
 	return all, built, nil
 }
 
-// unbuilt says why a kernel's target has not been built, and what else is known of it.
-func unbuilt(target, kernel, though string, u kernel.UnbuiltTarget) error {
-	return fmt.Errorf("kselftest %s of %s does not build here%s: %s; log: %s", target, kernel, though, u.Why, u.Log)
+// unbuilt says why a kernel's target, or what it lacks beside the tests that it has, has not been
+// built, and what else is known of it.
+func unbuilt(target, kernel string, has []string, though string, u kernel.UnbuiltTarget) error {
+	how := "does not build here"
+	if len(has) > 0 {
+		how = "does not build as a whole here"
+	}
+	return fmt.Errorf("kselftest %s of %s %s%s: %s; log: %s", target, kernel, how, though, u.Why, u.Log)
 }
 
 // someBuilt says what is wrong where a run has nothing but targets that do not build, on any
 // of its kernels; first is what came of them on the first.
 func someBuilt(ctx context.Context, l *lab.Lab, s selected, targets []string, first kernel.Selftests) error {
-	if len(s.programs) > len(targets) || len(first.Unbuilt) < len(targets) {
+	if len(s.programs) > len(targets) || len(first.Tests) > 0 {
 		return nil
 	}
 	var troubles []error
 	for _, t := range targets {
-		troubles = append(troubles, unbuilt(t, s.specs[0].Name, "", first.Unbuilt[t]))
+		troubles = append(troubles, unbuilt(t, s.specs[0].Name, nil, "", first.Unbuilt[t]))
 	}
 	for _, spec := range s.specs[1:] {
 		// A patch may mend it.
 		built, err := l.Builder.Selftests(ctx, spec, targets)
-		if err != nil || len(built.Unbuilt) < len(targets) {
+		if err != nil || len(built.Tests) > 0 {
 			return err
 		}
 	}

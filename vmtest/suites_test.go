@@ -129,9 +129,9 @@ func TestKUnitWished(t *testing.T) {
 // selftestsMakefile installs those targets of TARGETS whose makefiles build, as the kernel's does.
 const selftestsMakefile = `
 install:
-	@mkdir -p $(KSFT_INSTALL_PATH)
+	@mkdir -p $(KSFT_INSTALL_PATH); rm -f $(KSFT_INSTALL_PATH)/kselftest-list.txt
 	@ret=1; for t in $(TARGETS); do $(MAKE) -C $$t to=$(KSFT_INSTALL_PATH)/$$t; ret=$$((ret * $$?)); \
-	[ ! -d $(KSFT_INSTALL_PATH)/$$t ] || echo $$t:run >>$(KSFT_INSTALL_PATH)/kselftest-list.txt; done; exit $$ret
+	[ ! -d $(KSFT_INSTALL_PATH)/$$t ] || sed -n "s/^# test: /$$t:/p" $$t/Makefile >>$(KSFT_INSTALL_PATH)/kselftest-list.txt; done; exit $$ret
 `
 
 // A target that does not build is told by its row, as long as there is anything else to run. One
@@ -141,10 +141,13 @@ func TestSelftestsUnbuilt(t *testing.T) {
 		t.Skip(err)
 	}
 	const (
-		good    = "all:\n\t@mkdir -p $(to) && printf '\\043!/bin/sh\\n' >$(to)/run && chmod +x $(to)/run\n"
+		good    = "# test: run\nall:\n\t@mkdir -p $(to) && printf '\\043!/bin/sh\\n' >$(to)/run && chmod +x $(to)/run\n"
 		broken  = "all:\n\t@echo 'a.c:1:2: error: no such thing'; exit 1\n"
 		noTool  = "all:\n\t@echo 'sh: 1: no-such-tool: not found'; exit 127\n"
 		writes  = "all:\n\t@echo 'ld: cannot open output file x: Read-only file system'; exit 1\n"
+		more    = "# test: other\n" + good + "\tcp $(to)/run $(to)/other\n"
+		partly  = "# test: other\n" + good + "all: other\nother:\n\t@echo 'b.c:3:4: error: no such thing'; exit 1\n"
+		lacking = "# test: other\n" + good + "all: other\nother:\n\t@echo 'sh: 1: no-such-tool: not found'; exit 127\n"
 		fullNow = "all:\n\t@echo 'a.o: No space left on device'; exit 1\n"
 	)
 	for _, test := range []struct {
@@ -172,6 +175,19 @@ func TestSelftestsUnbuilt(t *testing.T) {
 			"skip kselftest bad of base does not build here: its makefile writes into the source", "skip kselftest bad of patched does not"}, ""},
 		{"the patch mends it", map[string]string{"mended": broken}, map[string]string{"mended": good}, false, []string{"skip kselftest mended of base does not"}, ""},
 		{"a tool is missing for the patch", map[string]string{"tool": good}, map[string]string{"tool": noTool}, false, nil, "kselftest tool of patched does not build here: this machine lacks a tool"},
+		{"a part does", map[string]string{"part": partly, "mended": lacking, "bad": broken}, map[string]string{"mended": more}, false, []string{
+			"skip kselftest bad of base does not build here: a.c:1: ",
+			"skip kselftest mended of base does not build as a whole here: this machine lacks a tool (sh: 1: no-such-tool: not found)",
+			"skip kselftest part of base does not build as a whole here: b.c:3: error: no such thing; log: ",
+			"skip kselftest bad of patched does not build here: a.c:1: ",
+			"skip kselftest part of patched does not build as a whole here: b.c:3: error: no such thing; log: ",
+		}, ""},
+		{"the patch spoils the rest", map[string]string{"part": partly}, map[string]string{"part": broken}, false, []string{
+			"skip kselftest part of base does not build as a whole here: ", "fail kselftest part of patched does not build here, where that of base does: a.c:1: "}, ""},
+		{"the patch spoils a part", map[string]string{"part": more}, map[string]string{"part": partly}, false, []string{
+			"fail kselftest part of patched does not build as a whole here, where that of base does: b.c:3: error: no such thing; log: "}, ""},
+		{"a tool is missing for a part of the patch", map[string]string{"part": more}, map[string]string{"part": lacking}, false, nil,
+			"kselftest part of patched does not build as a whole here: this machine lacks a tool"},
 		{"the disk is full", map[string]string{"full": fullNow}, nil, true, nil, "which says nothing about its source: the disk is full"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -91,6 +91,8 @@ type Test struct {
 	Missing string `json:"missing,omitempty"`
 	// Broken says that what is missing is a failure.
 	Broken bool `json:"broken,omitempty"`
+	// Partly is why not all of its suite is there.
+	Partly string `json:"partly,omitempty"`
 }
 
 // The limits of what a guest may send back in files, in bytes.

@@ -1,6 +1,7 @@
 package userland
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,8 +30,8 @@ type Suite struct {
 	SkipCode int
 	// ByInterpreter has scripts that are not executable started with what their first lines name.
 	ByInterpreter bool
-	// Unbuilt is why there are no tests, where they do not build; Broken says that this is the
-	// kernel's fault.
+	// Unbuilt is why there are no tests, or not all of them, where they do not build; Broken says
+	// that this is the kernel's fault.
 	Unbuilt string
 	Broken  bool
 	Guest   Guest
@@ -56,7 +57,7 @@ func ArchiveSuites(ctx context.Context, suites []Suite) ([]byte, error) {
 	}
 	p.list, p.stranger = list, true
 	for _, s := range suites {
-		if s.Unbuilt != "" {
+		if len(s.Tests) == 0 && s.Unbuilt != "" {
 			if err := p.specify(s.Name, event.Test{Suite: []event.Test{{Name: buildCheck, Missing: s.Unbuilt, Broken: s.Broken}}}); err != nil {
 				return nil, err
 			}
@@ -76,11 +77,11 @@ func ArchiveSuites(ctx context.Context, suites []Suite) ([]byte, error) {
 		dir := filepath.Join(s.suiteFolder(), s.Dir)
 		for _, name := range s.Tests {
 			file := filepath.Join(s.Root, s.Dir, name)
-			test := event.Test{Name: name, Dir: dir, TimeoutS: s.Timeout.Seconds(), Commands: lie.commands, Libraries: lie.libraries, SkipCode: s.SkipCode}
+			test := event.Test{Name: name, Dir: dir, TimeoutS: s.Timeout.Seconds(), Commands: lie.commands, Libraries: lie.libraries, SkipCode: s.SkipCode, Partly: s.Unbuilt}
 			runner, err := in.runner(s, file)
 			test.Argv = append(runner, filepath.Join(dir, name))
 			if errors.Is(err, fs.ErrNotExist) {
-				test.Missing = "it was not built, see the note about it"
+				test.Missing = "it was not built: " + cmp.Or(s.Unbuilt, "make says nothing of it")
 			} else if err != nil {
 				test.Missing = strings.ReplaceAll(err.Error(), file, name)
 			}
