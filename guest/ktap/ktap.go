@@ -94,6 +94,9 @@ type level struct {
 	// child prints what its parent had in its buffer.
 	lines map[string]bool
 	again int
+	// totals is how many results kselftest.h says that it counted, and failed how many of them
+	// failed: some tests (kcmp) count results that they do not print.
+	totals, failed int
 	// rest is why a test skipped what had not run yet: a skip without a name, kselftest's
 	// way to end early.
 	rest string
@@ -137,6 +140,7 @@ var (
 	// What kselftest_harness.h says before its tests and before each.
 	harnessLine = pattern(`^((?:# )*)# Starting \d+ tests from \d+ test cases\.$`)
 	runLine     = pattern(`^((?:# )*)#\s+RUN\s+(\S.*) \.\.\.$`)
+	totalsLine  = pattern(`^((?:# )*)# Totals: pass:(\d+) fail:(\d+) xfail:(\d+) xpass:(\d+) skip:(\d+) error:(\d+)$`)
 	// What a terminal is told (CSI and OSC of ECMA-48), a hole in a file before a line, and what
 	// the kernel's log has before each line.
 	escapes = pattern(`\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|^\x00+`)
@@ -460,6 +464,9 @@ func (l *level) misplanned() (Result, bool) {
 	switch {
 	case l.plan < 0:
 		return res, false
+	case l.count == 0 && l.plan > 0 && l.totals == l.plan:
+		res.Name, res.Detail = "totals", fmt.Sprintf("%d of %d failed, as the test counts them", l.failed, l.plan)
+		return res, l.failed > 0
 	case l.count < l.plan && l.rest != "":
 		res.Verdict = event.Skip
 		res.Detail += ", and the rest was skipped: " + l.rest
@@ -685,6 +692,7 @@ func directed(v event.Verdict, word, why string) (event.Verdict, string) {
 func (r *Reader) keep(line string) {
 	if text := strings.TrimLeft(line, "# \t"); text != line {
 		if strings.HasPrefix(text, "Totals: pass:") {
+			r.total(line)
 			return
 		}
 		if strings.HasPrefix(text, "RUN ") && strings.HasSuffix(text, " ...") {
@@ -696,6 +704,27 @@ func (r *Reader) keep(line string) {
 		r.recent = append(r.recent[:0], r.recent[maxLines:]...)
 	}
 	r.recent = append(r.recent, clip(line, maxLine))
+}
+
+// total takes what kselftest.h says at its end.
+func (r *Reader) total(line string) {
+	m := totalsLine().FindStringSubmatch(line)
+	if m == nil {
+		return
+	}
+	l := r.levelAt(len(m[1]))
+	if l == nil {
+		return
+	}
+	l.totals, l.failed = 0, 0
+	for i, text := range m[2:] {
+		// More than an int holds is no count.
+		n, _ := strconv.Atoi(text)
+		l.totals += n
+		if i == 1 || i == 5 {
+			l.failed += n
+		}
+	}
 }
 
 // End takes the end of the output: what was announced and did not come fails.

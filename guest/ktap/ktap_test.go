@@ -43,6 +43,12 @@ func TestReader(t *testing.T) {
 			"fail selftests: timers: posix_timers: exit=1", "pass selftests: timers: other"}},
 		{"too few", "1..3\nok 1 a\n", []string{"pass a", "fail plan: 3 results were announced, 1 came"}},
 		{"too many", "1..1\nok 1 a\nok 2 b\n", []string{"pass a", "pass b", "fail plan: 1 results were announced, 2 came"}},
+		{"counted and not printed", "TAP version 13\n1..3\npid1: 66\nPASS: 0\n# Totals: pass:2 fail:0 xfail:0 xpass:0 skip:1 error:0\nTAP version 13\n1..1\nok 1 b\n", []string{"pass b"}},
+		{"counted, and some failed", "TAP version 13\n1..3\nFAIL: 1\n# Totals: pass:1 fail:1 xfail:0 xpass:0 skip:0 error:1\n", []string{"fail totals: 2 of 3 failed, as the test counts them"}},
+		{"too few counted", "TAP version 13\n1..3\nFAIL: 1\n# Planned tests != run tests (3 != 2)\n# Totals: pass:2 fail:0 xfail:0 xpass:0 skip:0 error:0\n", []string{
+			"fail plan: 3 results were announced, 0 came"}},
+		{"counted below kselftest's runner", "TAP version 13\n1..1\n# selftests: kcmp: kcmp_test\n# TAP version 13\n# 1..2\n# FAIL: 1\n# # Totals: pass:1 fail:1 xfail:0 xpass:0 skip:0 error:0\nok 1 selftests: kcmp: kcmp_test\n", []string{
+			"fail selftests: kcmp: kcmp_test/totals: 1 of 2 failed, as the test counts them", "pass selftests: kcmp: kcmp_test"}},
 		{"plan last", "ok 1 a\nok 2 b\n1..2\n", []string{"pass a", "pass b"}},
 		{"plan last, the first without numbers", "ok\nnot ok b\nok 3 c\n1..3\n", []string{"pass c", "pass 1", "fail b"}},
 		{"plan last, and words of a program", "ok, going on\nok then\nok 1 a\nok 2 b\n1..3\n", []string{"pass a", "pass b", "fail plan: 3 results were announced, 2 came"}},
