@@ -182,9 +182,26 @@ func specification() (event.Test, error) {
 	return test, nil
 }
 
+// homely are folders that programs expect and of which the guest has none of the host's, links
+// those that are found elsewhere.
+var (
+	homely = []string{"/root", "/home", "/mnt", "/media", "/srv", "/var/lib", "/var/log", "/var/cache", "/var/spool"}
+	links  = map[string]string{"/var/run": "/run", "/var/tmp": "/tmp"}
+)
+
 // prepare makes the places that tests expect. A file system that the kernel lacks is no
 // trouble: what needs it will say so.
 func prepare() error {
+	for _, dir := range homely {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	for link, target := range links {
+		if err := os.Symlink(target, link); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
 	for _, dir := range event.ScratchDirs {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err

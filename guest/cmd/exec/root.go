@@ -12,9 +12,6 @@ import (
 	"patchproof/guest/event"
 )
 
-// homely are folders that programs expect and of which the guest has none of the host's.
-var homely = []string{"root", "home", "mnt", "media", "srv", "var/lib", "var/log", "var/cache", "var/spool"}
-
 // enterHostRoot makes the host's root the root of this program, read-only, with what was
 // packed for the test and a tmpfs over it, and with this machine's devices and processes.
 func enterHostRoot() error {
@@ -40,16 +37,6 @@ func enterHostRoot() error {
 	}
 	if err := mount("overlay", all, "overlay", 0, fmt.Sprintf("lowerdir=%s:%s,upperdir=%s,workdir=%s", event.OverDir, lower, upper, work)); err != nil {
 		return err
-	}
-	for _, d := range homely {
-		if err := os.MkdirAll(filepath.Join(all, d), 0o755); err != nil {
-			return err
-		}
-	}
-	for link, target := range map[string]string{"var/run": "/run", "var/tmp": "/tmp"} {
-		if err := os.Symlink(target, filepath.Join(all, link)); err != nil && !os.IsExist(err) {
-			return err
-		}
 	}
 	// The kernel's own modules, where it has some, are not those of the host's kernel.
 	for _, d := range []string{"proc", "sys", "dev", "lib/modules"} {
