@@ -67,15 +67,44 @@ func (p *packer) closure(file, at string) (lie elsewhere, err error) {
 	}
 	p.closed[file] = lie // scripts may name each other
 	script, err := isScript(file)
-	if err == nil && script {
+	var named elsewhere
+	switch {
+	case err != nil:
+	case script:
 		lie.foundIn(filepath.Dir(interpreterOf(all.programs)))
-		var named elsewhere
 		named, err = p.namedBy(file, at)
-		lie.add(named)
+	case !sandbox.Shown(file):
+		var commands []string
+		if commands, err = spelled(file); err == nil {
+			named, err = p.named(commands, filepath.Dir(file), at)
+		}
 	}
+	lie.add(named)
 	p.closed[file] = lie
 	return lie, err
 }
+
+// commandPath is how a string of a program begins with a command of the system.
+var commandPath = regexp.MustCompile(`\x00/(?:usr/)?(?:local/)?s?bin/[\w.+-]+`)
+
+// spelled are the commands that a program names by their whole paths, as for execve(2) and
+// system(3), and the shell where it calls system(3) or popen(3).
+func spelled(file string) (all []string, err error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range commandPath.FindAllString(string(text), -1) {
+		all = with(all, path[1:])
+	}
+	if calls.Match(text) {
+		all = with(all, "/bin/sh")
+	}
+	return all, nil
+}
+
+// calls are the names of functions of the C library that start a shell, as symbols.
+var calls = regexp.MustCompile(`\x00(?:system|popen)\x00`)
 
 // brought packs what a file needs that comes along with a test, as far as it is there.
 func (p *packer) brought(file, at string) (lie elsewhere, err error) {

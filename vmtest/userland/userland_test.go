@@ -308,7 +308,7 @@ func TestArchiveWhatATestFindsHere(t *testing.T) {
 	write(t, filepath.Join(dir, "inputs", "a", "b"), "x\n", 0o644)
 	left := write(t, filepath.Join(t.TempDir(), "left"), "by an earlier run\n", 0o644)
 	write(t, filepath.Join(dir, "f.c"), "int f(void) { return 0; }\n", 0o644)
-	write(t, filepath.Join(dir, "main.c"), "int f(void);\nconst char *opens = \"libm.so.6\";\nint main(void) { return f() + !opens; }\n", 0o644)
+	write(t, filepath.Join(dir, "main.c"), "int f(void);\nconst char *opens = \"libm.so.6\", *starts = \"/usr/bin/tac\";\nint main(void) { return f() + !opens; }\n", 0o644)
 	write(t, filepath.Join(tools, "mytool"), "#!/bin/sh\n", 0o755)
 	write(t, filepath.Join(tools, "python3"), "#!/bin/sh\n", 0o755)
 	write(t, filepath.Join(dir, "lib.sh"), "uname\n. ./lib.sh\n", 0o644)
@@ -369,7 +369,7 @@ func TestArchiveWhatATestFindsHere(t *testing.T) {
 	for _, name := range []string{
 		"test/.brought" + libs + "/libpatchprooff.so", "test/.brought" + tools + "/mytool", "test/.brought" + main,
 		"test/.brought" + within + "/functions.sh", "test/.brought" + within + "/more",
-		"test/calls.sh/lib.sh", "test/calls.sh/data/in", "test/calls.sh/inputs/a/b", "usr/bin/uname", "usr/bin/stat", "usr/bin/cksum",
+		"test/calls.sh/lib.sh", "test/calls.sh/data/in", "test/calls.sh/inputs/a/b", "usr/bin/uname", "usr/bin/stat", "usr/bin/cksum", "usr/bin/tac",
 	} {
 		if _, there := files[name]; !there {
 			t.Errorf("%s is not packed", name)
@@ -564,6 +564,21 @@ func contents(t *testing.T, archive []byte) map[string]string {
 }
 
 // What loads modules has the names by which the kernel and people call it.
+// A C program starts a shell by itself, and commands by their paths.
+func TestSpelled(t *testing.T) {
+	for text, want := range map[string][]string{
+		"\x7fELF\x00/bin/sleep\x00sleep\x00/usr/sbin/ip link\x00/bin/sleep\x00": {"/bin/sleep", "/usr/sbin/ip"},
+		"/bin:/usr/bin\x00/home/u/bin/x\x00/bin/\x00in Go/bin/echo":             nil,
+		"\x00filesystem\x00system\x00":                                          {"/bin/sh"},
+		"\x00popen\x00/bin/sh\x00":                                              {"/bin/sh"},
+	} {
+		got, err := spelled(write(t, filepath.Join(t.TempDir(), "program"), text, 0o755))
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%q: %v (-want +got):\n%s", text, err, diff)
+		}
+	}
+}
+
 func TestLoader(t *testing.T) {
 	archive, err := Loader()
 	if err != nil {
