@@ -212,6 +212,8 @@ func (j *job) whyUnbuilt(ctx context.Context, m *makeRun, target, into string) (
 		return u, withLog(fmt.Errorf("kselftest %s of %s could not be built, which says nothing about its source: %w", target, j.spec.Name, err), j.log.Name())
 	}
 	u.Why = selftestTrouble(err).Error()
+	// A library of the system's, which is none of the source's business.
+	u.BySource = u.BySource && !strings.Contains(u.Why, "cannot find -l")
 	return u, nil
 }
 
