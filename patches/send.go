@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Flaw is why a series is not fit to be sent, in one of its mails or in all of them.
@@ -55,7 +56,7 @@ func ReadOutgoing(path string) (Outgoing, error) {
 		}
 		for _, l := range letters {
 			for _, m := range l.read(file, len(mails)+1) {
-				if m.err != nil && !m.noDiff() {
+				if m.err != nil && !m.noDiff() && !m.isCover() {
 					return Outgoing{}, m.err
 				}
 				mails = append(mails, outgoing{m, string(l.raw)})
@@ -113,8 +114,15 @@ const (
 )
 
 var (
-	areaPrefix = regexp.MustCompile(`^[^\s:][^:]*: \S`)
-	changelog  = regexp.MustCompile(`(?im)^\W*(changes?|changelog)\b|\bsince v\d|^\W*v\d+:|\bv\d+ ?(->|=>|→) ?v?\d`)
+	areaPrefix = regexp.MustCompile(`^[^\s:][^:]*: \S|^Revert "`)
+	changelog  = regexp.MustCompile(`(?im)^\W*(?:changed?|changes|changelog|interdiff|range-diff|diff(?:erence)?s? (?:to|from|against))\b|` +
+		`\bhistory:|\bsince v\d|^\W*v\d+:|\bv\d+ ?(?:->|=>|→) ?v?\d`)
+	// forRebase begins the subject of a commit that git rebase --autosquash is to take away.
+	forRebase = regexp.MustCompile(`^(?:fixup|squash|amend)! `)
+	// noReason is a line of a message that says nothing of why.
+	noReason = regexp.MustCompile(`(?m)^(?:[A-Z][a-z-]+-by|Fixes|Cc|Link|Closes): .*$`)
+	// shortlog is what git format-patch puts behind the text of a cover letter.
+	shortlog = regexp.MustCompile(`^.+ \(\d+\):\r?\n`)
 	// nobody is an address that git makes up where it was told none.
 	nobody    = regexp.MustCompile(`(?i)(^|@)([^@.]*|.*\.(local|localdomain|\(none\)))$`)
 	signedOff = regexp.MustCompile(`(?m)^Signed-off-by: (.+?) *<(.+@.+)>$`)
@@ -135,7 +143,8 @@ func look(mails []outgoing) Outgoing {
 	for i := range mails {
 		m := &mails[i]
 		switch {
-		case m.isCover() && m.noDiff() && cover == nil:
+		case m.isCover() && cover == nil:
+			// A diff in it is from the version before to this one.
 			cover = m
 		case m.noDiff():
 			say(m, "%q has no patch and is no cover letter", m.patch.Subject)
@@ -179,8 +188,11 @@ func messages(members []*outgoing, say sayer) {
 		if !areaPrefix.MatchString(subject) {
 			say(m, "the subject %q does not begin with what it changes, as in \"io_uring: \"", subject)
 		}
-		if len(subject) > longest {
-			say(m, "the subject has %d characters; want at most %d", len(subject), longest)
+		if n := utf8.RuneCountInString(subject); n > longest {
+			say(m, "the subject has %d characters; want at most %d", n, longest)
+		}
+		if forRebase.MatchString(subject) {
+			say(m, "it belongs into the commit that it names; git rebase -i --autosquash puts it there")
 		}
 		if strings.HasSuffix(subject, ".") {
 			say(m, "the subject ends in a full stop")
@@ -189,7 +201,7 @@ func messages(members []*outgoing, say sayer) {
 			say(m, "the subject is that of %s, too", before)
 		}
 		seen[subject] = m.label()
-		if strings.TrimSpace(trailerLine.ReplaceAllString(m.patch.Body, "")) == "" {
+		if strings.TrimSpace(noReason.ReplaceAllString(m.patch.Body, "")) == "" {
 			say(m, "it has no message that says why")
 		}
 	}
@@ -197,10 +209,19 @@ func messages(members []*outgoing, say sayer) {
 
 // coverLetter says whether a series lacks one, or has one that nobody has filled in.
 func coverLetter(cover *outgoing, patches int, say sayer) {
+	if cover == nil {
+		if patches > 1 {
+			say(nil, "%d patches have no cover letter; git format-patch --cover-letter writes one", patches)
+		}
+		return
+	}
+	_, text, _ := strings.Cut(strings.ReplaceAll(cover.raw, "\r\n", "\n"), "\n\n")
 	switch {
-	case cover == nil && patches > 1:
-		say(nil, "%d patches have no cover letter; git format-patch --cover-letter writes one", patches)
-	case cover != nil && (strings.Contains(cover.patch.Subject, subjectTemplate) || strings.Contains(cover.raw, blurbTemplate)):
+	case !cover.tagged:
+		say(cover, "the subject has no [PATCH]")
+	case shortlog.MatchString(strings.TrimLeft(text, "\n")):
+		say(cover, "the cover letter has no text")
+	case strings.Contains(cover.patch.Subject, subjectTemplate), strings.Contains(cover.raw, blurbTemplate):
 		say(cover, "the cover letter is not filled in")
 	}
 }
