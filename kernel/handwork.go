@@ -43,8 +43,9 @@ type StoppedError struct {
 	Subject    string
 	Mismatches []patches.Mismatch
 	// Conflicts are the files with <<<<<<< in them, Rejected the files *.rej; where both are
-	// empty, nothing of the patch is in the work tree.
-	Conflicts, Rejected []string
+	// empty, nothing of the patch is in the work tree. Loose are files with what is in no
+	// commit, and would be lost.
+	Conflicts, Rejected, Loose []string
 }
 
 func (e *StoppedError) Error() string {
@@ -58,6 +59,9 @@ func (e *StoppedError) Error() string {
 	}
 	if len(e.Rejected) > 0 {
 		fmt.Fprintf(&b, "what did not apply is in: %s; delete these when done\n", strings.Join(e.Rejected, ", "))
+	}
+	if len(e.Loose) > 0 {
+		fmt.Fprintf(&b, "in no commit, and lost if it went on: %s; git add or commit what belongs to the series, and take the rest away\n", strings.Join(e.Loose, ", "))
 	}
 	b.WriteString("then: make apply again. To leave the patch out: git am --skip there, then make apply")
 	return b.String()
@@ -230,6 +234,11 @@ func (h *Handwork) Continue(ctx context.Context) (notes []string, err error) {
 			return notes, err
 		}
 		underway := exists(filepath.Join(h.dir, ".git", "rebase-apply"))
+		if s.stopped {
+			if err := h.keepLoose(ctx, p, s, of, !underway && head != s.head); err != nil {
+				return notes, err
+			}
+		}
 		switch {
 		case s.stopped && underway:
 			if err := h.mended(ctx, p, s, of); err != nil {
@@ -262,6 +271,38 @@ func (h *Handwork) Continue(ctx context.Context) (notes []string, err error) {
 		}
 	}
 	return notes, nil
+}
+
+// keepLoose stops at files of the user's that are in no commit: those that git does not track
+// and that are not the patch's and, where the user has committed the patch, all changes.
+func (h *Handwork) keepLoose(ctx context.Context, p patches.Patch, s handState, of int, committed bool) error {
+	out, err := git(ctx, h.dir, "ls-files", "--others", "--exclude-standard", "-z")
+	if err != nil {
+		return err
+	}
+	if committed {
+		changed, err := git(ctx, h.dir, "diff", "--name-only", "-z", "HEAD")
+		if err != nil {
+			return err
+		}
+		out = changed + "\x00" + out
+	}
+	var loose []string
+	for name := range strings.SplitSeq(out, "\x00") {
+		own := slices.ContainsFunc(p.Files, func(f patches.File) bool { return f.Name() == name })
+		if name != "" && !strings.HasSuffix(name, ".rej") && (committed || !own) {
+			loose = append(loose, name)
+		}
+	}
+	if len(loose) == 0 {
+		return nil
+	}
+	stopped := h.stop(ctx, p, s, of, nil)
+	var e *StoppedError
+	if errors.As(stopped, &e) {
+		e.Loose = loose
+	}
+	return stopped
 }
 
 // reset makes the work tree a commit.

@@ -179,6 +179,58 @@ func TestHandwork(t *testing.T) {
 	}
 }
 
+// TestHandworkKeepsWhatIsInNoCommit: what the user made and git does not know of would be
+// swept away with what an interrupted run left.
+func TestHandworkKeepsWhatIsInNoCommit(t *testing.T) {
+	t.Parallel()
+	mended := lines("a1", "b", "c", "d", "e", "f0", "g", "h2", "i", "j", "k", "l", "m", "n", "o", "p03")
+	for name, test := range map[string]struct {
+		// byUser has the user commit the patch before the file changes.
+		byUser bool
+		file   string
+	}{
+		"a new file": {false, "new.c"}, "a new file behind a commit": {true, "new.c"}, "a change behind a commit": {true, "lib.c"},
+	} {
+		dir, series := seriesRepo(t)
+		series.Patches = []patches.Patch{series.Patches[2], series.Patches[0]}
+		work := filepath.Join(t.TempDir(), "work")
+		h, err := (&Builder{Cache: t.TempDir()}).StartHandwork(t.Context(), treeSpec(dir, series, 2), work)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var stopped *StoppedError
+		if _, err := h.Continue(t.Context()); !errors.As(err, &stopped) || stopped.Number != 1 {
+			t.Fatalf("%s: Continue = %v; want it to stop at patch 1", name, err)
+		}
+		writeFile(t, filepath.Join(work, "lib.c"), strings.Replace(mended, "a1", "a", 1))
+		if test.byUser {
+			userGit(t, work, "add", "lib.c")
+			userGit(t, work, "am", "--continue")
+		}
+		const mine = "int mine;\n"
+		writeFile(t, filepath.Join(work, test.file), mine)
+		if _, err := h.Continue(t.Context()); !errors.As(err, &stopped) || !strings.Contains(err.Error(), "in no commit, and lost if it went on: "+test.file) {
+			t.Errorf("%s: Continue = %v; want it to stop at %s", name, err, test.file)
+		}
+		if text, err := os.ReadFile(filepath.Join(work, test.file)); string(text) != mine {
+			t.Errorf("%s: %s is %q, %v; want what the user wrote", name, test.file, text, err)
+		}
+		if test.file == "lib.c" {
+			continue
+		}
+		userGit(t, work, "add", test.file)
+		if test.byUser {
+			userGit(t, work, "commit", "-qm", "mine")
+		}
+		if _, err := h.Continue(t.Context()); err != nil {
+			t.Errorf("%s: with it added: %v", name, err)
+		}
+		if got := userGit(t, work, "ls-files", test.file); got != test.file {
+			t.Errorf("%s: %s is in no commit", name, test.file)
+		}
+	}
+}
+
 // TestHandworkWithoutBlobs: where git knows nothing of the files that a patch was made for,
 // the hunks that apply are there, and the others beside them.
 func TestHandworkWithoutBlobs(t *testing.T) {
