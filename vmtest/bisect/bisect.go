@@ -401,7 +401,7 @@ func (s *search) afterwards(ctx context.Context, a *Answer, culprit subject, bad
 	doubt := "nothing of it is left on the bad end, which fails nevertheless"
 	if conflict {
 		doubt = "later commits changed the same lines, so that the bad end cannot be tried without it"
-	} else if n >= len(after)-1 {
+	} else if n >= len(after) || n == len(after)-1 && errors.Is(gone, kernel.ErrNothingLeft) {
 		a.Outcome, a.Doubt = NotProven, doubt+"; a larger COUNT tells chance from cause"
 		return a.end(s), nil
 	}
@@ -428,15 +428,54 @@ func (s *search) afterwards(ctx context.Context, a *Answer, culprit subject, bad
 	case t == nil:
 		a.Outcome, a.Doubt = NotProven, doubt
 	case t.Mark == kernel.Good:
-		s.tell.Say("%s shows it, but %s passes: what is wrong with the bad end came later. The search goes on behind that.", a.Title, point.title)
-		return s.between(ctx, point.commit.ID, bad)
+		return s.behind(ctx, a, point, bad)
 	case t.Mark == kernel.Bad && errors.Is(gone, kernel.ErrNoRevert):
 		// What changed its lines has kept what it does.
 		a.Kept = fmt.Sprintf("with %s it does not revert any more, and shows still", point.title)
+		if !conflict {
+			return s.inherited(ctx, a, after[n:], bad)
+		}
 	default:
 		a.Outcome = NotProven
 		a.Doubt = doubt + fmt.Sprintf("; with %s, since which it cannot be taken out, it is %s. Try GOOD=%s, a later commit that passes, or a larger COUNT", point.title, t.Mark, s.name(point.commit.ID))
 	}
+	return a.end(s), nil
+}
+
+// behind goes on after a commit that passes, though the culprit comes before it.
+func (s *search) behind(ctx context.Context, a *Answer, passes subject, bad string) (*Answer, error) {
+	s.tell.Say("%s shows it, but %s passes: what is wrong with the bad end came later. The search goes on behind that.", a.Title, passes.title)
+	return s.between(ctx, passes.commit.ID, bad)
+}
+
+// inherited follows the lines that the first of some commits put in place of the culprit's
+// to the bad end, the last of them. The commit that takes them away may have cured it.
+func (s *search) inherited(ctx context.Context, a *Answer, commits []string, bad string) (*Answer, error) {
+	heir, err := s.history.Commit(ctx, commits[0])
+	if err != nil {
+		return nil, err
+	}
+	n := sort.Search(len(commits), func(i int) bool {
+		left, replacedErr := s.history.Replaced(ctx, *a.Culprit, heir, commits[i])
+		err = errors.Join(err, replacedErr)
+		return !left
+	})
+	if err != nil || n == len(commits) {
+		return a.end(s), err
+	}
+	point, err := s.at(ctx, commits[n])
+	if err != nil {
+		return nil, err
+	}
+	t, err := s.try(ctx, point, s.sig.question(roleUndone))
+	if err != nil {
+		return nil, err
+	}
+	if t.Mark == kernel.Good {
+		return s.behind(ctx, a, point, bad)
+	}
+	a.Outcome = NotProven
+	a.Doubt = fmt.Sprintf("nothing is left of its lines, nor of those that came in their place, since %s, which is %s. Try GOOD=%s, or a later commit that passes", point.title, t.Mark, s.name(point.commit.ID))
 	return a.end(s), nil
 }
 

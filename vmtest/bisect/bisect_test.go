@@ -474,6 +474,8 @@ func TestCulpritThatWasUndoneIsNotFound(t *testing.T) {
 		{"a later one breaks it again", append(slices.Clone(undone), change{"g", ""}, change{"again", strings.ReplaceAll(leak, "leaks", "more")}), Found, "again"},
 		{"its line is rewritten and does the same", []change{{"first", leak}, {"b", ""}, {"redo first", strings.ReplaceAll(leak, "leaks", "more")}, {"d", ""}}, Found, "and shows still"},
 		{"a later commit changes the same lines", []change{{"first", "/* one */\n" + leak + "/* two */\n"}, {"b", ""}, {"redo first", "/* one */\n" + strings.ReplaceAll(leak, "leaks", "more") + "/* two */\n"}, {"d", ""}}, Found, "and shows still"},
+		{"its line is rewritten, does the same, and is cured", []change{{"first", leak}, {"b", ""}, {"redo first", strings.ReplaceAll(leak, "leaks", "more")}, {"d", ""}, {"fix first", ""}, {"f", ""}, {"again", leak}, {"h", ""}}, Found, "\"again\" is the first bad commit"},
+		{"its line is rewritten twice and does the same", []change{{"first", leak}, {"b", ""}, {"redo first", strings.ReplaceAll(leak, "leaks", "more")}, {"redo first", strings.ReplaceAll(leak, "leaks", "most")}, {"e", ""}, {"f", ""}}, NotProven, "nothing is left of its lines, nor of those"},
 		{"a later commit changes the same lines and cures it", []change{{"first", "int one;\n" + leak + "int two;\n"}, {"b", ""}, {"redo first", "int one;\nint three;\nint two;\n"}, {"d", ""}, {"again", leak}, {"f", ""}}, Found, "\"again\" is the first bad commit"},
 		{"the undoing breaks it otherwise", append(slices.Clone(undone[:5]), change{"fix first", strings.ReplaceAll(leak, "leaks", "more")}, change{"h", ""}, change{"i", ""}), NotProven, "Try GOOD="},
 	} {
