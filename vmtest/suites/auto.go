@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -237,6 +238,9 @@ func targetsOf(ctx context.Context, c kernel.Content, maintainers, file string) 
 			switch {
 			case kind == "X":
 				excluded = excluded || coversFile(pattern, file)
+			case kind == "N":
+				names, err := regexp.Compile(pattern)
+				covers = covers || err == nil && names.MatchString(file)
 			case kind == "F":
 				// The last section has all there is.
 				covers = covers || strings.Trim(pattern, "*/") != "" && coversFile(pattern, file)
@@ -267,7 +271,7 @@ func targetsOf(ctx context.Context, c kernel.Content, maintainers, file string) 
 }
 
 // coversFile says whether a pattern of MAINTAINERS covers a file: a folder all below it, any
-// other what it matches, folders included.
+// other what it matches, folders included, also where these lack the slash.
 func coversFile(pattern, file string) bool {
 	if strings.HasSuffix(pattern, "/") {
 		parts := strings.Split(file, "/")
@@ -279,5 +283,5 @@ func coversFile(pattern, file string) bool {
 		return ok
 	}
 	ok, _ := path.Match(pattern, file)
-	return ok
+	return ok || strings.HasPrefix(file, pattern+"/")
 }

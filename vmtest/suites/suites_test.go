@@ -205,7 +205,7 @@ func TestChooseTargets(t *testing.T) {
 func TestNearest(t *testing.T) {
 	files := map[string]string{
 		"MAINTAINERS": "FUTEX\nF:\tkernel/futex/*\nF:\ttools/testing/selftests/futex/\nF:\ttools/testing/selftests/gone/\nF:\tlib/plist*\n\n" +
-			"TIMERS\nF:\tkernel/time/\nF:\ttools/testing/selftests/timers/\n\nNET\nF:\tnet/\nX:\tnet/can/\nF:\ttools/testing/selftests/net/*/*eth*.sh\n\n" +
+			"TIMERS\nF:\tkernel/time/\nN:\t[^a-z]timer_\nF:\tkernel/clock\nF:\ttools/testing/selftests/timers/\n\nNET\nF:\tnet/\nX:\tnet/can/\nF:\ttools/testing/selftests/net/*/*eth*.sh\n\n" +
 			"KCMP\nF:\tkernel/kcmp.c\nF:\ttools/testing/selftests/kcmp/kcmp_test.c\nF:\ttools/testing/selftests/kselftest_harness.h\n\n" +
 			"THE REST\nF:\t*\nF:\t*/\nF:\ttools/testing/selftests/rtc/\n",
 		"tools/testing/selftests/futex/Makefile":            "all:\n",
@@ -227,6 +227,8 @@ func TestNearest(t *testing.T) {
 	}{
 		{"kernel/futex/core.c", Asked{Targets: []string{"futex"}}, "kselftest futex, by MAINTAINERS"},
 		{"kernel/time/deep/x.c", Asked{Targets: []string{"timers"}}, "kselftest timers"},
+		{"arch/x86/timer_x.c", Asked{Targets: []string{"timers"}}, "kselftest timers"},
+		{"kernel/clock/x.c", Asked{Targets: []string{"timers"}}, "kselftest timers"},
 		{"kernel/kcmp.c", Asked{Targets: []string{"kcmp"}}, "kselftest kcmp, by MAINTAINERS"},
 		{"kernel/rtc.c", Asked{Targets: []string{"rtc"}}, "auto: kselftest rtc, by its name, for kernel/rtc.c"},
 		{"fs/nsfs.c", Asked{Globs: []string{"binfmt"}, Targets: []string{"filesystems/nsfs"}}, "kselftest filesystems/nsfs, by its name"},
