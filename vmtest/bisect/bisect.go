@@ -247,6 +247,9 @@ func (s *search) between(ctx context.Context, good, bad string) (*Answer, error)
 	return s.verify(ctx, found.First, bad)
 }
 
+// noParent is why what begins a history, as one of several that were merged, is not proven.
+const noParent = "it has no parent to be held against"
+
 // verify holds a culprit against its parent, and the bad end against itself
 // without the culprit.
 func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error) {
@@ -267,6 +270,7 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 		a.Shown = []string{s.sig.warning}
 	}
 	if len(culprit.commit.Parents) == 0 {
+		a.Outcome, a.Doubt = NotProven, noParent
 		return a.end(s), nil
 	}
 	point, err := s.at(ctx, culprit.commit.Parents[0])

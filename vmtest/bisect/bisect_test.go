@@ -802,6 +802,43 @@ func TestFindFix(t *testing.T) {
 	}
 }
 
+// What was merged may begin a history of its own, in which nothing comes before what breaks
+// or what cures.
+func TestBeginningOfAHistory(t *testing.T) {
+	t.Parallel()
+	for _, fix := range []bool{false, true} {
+		own, first := leak, ""
+		if fix {
+			own, first = "", leak
+		}
+		dir := fixture(t, change{"a", first}, change{"b", ""})
+		git(t, dir, "branch", "line")
+		git(t, dir, "switch", "-q", "--orphan", "other")
+		write(t, filepath.Join(dir, "Makefile"), makefile)
+		write(t, filepath.Join(dir, "main.c"), start+own)
+		git(t, dir, "add", "-A")
+		git(t, dir, "commit", "-q", "-m", "beginning")
+		git(t, dir, "switch", "-q", "line")
+		git(t, dir, "merge", "-q", "--allow-unrelated-histories", "-X", "theirs", "-m", "merge", "other")
+		git(t, dir, "checkout", "-q", "other", "--", "main.c")
+		git(t, dir, "commit", "-q", "--amend", "-m", "merge")
+		b := newBench(t, 1)
+		q := Question{Program: "fixedfile", Good: "HEAD~1", Bad: "HEAD"}
+		if fix {
+			q = Question{Program: "fixedfile", Good: "HEAD", Bad: "HEAD~1", Fix: true}
+		}
+		q.Tree = dir
+		s, err := q.resolve()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.variant = kernel.Variant{Name: "plain", Image: "vmlinux", Scale: 1}
+		if a := b.mustSearch(t, q, s).Answer; a.Outcome != NotProven || a.Culprit.Subject != "beginning" {
+			t.Errorf("fix %v: %s, %q; want the beginning, not proven", fix, a.Outcome, a.Text)
+		}
+	}
+}
+
 func TestRangesThatAreNone(t *testing.T) {
 	t.Parallel()
 	dir := fixture(t, harmless...)

@@ -32,6 +32,10 @@ func (s *search) verifyFix(ctx context.Context, first, newer string) (*Answer, e
 	if a.Touched, err = s.history.Touched(ctx, *fix.commit); err != nil {
 		return nil, err
 	}
+	if len(fix.commit.Parents) == 0 {
+		a.Outcome, a.Doubt = NotProven, noParent
+		return s.endFix(a), nil
+	}
 	parent, err := s.at(ctx, fix.commit.Parents[0])
 	if err != nil {
 		return nil, err
