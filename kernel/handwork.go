@@ -241,7 +241,7 @@ func (h *Handwork) Continue(ctx context.Context) (notes []string, err error) {
 		}
 		switch {
 		case s.stopped && underway:
-			if err := h.mended(ctx, p, s, of); err != nil {
+			if err := h.mended(ctx, p, s, of, head); err != nil {
 				return notes, err
 			}
 			notes = append(notes, fmt.Sprintf("patch %d, %q: as mended by hand", s.next, p.Subject))
@@ -387,8 +387,9 @@ func (h *Handwork) stop(ctx context.Context, p patches.Patch, s handState, of in
 	return &StoppedError{Dir: h.dir, On: on, Number: s.next, Of: of, Subject: p.Subject, Mismatches: found, Conflicts: conflicts, Rejected: rejected}
 }
 
-// mended commits what the user made of a patch, with its author and message.
-func (h *Handwork) mended(ctx context.Context, p patches.Patch, s handState, of int) error {
+// mended commits what the user made of a patch, with its author and message, unless that is
+// in commits of the user's, of which head is the last.
+func (h *Handwork) mended(ctx context.Context, p patches.Patch, s handState, of int, head string) error {
 	conflicts, rejected, err := h.unresolved(ctx)
 	if err != nil {
 		return err
@@ -407,6 +408,10 @@ func (h *Handwork) mended(ctx context.Context, p patches.Patch, s handState, of 
 		}
 	}
 	if _, err := git(ctx, h.dir, "diff", "--cached", "--quiet", "HEAD"); err == nil {
+		if head != s.head {
+			_, err := git(ctx, h.dir, "am", "--skip")
+			return err
+		}
 		return h.stop(ctx, p, s, of, mismatches(ctx, h.dir, "HEAD", p))
 	}
 	_, err = git(ctx, h.dir, "am", "--continue")

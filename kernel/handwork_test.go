@@ -231,6 +231,32 @@ func TestHandworkKeepsWhatIsInNoCommit(t *testing.T) {
 	}
 }
 
+// TestHandworkCommittedByHand: a user who commits the patch without git am has mended it.
+func TestHandworkCommittedByHand(t *testing.T) {
+	t.Parallel()
+	dir, series := seriesRepo(t)
+	series.Patches = series.Patches[2:]
+	work := filepath.Join(t.TempDir(), "work")
+	h, err := (&Builder{Cache: t.TempDir()}).StartHandwork(t.Context(), treeSpec(dir, series, 1), work)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stopped *StoppedError
+	if _, err := h.Continue(t.Context()); !errors.As(err, &stopped) {
+		t.Fatalf("Continue = %v; want it to stop", err)
+	}
+	for _, names := range [][]string{{"a", "mended"}, {"a", "mended", "twice"}} {
+		writeFile(t, filepath.Join(work, "lib.c"), lines(names...))
+		userGit(t, work, "commit", "-qam", strings.Join(names, " "))
+	}
+	if _, err := h.Continue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := h.Refresh(t.Context(), work+"-patches"); n != 2 || err != nil {
+		t.Errorf("Refresh = %d, %v; want the user's two commits", n, err)
+	}
+}
+
 // TestHandworkWithoutBlobs: where git knows nothing of the files that a patch was made for,
 // the hunks that apply are there, and the others beside them.
 func TestHandworkWithoutBlobs(t *testing.T) {
