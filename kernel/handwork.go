@@ -467,8 +467,22 @@ func (h *Handwork) Refresh(ctx context.Context, to string) (int, error) {
 	if out == "" {
 		return 0, fmt.Errorf("nothing is left of the series: %s has no commit on top of its base", h.dir)
 	}
+	files := strings.Split(out, "\n")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return 0, err
+		}
+		plain, err := plainMessages(ctx, h.dir, base+"..HEAD", string(text))
+		if err != nil {
+			return 0, err
+		}
+		if err := os.WriteFile(file, []byte(plain), 0o644); err != nil {
+			return 0, err
+		}
+	}
 	if err := os.RemoveAll(to); err != nil {
 		return 0, err
 	}
-	return strings.Count(out, "\n") + 1, os.Rename(tmp, to)
+	return len(files), os.Rename(tmp, to)
 }

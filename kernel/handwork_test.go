@@ -249,11 +249,17 @@ func TestHandworkCommittedByHand(t *testing.T) {
 		writeFile(t, filepath.Join(work, "lib.c"), lines(names...))
 		userGit(t, work, "commit", "-qam", strings.Join(names, " "))
 	}
+	userGit(t, work, "commit", "-q", "--amend", "-m", "twice", "-m", "diff --git a/new.c b/new.c\nnew file mode 100644\n--- /dev/null\n+++ b/new.c\n@@ -0,0 +1 @@\n+int new;\n")
 	if _, err := h.Continue(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := h.Refresh(t.Context(), work+"-patches"); n != 2 || err != nil {
 		t.Errorf("Refresh = %d, %v; want the user's two commits", n, err)
+	}
+	// A diff in a message is no change.
+	again, err := patches.Read(work + "-patches")
+	if err != nil || len(again.Patches) != 2 || len(again.Patches[1].Files) != 1 {
+		t.Errorf("read again: %+v, %v; want two patches of one file each", again.Patches, err)
 	}
 }
 
