@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"patchproof/guest/event/report"
 )
 
 // registerProbe asks which opcodes there are (IORING_REGISTER_PROBE, since v5.6).
@@ -190,4 +192,28 @@ func (k Kernel) BlockingRead() (flags uint8) {
 func Has(c Change) (Answer, error) {
 	k, err := Probe()
 	return k.Has(c), err
+}
+
+// Program makes a program that stands on IORING_OP_READ and what came with it in v5.6 skip on the
+// kernels before, v5.4 and v5.5. Newer ones have it, whatever they say; what was backported is used.
+func Program(run func(*report.T)) func(*report.T) {
+	return func(t *report.T) {
+		k, err := Probe()
+		if err == nil && k.Opcodes <= OpRead && before56() {
+			t.Skip("io_uring", "", fmt.Sprintf("this kernel's io_uring has the opcodes below %d only; this program needs those of v5.6", k.Opcodes))
+			return
+		}
+		run(t)
+	}
+}
+
+// before56 goes by the kernel's version, as a newer kernel may be broken and know too little.
+func before56() bool {
+	var u unix.Utsname
+	var major, minor int
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	return n == 2 && (major < 5 || major == 5 && minor < 6)
 }

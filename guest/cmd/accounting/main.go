@@ -18,7 +18,7 @@ import (
 	"patchproof/guest/uring"
 )
 
-func main() { report.Main("accounting", run) }
+func main() { report.Main("accounting", uring.Program(run)) }
 
 func run(t *report.T) {
 	b, err := open(t)

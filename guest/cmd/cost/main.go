@@ -6,6 +6,9 @@
 // instructions (vmtest's Icount), one nanosecond each.
 package main
 
-import "patchproof/guest/event/report"
+import (
+	"patchproof/guest/event/report"
+	"patchproof/guest/uring"
+)
 
-func main() { report.Main("cost", run) }
+func main() { report.Main("cost", uring.Program(run)) }

@@ -4,6 +4,9 @@
 // busy with io_uring: the request caches of a CPU that is gone must be empty.
 package main
 
-import "patchproof/guest/event/report"
+import (
+	"patchproof/guest/event/report"
+	"patchproof/guest/uring"
+)
 
-func main() { report.Main("cpuoffline", run) }
+func main() { report.Main("cpuoffline", uring.Program(run)) }

@@ -5,6 +5,9 @@
 // set up, its fallback request.
 package main
 
-import "patchproof/guest/event/report"
+import (
+	"patchproof/guest/event/report"
+	"patchproof/guest/uring"
+)
 
-func main() { report.Main("failslab", run) }
+func main() { report.Main("failslab", uring.Program(run)) }

@@ -5,6 +5,9 @@
 // them are cancelled, and no request is lost.
 package main
 
-import "patchproof/guest/event/report"
+import (
+	"patchproof/guest/event/report"
+	"patchproof/guest/uring"
+)
 
-func main() { report.Main("faults", run) }
+func main() { report.Main("faults", uring.Program(run)) }

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"patchproof/guest/event/report"
+	"patchproof/guest/uring"
 )
 
 func main() {
@@ -16,5 +17,5 @@ func main() {
 	if len(os.Args) == 5 && os.Args[1] == "child" {
 		child(os.Args[2], os.Args[3], os.Args[4])
 	}
-	report.Main("fixedfile", run)
+	report.Main("fixedfile", uring.Program(run))
 }

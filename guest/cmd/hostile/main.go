@@ -4,6 +4,9 @@
 // refuses it as it says and works as before.
 package main
 
-import "patchproof/guest/event/report"
+import (
+	"patchproof/guest/event/report"
+	"patchproof/guest/uring"
+)
 
-func main() { report.Main("hostile", run) }
+func main() { report.Main("hostile", uring.Program(run)) }

@@ -6,6 +6,9 @@
 // be left. The stream is a function of patchproof.seed and patchproof.count.
 package main
 
-import "patchproof/guest/event/report"
+import (
+	"patchproof/guest/event/report"
+	"patchproof/guest/uring"
+)
 
-func main() { report.Main("mixer", run) }
+func main() { report.Main("mixer", uring.Program(run)) }

@@ -5,6 +5,9 @@
 // requests.
 package main
 
-import "patchproof/guest/event/report"
+import (
+	"patchproof/guest/event/report"
+	"patchproof/guest/uring"
+)
 
-func main() { report.Main("nop", run) }
+func main() { report.Main("nop", uring.Program(run)) }

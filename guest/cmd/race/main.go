@@ -5,6 +5,9 @@
 // patchproof.race names what.
 package main
 
-import "patchproof/guest/event/report"
+import (
+	"patchproof/guest/event/report"
+	"patchproof/guest/uring"
+)
 
-func main() { report.Main("race", run) }
+func main() { report.Main("race", uring.Program(run)) }

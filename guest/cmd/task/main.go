@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"patchproof/guest/event/report"
+	"patchproof/guest/uring"
 )
 
 func main() {
@@ -18,5 +19,5 @@ func main() {
 	if len(os.Args) == 4 && os.Args[1] == childArg {
 		child(os.Args[2], os.Args[3])
 	}
-	report.Main("task", run)
+	report.Main("task", uring.Program(run))
 }
