@@ -65,7 +65,8 @@ var (
 )
 
 // What a pull request brings is anyone's: a workflow gives it no secret and no right to write, takes
-// only actions that cannot change, and puts no text of anyone's into a script.
+// only actions that cannot change, puts no text of anyone's into a script, and takes no command
+// from what a guest prints.
 func TestWorkflowsAreSafe(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(checkout, ".github", "workflows", "*.yml"))
 	if err != nil || len(files) < 2 {
@@ -95,8 +96,12 @@ func TestWorkflowsAreSafe(t *testing.T) {
 		if len(w.steps()) == 0 {
 			t.Errorf("%s has no steps", file)
 		}
+		ofAnyone := len(w.Jobs) == 0 || strings.Contains(text, "pull_request")
 		for _, s := range w.steps() {
+			tells := strings.Contains(s.Run, "make vmtest") || strings.Contains(s.Run, "results merge")
 			switch {
+			case ofAnyone && tells && !strings.Contains(s.Run, "::stop-commands::"):
+				t.Errorf("%s: a guest's output is commands to the runner: %s", file, s.Run)
 			case s.Uses != "" && !pinnedAction.MatchString(s.Uses):
 				t.Errorf("%s: %s is not pinned by its commit", file, s.Uses)
 			case strings.HasPrefix(s.Uses, "actions/checkout@") && s.With["persist-credentials"] != "false":
