@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -212,8 +213,8 @@ func (j *job) whyUnbuilt(ctx context.Context, m *makeRun, target, into string) (
 		return u, withLog(fmt.Errorf("kselftest %s of %s could not be built, which says nothing about its source: %w", target, j.spec.Name, err), j.log.Name())
 	}
 	u.Why = selftestTrouble(err).Error()
-	// A library of the system's, which is none of the source's business.
-	u.BySource = u.BySource && !strings.Contains(u.Why, "cannot find -l")
+	// A library of the system's is none of the source's business.
+	u.BySource = u.BySource && !strings.Contains(u.Why, "cannot find -l") && packageOf(u.Why) == ""
 	return u, nil
 }
 
@@ -337,10 +338,39 @@ func selftestTrouble(err error) error {
 		}
 		return err
 	}
-	if refused.File == "" {
-		return errors.New(refused.Message)
+	said := refused.Message
+	if pkg := packageOf(said); pkg != "" {
+		said += fmt.Sprintf(" (Debian and Ubuntu: apt-get install %s)", pkg)
 	}
-	return fmt.Errorf("%s:%d: %s", refused.File, refused.Line, refused.Message)
+	if refused.File == "" {
+		return errors.New(said)
+	}
+	return fmt.Errorf("%s:%d: %s", refused.File, refused.Line, said)
+}
+
+// packageOf is the package that has what linker or compiler do not find, empty where none is known.
+func packageOf(said string) string {
+	m := notThere.FindStringSubmatch(said)
+	if m == nil {
+		return ""
+	}
+	return packages[m[1]+m[2]]
+}
+
+// notThere is what linker and compiler say of a library and of a header that are not there.
+var notThere = regexp.MustCompile(`cannot find -l([\w-]+)|([\w/.-]+\.h): No such file`)
+
+// packages have the libraries that selftests are built with, by the names of these and of their headers.
+var packages = map[string]string{
+	"cap": "libcap-dev", "sys/capability.h": "libcap-dev",
+	"cap-ng": "libcap-ng-dev", "cap-ng.h": "libcap-ng-dev",
+	"popt": "libpopt-dev", "popt.h": "libpopt-dev",
+	"mnl": "libmnl-dev", "libmnl/libmnl.h": "libmnl-dev",
+	"numa": "libnuma-dev", "numa.h": "libnuma-dev",
+	"fuse": "libfuse-dev", "fuse.h": "libfuse-dev",
+	"asound": "libasound2-dev", "alsa/asoundlib.h": "libasound2-dev",
+	"uring": "liburing-dev", "liburing.h": "liburing-dev",
+	"crypto": "libssl-dev", "openssl/bio.h": "libssl-dev", "openssl/evp.h": "libssl-dev",
 }
 
 // readSelftests reads which tests are installed.

@@ -145,6 +145,7 @@ func TestSelftestsUnbuilt(t *testing.T) {
 		broken  = "all:\n\t@echo 'a.c:1:2: error: no such thing'; exit 1\n"
 		noTool  = "all:\n\t@echo 'sh: 1: no-such-tool: not found'; exit 127\n"
 		library = "all:\n\t@echo '/usr/bin/ld: cannot find -lcap: No such file or directory'; echo 'collect2: error: ld returned 1 exit status'; exit 1\n"
+		header  = "all:\n\t@echo 'c.c:5:10: fatal error: sys/capability.h: No such file or directory'; exit 1\n"
 		writes  = "all:\n\t@echo 'ld: cannot open output file x: Read-only file system'; exit 1\n"
 		more    = "# test: other\n" + good + "\tcp $(to)/run $(to)/other\n"
 		partly  = "# test: other\n" + good + "all: other\nother:\n\t@echo 'b.c:3:4: error: no such thing'; exit 1\n"
@@ -189,7 +190,9 @@ func TestSelftestsUnbuilt(t *testing.T) {
 			"fail kselftest part of patched does not build as a whole here, where that of base does: b.c:3: error: no such thing; log: "}, ""},
 		{"a tool is missing for a part of the patch", map[string]string{"part": more}, map[string]string{"part": lacking}, false, nil,
 			"kselftest part of patched does not build as a whole here: this machine lacks a tool"},
-		{"a library is missing for the patch", map[string]string{"lib": good}, map[string]string{"lib": library}, false, nil, "kselftest lib of patched does not build here: /usr/bin/ld: cannot find -lcap"},
+		{"a library is missing for the patch", map[string]string{"lib": good}, map[string]string{"lib": library}, false, nil, "cannot find -lcap: No such file or directory (Debian and Ubuntu: apt-get install libcap-dev)"},
+		{"a library's header is missing for the patch", map[string]string{"lib": good}, map[string]string{"lib": header}, false, nil,
+			"kselftest lib of patched does not build here: c.c:5: fatal error: sys/capability.h: No such file or directory (Debian and Ubuntu: apt-get install libcap-dev)"},
 		{"the disk is full", map[string]string{"full": fullNow}, nil, true, nil, "which says nothing about its source: the disk is full"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
