@@ -31,12 +31,43 @@ const targetTimeout = 45 * time.Second
 // targetTimeoutLine is that of a target's settings.
 var targetTimeoutLine = regexp.MustCompile(`(?m)^\s*timeout\s*=\s*(\d+)`)
 
+// takenForGranted are options of the kernels that selftests are written on. The config files of the
+// targets name what is special to them, and these only now and then; the variants leave them out.
+const takenForGranted = `CONFIG_SYSVIPC=y
+CONFIG_POSIX_MQUEUE=y
+CONFIG_AIO=y
+CONFIG_FHANDLE=y
+CONFIG_INOTIFY_USER=y
+CONFIG_FANOTIFY=y
+CONFIG_RSEQ=y
+CONFIG_KCMP=y
+CONFIG_CROSS_MEMORY_ATTACH=y
+CONFIG_CACHESTAT_SYSCALL=y
+CONFIG_USERFAULTFD=y
+CONFIG_BSD_PROCESS_ACCT=y
+CONFIG_COREDUMP=y
+CONFIG_SECCOMP=y
+CONFIG_KEYS=y
+CONFIG_CGROUPS=y
+CONFIG_NAMESPACES=y
+CONFIG_UTS_NS=y
+CONFIG_IPC_NS=y
+CONFIG_USER_NS=y
+CONFIG_PID_NS=y
+CONFIG_NET_NS=y
+CONFIG_TIME_NS=y
+CONFIG_CHECKPOINT_RESTORE=y
+CONFIG_CONNECTOR=y
+CONFIG_PROC_EVENTS=y
+CONFIG_TRANSPARENT_HUGEPAGE=y
+`
+
 // ChooseTargets finds the targets that are asked for, each of which must be in one of the
 // sources at least, and the config that they wish for.
 func ChooseTargets(ctx context.Context, names []string, contents []kernel.Content) ([]Target, kernel.Fragment, error) {
 	fragment := kernel.Fragment{Name: "for TEST=kselftest", Pulls: true, Wish: true}
 	var targets []Target
-	var lines []string
+	lines := strings.Split(strings.TrimSpace(takenForGranted), "\n")
 	for _, name := range names {
 		if slices.ContainsFunc(targets, func(t Target) bool { return t.Name == name }) {
 			continue

@@ -88,7 +88,7 @@ func (p *packer) closure(file, at string) (lie elsewhere, err error) {
 var commandPath = regexp.MustCompile(`\x00/(?:usr/)?(?:local/)?s?bin/[\w.+-]+`)
 
 // spelled are the commands that a program names by their whole paths, as for execve(2) and
-// system(3), and the shell where it calls system(3) or popen(3).
+// system(3), and where it calls system(3) or popen(3) the shell and what it seems to give that.
 func spelled(file string) (all []string, err error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -99,9 +99,18 @@ func spelled(file string) (all []string, err error) {
 	}
 	if calls.Match(text) {
 		all = with(all, "/bin/sh")
+		for _, m := range commandLine.FindAllSubmatch(text, -1) {
+			if commandOf(string(m[1])) != "" {
+				all = with(all, string(m[1]))
+			}
+		}
 	}
 	return all, nil
 }
+
+// commandLine is a string of a program that looks like one for system(3): a command, and an option
+// or a path.
+var commandLine = regexp.MustCompile(`\x00([a-z][\w.+-]*) (?:-[A-Za-z-]|/|%s)`)
 
 // calls are the names of functions of the C library that start a shell, as symbols.
 var calls = regexp.MustCompile(`\x00(?:system|popen)\x00`)

@@ -563,14 +563,15 @@ func contents(t *testing.T, archive []byte) map[string]string {
 	return files
 }
 
-// What loads modules has the names by which the kernel and people call it.
 // A C program starts a shell by itself, and commands by their paths.
 func TestSpelled(t *testing.T) {
 	for text, want := range map[string][]string{
-		"\x7fELF\x00/bin/sleep\x00sleep\x00/usr/sbin/ip link\x00/bin/sleep\x00": {"/bin/sleep", "/usr/sbin/ip"},
-		"/bin:/usr/bin\x00/home/u/bin/x\x00/bin/\x00in Go/bin/echo":             nil,
-		"\x00filesystem\x00system\x00":                                          {"/bin/sh"},
-		"\x00popen\x00/bin/sh\x00":                                              {"/bin/sh"},
+		"\x7fELF\x00/bin/sleep\x00sleep\x00/usr/sbin/ip link\x00/bin/sleep\x00":                      {"/bin/sleep", "/usr/sbin/ip"},
+		"/bin:/usr/bin\x00/home/u/bin/x\x00/bin/\x00in Go/bin/echo":                                  nil,
+		"\x00filesystem\x00system\x00":                                                               {"/bin/sh"},
+		"\x00system\x00rm -rf %s\x00ls\x00no-such-command -q /mnt\x00Cannot open /x\x00sync all\x00": {"/bin/sh", "rm"},
+		"\x00rm -rf %s\x00":        nil,
+		"\x00popen\x00/bin/sh\x00": {"/bin/sh"},
 	} {
 		got, err := spelled(write(t, filepath.Join(t.TempDir(), "program"), text, 0o755))
 		if diff := cmp.Diff(want, got); diff != "" || err != nil {
@@ -579,6 +580,7 @@ func TestSpelled(t *testing.T) {
 	}
 }
 
+// What loads modules has the names by which the kernel and people call it.
 func TestLoader(t *testing.T) {
 	archive, err := Loader()
 	if err != nil {

@@ -217,11 +217,20 @@ func prepare() error {
 			}
 		}
 	}
+	// u-root's init gives each controller a hierarchy of its own (cgroup v1); no distribution does any more.
+	v1, _ := filepath.Glob("/sys/fs/cgroup/*")
+	for _, dir := range append(v1, "/sys/fs/cgroup") {
+		unix.Unmount(dir, 0)
+	}
+	// What any distribution mounts.
 	for _, fs := range []struct{ kind, dir string }{
 		{"debugfs", "/sys/kernel/debug"}, {"tracefs", "/sys/kernel/tracing"}, {"devpts", "/dev/pts"},
+		{"cgroup2", "/sys/fs/cgroup"}, {"securityfs", "/sys/kernel/security"}, {"configfs", "/sys/kernel/config"},
+		{"bpf", "/sys/fs/bpf"}, {"mqueue", "/dev/mqueue"}, {"hugetlbfs", "/dev/hugepages"},
 	} {
-		if os.MkdirAll(fs.dir, 0o755) == nil {
-			unix.Mount(fs.kind, fs.dir, fs.kind, 0, "")
+		if os.MkdirAll(fs.dir, 0o755) == nil && unix.Mount(fs.kind, fs.dir, fs.kind, 0, "") != nil {
+			// Where the kernel lacks it there is no such folder; one of sysfs is the kernel's.
+			os.Remove(fs.dir)
 		}
 	}
 	if err := unix.Sethostname([]byte("guest")); err != nil {
