@@ -159,9 +159,9 @@ func newBench(t *testing.T, count int) *rig {
 	b := &rig{bug: func(string) string { return "" }}
 	b.trials = &trials{
 		count: count, program: vmtest.Program{Name: "fixedfile"},
-		// A test of its own initramfs asks a question of its own: two whose histories are the same,
-		// made in one second, would find each other's record.
-		lab:  &lab.Lab{Builder: kernel.Builder{Cache: t.TempDir()}, Initramfs: filepath.Join(t.TempDir(), "initramfs")},
+		// A question holds its initramfs' name. Each test has one of its own: two whose histories
+		// are the same, made in one second, would find each other's record.
+		lab:  &lab.Lab{Builder: kernel.Builder{Cache: t.TempDir()}, Initramfs: strings.ReplaceAll(t.TempDir(), "/", "-")},
 		tell: Teller{Say: func(format string, args ...any) { b.said = append(b.said, fmt.Sprintf(format, args...)) }},
 	}
 	b.cell = func(ctx context.Context, s vmtest.CellSpec) results.Cell {
