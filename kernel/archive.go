@@ -18,6 +18,8 @@ import (
 
 	"github.com/google/renameio/v2"
 	"github.com/klauspost/compress/zstd"
+
+	"patchproof/patches/regular"
 )
 
 // archiveSuffix ends the name of a file with a kernel for the store of another machine.
@@ -96,7 +98,7 @@ func (s Store) Export(ctx context.Context, key, to string) (path string, err err
 		return "", fmt.Errorf("kernel %.12s in %s is not whole: build it again", key, s.Dir)
 	}
 	dir := s.kernelDir(key)
-	config, err := readFile(filepath.Join(dir, "config"))
+	config, err := regular.ReadFile(filepath.Join(dir, "config"))
 	if err != nil {
 		return "", err
 	}
@@ -231,19 +233,15 @@ func (s Store) Import(ctx context.Context, path string) (key string, had bool, e
 
 // unpack unpacks the members of an archive that one may have.
 func unpack(path, dir string) (m manifest, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return m, err
-	}
-	// Opening a pipe may wait for ever.
-	if !info.Mode().IsRegular() {
-		return m, errors.New("it is not a plain file")
-	}
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return m, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return m, err
+	}
 	packed, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(64<<20))
 	if err != nil {
 		return m, err

@@ -347,7 +347,7 @@ func TestImportDamaged(t *testing.T) {
 		}
 		refused(t, to, path, "is not taken")
 	}
-	refused(t, to, t.TempDir(), "not a plain file")
+	refused(t, to, t.TempDir(), "not a regular file")
 	refused(t, to, filepath.Join(t.TempDir(), "nothing"), "no such file")
 }
 

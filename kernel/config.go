@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"patchproof/patches/regular"
 )
 
 // Values of options: off is also that of one which a .config does not set.
@@ -330,10 +332,10 @@ func (j *job) config(ctx context.Context, m *makeRun, commit string) (string, er
 	}
 	stamp := filepath.Join(m.out, configuredFile)
 	inputs := hashOf(asked(requests), j.compiler)
-	if text, err := readFile(stamp); err == nil {
+	if text, err := regular.ReadFile(stamp); err == nil {
 		from, old, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
 		if old == inputs && j.sameOptions(ctx, from, commit) {
-			config, err := readFile(filepath.Join(m.out, ".config"))
+			config, err := regular.ReadFile(filepath.Join(m.out, ".config"))
 			return string(config), err
 		}
 	}
@@ -379,7 +381,7 @@ const tinyGoal = "tinyconfig"
 // back, by which make decides whether to go through all options again.
 func (m *makeRun) configure(ctx context.Context, goal string, requests []request) (string, error) {
 	path := filepath.Join(m.out, ".config")
-	before, beforeErr := readFile(path)
+	before, beforeErr := regular.ReadFile(path)
 	info, statErr := os.Stat(path)
 	if err := m.run(ctx, cmp.Or(goal, tinyGoal)); err != nil {
 		return "", err

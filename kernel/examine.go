@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"patchproof/kernel/sandbox"
+	"patchproof/patches/regular"
 )
 
 // Examined is what the compiler and the checkers say of one C file at one commit, and
@@ -115,7 +116,7 @@ func findOut[T any](ctx context.Context, b *Builder, t tree, commit string, file
 		key := hashOf(slices.Concat([]string{kind, oid}, about, []string{file})...)
 		kept := filepath.Join(b.Cache, checksDir, key)
 		var x T
-		if text, err := readFile(kept); err == nil {
+		if text, err := regular.ReadFile(kept); err == nil {
 			// One that is damaged, or another's, is found out again.
 			sum, answer, _ := strings.Cut(string(text), "\n")
 			if sum == hashOf(key, answer) && json.Unmarshal([]byte(answer), &x) == nil {

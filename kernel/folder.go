@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"patchproof/kernel/sandbox"
+	"patchproof/patches/regular"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -147,7 +148,7 @@ func (f *folder) close() error {
 
 // check compares the folder with what was recorded of it.
 func (f *folder) check() (commits []string, err error) {
-	text, err := readFile(filepath.Join(f.dir, folderFile))
+	text, err := regular.ReadFile(filepath.Join(f.dir, folderFile))
 	if err != nil {
 		return nil, errors.New("nothing is recorded about it")
 	}

@@ -13,6 +13,7 @@ import (
 
 	"patchproof/kernel/sandbox"
 	"patchproof/patches"
+	"patchproof/patches/regular"
 )
 
 // Handwork is a work tree of the user's own in which a series is applied, and mended by
@@ -189,7 +190,7 @@ func (h *Handwork) create(ctx context.Context, t tree, spec Spec, key string) er
 func (h *Handwork) file(name string) string { return filepath.Join(h.dir, ".git", handDir, name) }
 
 func (h *Handwork) read(name string) (string, error) {
-	text, err := readFile(h.file(name))
+	text, err := regular.ReadFile(h.file(name))
 	return string(text), err
 }
 

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"patchproof/patches/regular"
 )
 
 // wholeConfig is what kconfig writes at the top of a .config, and a fragment lacks.
@@ -22,7 +24,7 @@ func readConfig(files string) ([]Fragment, error) {
 	var all []Fragment
 	whole := ""
 	for _, name := range configFiles(files) {
-		text, err := readFile(name)
+		text, err := regular.ReadFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("CONFIG: %w", err)
 		}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"patchproof/kernel/sandbox"
+	"patchproof/patches/regular"
 )
 
 // release is a kernel source that a signed index lists: the Debian archive's, or kernel.org's.
@@ -279,7 +280,7 @@ func compareVersions(a, b string) int {
 
 // readReleases reads the list in the cache and says how old it is.
 func readReleases(file string) ([]release, time.Duration, error) {
-	text, err := readFile(file)
+	text, err := regular.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 1<<63 - 1, nil
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"patchproof/kernel/sandbox"
+	"patchproof/patches/regular"
 )
 
 // SelftestsDir is where the kernel's source has its kselftest targets.
@@ -242,7 +243,7 @@ func (u unbuiltTargets) write(dir string) error {
 }
 
 func readUnbuilt(dir string) (u unbuiltTargets, err error) {
-	text, err := readFile(filepath.Join(dir, unbuiltFile))
+	text, err := regular.ReadFile(filepath.Join(dir, unbuiltFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return u, nil
 	}
@@ -297,7 +298,7 @@ func storeTests(installed, dir string) error {
 
 // asStored says whether each bit of a folder with a sumFile is what was stored.
 func asStored(dir string) bool {
-	stored, err := readFile(filepath.Join(dir, sumFile))
+	stored, err := regular.ReadFile(filepath.Join(dir, sumFile))
 	if err != nil {
 		return false
 	}

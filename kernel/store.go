@@ -18,6 +18,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"patchproof/kernel/host"
+	"patchproof/patches/regular"
 )
 
 // Store is the cache folder. Kernels in it are found by their key, see Builder.Build.
@@ -127,7 +128,7 @@ func (s Store) lookup(key string) (record, bool) {
 	}
 	dir := s.kernelDir(key)
 	file := filepath.Join(dir, builtFile)
-	text, err := readFile(file)
+	text, err := regular.ReadFile(file)
 	if err != nil || json.Unmarshal(text, &r) != nil {
 		return record{}, false
 	}
@@ -162,7 +163,7 @@ func (s Store) find(key string) (record, bool) {
 	if !ok {
 		return record{}, false
 	}
-	config, err := readFile(filepath.Join(s.kernelDir(key), "config"))
+	config, err := regular.ReadFile(filepath.Join(s.kernelDir(key), "config"))
 	return r, err == nil && r.fits(key, string(config))
 }
 
@@ -203,19 +204,6 @@ func (s Store) add(key string, r record, files map[string]string) (err error) {
 	return os.Rename(tmp, s.kernelDir(key))
 }
 
-// readFile reads a file of the cache, or one that the user names. It may be a pipe, which would be
-// waited for, or a device without an end.
-func readFile(name string) ([]byte, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", name)
-	}
-	return os.ReadFile(name)
-}
-
 func copyFile(to, from string) (int64, error) {
 	in, err := os.Open(from)
 	if err != nil {
@@ -250,7 +238,7 @@ func writeAtomic(file, text string) error {
 // remembered returns the key that a request led to, if the record is that request's own:
 // another's names another kernel. Records of old do not say whose they are.
 func (s Store) remembered(request string) (key string, ok bool) {
-	text, err := readFile(filepath.Join(s.Dir, requestsDir, request))
+	text, err := regular.ReadFile(filepath.Join(s.Dir, requestsDir, request))
 	words := strings.Fields(string(text))
 	if err != nil || len(words) == 0 || len(words) > 1 && words[1] != hashOf(request, words[0]) {
 		return "", false
@@ -352,7 +340,7 @@ func (s Store) lock(ctx context.Context, file, about string, waiting func(holder
 	lock := flock.New(file)
 	ok, err := lock.TryLock()
 	if err == nil && !ok {
-		holder, _ := readFile(file + ".holder")
+		holder, _ := regular.ReadFile(file + ".holder")
 		waiting(strings.TrimSpace(string(holder)))
 		_, err = lock.TryLockContext(ctx, lockRetry)
 	}
@@ -460,7 +448,7 @@ func newItem(kind, name, path string) (Item, error) {
 		item.Kind = "leftover"
 	}
 	if kind == "kernel" {
-		if text, err := readFile(filepath.Join(path, builtFile)); err == nil {
+		if text, err := regular.ReadFile(filepath.Join(path, builtFile)); err == nil {
 			var r record
 			if json.Unmarshal(text, &r) == nil {
 				item.Name = fmt.Sprintf("%s/%s %.12s", r.Kernel, r.Variant, name)

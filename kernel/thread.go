@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"patchproof/kernel/sandbox"
+	"patchproof/patches/regular"
 )
 
 // lore is the archive of the kernel's lists.
@@ -128,7 +129,7 @@ func fetchThread(ctx context.Context, cache, address, id string) (file string, n
 	if ctx.Err() != nil {
 		return "", nil, context.Cause(ctx)
 	}
-	kept, readErr := readFile(latest)
+	kept, readErr := regular.ReadFile(latest)
 	info, statErr := os.Stat(string(kept))
 	if readErr != nil || statErr != nil {
 		return "", nil, fmt.Errorf("%s: %w. Save the thread elsewhere and give it as PATCH=file, or name a clone of the list, INBOX=folder", address, err)
@@ -286,7 +287,7 @@ func inboxRepositories(ctx context.Context, dir string) ([]string, error) {
 func indexInbox(ctx context.Context, repository, cache string) (inboxIndex, error) {
 	var index inboxIndex
 	file := filepath.Join(cache, branchesDir, "inbox-"+hashOf(repository)[:12], "index.json")
-	text, err := readFile(file)
+	text, err := regular.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return index, err
 	}

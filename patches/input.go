@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"patchproof/patches/regular"
 	"patchproof/patches/subjects"
 	"path/filepath"
 	"regexp"
@@ -327,15 +328,7 @@ func stem(path string) string {
 
 // readFile reads a regular text file of a sane size, unpacked.
 func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	// Opening a pipe or a terminal would wait for ever.
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file", path)
-	}
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}

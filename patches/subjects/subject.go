@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"patchproof/patches/regular"
 )
 
 // subjectFile makes a folder a subject.
@@ -286,15 +287,11 @@ func AnyKernel(dir string) ([]Program, error) {
 
 // readTOML reads a TOML file into doc and refuses keys that doc does not have.
 func readTOML(file string, doc any) error {
-	info, err := os.Stat(file)
+	text, err := regular.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	// Opening a pipe or a terminal would wait for ever.
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s: not a regular file", file)
-	}
-	meta, err := toml.DecodeFile(file, doc)
+	meta, err := toml.Decode(string(text), doc)
 	var syntax toml.ParseError
 	if errors.As(err, &syntax) {
 		at := ""

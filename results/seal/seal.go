@@ -10,9 +10,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/google/renameio/v2"
+
+	"patchproof/patches/regular"
 )
 
 // ErrBroken means that a record is not as it was written.
@@ -43,15 +44,7 @@ func Write(file string, record any) error {
 // a record of an older version, or one whose seal somebody took off to change it.
 // The error is that of reading the file, or ErrBroken.
 func Read(file string) (doc []byte, sealed bool, err error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return nil, false, err
-	}
-	// Opening a pipe would wait for ever.
-	if !info.Mode().IsRegular() {
-		return nil, false, fmt.Errorf("%s: not a regular file", file)
-	}
-	if doc, err = os.ReadFile(file); err != nil {
+	if doc, err = regular.ReadFile(file); err != nil {
 		return nil, false, err
 	}
 	rest, ok := bytes.CutPrefix(doc, []byte(start))

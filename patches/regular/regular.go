@@ -1,0 +1,32 @@
+// Package regular opens files that a person named, or that others can put something else in the
+// place of.
+package regular
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+// Open opens a file for reading. Anything but a regular file, or a link to one, is refused: opening
+// a pipe or a terminal may wait for ever, and a device may have no end.
+func Open(name string) (*os.File, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", name)
+	}
+	return os.Open(name)
+}
+
+// ReadFile reads all of a file that Open takes.
+func ReadFile(name string) ([]byte, error) {
+	f, err := Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
