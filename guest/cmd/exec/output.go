@@ -6,14 +6,10 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
-	"patchproof/guest/event"
 	"patchproof/guest/event/report"
 )
 
@@ -163,82 +159,4 @@ func (o *output) last() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(o.recent[max(0, len(o.recent)-maxRecent):]), func(line string) bool { return strings.TrimSpace(line) == "" })
-}
-
-// maxResultFiles is how many files may come back: each is an event at least.
-const maxResultFiles = 5_000
-
-// sendResults sends the files that the test left, as far as they fit beside what was
-// sent already. What does not is said in a file of its own, and on the console.
-func sendResults(t *report.T, sent int) {
-	left, files, names := event.MaxFiles-sent-maxTail, 0, map[string]bool{event.OutputFile: true}
-	behind := 0
-	leave := func(name, why string) {
-		if behind++; behind > 20 {
-			return
-		}
-		line := fmt.Sprintf("%s is left in the guest: %s\n", event.Printable(name), why)
-		fmt.Print("exec: " + line)
-		t.File(event.LeftFile, []byte(line))
-	}
-	defer func() {
-		if behind > 20 {
-			t.File(event.LeftFile, fmt.Appendf(nil, "and %d more\n", behind-20))
-		}
-	}()
-	// The test may have done anything to that folder: no error there is the harness's.
-	filepath.WalkDir(event.ResultsDir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			leave(path, err.Error())
-			return nil
-		}
-		if !d.Type().IsRegular() {
-			return nil
-		}
-		name, err := filepath.Rel(event.ResultsDir, path)
-		if err != nil {
-			leave(path, err.Error())
-			return nil
-		}
-		// It need not be a name on the host: no line end, no other encoding, none of ours.
-		at := event.Printable(name)
-		if first, _, _ := strings.Cut(at, "/"); first == event.OutputFile || first == event.LeftFile {
-			at = "results/" + at
-		}
-		switch {
-		case len(at) > event.MaxFileName:
-			leave(name, fmt.Sprintf("its name has more than %d bytes", event.MaxFileName))
-			return nil
-		case names[at]:
-			leave(name, "there is another of this name")
-			return nil
-		case files == maxResultFiles:
-			leave(name, fmt.Sprintf("no more than %d files come back", maxResultFiles))
-			return nil
-		}
-		info, err := d.Info()
-		if err != nil {
-			leave(name, err.Error())
-			return nil
-		}
-		if info.Size() > int64(left) {
-			leave(name, fmt.Sprintf("it has %d bytes, and all files together may have %d MiB", info.Size(), event.MaxFiles>>20))
-			return nil
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			leave(name, err.Error())
-			return nil
-		}
-		left -= len(data)
-		files++
-		names[at] = true
-		for part := range slices.Chunk(data, report.FilePart) {
-			t.File(at, part)
-		}
-		if len(data) == 0 {
-			t.File(at, nil)
-		}
-		return nil
-	})
 }
