@@ -76,9 +76,14 @@ func KernelTasksIn(prefix, function string) []Task {
 	return in
 }
 
-// Await tries until there is no error or the deadline has passed, and returns
-// the last error.
-func Await(deadline time.Time, try func() error) error {
+// Await tries until there is no error or the limit has passed, which is longer where the machine is
+// slow (Patience), and returns the last error.
+func Await(limit time.Duration, try func() error) error {
+	return AwaitUntil(time.Now().Add(Patience(limit)), try)
+}
+
+// AwaitUntil is Await with a deadline.
+func AwaitUntil(deadline time.Time, try func() error) error {
 	for {
 		err := try()
 		if err == nil || time.Now().After(deadline) {

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"patchproof/guest/machine"
 )
 
 // Ring is an io_uring instance with its rings mapped. It is for one goroutine
@@ -331,4 +333,21 @@ func With(entries uint32, params Params, f func(*Ring) error) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	return f(r)
+}
+
+// RunOnEveryCPU runs a chain of n NOPs on each CPU that is online.
+func RunOnEveryCPU(n uint32) error {
+	cpus, err := machine.OnlineCPUs()
+	if err != nil {
+		return err
+	}
+	for _, cpu := range cpus {
+		err := machine.OnCPU(cpu, func() error {
+			return With(n, Params{}, func(r *Ring) error { return r.Run(n, SQELink, Nop, 0) })
+		})
+		if err != nil {
+			return fmt.Errorf("CPU %d: %w", cpu, err)
+		}
+	}
+	return nil
 }

@@ -66,7 +66,7 @@ func (b *books) diskReleased() error {
 		return err
 	}
 	b.disk = -1
-	return machine.Await(time.Now().Add(machine.Patience(limit/4)), func() error {
+	return machine.Await(limit/4, func() error {
 		// Nobody else may have it open.
 		disk, err := machine.OpenDisk(machine.NVMe)
 		if err == nil {

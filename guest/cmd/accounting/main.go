@@ -10,8 +10,6 @@
 package main
 
 import (
-	"time"
-
 	"patchproof/guest/alloccache"
 	"patchproof/guest/event/report"
 	"patchproof/guest/machine"
@@ -36,7 +34,7 @@ func run(t *report.T) {
 	}
 	// The ring that was asked is a while going, and would be taken for one that is lost.
 	// What is lost already is for the checks to say.
-	machine.Await(time.Now().Add(machine.Patience(limit/5)), func() error { return alloccache.Accounted(b.watch.FD, 1) })
+	machine.Await(limit/5, func() error { return alloccache.Accounted(b.watch.FD) })
 	// Where a ring keeps its own requests for the next time (since v5.12) and the cache
 	// is not there to take them, the model's rules are not this kernel's.
 	if own == 0 && !b.cached {
@@ -69,7 +67,5 @@ func (b *books) returned() error {
 			return err
 		}
 	}
-	return machine.Await(time.Now().Add(machine.Patience(limit/2)), func() error {
-		return alloccache.Accounted(b.watch.FD, 1)
-	})
+	return machine.Await(limit/2, func() error { return alloccache.Accounted(b.watch.FD) })
 }

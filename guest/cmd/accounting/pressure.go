@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -52,7 +51,7 @@ func hog() error {
 		// It may have been woken just now, and may be slow to run: taking more
 		// meanwhile would end with the kernel killing this program.
 		var now int
-		err = machine.Await(time.Now().Add(machine.Patience(limit/2)), func() error {
+		err = machine.Await(limit/2, func() error {
 			var asleep bool
 			if now, asleep, err = machine.Sleeps(reclaimer); err == nil && !asleep {
 				err = fmt.Errorf("%s was woken and does not come to rest", reclaimer)

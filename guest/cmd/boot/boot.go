@@ -67,7 +67,7 @@ func disks() error {
 	if err != nil {
 		return err
 	}
-	return machine.Await(time.Now().Add(machine.Patience(limit)), func() error {
+	return machine.Await(limit, func() error {
 		if got := len(machine.Disks()); got != want {
 			return fmt.Errorf("the kernel has %d disks, the machine %d", got, want)
 		}

@@ -98,7 +98,7 @@ func (a *account) close(peaks map[int]peak) error {
 	if a.caches == nil {
 		return nil
 	}
-	err := machine.Await(time.Now().Add(machine.Patience(300*time.Millisecond)), func() error {
+	err := machine.Await(300*time.Millisecond, func() error {
 		now, err := a.caches.read()
 		if err != nil {
 			return err

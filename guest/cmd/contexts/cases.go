@@ -879,7 +879,7 @@ func eventfd(e *env, op uint32, sqe uring.SQE, result int32, each uint64) error 
 	}
 	// The completion is seen a moment before the counter.
 	var total uint64
-	return machine.Await(time.Now().Add(machine.Patience(limit/4)), func() error {
+	return machine.Await(limit/4, func() error {
 		var b [8]byte
 		if _, err := unix.Read(fd, b[:]); err == nil {
 			total += binary.NativeEndian.Uint64(b[:])

@@ -220,8 +220,8 @@ func (s *suite) exit(way, path string) {
 	deadline := time.Now().Add(machine.Patience(exitLimit))
 	s.inTime(name+"/exits", c.Leave(way, deadline))
 	// The files go last: before that, the kworker may not even have started.
-	released := machine.Await(deadline, l.released)
-	gone := machine.Await(deadline, func() error {
+	released := machine.AwaitUntil(deadline, l.released)
+	gone := machine.AwaitUntil(deadline, func() error {
 		for _, task := range uring.ExitingRings() {
 			return fmt.Errorf("%w: a ring is still being torn down:\n%s", machine.ErrLate, task)
 		}

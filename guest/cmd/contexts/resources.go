@@ -165,7 +165,7 @@ func awaitBlocked(n int, before []string) error {
 	if polls, err := uring.Has(uring.PipeReadsPoll); err != nil || polls != uring.Before {
 		return err
 	}
-	return machine.Await(time.Now().Add(machine.Patience(limit/2)), func() error {
+	return machine.Await(limit/2, func() error {
 		now := slices.DeleteFunc(blockedReaders(), func(id string) bool { return slices.Contains(before, id) })
 		if len(now) != n {
 			return fmt.Errorf("%d worker threads are blocked in pipe_read; want %d", len(now), n)

@@ -233,7 +233,7 @@ func (m *hotplug) allRounds() {
 	}
 	m.at(m.rounds, checkObjects)
 	// Rings are torn down after they were closed.
-	m.note(checkObjects, machine.Await(time.Now().Add(machine.Patience(limit/8)), m.accounted))
+	m.note(checkObjects, machine.Await(limit/8, m.accounted))
 }
 
 // accounted checks that no request was lost with a CPU's caches: with nothing in

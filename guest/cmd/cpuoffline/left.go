@@ -282,7 +282,7 @@ func (m *hotplug) keptByNone(l *left) error {
 	// The idle ring, that of what is left, and the three loads'.
 	const rings = 5
 	want := rings*own + len(l.results)
-	return machine.Await(time.Now().Add(machine.Patience(time.Second)), func() error {
+	return machine.Await(time.Second, func() error {
 		got, err := alloccache.InUse()
 		if err == nil && got != want {
 			err = fmt.Errorf("with a CPU offline and the caches of the others emptied, the slab has %d requests in use; want %d: %d in flight and %d of each of %d rings' own",

@@ -462,5 +462,5 @@ func (p *program) quiet() error {
 // settle tries until ok has no error: a completion is visible to the program a
 // moment before its request is freed.
 func settle(ok func() error) error {
-	return machine.Await(time.Now().Add(machine.Patience(limit/4)), ok)
+	return machine.Await(limit/4, ok)
 }

@@ -460,5 +460,5 @@ func (b books) growth(d *disk) error {
 // settle tries until ok has no error: a completion is visible to the program a
 // moment before its request is freed.
 func settle(ok func() error) error {
-	return machine.Await(time.Now().Add(machine.Patience(limit/4)), ok)
+	return machine.Await(limit/4, ok)
 }

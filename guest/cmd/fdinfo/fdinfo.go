@@ -369,7 +369,7 @@ func (c *caches) busy() error {
 				}
 			})
 		}()
-		err := machine.Await(time.Now().Add(machine.Patience(limit/2)), func() error {
+		err := machine.Await(limit/2, func() error {
 			text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", r.FD))
 			if err != nil {
 				return err

@@ -76,14 +76,14 @@ func (s *suite) judge(d *departure) {
 	}
 	defer d.p.end()
 	// The files go last: before that, the kworker may not even have started.
-	released := machine.Await(d.deadline, d.p.loan.released)
+	released := machine.AwaitUntil(d.deadline, d.p.loan.released)
 	s.gone(d.name, d.deadline)
 	s.reportGone(d.name+"files-released", released)
 }
 
 // gone reports whether no ring is on its way out any more.
 func (s *suite) gone(name string, deadline time.Time) {
-	err := machine.Await(deadline, s.quiet)
+	err := machine.AwaitUntil(deadline, s.quiet)
 	s.reportGone(name+"ring-gone", err)
 	if err != nil {
 		s.stuck = uring.ExitingRings()

@@ -262,7 +262,7 @@ func holdBlocked(r *uring.Ring, _ string) error {
 	if err := submitPending(r, 1); err != nil || polls != uring.Before {
 		return err
 	}
-	return machine.Await(time.Now().Add(machine.Patience(exitLimit)), func() error {
+	return machine.Await(exitLimit, func() error {
 		fresh := slices.ContainsFunc(uring.BlockedReaders(), func(task machine.Task) bool {
 			return !slices.ContainsFunc(before, func(old machine.Task) bool { return old.TID == task.TID })
 		})

@@ -140,7 +140,7 @@ func lockedMemory() error {
 			}
 		}
 		for n := range 20 {
-			err := machine.Await(time.Now().Add(machine.Patience(time.Second)), func() error {
+			err := machine.Await(time.Second, func() error {
 				fd, err := uring.Setup(entries, &uring.Params{})
 				if err != nil {
 					return err

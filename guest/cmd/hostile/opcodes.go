@@ -274,15 +274,5 @@ func closedInFlight() error {
 		}
 	}
 	// Closing the sockets would wake what waits for them.
-	return accounted()
-}
-
-// accounted checks that the rings are gone and that every request is on a list of
-// the cache or back in the slab.
-func accounted() error {
-	return uring.With(1, uring.Params{}, func(r *uring.Ring) error {
-		return machine.Await(time.Now().Add(machine.Patience(limit/2)), func() error {
-			return alloccache.Accounted(r.FD, 1)
-		})
-	})
+	return alloccache.AllAccounted(limit / 2)
 }

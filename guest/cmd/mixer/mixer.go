@@ -93,8 +93,8 @@ func run(t *report.T) {
 	all.Wait()
 	t.Metric("submitted", float64(submitted.Load()), "entries", nil)
 	t.Metric("closed", float64(closed.Load()), "rings", nil)
-	t.Within(limit, "accounted", accounted)
-	t.Within(limit, "works-after", worksAfter)
+	t.Within(limit, "accounted", func() error { return alloccache.AllAccounted(roundLimit) })
+	t.Within(limit, "works-after", func() error { return uring.RunOnEveryCPU(alloccache.Max) })
 }
 
 // number reads a number from the kernel command line.
@@ -460,33 +460,4 @@ func (l *lane) wake(r round, turn int) error {
 		}
 	}
 	return l.submit()
-}
-
-// accounted checks that the rings are gone and that every request is on a list of
-// the cache or back in the slab.
-func accounted() error {
-	return uring.With(1, uring.Params{}, func(r *uring.Ring) error {
-		return machine.Await(time.Now().Add(machine.Patience(roundLimit)), func() error {
-			return alloccache.Accounted(r.FD, 1)
-		})
-	})
-}
-
-// worksAfter runs chains of NOPs, of all requests that are available, on every CPU.
-func worksAfter() error {
-	cpus, err := machine.OnlineCPUs()
-	if err != nil {
-		return err
-	}
-	for _, cpu := range cpus {
-		err := machine.OnCPU(cpu, func() error {
-			return uring.With(alloccache.Max, uring.Params{}, func(r *uring.Ring) error {
-				return r.Run(alloccache.Max, uring.SQELink, uring.Nop, 0)
-			})
-		})
-		if err != nil {
-			return fmt.Errorf("CPU %d: %w", cpu, err)
-		}
-	}
-	return nil
 }

@@ -147,7 +147,7 @@ func allInUse() error {
 		return err
 	}
 	// Requests are freed a moment after they have completed.
-	return machine.Await(time.Now().Add(machine.Patience(time.Second)), func() error {
+	return machine.Await(time.Second, func() error {
 		got, err := alloccache.InUse()
 		if err == nil && got != want {
 			err = fmt.Errorf("the slab has %d requests in use with its caches emptied; want %d, the idle ring's own", got, want)
@@ -668,7 +668,7 @@ func underCompletions(f func() error, pause time.Duration) error {
 // the rings of the load go in a kworker.
 func noneLost() error {
 	return uring.With(1, uring.Params{}, func(r *uring.Ring) error {
-		return machine.Await(time.Now().Add(machine.Patience(limit/3)), func() error { return allAvailable(r) })
+		return machine.Await(limit/3, func() error { return allAvailable(r) })
 	})
 }
 

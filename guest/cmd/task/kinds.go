@@ -48,7 +48,7 @@ func nops() error {
 func polled() error {
 	var disk int
 	// The one that went before has it until its ring is gone.
-	err := machine.Await(time.Now().Add(machine.Patience(limit/2)), func() (err error) {
+	err := machine.Await(limit/2, func() (err error) {
 		disk, err = machine.OpenDisk(machine.NVMe)
 		return err
 	})

@@ -57,7 +57,7 @@ func run(t *report.T) {
 		}
 	}
 	var base census
-	err = machine.Await(time.Now().Add(machine.Patience(limit)), func() error {
+	err = machine.Await(limit, func() error {
 		for range 10 {
 			c, err := takeCensus(cpus)
 			if err != nil {
@@ -106,7 +106,7 @@ func run(t *report.T) {
 				}
 				return nil
 			}
-			t.Check(name+"/nothing-kept", machine.Await(time.Now().Add(machine.Patience(limit)), lost))
+			t.Check(name+"/nothing-kept", machine.Await(limit, lost))
 			if now != nil {
 				base = now
 			}
@@ -217,7 +217,7 @@ func locked() error {
 	if err := syscall.Setuid(user); err != nil {
 		return err
 	}
-	return machine.Await(time.Now().Add(machine.Patience(limit/2)), func() error {
+	return machine.Await(limit/2, func() error {
 		r, err := uring.New(64, uring.Params{})
 		if err != nil {
 			return fmt.Errorf("what the user's processes had locked is not given back: %w", err)
