@@ -87,12 +87,7 @@ const mostLost = 10
 const budgetS = 300
 
 // name is the difference's, for people.
-func (d Difference) name() string {
-	if d.Check == "" {
-		return Line(d.Program)
-	}
-	return Line(d.Program + "/" + d.Check)
-}
+func (d Difference) name() string { return checkName(d.Program, d.Check) }
 
 func (d Difference) String() string {
 	switch {

@@ -92,79 +92,110 @@ func (c *checkRuns) rate() (r Rate) {
 // runs. Only runs of the same kernel, of the same version of the program, under the same
 // accelerator and with complaints titled by the same rules go into a rate.
 func FlakesOf(run *Run, stored iter.Seq[*Run]) Flakes {
-	f := Flakes{Run: run.ID, Flakes: []Flake{}}
-	asked := map[sameProgram][]Cell{}
-	programs := map[string]bool{}
-	for _, c := range run.Cells {
-		programs[c.Program] = true
-		if c.Version != "" {
-			asked[run.sameProgram(c)] = nil
-		}
-	}
-	runOf := map[sameProgram][]string{}
-	type life struct {
-		sameProgram
-		run         string
-		iteration   int
-		wall, boots float64
-	}
-	seen := map[life]bool{}
-	take := func(other *Run) {
-		counted := false
-		for _, c := range other.Cells {
-			key := other.sameProgram(c)
-			if !slices.ContainsFunc(run.Kernels, func(k Kernel) bool {
-				return k.Name == c.Kernel && k.Variant == c.Variant && k.same(other.kernel(column{c.Kernel, c.Variant}))
-			}) || run.Titles != other.Titles || !programs[c.Program] {
-				continue
-			}
-			if c.Version == "" {
-				f.Unversioned++
-				continue
-			}
-			if _, ok := asked[key]; !ok {
-				continue
-			}
-			// A run that was merged of shards has the cells of these once more.
-			l := life{sameProgram: key, iteration: c.Iteration, wall: c.WallS, boots: c.BootS}
-			if c.WallS == 0 {
-				l.run = other.ID
-			}
-			if seen[l] {
-				continue
-			}
-			seen[l], counted = true, true
-			f.Cells++
-			asked[key], runOf[key] = append(asked[key], c), append(runOf[key], other.ID)
-		}
-		if counted {
-			f.Runs++
-		}
-	}
-	take(run)
+	s := newFlakeSearch(run)
+	s.take(run)
 	for other := range stored {
 		if other.ID != run.ID {
-			take(other)
+			s.take(other)
 		}
 	}
-	for key, cells := range asked {
-		f.Flakes = append(f.Flakes, flakesOf(key, cells, runOf[key])...)
+	found := s.found
+	for key, g := range s.groups {
+		found.Flakes = append(found.Flakes, g.flakes(key)...)
 	}
-	slices.SortFunc(f.Flakes, func(a, b Flake) int {
+	slices.SortFunc(found.Flakes, func(a, b Flake) int {
 		return cmp.Or(cmp.Compare(a.Program, b.Program), cmp.Compare(a.Kernel, b.Kernel), cmp.Compare(a.Variant, b.Variant),
 			cmp.Compare(a.Check, b.Check), cmp.Compare(a.LastFailed, b.LastFailed))
 	})
-	return f
+	return found
 }
 
-// flakesOf are those of one program on one kernel.
-func flakesOf(key sameProgram, cells []Cell, runs []string) []Flake {
+// flakeSearch gathers the cells that are of the same kernels and programs as a run's.
+type flakeSearch struct {
+	run      *Run
+	programs map[string]bool
+	groups   map[sameProgram]*cellGroup
+	seen     map[cellLife]bool
+	found    Flakes
+}
+
+// cellGroup are cells of one program on one kernel, and the runs that they are of.
+type cellGroup struct {
+	cells []Cell
+	runs  []string
+}
+
+// cellLife tells a cell from others, in whichever record it is: a run that was merged of shards
+// has the cells of these once more.
+type cellLife struct {
+	sameProgram
+	run         string
+	iteration   int
+	wall, boots float64
+}
+
+func newFlakeSearch(run *Run) *flakeSearch {
+	s := &flakeSearch{
+		run: run, programs: map[string]bool{}, groups: map[sameProgram]*cellGroup{}, seen: map[cellLife]bool{},
+		found: Flakes{Run: run.ID, Flakes: []Flake{}},
+	}
+	for _, c := range run.Cells {
+		s.programs[c.Program] = true
+		if c.Version != "" {
+			s.groups[run.sameProgram(c)] = &cellGroup{}
+		}
+	}
+	return s
+}
+
+// take takes a run's cells.
+func (s *flakeSearch) take(other *Run) {
+	counted := false
+	for _, c := range other.Cells {
+		if !s.programs[c.Program] || !s.sameKernel(other, c) {
+			continue
+		}
+		if c.Version == "" {
+			s.found.Unversioned++
+			continue
+		}
+		key := other.sameProgram(c)
+		g := s.groups[key]
+		if g == nil {
+			continue
+		}
+		l := cellLife{sameProgram: key, iteration: c.Iteration, wall: c.WallS, boots: c.BootS}
+		if c.WallS == 0 {
+			l.run = other.ID
+		}
+		if s.seen[l] {
+			continue
+		}
+		s.seen[l], counted = true, true
+		s.found.Cells++
+		g.cells, g.runs = append(g.cells, c), append(g.runs, other.ID)
+	}
+	if counted {
+		s.found.Runs++
+	}
+}
+
+// sameKernel says whether another run's cell is of a kernel of this one, and its complaints are
+// titled by the same rules.
+func (s *flakeSearch) sameKernel(other *Run, c Cell) bool {
+	return s.run.Titles == other.Titles && slices.ContainsFunc(s.run.Kernels, func(k Kernel) bool {
+		return k.Name == c.Kernel && k.Variant == c.Variant && k.same(other.kernel(column{c.Kernel, c.Variant}))
+	})
+}
+
+// flakes are those of the group.
+func (g *cellGroup) flakes(key sameProgram) []Flake {
 	var all []Flake
-	for _, name := range append([]string{""}, titles(cells...)...) {
+	for _, name := range append([]string{""}, titles(g.cells...)...) {
 		var did checkRuns
-		for i, c := range cells {
+		for i, c := range g.cells {
 			if v, declared, told := c.did(name); told {
-				did.take(v, runs[i])
+				did.take(v, g.runs[i])
 				did.declared = cmp.Or(did.declared, declared)
 			}
 		}
@@ -211,11 +242,14 @@ func verdictCounts(counts map[event.Verdict]int) string {
 }
 
 // Name is program/check, for people.
-func (f Flake) Name() string {
-	if f.Check == "" {
-		return Line(f.Program)
+func (f Flake) Name() string { return checkName(f.Program, f.Check) }
+
+// checkName names a check, or the program where the check has no name, for people.
+func checkName(program, check string) string {
+	if check == "" {
+		return Line(program)
 	}
-	return Line(f.Program + "/" + f.Check)
+	return Line(program + "/" + check)
 }
 
 // On names the kernel.
