@@ -224,14 +224,8 @@ func (p *pairs) limit() int {
 // byWatch says that a check is made by the harness only when there is something
 // wrong, so that its absence is a pass.
 func byWatch(check string) bool {
-	return strings.HasPrefix(check, consolePrefix) || check == deadlineCheck || check == resetCheck || check == ReportCheck
+	return strings.HasPrefix(check, consolePrefix) || check == DeadlineCheck || check == ResetCheck || check == ReportCheck
 }
-
-// consolePrefix begins the name of a complaint of the kernel, which its title ends.
-const consolePrefix = consoleCheck + ": "
-
-// resetCheck is that of a guest which reset itself.
-const resetCheck = "reset"
 
 // bad says whether the check failed and nobody declared that.
 func (c Check) bad() bool {
@@ -245,7 +239,7 @@ func (c Cell) fails(check string) (fails, known bool) {
 		return true, true
 	}
 	for _, k := range c.Checks {
-		if k.title() == check {
+		if k.Title() == check {
 			return k.bad(), k.Verdict != event.Error
 		}
 	}
@@ -261,7 +255,7 @@ func (c Check) unended() bool { return c.Verdict == event.Hang || c.Verdict == e
 
 // passes says whether the cell passed the check.
 func (c Cell) passes(check string) bool {
-	return slices.ContainsFunc(c.Checks, func(k Check) bool { return k.Verdict == event.Pass && k.title() == check })
+	return slices.ContainsFunc(c.Checks, func(k Check) bool { return k.Verdict == event.Pass && k.Title() == check })
 }
 
 // titles are the names of the checks of these cells, sorted.
@@ -269,7 +263,7 @@ func titles(cells ...Cell) []string {
 	var all []string
 	for _, c := range cells {
 		for _, k := range c.Checks {
-			all = append(all, k.title())
+			all = append(all, k.Title())
 		}
 		if c.Verdict == event.Error && c.Stopped != nil {
 			all = append(all, ReportCheck)
@@ -416,7 +410,7 @@ func (p *pairs) differences() []Difference {
 func (p *pairs) unended(onBase Difference, last bool) Difference {
 	judge := func(c Cell) (unended, known bool) {
 		fails, known := c.fails(onBase.Check)
-		return fails && slices.ContainsFunc(c.Checks, func(k Check) bool { return k.unended() && k.title() == onBase.Check }), known
+		return fails && slices.ContainsFunc(c.Checks, func(k Check) bool { return k.unended() && k.Title() == onBase.Check }), known
 	}
 	d := onBase
 	d.Unended, d.Base, d.Patched = true, rate(p.base, judge), rate(p.patched, judge)
@@ -597,7 +591,7 @@ func (p *pairs) expect(c *Cell, all []Difference, patched, strict bool) {
 	}
 	for i := range c.Checks {
 		k := &c.Checks[i]
-		d, ok := of(k.title())
+		d, ok := of(k.Title())
 		switch {
 		case !k.bad() && !k.Expected:
 			// A declared issue did not show: no worse than base.

@@ -147,7 +147,7 @@ func Compare(a, b Side) Comparison {
 	maps.DeleteFunc(from, func(program string, _ []Cell) bool { return to[program] == nil })
 	maps.DeleteFunc(to, func(program string, _ []Cell) bool { return from[program] == nil })
 	// The same complaint has another title by other rules.
-	name := Check.title
+	name := Check.Title
 	if a.Run.Titles != b.Run.Titles {
 		name = func(c Check) string { return c.Name }
 		c.note("their complaints are titled by other rules, so it is not compared what the kernels said")

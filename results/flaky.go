@@ -218,7 +218,7 @@ func (c Cell) did(check string) (v event.Verdict, declared string, told bool) {
 		return c.Verdict, "", true
 	}
 	for _, k := range c.Checks {
-		if k.title() == check {
+		if k.Title() == check {
 			return k.Verdict, k.KnownIssue, true
 		}
 	}
@@ -290,7 +290,7 @@ func (f Flakes) String() string {
 // of is what the stored runs say of a check on a kernel.
 func (f Flakes) of(c Cell, check Check) (Flake, bool) {
 	i := slices.IndexFunc(f.Flakes, func(k Flake) bool {
-		return k.Kernel == c.Kernel && k.Variant == c.Variant && k.Program == c.Program && k.Check == check.title()
+		return k.Kernel == c.Kernel && k.Variant == c.Variant && k.Program == c.Program && k.Check == check.Title()
 	})
 	if i < 0 {
 		return Flake{}, false

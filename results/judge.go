@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"patchproof/guest/event"
+	"patchproof/patches/subjects"
 )
 
 // outcome is what a program or a check came out as in all iterations; nothing is
@@ -75,23 +76,14 @@ func outcomes(programs map[string][]Cell, name func(Check) string) map[string]ou
 	return all
 }
 
-// consoleCheck begins the names of the checks for what the kernel complains of, and
-// deadlineCheck is that of a guest which had to be killed.
-const (
-	consoleCheck  = "console"
-	deadlineCheck = "deadline"
-)
-
 // Title is the check's name, and what a complaint of the kernel says, without
 // which two crashes by different causes would be alike.
-func (c Check) Title() string { return c.title() }
-
-func (c Check) title() string {
-	if c.Name != consoleCheck && !strings.HasPrefix(c.Name, consoleCheck+" ") {
+func (c Check) Title() string {
+	if !subjects.IsConsole(c.Name) {
 		return c.Name
 	}
 	first, _, _ := strings.Cut(c.Detail, "\n")
-	return consoleCheck + ": " + TitleKey(first)
+	return consolePrefix + TitleKey(first)
 }
 
 // TitleKey is the title of a complaint as it is compared: kernels of other versions name the
@@ -177,7 +169,7 @@ func cutShortAsDeclared(cells []Cell) bool {
 		if !c.Expected {
 			return false
 		}
-		short = short || c.Verdict == event.Crash || slices.ContainsFunc(c.Checks, func(check Check) bool { return check.Name == deadlineCheck })
+		short = short || c.Verdict == event.Crash || slices.ContainsFunc(c.Checks, func(check Check) bool { return check.Name == DeadlineCheck })
 	}
 	return short
 }

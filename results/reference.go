@@ -16,6 +16,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"patchproof/guest/event"
+	"patchproof/patches/subjects"
 )
 
 // Reference is what the kernels of a pin and a variant are known to do: small enough
@@ -191,7 +192,7 @@ func ReferenceSeconds(dir string) (func(pin, variant, kernel, program string) fl
 // after it had complained of something: another CPU that dies of the same may come to
 // it or not, before the machine is gone.
 func (c Check) furtherComplaint() bool {
-	return c.KnownIssue != "" && strings.HasPrefix(c.Name, consoleCheck+" ")
+	return c.KnownIssue != "" && strings.HasPrefix(c.Name, subjects.ConsoleCheck+" ")
 }
 
 // referenceChange is one fact that differs.

@@ -58,9 +58,6 @@ func (s Stopped) Like(other Stopped) bool {
 	return !asked || slices.ContainsFunc(s.Where, func(f string) bool { return slices.Contains(other.Where, f) })
 }
 
-// ReportCheck is the check that Blame adds.
-const ReportCheck = "report"
-
 // Blame makes a verdict about the kernel of a cell that stopped and was given to
 // the harness as its trouble. Only who knows that the same harness gets a whole
 // report of the program from another kernel, and repeatedly none from this one,

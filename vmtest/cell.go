@@ -95,7 +95,7 @@ func (s CellSpec) In(l *lab.Lab, b *kernel.Built) CellSpec {
 }
 
 // counts is the file that the counter writes, beside the console log.
-func (s CellSpec) counts() string { return strings.TrimSuffix(s.Console, ".log") + ".counts" }
+func (s CellSpec) counts() string { return results.Cell{Console: s.Console}.Counts() }
 
 // log is the console log of this boot.
 func (s CellSpec) log() string {
@@ -357,7 +357,7 @@ type finding struct {
 func (f *finding) symbolise(ctx context.Context, s CellSpec) {
 	for i := range f.checks {
 		c := &f.checks[i]
-		if !isConsole(c.Name) {
+		if !subjects.IsConsole(c.Name) {
 			continue
 		}
 		where, text, err := console.Places(ctx, s.Symbols, s.Series, c.Detail)

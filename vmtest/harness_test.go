@@ -20,6 +20,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
+	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest/console"
 	"patchproof/vmtest/qemu"
@@ -188,7 +189,7 @@ func TestStepsOfACell(t *testing.T) {
 			}
 			var want []string
 			for _, c := range cell.Checks {
-				if c.Name != DeadlineCheck {
+				if c.Name != results.DeadlineCheck {
 					want = append(want, c.Name)
 				}
 			}
@@ -220,7 +221,7 @@ func TestHangSaysWhere(t *testing.T) {
 	cell := RunCell(interrupted, s)
 	var detail string
 	for _, c := range cell.Checks {
-		if c.Name == DeadlineCheck {
+		if c.Name == results.DeadlineCheck {
 			detail = c.Detail
 		}
 	}
@@ -459,7 +460,7 @@ func TestDebugKernelComplains(t *testing.T) {
 				switch {
 				case c.Name == "leaks" && strings.Contains(c.Detail, "] splat_leak+"):
 					got = append(got, "unreferenced object of splat_leak")
-				case isConsole(c.Name):
+				case subjects.IsConsole(c.Name):
 					got = append(got, title)
 					ours := func(f results.Frame) bool { return f.File == "fs/io_uring.c" && f.Patch == len(s.Series) }
 					if !slices.ContainsFunc(c.Where, ours) {

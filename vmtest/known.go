@@ -122,7 +122,7 @@ func (f *finding) blameKernelFirst() {
 // covers says whether the issue is declared for this check.
 func covers(k subjects.KnownIssue, c results.Check, s CellSpec) bool {
 	name := c.Name
-	if isConsole(name) {
+	if subjects.IsConsole(name) {
 		name = subjects.ConsoleCheck
 		if k.Match == "" {
 			return false
@@ -133,8 +133,4 @@ func covers(k subjects.KnownIssue, c results.Check, s CellSpec) bool {
 		}
 	}
 	return k.Covers(s.Kernel, s.Variant, s.Program.Name, name)
-}
-
-func isConsole(name string) bool {
-	return name == subjects.ConsoleCheck || strings.HasPrefix(name, subjects.ConsoleCheck+" ")
 }

@@ -42,7 +42,7 @@ func judge(out *qemu.Outcome, err error, s CellSpec) finding {
 	}
 	f.deadlineCheck(out, s)
 	if out.Reset {
-		f.checks = append(f.checks, results.Check{Check: event.Check{Name: ResetCheck, Verdict: event.Crash,
+		f.checks = append(f.checks, results.Check{Check: event.Check{Name: results.ResetCheck, Verdict: event.Crash,
 			Detail: "the guest reset itself without a word, as a processor does after a triple fault"}})
 	}
 	var verdicts []event.Verdict
@@ -139,15 +139,8 @@ func (f *finding) deadlineCheck(out *qemu.Outcome, s CellSpec) {
 		detail += "\n\nAsked where it is, through sysrq and an NMI, the guest said nothing."
 	}
 	f.reason = what
-	f.checks = append(f.checks, results.Check{Check: event.Check{Name: DeadlineCheck, Verdict: event.Hang, Detail: detail}})
+	f.checks = append(f.checks, results.Check{Check: event.Check{Name: results.DeadlineCheck, Verdict: event.Hang, Detail: detail}})
 }
-
-// DeadlineCheck is the check of a guest that ran past its deadline, ResetCheck
-// that of one that reset itself.
-const (
-	DeadlineCheck = "deadline"
-	ResetCheck    = "reset"
-)
 
 // lastWords tells where a guest with an incomplete report was last seen.
 func lastWords(out *qemu.Outcome) string {

@@ -17,6 +17,12 @@ const KnownIssuesFile = "known-issues.toml"
 // issue for it names the splat by Match.
 const ConsoleCheck = "console"
 
+// IsConsole says whether a check is the console watch's. Where a cell has several, those behind
+// the first have a number behind the name.
+func IsConsole(check string) bool {
+	return check == ConsoleCheck || strings.HasPrefix(check, ConsoleCheck+" ")
+}
+
 // KnownIssue declares a check that is expected to come out badly.
 type KnownIssue struct {
 	// Kernels are the line-up's names this holds for; none means all.

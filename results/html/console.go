@@ -10,6 +10,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"patchproof/patches/subjects"
 	"patchproof/results"
 )
 
@@ -145,7 +146,7 @@ type mark struct {
 func splatLines(checks []results.Check, series []string) map[string]mark {
 	lines := map[string]mark{}
 	for _, c := range checks {
-		if c.Name != "console" && !strings.HasPrefix(c.Name, "console ") {
+		if !subjects.IsConsole(c.Name) {
 			continue
 		}
 		frames, first := c.Where, true

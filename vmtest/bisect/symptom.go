@@ -10,7 +10,6 @@ import (
 	"patchproof/kernel"
 	"patchproof/patches/subjects"
 	"patchproof/results"
-	"patchproof/vmtest"
 )
 
 // Symptom is one way in which a kernel showed that something is wrong with it.
@@ -95,7 +94,7 @@ func symptoms(c results.Cell, check asked) []Symptom {
 			continue
 		}
 		s := Symptom{Check: k.Name, Verdict: k.Verdict, Detail: k.Detail}
-		if isConsole(k.Name) {
+		if subjects.IsConsole(k.Name) {
 			s.Check = subjects.ConsoleCheck
 			s.Title, _, _ = strings.Cut(k.Detail, "\n")
 		}
@@ -110,10 +109,6 @@ func symptoms(c results.Cell, check asked) []Symptom {
 		all = append(all, s)
 	}
 	return all
-}
-
-func isConsole(name string) bool {
-	return name == subjects.ConsoleCheck || strings.HasPrefix(name, subjects.ConsoleCheck+" ")
 }
 
 var (
@@ -286,7 +281,7 @@ func (sig signature) clear(c results.Cell) (kernel.Mark, string) {
 		}
 		return kernel.Skip, text
 	}
-	if byProgram := !isConsole(sig.Check) && !byHarness(sig.Check); byProgram && !ran {
+	if byProgram := !subjects.IsConsole(sig.Check) && !byHarness(sig.Check); byProgram && !ran {
 		return kernel.Skip, fmt.Sprintf("it did not make the check %s", sig.Check)
 	}
 	if c.Verdict == event.Skip {
@@ -298,5 +293,5 @@ func (sig signature) clear(c results.Cell) (kernel.Mark, string) {
 // byHarness says that a check is the harness's, for a guest that did not come to
 // its end, and not one that a program makes.
 func byHarness(check string) bool {
-	return slices.Contains([]string{vmtest.DeadlineCheck, vmtest.ResetCheck, results.ReportCheck}, check)
+	return slices.Contains([]string{results.DeadlineCheck, results.ResetCheck, results.ReportCheck}, check)
 }

@@ -8,12 +8,11 @@ import (
 	"patchproof/guest/event"
 	"patchproof/patches/subjects"
 	"patchproof/results"
-	"patchproof/vmtest"
 	"patchproof/vmtest/suites"
 )
 
 // byOthers are the checks that no program makes.
-var byOthers = []string{subjects.ConsoleCheck, vmtest.DeadlineCheck, vmtest.ResetCheck, results.ReportCheck, buildCheck}
+var byOthers = []string{subjects.ConsoleCheck, results.DeadlineCheck, results.ResetCheck, results.ReportCheck, buildCheck}
 
 // knownTo says whether a run of the good end made a check that the user may mean, or may
 // not have come to it. Of one that it never makes it cannot be the good end.

@@ -315,9 +315,9 @@ func killer(cell results.Cell) (by, detail string, timeout bool) {
 		switch {
 		case c.Expected:
 			return 3
-		case c.Name == vmtest.DeadlineCheck:
+		case c.Name == results.DeadlineCheck:
 			return 2
-		case strings.HasPrefix(c.Name, subjects.ConsoleCheck):
+		case subjects.IsConsole(c.Name):
 			return 1
 		}
 		return 0
