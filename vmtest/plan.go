@@ -172,12 +172,7 @@ func (p *Plan) Against() bool { return p.against }
 // make makes what guests boot into and the kernels, one after the other. The cells of
 // a kernel run while the next one is built.
 func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) {
-	if sel.Tree != "" && !kernel.OfChanges(sel.Set["PATCH"]) && kernel.Dirty(ctx, sel.Tree) {
-		p.lab.Builder.Progress(kernel.Progress{Step: "note: uncommitted changes in " + sel.Tree + " are not tested"})
-	}
-	for _, why := range userland.NotRun(s.tests) {
-		p.lab.Builder.Progress(kernel.Progress{Step: "note: " + why})
-	}
+	p.noteUntested(ctx, sel, s.tests)
 	var furnishing sync.WaitGroup
 	furnishing.Go(func() {
 		counted := slices.ContainsFunc(p.Cells, func(s CellSpec) bool { return s.Program.Counted })
@@ -214,24 +209,43 @@ func (p *Plan) make(ctx context.Context, sel Selection, s selected) (err error) 
 		if furnishing.Wait(); ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if len(rows) > 0 {
-			var names []string
-			for _, row := range rows {
-				names = append(names, row.Name)
-			}
-			if err := p.pack(built, func() ([]byte, error) { return userland.ArchiveSuites(ctx, rows) }, names...); err != nil {
-				return err
-			}
-		}
-		for _, g := range s.groups {
-			if err := p.pack(built, g.Archive, g.Name); err != nil {
-				return err
-			}
+		if err := p.packSuites(ctx, built, rows, s.groups); err != nil {
+			return err
 		}
 		if err := p.lab.Ready(ctx, built); err != nil {
 			return err
 		}
 		p.add(built)
+	}
+	return nil
+}
+
+// noteUntested says what the user may take for tested, and is not.
+func (p *Plan) noteUntested(ctx context.Context, sel Selection, tests []userland.Test) {
+	if sel.Tree != "" && !kernel.OfChanges(sel.Set["PATCH"]) && kernel.Dirty(ctx, sel.Tree) {
+		p.lab.Builder.Progress(kernel.Progress{Step: "note: uncommitted changes in " + sel.Tree + " are not tested"})
+	}
+	for _, why := range userland.NotRun(tests) {
+		p.lab.Builder.Progress(kernel.Progress{Step: "note: " + why})
+	}
+}
+
+// packSuites packs what a kernel's guests run of suites: the targets of its own kselftest all
+// in one, and each group from elsewhere by itself.
+func (p *Plan) packSuites(ctx context.Context, built *kernel.Built, targets []userland.Suite, groups []userland.Group) error {
+	if len(targets) > 0 {
+		var names []string
+		for _, t := range targets {
+			names = append(names, t.Name)
+		}
+		if err := p.pack(built, func() ([]byte, error) { return userland.ArchiveSuites(ctx, targets) }, names...); err != nil {
+			return err
+		}
+	}
+	for _, g := range groups {
+		if err := p.pack(built, g.Archive, g.Name); err != nil {
+			return err
+		}
 	}
 	return nil
 }

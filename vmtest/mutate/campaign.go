@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,17 +63,9 @@ func newCampaign(ctx context.Context, o Options) (c *campaign, err error) {
 			return nil, err
 		}
 	}
-	var programs []vmtest.Program
-	for _, v := range c.variants {
-		some, err := vmtest.SelectPrograms(o.Selection, v.Name)
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range some {
-			if !slices.ContainsFunc(programs, func(o vmtest.Program) bool { return o.Name == p.Name }) {
-				programs = append(programs, p)
-			}
-		}
+	programs, err := c.programs()
+	if err != nil {
+		return nil, err
 	}
 	if err := vmtest.Check(o.Selection); err != nil {
 		return nil, err
@@ -104,6 +95,23 @@ func newCampaign(ctx context.Context, o Options) (c *campaign, err error) {
 	c.lab.Shard = o.Part
 	c.writer, err = l.Record(o.Set, nil)
 	return c, err
+}
+
+// programs are those of all variants, each once.
+func (c *campaign) programs() ([]vmtest.Program, error) {
+	var all []vmtest.Program
+	for _, v := range c.variants {
+		some, err := vmtest.SelectPrograms(c.Selection, v.Name)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range some {
+			if !slices.ContainsFunc(all, func(o vmtest.Program) bool { return o.Name == p.Name }) {
+				all = append(all, p)
+			}
+		}
+	}
+	return all, nil
 }
 
 func (c *campaign) variantNames() []string {
@@ -151,13 +159,10 @@ func (c *campaign) control(ctx context.Context, variant kernel.Variant) error {
 	if err != nil {
 		return err
 	}
-	var was map[string]float64
-	if text, sealed, err := seal.Read(file); err == nil && sealed && !c.Fresh {
-		// One that cannot be read is made again.
-		json.Unmarshal(text, &was)
-	}
+	passed := map[string]float64{}
+	c.recall(file, &passed)
 	programs = slices.DeleteFunc(programs, func(p vmtest.Program) bool {
-		took, done := was[p.Name]
+		took, done := passed[p.Name]
 		if done {
 			c.took[variant.Name+"/"+p.Name] = took
 		}
@@ -166,12 +171,24 @@ func (c *campaign) control(ctx context.Context, variant kernel.Variant) error {
 	if len(programs) > 0 {
 		c.Say("control: %d programs on %s, %s", len(programs), c.spec.Name, variant.Name)
 	}
+	err = c.runControl(ctx, built, variant, programs, func(cell results.Cell) error {
+		passed[cell.Program] = cell.WallS
+		return keep(file, passed)
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	c.controls[variant.Name] = err == nil
+	return err
+}
+
+// runControl runs programs on the unbroken kernel and hands on each cell that came out as declared,
+// until one does not.
+func (c *campaign) runControl(ctx context.Context, built *kernel.Built, variant kernel.Variant, programs []vmtest.Program, passed func(results.Cell) error) error {
 	cellCtx, stop := context.WithCancel(ctx)
 	defer stop()
-	cells := c.runAll(cellCtx, c.spec.Name, built, variant, programs)
 	var failed error
-	passed := maps.Clone(was)
-	for cell := range cells {
+	for cell := range c.runAll(cellCtx, c.spec.Name, built, variant, programs) {
 		if ctx.Err() != nil || failed != nil {
 			continue
 		}
@@ -185,17 +202,9 @@ func (c *campaign) control(ctx context.Context, variant kernel.Variant) error {
 			stop()
 			continue
 		}
-		if passed == nil {
-			passed = map[string]float64{}
-		}
-		passed[cell.Program] = cell.WallS
 		c.took[variant.Name+"/"+cell.Program] = cell.WallS
-		failed = keep(file, passed)
+		failed = passed(cell)
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	c.controls[variant.Name] = failed == nil
 	return failed
 }
 
@@ -281,28 +290,33 @@ func (c *campaign) file(built *kernel.Built) (string, error) {
 	return filepath.Join(c.Cache, "mutants", fmt.Sprintf("%x.json", sha256.Sum256(doc))), nil
 }
 
-// recall fills in a verdict that an earlier run came to.
-func (c *campaign) recall(built *kernel.Built, v *Verdict) bool {
+// recallVerdict fills in a verdict that an earlier run came to.
+func (c *campaign) recallVerdict(built *kernel.Built, v *Verdict) bool {
 	file, err := c.file(built)
-	if err != nil || c.Fresh {
-		return false
-	}
-	text, sealed, err := seal.Read(file)
 	var old Verdict
-	if err != nil || !sealed || json.Unmarshal(text, &old) != nil {
+	if err != nil || !c.recall(file, &old) {
 		return false
 	}
 	v.Killed, v.By, v.Timeout, v.Detail, v.Reused = old.Killed, old.By, old.Timeout, old.Detail, true
 	return true
 }
 
-// remember keeps a verdict for the next run.
-func (c *campaign) remember(built *kernel.Built, v Verdict) error {
+// rememberVerdict keeps a verdict for the next run.
+func (c *campaign) rememberVerdict(built *kernel.Built, v Verdict) error {
 	file, err := c.file(built)
 	if err != nil {
 		return err
 	}
 	return keep(file, v)
+}
+
+// recall reads what an earlier run kept, unless all is to be made anew. What cannot be read is.
+func (c *campaign) recall(file string, what any) bool {
+	if c.Fresh {
+		return false
+	}
+	text, sealed, err := seal.Read(file)
+	return err == nil && sealed && json.Unmarshal(text, what) == nil
 }
 
 // keep writes what the next run recalls.

@@ -226,7 +226,7 @@ func (c *campaign) judge(ctx context.Context, t *turn) (Verdict, error) {
 		if err := c.control(ctx, variant); err != nil {
 			return v, err
 		}
-		if c.recall(t.kernel, &v) {
+		if c.recallVerdict(t.kernel, &v) {
 			if v.Killed {
 				break
 			}
@@ -241,7 +241,7 @@ func (c *campaign) judge(ctx context.Context, t *turn) (Verdict, error) {
 		if v.Error != "" {
 			break
 		}
-		if err := c.remember(t.kernel, v); err != nil {
+		if err := c.rememberVerdict(t.kernel, v); err != nil {
 			return v, err
 		}
 		if v.Killed {
