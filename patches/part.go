@@ -61,17 +61,43 @@ func decode(h header, body []byte, first, depth int) ([]part, error) {
 	}
 	p.html = kind == "text/html" || kind == "application/xhtml+xml"
 	p.mail = kind == "message/rfc822"
-	encoding := strings.ToLower(strings.TrimSpace(h.get("Content-Transfer-Encoding")))
+	if err := p.unwrap(h.get("Content-Transfer-Encoding")); err != nil {
+		return nil, err
+	}
+	// The sender says that it is text; of another kind it may be all the same.
+	said := strings.HasPrefix(kind, "text/") || depth == 0
+	if err := p.wide(); err != nil && (said || isPatchName(p.name)) {
+		return nil, err
+	}
+	if !p.html && !p.mail && !said && !isPatchName(p.name) && !looksLikeDiff(p.data) {
+		return nil, nil
+	}
+	zero := bytes.IndexByte(p.data, 0)
+	switch {
+	case zero < 0 || p.html || p.mail:
+		return []part{p}, nil
+	case !said:
+		return nil, nil
+	case p.first == 0:
+		return nil, fmt.Errorf("line %d of the decoded text: a zero byte; this is binary data, not a patch", lineAt(p.data, zero))
+	}
+	return nil, &lineError{p.first - first + lineAt(p.data, zero), "a zero byte; this is binary data, not a patch"}
+}
+
+// unwrap takes off the transfer encoding, a signature and the compression. Where the text is not
+// as it stands in the mail, its lines have no number there.
+func (p *part) unwrap(encoding string) (err error) {
+	encoding = strings.ToLower(strings.TrimSpace(encoding))
 	switch encoding {
 	case "quoted-printable":
-		p.data, p.first = unquotePrintable(body), 0
+		p.data, p.first = unquotePrintable(p.data), 0
 	case "base64":
-		if p.data, err = unbase64(body); err != nil {
-			return nil, fmt.Errorf("the mail's base64 text is broken: %w", err)
+		if p.data, err = unbase64(p.data); err != nil {
+			return fmt.Errorf("the mail's base64 text is broken: %w", err)
 		}
 		p.first = 0
 	case "x-uuencode", "uuencode", "x-uue", "binhex":
-		return nil, fmt.Errorf("unknown Content-Transfer-Encoding %q", encoding)
+		return fmt.Errorf("unknown Content-Transfer-Encoding %q", encoding)
 	}
 	// Any other encoding is none, as for git: mailers write 8-bit, 8 bit or utf-8 there.
 	p.data = unsigned(p.data)
@@ -79,25 +105,7 @@ func decode(h header, body []byte, first, depth int) ([]part, error) {
 		p.data, p.first = unpacked, 0
 		p.name = strings.TrimSuffix(p.name, filepath.Ext(p.name))
 	}
-	if err := p.wide(); err != nil && (strings.HasPrefix(kind, "text/") || depth == 0 || isPatchName(p.name)) {
-		return nil, err
-	}
-	text := p.html || p.mail || strings.HasPrefix(kind, "text/") || depth == 0 || isPatchName(p.name) || looksLikeDiff(p.data)
-	if !text {
-		return nil, nil
-	}
-	if !p.html && !p.mail {
-		if i := bytes.IndexByte(p.data, 0); i >= 0 {
-			if strings.HasPrefix(kind, "text/") || depth == 0 {
-				if p.first == 0 {
-					return nil, fmt.Errorf("line %d of the decoded text: a zero byte; this is binary data, not a patch", lineAt(p.data, i))
-				}
-				return nil, &lineError{p.first - first + lineAt(p.data, i), "a zero byte; this is binary data, not a patch"}
-			}
-			return nil, nil
-		}
-	}
-	return []part{p}, nil
+	return nil
 }
 
 // wide decodes text in UTF-16: the charset that the mail names, or an attachment that
