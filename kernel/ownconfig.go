@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"patchproof/patches"
 	"patchproof/patches/regular"
 )
 
@@ -233,7 +234,7 @@ func displaced(requests []request, config string) (string, error) {
 	if len(lines) == 0 {
 		return "", nil
 	}
-	text := fmt.Sprintf("%d options came out otherwise: ", len(lines))
+	text := patches.Plural(len(lines), "option") + " came out otherwise: "
 	if n := len(lines) - told; n > 0 {
 		lines = append(lines[:told], fmt.Sprintf("and %d more", n))
 	}

@@ -116,7 +116,7 @@ func TestWholeConfig(t *testing.T) {
 		t.Errorf("checkLanded = %v; an option of a whole .config need not land", err)
 	}
 	text, err := displaced(requests, "CONFIG_INPUT=y\n")
-	if want := "1 options came out otherwise: CONFIG_LOST=y (whole:7) came out as n"; text != want || err != nil {
+	if want := "1 option came out otherwise: CONFIG_LOST=y (whole:7) came out as n"; text != want || err != nil {
 		t.Errorf("displaced = %q, %v; want %q", text, err, want)
 	}
 }

@@ -90,7 +90,7 @@ func (m Mismatch) table(b *strings.Builder) {
 	from := max(first-context, 0)
 	rows := m.Rows[from:min(last+context+1, len(m.Rows))]
 	if from > 0 {
-		fmt.Fprintf(b, "  %13s (%s)\n", "", plural(from, "equal line"))
+		fmt.Fprintf(b, "  %13s (%s)\n", "", Plural(from, "equal line"))
 	}
 	// Where nothing is common, both blocks get their share.
 	if m.At == 0 {
@@ -121,7 +121,7 @@ func (m Mismatch) table(b *strings.Builder) {
 		}
 	}
 	if different > 0 {
-		fmt.Fprintf(b, "  %13s (%s more)\n", "", plural(different, "different line"))
+		fmt.Fprintf(b, "  %13s (%s more)\n", "", Plural(different, "different line"))
 	}
 }
 
@@ -135,13 +135,6 @@ func halves(rows []Row) []Row {
 		}
 	}
 	return kept
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // expand sets tabs to columns of eight, as the kernel's sources mean them.

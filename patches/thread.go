@@ -303,11 +303,3 @@ func (t *thread) bases(s *Series, chosen *set) {
 		}
 	}
 }
-
-// JoinAnd writes a list as prose does: "base, posted and fixed".
-func JoinAnd(list []string) string {
-	if len(list) < 2 {
-		return strings.Join(list, "")
-	}
-	return strings.Join(list[:len(list)-1], ", ") + " and " + list[len(list)-1]
-}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 )
 
 // Against is what holding a patch against its base came to, check by check. A
@@ -102,7 +103,7 @@ func (d Difference) String() string {
 	case d.Lost:
 		return fmt.Sprintf("%s does not pass in %s on base, is skipped or not made in %s with the patch", d.name(), d.Base, d.Patched)
 	case d.Kind == Regression && d.NotOnBase:
-		return fmt.Sprintf("%s, no such check on base in %s, fails with the patch %s", d.name(), count(d.Base.Runs, "run"), d.Patched)
+		return fmt.Sprintf("%s, no such check on base in %s, fails with the patch %s", d.name(), patches.Plural(d.Base.Runs, "run"), d.Patched)
 	case d.Kind == Regression && d.Base.Failed == 0:
 		return fmt.Sprintf("%s, pass on base %d of %d, fails with the patch %s", d.name(), d.Base.Runs, d.Base.Runs, d.Patched)
 	case d.Kind == OnBase && d.Base.Failed == d.Base.Runs:
@@ -656,17 +657,17 @@ func (a *Against) String() string {
 		{a.of(Regression), "regression"}, {a.of(Flaky), "flaky check"}, {gains, "gain"},
 	} {
 		if len(group.items) > 0 {
-			parts = append(parts, count(len(group.items), group.head)+": "+strings.Join(few(group.items, most), "; "))
+			parts = append(parts, patches.Plural(len(group.items), group.head)+": "+strings.Join(few(group.items, most), "; "))
 		}
 	}
 	switch {
 	case len(gains) > 0 && !a.differs():
-		parts = append(parts, fmt.Sprintf("nothing worse than on %s in %s of %s", Line(a.Base), count(a.Compared, "check"), count(a.Programs, "program")))
+		parts = append(parts, fmt.Sprintf("nothing worse than on %s in %s of %s", Line(a.Base), patches.Plural(a.Compared, "check"), patches.Plural(a.Programs, "program")))
 	case len(parts) > 0:
 	case a.Compared == 0:
 		parts = append(parts, "nothing could be compared with "+Line(a.Base)+", so this says nothing of the patch")
 	default:
-		parts = append(parts, fmt.Sprintf("no difference from %s in %s of %s", Line(a.Base), count(a.Compared, "check"), count(a.Programs, "program")))
+		parts = append(parts, fmt.Sprintf("no difference from %s in %s of %s", Line(a.Base), patches.Plural(a.Compared, "check"), patches.Plural(a.Programs, "program")))
 	}
 	if on := a.of(OnBase); len(on) > 0 {
 		verb := "fail"

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 )
 
 // Answer says in one sentence what the run found, such as "patched: 4 programs
@@ -33,7 +34,7 @@ func Answer(r *Run) string {
 		answer = fmt.Sprintf("Only %s: %s", r.Shard, answer)
 	}
 	if r.Status != Finished {
-		return fmt.Sprintf("Not finished, so far %s: %s", count(len(r.Cells), "cell"), answer)
+		return fmt.Sprintf("Not finished, so far %s: %s", patches.Plural(len(r.Cells), "cell"), answer)
 	}
 	return answer
 }
@@ -65,9 +66,9 @@ func (r *Run) kernelAnswer(t table, col column) []string {
 	if passes == len(tallies) && r.isBaseOfAnother(col) {
 		return nil
 	}
-	text := fmt.Sprintf("%s: %d of %s passed", t.title(col), passes, count(len(tallies), "program"))
+	text := fmt.Sprintf("%s: %d of %s passed", t.title(col), passes, patches.Plural(len(tallies), "program"))
 	if passes == len(tallies) {
-		text = fmt.Sprintf("%s: %s passed", t.title(col), count(passes, "program"))
+		text = fmt.Sprintf("%s: %s passed", t.title(col), patches.Plural(passes, "program"))
 	}
 	if asOnBase && passes > 0 {
 		text += " as on " + Line(base.Name)
@@ -77,7 +78,7 @@ func (r *Run) kernelAnswer(t table, col column) []string {
 		parts = append(parts, fmt.Sprintf("%d skipped", skipped))
 	}
 	if known > 0 {
-		parts = append(parts, count(known, "known issue"))
+		parts = append(parts, patches.Plural(known, "known issue"))
 	}
 	return parts
 }
@@ -119,7 +120,7 @@ func surprises(t table) []string {
 	}
 	var parts []string
 	if errors > 0 {
-		parts = append(parts, count(errors, "cell")+" not judged, by the harness's own trouble")
+		parts = append(parts, patches.Plural(errors, "cell")+" not judged, by the harness's own trouble")
 	}
 	if len(named) == 0 {
 		return append(parts, "nothing unexpected")
@@ -130,11 +131,4 @@ func surprises(t table) []string {
 		named = named[:most]
 	}
 	return append(parts, "UNEXPECTED: "+strings.Join(named, ", ")+rest)
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

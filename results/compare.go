@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 )
 
 // Side is one kernel of one run, as one of the two that are compared.
@@ -274,7 +275,7 @@ func (c *Comparison) missing(a, b Side, from, to map[string][]Cell) {
 // notAsked notes the programs that a side was not asked to run.
 func (c *Comparison) notAsked(side string, programs []string) {
 	if len(programs) > 0 {
-		c.note("%s not asked for in %s: %s", count(len(programs), "program"), side, strings.Join(programs, ", "))
+		c.note("%s not asked for in %s: %s", patches.Plural(len(programs), "program"), side, strings.Join(programs, ", "))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 )
 
 // base returns the kernel that k is held against: the first one of its variant
@@ -93,7 +94,7 @@ func tallyChanges(changes []Change) (clause string, others []Change) {
 	}
 	var parts []string
 	if applicable > 0 {
-		parts = append(parts, count(applicable, "check")+" became applicable (skip -> pass)")
+		parts = append(parts, patches.Plural(applicable, "check")+" became applicable (skip -> pass)")
 	}
 	if declared > 0 {
 		parts = append(parts, fmt.Sprintf("%d as declared", declared))

@@ -11,6 +11,7 @@ import (
 	"github.com/jstemmer/go-junit-report/v2/junit"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 )
 
 // The files beside run.json that other tools read.
@@ -86,7 +87,7 @@ func (r *Run) suites() []suite {
 	}
 	if r.Status != Finished || len(r.Cells) == 0 {
 		all = append(all, suite{name: "run", class: "patchproof.run", cases: []testCase{{
-			name: "finished", ending: broken, verdict: event.Error, reason: fmt.Sprintf("the run is %s, with %s", r.Status, count(len(r.Cells), "cell")),
+			name: "finished", ending: broken, verdict: event.Error, reason: fmt.Sprintf("the run is %s, with %s", r.Status, patches.Plural(len(r.Cells), "cell")),
 		}}})
 	}
 	return all

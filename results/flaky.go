@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 )
 
 // Flakes are the checks that come and go in the stored runs of the same kernels and programs.
@@ -260,9 +261,9 @@ func (f Flake) Counts() string { return verdictCounts(f.Verdicts) }
 
 // Scope says in a sentence what the rates are of.
 func (f Flakes) Scope() string {
-	text := fmt.Sprintf("%s in %s of the same kernels and programs as %s", count(f.Cells, "cell"), count(f.Runs, "run"), Line(f.Run))
+	text := fmt.Sprintf("%s in %s of the same kernels and programs as %s", patches.Plural(f.Cells, "cell"), patches.Plural(f.Runs, "run"), Line(f.Run))
 	if f.Unversioned > 0 {
-		text += fmt.Sprintf("; left out, as they do not say which version of their program ran: %s", count(f.Unversioned, "cell"))
+		text += fmt.Sprintf("; left out, as they do not say which version of their program ran: %s", patches.Plural(f.Unversioned, "cell"))
 	}
 	return text
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"patchproof/patches"
+
 	"github.com/google/renameio/v2"
 )
 
@@ -219,7 +221,7 @@ func (r *Run) missing() string {
 	switch {
 	case r.Shard.Mutants():
 		if n := len(r.Shard.share()); r.Status != Finished && n > 0 {
-			return count(n, "mutant") + " or some of them"
+			return patches.Plural(n, "mutant") + " or some of them"
 		}
 		return ""
 	case len(names) == 0:
@@ -228,7 +230,7 @@ func (r *Run) missing() string {
 		}
 		return ""
 	}
-	text := count(len(names), "cell") + ": " + names[0]
+	text := patches.Plural(len(names), "cell") + ": " + names[0]
 	if len(names) > 1 {
 		text += ", ..."
 	}

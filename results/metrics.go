@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 )
 
 // tolerance says how a metric is compared.
@@ -146,7 +147,7 @@ func (c *Comparison) unmatched(name string, own, other map[string]figure) {
 	all := len(own)
 	maps.DeleteFunc(own, func(key string, _ figure) bool { _, ok := other[key]; return !ok })
 	if alone := all - len(own); alone > 0 {
-		c.note("only %s has %s", name, count(alone, "metric"))
+		c.note("only %s has %s", name, patches.Plural(alone, "metric"))
 	}
 }
 

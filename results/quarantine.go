@@ -116,13 +116,13 @@ func (r *Run) quarantineAnswer() []string {
 	}
 	var parts []string
 	if failed > 0 {
-		parts = append(parts, count(failed, "check")+" failed in quarantine")
+		parts = append(parts, patches.Plural(failed, "check")+" failed in quarantine")
 	}
 	if expired > 0 {
-		parts = append(parts, count(expired, "quarantine")+" ran out")
+		parts = append(parts, patches.Plural(expired, "quarantine")+" ran out")
 	}
 	if idle > 0 {
-		parts = append(parts, strings.Replace(count(idle, "quarantine")+" match nothing", "quarantine match", "quarantine matches", 1))
+		parts = append(parts, strings.Replace(patches.Plural(idle, "quarantine")+" match nothing", "quarantine match", "quarantine matches", 1))
 	}
 	return parts
 }

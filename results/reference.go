@@ -16,6 +16,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 	"patchproof/patches/subjects"
 )
 
@@ -345,7 +346,7 @@ func (ref *Reference) since(r *Run) string {
 		what += fmt.Sprintf(" (under %s, this run under %s)", ref.Accel, Line(r.Accel.Name))
 	}
 	if len(changes) == 0 {
-		return fmt.Sprintf("%s as in the %s.\n", count(cells, "cell"), what)
+		return fmt.Sprintf("%s as in the %s.\n", patches.Plural(cells, "cell"), what)
 	}
 	text := fmt.Sprintf("Different from the %s:\n", what)
 	for i, change := range changes {

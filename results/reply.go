@@ -208,7 +208,7 @@ func (m *mail) unexpected() {
 			first = false
 		}
 		head, n := t.headline()
-		m.item("  ", fmt.Sprintf("%s on %s: %s, in %d of %s", Line(head.Program), m.table.title(col), head.Verdict, n, count(len(t), "run")))
+		m.item("  ", fmt.Sprintf("%s on %s: %s, in %d of %s", Line(head.Program), m.table.title(col), head.Verdict, n, patches.Plural(len(t), "run")))
 		if head.Reason != "" {
 			m.item("    ", head.Reason)
 		}

@@ -98,7 +98,7 @@ func (s *summary) unexpected() {
 	for col, t := range s.table.inMood(alarm, trouble) {
 		head, n := t.headline()
 		s.printf("<details><summary><b>%s</b> of %s on %s, in %d of %s</summary>\n\n", head.Verdict,
-			pre(Line(head.Program)), pre(s.table.title(col)), n, count(len(t), "run"))
+			pre(Line(head.Program)), pre(s.table.title(col)), n, patches.Plural(len(t), "run"))
 		if head.Reason != "" {
 			s.printf("%s\n\n", markdown(head.Reason))
 		}
@@ -172,7 +172,7 @@ func (s *summary) knownIssues() {
 	if len(issues) == 0 {
 		return
 	}
-	s.printf("<details><summary>%s that showed</summary>\n\n", count(len(issues), "known issue"))
+	s.printf("<details><summary>%s that showed</summary>\n\n", patches.Plural(len(issues), "known issue"))
 	for _, i := range issues {
 		s.printf("- %s, %s: %s on %s. %s\n", markdown(i.program), markdown(i.check.Name), i.check.Verdict,
 			markdown(patches.JoinAnd(i.kernels)), markdown(i.check.KnownIssue))
@@ -203,7 +203,7 @@ func (s *summary) facts() {
 		}
 	}
 	if errors > 0 {
-		s.printf(", %s", count(errors, "cell")+" not judged")
+		s.printf(", %s", patches.Plural(errors, "cell")+" not judged")
 	}
 	s.printf("\n\n</details>\n")
 }

@@ -10,6 +10,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
+	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/qemu"
 	"patchproof/vmtest/userland"
@@ -39,7 +40,7 @@ func withForeign(ctx context.Context, sel Selection, s selected, b kernel.Builde
 		if err != nil {
 			return s, fmt.Errorf("TEST=%s: %w", f.Name, err)
 		}
-		b.Progress(kernel.Progress{Step: fmt.Sprintf("note: %s %s: %d tests (source %.12s)", f.Name, built.Version, len(names), built.SHA256)})
+		b.Progress(kernel.Progress{Step: fmt.Sprintf("note: %s %s: %s (source %.12s)", f.Name, built.Version, patches.Plural(len(names), "test"), built.SHA256)})
 		limits := sel.Limits
 		if len(limits.Devices) == 0 {
 			limits.Devices = []qemu.Device{groupDisk}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"patchproof/kernel"
+	"patchproof/patches"
 	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/results/html"
@@ -46,7 +47,7 @@ func (c vmtestCmd) Run(ctx context.Context, t *terminal) error {
 	done, total := 0, len(plan.Cells)
 	plan.Repeating = func(programs []string, cells int) {
 		total += cells
-		t.printf("one run does not tell: %s; %d cells more\n", strings.Join(programs, ", "), cells)
+		t.printf("one run does not tell: %s; %s more\n", strings.Join(programs, ", "), patches.Plural(cells, "cell"))
 	}
 	dir, err := plan.Run(ctx, func(cell results.Cell) {
 		if done++; done == 1 {

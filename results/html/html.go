@@ -186,7 +186,7 @@ func look(run *results.Run, asked []subjects.Figure) *view {
 		v.Mood = results.Trouble
 	}
 	if s, ok := readSearch(run); ok && s.Answer.Text != "" {
-		v.Title, v.Sub = "Who is to blame", fmt.Sprintf("%d kernels tried", len(s.Trials))
+		v.Title, v.Sub = "Who is to blame", patches.Plural(len(s.Trials), "kernel")+" tried"
 		if run.Accel.Name != "" {
 			v.Sub += fmt.Sprintf(" · QEMU %s under %s", run.QEMU, run.Accel.Name)
 		}

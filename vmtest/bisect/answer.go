@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"patchproof/kernel"
+	"patchproof/patches"
 	"patchproof/results"
 )
 
@@ -88,7 +89,7 @@ type Side struct {
 func sideOf(t *Trial) *Side {
 	text := string(t.Mark)
 	if len(t.Cells) > 0 {
-		text += ", " + times(len(t.Cells))
+		text += ", " + patches.Plural(len(t.Cells), "run")
 	}
 	if t.Why != "" {
 		text += ": " + results.Line(t.Why)
@@ -264,13 +265,13 @@ func (r *Record) confidence() string {
 	case a.Confidence <= 0:
 		return ""
 	case a.Quorum:
-		return fmt.Sprintf("\n  confidence %s: by %s of %s a bad kernel fails in about %.0f %% of its runs\n", percent(a.Confidence), times(a.Runs), counted(len(r.Trials), "kernel"), 100*a.Rate)
+		return fmt.Sprintf("\n  confidence %s: by %s of %s a bad kernel fails in about %.0f %% of its runs\n", percent(a.Confidence), patches.Plural(a.Runs, "run"), patches.Plural(len(r.Trials), "kernel"), 100*a.Rate)
 	}
 	surer := ""
 	if a.Confidence < 0.99 {
 		surer = fmt.Sprintf("; COUNT=%d makes it surer", 3*a.Runs)
 	}
-	return fmt.Sprintf("\n  confidence %s: a bad kernel fails in about %.0f %% of its runs, as far as %s of each can tell%s\n", percent(a.Confidence), 100*a.Rate, times(a.Runs), surer)
+	return fmt.Sprintf("\n  confidence %s: a bad kernel fails in about %.0f %% of its runs, as far as %s of each can tell%s\n", percent(a.Confidence), 100*a.Rate, patches.Plural(a.Runs, "run"), surer)
 }
 
 // tried lists the kernels that were tried, in their order.

@@ -137,7 +137,7 @@ func (s *search) answer(ctx context.Context) (*Answer, error) {
 	s.tell.Say("the bad end's signature: %s%s", sig.Symptom, where(sig.Blocked))
 	if failed := s.failed(bad.Cells); s.confidence == 0 && !s.fix && failed < len(bad.Cells) {
 		s.confidence = usualConfidence
-		s.tell.Say("the bad end fails in %d of %s, so each kernel is run until the answer is %g %% sure", failed, times(len(bad.Cells)), 100*s.confidence)
+		s.tell.Say("the bad end fails in %d of %s, so each kernel is run until the answer is %g %% sure", failed, patches.Plural(len(bad.Cells), "run"), 100*s.confidence)
 	}
 	if len(s.top) > 0 {
 		if err := s.tryWithout(ctx); err != nil {
@@ -217,7 +217,7 @@ func (s *search) between(ctx context.Context, good, bad string) (*Answer, error)
 	if s.confidence > 0 {
 		return s.vote(ctx, good, bad)
 	}
-	s.tell.Say("%s to search, in about %s", counted(count, "commit"), counted(bits.Len(uint(count-1)), "step"))
+	s.tell.Say("%s to search, in about %s", patches.Plural(count, "commit"), patches.Plural(bits.Len(uint(count-1)), "step"))
 	found, log, err := s.history.Bisect(ctx, good, bad, func(ctx context.Context, commit string) (kernel.Mark, error) {
 		point, err := s.at(ctx, commit)
 		if err != nil {
@@ -620,7 +620,7 @@ func noSignature(bad *Trial, check asked) *Answer {
 	case len(shown) == 0 && trouble != "":
 		return &Answer{Outcome: Untestable, Text: fmt.Sprintf("the bad end, %s, cannot be judged: %s.", bad.Title, trouble)}
 	case len(shown) == 0:
-		return &Answer{Outcome: BadIsGood, Text: fmt.Sprintf("the bad end, %s, passes: %s without a failure. If it fails rarely, a larger COUNT finds it.", bad.Title, times(len(bad.Cells)))}
+		return &Answer{Outcome: BadIsGood, Text: fmt.Sprintf("the bad end, %s, passes: %s without a failure. If it fails rarely, a larger COUNT finds it.", bad.Title, patches.Plural(len(bad.Cells), "run"))}
 	}
 	return &Answer{Outcome: OtherVerdict, Text: fmt.Sprintf("the bad end, %s, does not show CHECK=%s, but %s.", bad.Title, check, shown[0])}
 }
@@ -747,15 +747,6 @@ func where(functions []string) string {
 	return ", blocked in " + strings.Join(functions, ", ")
 }
 
-func times(n int) string { return counted(n, "run") }
-
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
 // newTrials opens the laboratory, which must be closed.
 func newTrials(ctx context.Context, q Question, program vmtest.Program, tell Teller) (*trials, error) {
 	m, err := metricOf(q.Metric)
@@ -794,7 +785,7 @@ func (l *trials) open(name, question string, variant kernel.Variant, q Question)
 	}
 	l.record = r
 	if n := len(r.Trials); n > 0 {
-		l.tell.Say("taking up the search in %s, where %d kernels have been tried", r.dir(), n)
+		l.tell.Say("taking up the search in %s, with %s tried", r.dir(), patches.Plural(n, "kernel"))
 	}
 	// Who asks now may allow more runs.
 	r.Status, r.Selection, r.Answer = results.Running, q.Set, nil

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"patchproof/kernel"
+	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest"
 )
@@ -189,7 +190,7 @@ func (s *configSearch) answer(ctx context.Context) (*Answer, error) {
 	if s.all, err = kernel.Differences(goodConfig, badConfig); err != nil {
 		return nil, err
 	}
-	s.tell.Say("%d options differ", len(s.all))
+	s.tell.Say("the configs differ in %s", patches.Plural(len(s.all), "option"))
 	s.mix = s.bad
 	s.mix.Fragments, s.mix.Lenient = nil, true
 	s.mix.Scale = max(s.good.Scale, s.bad.Scale)

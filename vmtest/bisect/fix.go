@@ -82,7 +82,7 @@ func (s *search) isFix(ctx context.Context, a *Answer, fix, parent subject) erro
 	}
 	a.Before, a.With = sideOf(before), sideOf(with)
 	if !ok {
-		a.Outcome, a.Doubt = NotBelieved, fmt.Sprintf("in %s of each, it and its parent do not differ as they would then; a larger COUNT tells chance from cure", times(firstRuns))
+		a.Outcome, a.Doubt = NotBelieved, fmt.Sprintf("in %s of each, it and its parent do not differ as they would then; a larger COUNT tells chance from cure", patches.Plural(firstRuns, "run"))
 	}
 	return nil
 }

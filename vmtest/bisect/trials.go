@@ -13,6 +13,7 @@ import (
 
 	"patchproof/guest/event"
 	"patchproof/kernel"
+	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest"
 	"patchproof/vmtest/lab"
@@ -190,10 +191,7 @@ func (l *trials) tellOf(t *Trial) {
 
 // cost says what a trial took.
 func (t *Trial) cost() string {
-	build := fmt.Sprintf("build %.1f s, %d objects", t.BuildS, t.Objects)
-	if t.Objects == 1 {
-		build = strings.TrimSuffix(build, "s")
-	}
+	build := fmt.Sprintf("build %.1f s, %s", t.BuildS, patches.Plural(t.Objects, "object"))
 	if t.Reused {
 		build = "kernel from the store"
 	}
@@ -206,7 +204,7 @@ func (t *Trial) cost() string {
 	if len(t.Cells) == 0 {
 		return fmt.Sprintf("%.1f s: %s", t.WallS, build)
 	}
-	return fmt.Sprintf("%.1f s: %s, %s %.1f s", t.WallS, build, times(len(t.Cells)), t.RunS)
+	return fmt.Sprintf("%.1f s: %s, %s %.1f s", t.WallS, build, patches.Plural(len(t.Cells), "run"), t.RunS)
 }
 
 // build gives the trial its kernel. It returns no kernel and no error when the

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"patchproof/guest/event"
+	"patchproof/patches"
 	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/vmtest/suites"
@@ -44,7 +45,7 @@ func (a asked) unknown(good *Trial) *Answer {
 	for _, k := range good.Cells[i].Checks {
 		names = append(names, k.Name)
 	}
-	text := fmt.Sprintf("CHECK=%s: the good end, %s, made %s in %s, none of that name", a, good.Title, counted(len(names), "check"), good.Cells[i].Program)
+	text := fmt.Sprintf("CHECK=%s: the good end, %s, made %s in %s, none of that name", a, good.Title, patches.Plural(len(names), "check"), good.Cells[i].Program)
 	if len(names) > 0 {
 		text += "; most like it: " + suites.Near(string(a), names)
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"patchproof/kernel"
+	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/vmtest/bisect/quorum"
 )
@@ -53,7 +54,7 @@ func (s *search) vote(ctx context.Context, good, bad string) (*Answer, error) {
 	s.belief = quorum.New(prior, histories)
 	v := &voters{search: s, ids: ids, ran: make([]int, len(ids)), looked: make([]bool, len(ids))}
 	budget, last := cmp.Or(s.budget, usualBudget), len(ids)-1
-	s.tell.Say("%s to search by quorum, with at most %s", counted(last, "commit"), times(budget))
+	s.tell.Say("%s to search by quorum, with at most %s", patches.Plural(last, "commit"), patches.Plural(budget, "run"))
 	runs := 0
 	for _, end := range []int{0, last} {
 		if t := s.record.trial(ids[end]); t != nil {
@@ -198,7 +199,7 @@ func (s *search) elect(ctx context.Context, first string, isGoodEnd bool, bad st
 	if isGoodEnd {
 		end := s.record.trial(first)
 		a := &Answer{Outcome: GoodIsBad, Signature: &s.sig.Symptom, Confidence: p,
-			Text: fmt.Sprintf("the good end is bad: %s on %s in %d of %s. Try an earlier GOOD.", s.sig.Symptom, end.Title, s.failed(end.Cells), times(len(end.Cells)))}
+			Text: fmt.Sprintf("the good end is bad: %s on %s in %d of %s. Try an earlier GOOD.", s.sig.Symptom, end.Title, s.failed(end.Cells), patches.Plural(len(end.Cells), "run"))}
 		if first == s.history.Base {
 			a.Outcome = BaseDoes
 		}
@@ -219,7 +220,7 @@ func (s *search) elect(ctx context.Context, first string, isGoodEnd bool, bad st
 	}
 	if t.Mark != kernel.Bad {
 		a := &Answer{Outcome: NotProven, Signature: &s.sig.Symptom, Text: fmt.Sprintf(
-			"the likeliest is %s, but that is not proven: itself it is %s in %s. A larger CONFIDENCE or BUDGET may tell.", culprit.title, t.Mark, times(len(t.Cells)))}
+			"the likeliest is %s, but that is not proven: itself it is %s in %s. A larger CONFIDENCE or BUDGET may tell.", culprit.title, t.Mark, patches.Plural(len(t.Cells), "run"))}
 		return a, nil
 	}
 	return s.verify(ctx, first, bad)
@@ -232,14 +233,14 @@ func (v *voters) undecided(ctx context.Context, budget bool) (*Answer, error) {
 	if best == 0 && p >= v.confidence {
 		end := v.record.trial(v.ids[0])
 		return &Answer{Outcome: NotProven, Signature: &v.sig.Symptom,
-			Text: fmt.Sprintf("no commit between the ends can be the first bad one, but the good end, %s, passed in all of %s.", end.Title, times(len(end.Cells)))}, nil
+			Text: fmt.Sprintf("no commit between the ends can be the first bad one, but the good end, %s, passed in all of %s.", end.Title, patches.Plural(len(end.Cells), "run"))}, nil
 	}
 	why := "no run can tell more"
 	if budget {
-		why = fmt.Sprintf("the %s are used up; BUDGET=%d goes on where this ended", times(cmp.Or(v.budget, usualBudget)), 2*cmp.Or(v.budget, usualBudget))
+		why = fmt.Sprintf("the %s are used up; BUDGET=%d goes on where this ended", patches.Plural(cmp.Or(v.budget, usualBudget), "run"), 2*cmp.Or(v.budget, usualBudget))
 	}
 	a := &Answer{Outcome: NotProven, Signature: &v.sig.Symptom,
-		Text: fmt.Sprintf("one of %s is the first bad one, with %s; the likeliest has %s: %s.", counted(len(likely), "commit"), percent(v.confidence), percent(p), why)}
+		Text: fmt.Sprintf("one of %s is the first bad one, with %s; the likeliest has %s: %s.", patches.Plural(len(likely), "commit"), percent(v.confidence), percent(p), why)}
 	for _, c := range likely {
 		commit, err := v.history.Commit(ctx, v.ids[c])
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"patchproof/kernel"
+	"patchproof/patches"
 	"patchproof/patches/subjects"
 	"patchproof/results"
 	"patchproof/results/seal"
@@ -169,7 +170,7 @@ func (c *campaign) control(ctx context.Context, variant kernel.Variant) error {
 		return done
 	})
 	if len(programs) > 0 {
-		c.Say("control: %d programs on %s, %s", len(programs), c.spec.Name, variant.Name)
+		c.Say("control: %s on %s, %s", patches.Plural(len(programs), "program"), c.spec.Name, variant.Name)
 	}
 	err = c.runControl(ctx, built, variant, programs, func(cell results.Cell) error {
 		passed[cell.Program] = cell.WallS

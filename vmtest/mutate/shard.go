@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"patchproof/patches"
 	"patchproof/results"
 	"patchproof/results/seal"
 	"patchproof/vmtest"
@@ -58,7 +59,7 @@ func Merge(shards *results.Shards) ([]Verdict, error) {
 	}
 	for _, run := range shards.Runs {
 		if n := len(left[run.Shard.Index]); n > 0 {
-			return nil, fmt.Errorf("%s in %s has %d verdicts more than mutants", run.Shard, run.Dir, n)
+			return nil, fmt.Errorf("%s in %s has %s more than mutants", run.Shard, run.Dir, patches.Plural(n, "verdict"))
 		}
 	}
 	return verdicts, nil

@@ -225,7 +225,7 @@ func TestMergedMutantsRefused(t *testing.T) {
 		{"one verdict more", func(t *testing.T, dirs []string) []string {
 			dirs[1] = campaignRun(t, append(slices.Clone(second), mutants[0]), part, nil)
 			return dirs
-		}, "1 verdicts more than mutants"},
+		}, "1 verdict more than mutants"},
 		{"of another commit of patchproof", with(func(r *results.Run) { r.Harness = "4567" }), "patchproof (harness), 0123 and 4567"},
 		{"of a control of another source", with(func(r *results.Run) { r.Kernels[0].Tree = "beef" }), "the source (tree) of posted/plain, cafe and beef"},
 		{"of another control", with(func(r *results.Run) { r.Kernels[0].Key = "beef" }), "the kernel (key) of posted/plain, f00d and beef"},
