@@ -466,79 +466,6 @@ func (h *History) left(ctx context.Context, commit Commit, onto string) (bool, e
 	return !added, nil
 }
 
-// ownLine is a line of git blame --porcelain that tells whose a line of the file is: a
-// commit, and the number of the line there and here.
-var ownLine = regexp.MustCompile(`(?m)^([0-9a-f]{40,}) (\d+) (\d+)`)
-
-// linesOf are the lines, counted from 0, that a file has on rev from the commits of a list,
-// which come after since, with their numbers there.
-func (h *History) linesOf(ctx context.Context, list, since, rev, path string) (map[int]int, error) {
-	out, err := git(ctx, h.dir, "blame", "--porcelain", since+".."+rev, "--", path)
-	if err != nil {
-		return nil, err
-	}
-	lines := map[int]int{}
-	for _, m := range ownLine.FindAllStringSubmatch(out, -1) {
-		there, _ := strconv.Atoi(m[2])
-		here, _ := strconv.Atoi(m[3])
-		if strings.Contains(list, m[1]) {
-			lines[here-1] = there - 1
-		}
-	}
-	return lines, nil
-}
-
-// Replaced says whether tip still has a line that a later commit put in place of lines of
-// the first. What a merge puts there is other commits' doing, and does not count.
-func (h *History) Replaced(ctx context.Context, first, later Commit, tip string) (bool, error) {
-	if len(later.Parents) != 1 {
-		return false, nil
-	}
-	since, before := first.Parents[0], later.Parents[0]
-	brought, err := git(ctx, h.dir, "rev-list", since+".."+first.ID)
-	if err != nil {
-		return false, err
-	}
-	moved, err := h.moved(ctx, later.ID, tip)
-	if err != nil {
-		return false, err
-	}
-	changed, err := h.changes(ctx, before, later.ID)
-	if err != nil {
-		return false, err
-	}
-	for _, c := range changed {
-		there := cmp.Or(moved[c.path], c.path)
-		if _, err := git(ctx, h.dir, "cat-file", "-e", tip+":"+there); err != nil || !c.modified {
-			continue
-		}
-		was, err := h.linesOf(ctx, brought, since, before, c.path)
-		if err != nil {
-			return false, err
-		}
-		now, err := h.linesOf(ctx, later.ID, before, tip, there)
-		if err != nil {
-			return false, err
-		}
-		diff, err := git(ctx, h.dir, "diff", "--no-color", "--no-ext-diff", "--unified=0", c.old, c.new)
-		if err != nil {
-			return false, err
-		}
-		for _, m := range hunkRange.FindAllStringSubmatch(diff, -1) {
-			from, gone := hunkSide(m[1], m[2])
-			to, came := hunkSide(m[3], m[4])
-			for line := range was {
-				for _, heir := range now {
-					if line >= from && line < from+gone && heir >= to && heir < to+came {
-						return true, nil
-					}
-				}
-			}
-		}
-	}
-	return false, nil
-}
-
 // moved are the names on onto of files that have been renamed since a commit.
 func (h *History) moved(ctx context.Context, commit, onto string) (map[string]string, error) {
 	out, err := git(ctx, h.dir, "diff", "--name-status", "-z", "--find-renames", "--diff-filter=R", commit, onto)
@@ -558,6 +485,35 @@ func (h *History) Revert(ctx context.Context, commit Commit, onto string) (patch
 	if len(commit.Parents) == 0 {
 		return patches.Patch{}, fmt.Errorf("%w: it has no parent", ErrNoRevert)
 	}
+	tree, err := h.without(ctx, commit, onto)
+	if errors.Is(err, ErrNoRevert) {
+		left, err := h.left(ctx, commit, onto)
+		if err == nil && !left {
+			err = ErrRewritten
+		}
+		return patches.Patch{}, cmp.Or(err, ErrNoRevert)
+	}
+	if err != nil {
+		return patches.Patch{}, err
+	}
+	return h.patchTo(ctx, onto, tree, commit.Subject)
+}
+
+// RevertAll returns a patch that takes a commit and some later ones out of onto, the last of
+// them first. Each of the later ones is taken out against its only parent.
+func (h *History) RevertAll(ctx context.Context, commit Commit, later []Commit, onto string) (patches.Patch, error) {
+	tree := onto
+	for _, c := range slices.Backward(append([]Commit{commit}, later...)) {
+		var err error
+		if tree, err = h.without(ctx, c, tree); err != nil {
+			return patches.Patch{}, err
+		}
+	}
+	return h.patchTo(ctx, onto, tree, commit.Subject)
+}
+
+// without is the tree of onto, a commit or a tree, without a commit.
+func (h *History) without(ctx context.Context, commit Commit, onto string) (string, error) {
 	// git merge-tree finds the base of a merge by itself. So commits are made up
 	// whose common parent is the one to take out.
 	tip := func(rev string) (string, error) {
@@ -565,24 +521,25 @@ func (h *History) Revert(ctx context.Context, commit Commit, onto string) (patch
 	}
 	ours, err := tip(onto)
 	if err != nil {
-		return patches.Patch{}, err
+		return "", err
 	}
 	theirs, err := tip(commit.Parents[0])
 	if err != nil {
-		return patches.Patch{}, err
+		return "", err
 	}
 	out, err := git(ctx, h.dir, "merge-tree", "--write-tree", "--no-messages", ours, theirs)
 	if ctx.Err() != nil {
-		return patches.Patch{}, context.Cause(ctx)
+		return "", context.Cause(ctx)
 	}
 	if err != nil {
-		left, err := h.left(ctx, commit, onto)
-		if err == nil && !left {
-			err = ErrRewritten
-		}
-		return patches.Patch{}, cmp.Or(err, ErrNoRevert)
+		return "", ErrNoRevert
 	}
-	diff, err := sandbox.Output(ctx, gitCommand(h.dir, "diff", "--no-color", "--no-ext-diff", "--binary", "--full-index", "--no-renames", onto+"^{tree}", strings.TrimSpace(out)))
+	return strings.TrimSpace(out), nil
+}
+
+// patchTo is the patch from a commit to a tree without that of the subject.
+func (h *History) patchTo(ctx context.Context, onto, tree, subject string) (patches.Patch, error) {
+	diff, err := sandbox.Output(ctx, gitCommand(h.dir, "diff", "--no-color", "--no-ext-diff", "--binary", "--full-index", "--no-renames", onto+"^{tree}", tree))
 	if err != nil {
 		return patches.Patch{}, err
 	}
@@ -598,6 +555,6 @@ func (h *History) Revert(ctx context.Context, commit Commit, onto string) (patch
 		return patches.Patch{}, fmt.Errorf("%w: %s", ErrNoPatch, strings.TrimPrefix(err.Error(), file+":"))
 	}
 	patch := series.Patches[0]
-	patch.Subject = fmt.Sprintf("Revert %q", commit.Subject)
+	patch.Subject = fmt.Sprintf("Revert %q", subject)
 	return patch, nil
 }

@@ -211,6 +211,65 @@ func TestRevertThatIsNoPatch(t *testing.T) {
 	}
 }
 
+// The lines of a commit are followed through changes of them, beside them and before them,
+// and through a new name of their file.
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	const before, after = "int a;\nint b;\nint c;\nint d;\n", "int w;\nint x;\nint y;\nint z;\n"
+	for _, test := range []struct {
+		name string
+		// texts are of the file: before the commit, with it, and after each later one.
+		texts   []string
+		renamed int
+		want    []int
+		gone    int
+	}{
+		{"never changed", []string{"", "int bug;\n", "int bug;\n"}, 0, nil, 0},
+		{"rewritten twice", []string{"", "int bug;\n", "int bug2;\n", "int bug2;\n", "int bug3;\n"}, 0, []int{2, 4}, 0},
+		{"moved down", []string{"", "int bug;\n", "ABOVE int bug;\n", "ABOVE int bug2;\n"}, 0, []int{3}, 0},
+		{"changed beside", []string{"", "int bug;\n", "int more;\nint bug;\n"}, 0, []int{2}, 0},
+		{"taken out", []string{"", "int bug;\n", "", "int again;\n"}, 0, []int{2}, 2},
+		{"taken out in part", []string{"", "int bug;\nint one;\n", "int one;\n", "int one;\n"}, 0, []int{2}, 0},
+		{"one that takes lines out", []string{"int check;\n", "", "", "int check;\n"}, 0, []int{3}, 0},
+		{"renamed", []string{"", "int bug;\n", "int bug;\n", "int bug2;\n"}, 2, []int{3}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := fixtureRepo(t)
+			file := "fs/old.c"
+			for i, text := range test.texts {
+				if i == test.renamed && i > 0 {
+					userGit(t, dir, "mv", file, "fs/new.c")
+					file = "fs/new.c"
+				}
+				top := ""
+				if rest, above := strings.CutPrefix(text, "ABOVE "); above {
+					top, text = "int above;\n", rest
+				}
+				writeFile(t, filepath.Join(dir, file), top+before+text+after)
+				userGit(t, dir, "add", "-A")
+				userGit(t, dir, "commit", "-q", "--allow-empty", "-m", fmt.Sprint("text ", i))
+			}
+			h := mustHistory(t, &Builder{Cache: t.TempDir()}, localSpec(dir, "base"))
+			commit, err := h.Commit(t.Context(), fmt.Sprintf("%s~%d", h.Tip, len(test.texts)-2))
+			if err != nil {
+				t.Fatal(err)
+			}
+			later, err := h.Between(t.Context(), commit.ID, h.Tip)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changing, gone, err := h.Follow(t.Context(), commit, later)
+			var got []int
+			for _, id := range changing {
+				got = append(got, 2+slices.Index(later, id))
+			}
+			if end := slices.Index(later, gone); err != nil || !slices.Equal(got, test.want) || (end < 0) != (test.gone == 0) || end >= 0 && 2+end != test.gone {
+				t.Errorf("Follow = %v, gone with %d, %v; want %v, %d", got, 2+end, err, test.want, test.gone)
+			}
+		})
+	}
+}
+
 func TestNames(t *testing.T) {
 	t.Parallel()
 	dir := fixtureRepo(t)

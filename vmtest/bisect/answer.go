@@ -68,7 +68,7 @@ type Answer struct {
 	SameCode bool `json:"same_code"`
 	// Revert says what became of the bad end without the culprit.
 	Revert string `json:"revert,omitempty"`
-	// Kept says what the commit does since which the culprit does not revert.
+	// Kept says what the later commits do that changed the culprit's lines.
 	Kept string `json:"kept,omitempty"`
 	// Rate is how often a bad kernel fails, and Confidence how sure the answer is,
 	// both estimates between 0 and 1: see odds.

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"os"
 	"path/filepath"
@@ -381,13 +382,17 @@ func (s *search) tryBranches(ctx context.Context, a *Answer, merge subject) erro
 	return nil
 }
 
-// lookOn is how many commits behind the one since which a culprit cannot be reverted
-// are tried, where that one cannot be judged.
+// lookOn is how many commits are tried behind one of which it matters what it does, where
+// that one cannot be judged.
 const lookOn = 3
 
+// changesTried is how many commits may have changed a culprit's lines, if it is to be believed
+// that none of them cured what it does.
+const changesTried = 16
+
 // afterwards goes on when a culprit cannot be taken out of the bad end: later commits
-// changed the same lines, or undid it. The proof is made where it still reverts, and
-// with the commit since which it does not: if that passes, what is wrong with the bad
+// changed the same lines, or undid it. The proof is made where it still reverts, and with
+// each commit that changed its lines since: if one passes, what is wrong with the bad
 // end came later, and is searched there. Gone is how the attempt to revert ended.
 func (s *search) afterwards(ctx context.Context, a *Answer, culprit subject, bad string, gone error) (*Answer, error) {
 	after, err := s.history.Between(ctx, a.Culprit.ID, bad)
@@ -401,16 +406,23 @@ func (s *search) afterwards(ctx context.Context, a *Answer, culprit subject, bad
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	conflict := errors.Is(gone, kernel.ErrNoRevert) && !errors.Is(gone, kernel.ErrRewritten)
 	doubt := "nothing of it is left on the bad end, which fails nevertheless"
-	if conflict {
+	if errors.Is(gone, kernel.ErrNoRevert) && !errors.Is(gone, kernel.ErrRewritten) {
 		doubt = "later commits changed the same lines, so that the bad end cannot be tried without it"
 	} else if n >= len(after) || n == len(after)-1 && errors.Is(gone, kernel.ErrNothingLeft) {
 		a.Outcome, a.Doubt = NotProven, doubt+"; a larger COUNT tells chance from cause"
 		return a.end(s), nil
 	}
 	if n > 0 && n < len(after) {
-		err := s.cure(ctx, a, culprit, after[n-1], false)
+		// It cures nothing where nothing is wrong.
+		point, t, err := s.judged(ctx, *s.trials, after[n-1:n])
+		if err != nil {
+			return nil, err
+		}
+		if t.Mark == kernel.Good {
+			return s.behind(ctx, a, point, bad)
+		}
+		err = s.cure(ctx, a, culprit, after[n-1], false)
 		if err != nil && !errors.Is(err, kernel.ErrNoRevert) && !errors.Is(err, kernel.ErrNothingLeft) {
 			return nil, err
 		}
@@ -418,60 +430,10 @@ func (s *search) afterwards(ctx context.Context, a *Answer, culprit subject, bad
 			return a.end(s), nil
 		}
 	}
-	var point subject
-	var t *Trial
-	for i := n; i < min(n+lookOn, len(after)) && (t == nil || t.Mark == kernel.Skip); i++ {
-		if point, err = s.at(ctx, after[i]); err != nil {
-			return nil, err
-		}
-		if t, err = s.try(ctx, point, s.sig.question(roleUndone)); err != nil {
-			return nil, err
-		}
+	if errors.Is(gone, kernel.ErrNoRevert) {
+		return s.followed(ctx, a, culprit, after, doubt)
 	}
-	switch {
-	case t == nil:
-		a.Outcome, a.Doubt = NotProven, doubt
-	case t.Mark == kernel.Good:
-		return s.behind(ctx, a, point, bad)
-	case t.Mark == kernel.Bad && errors.Is(gone, kernel.ErrNoRevert):
-		// What changed its lines has kept what it does.
-		a.Kept = fmt.Sprintf("with %s it does not revert any more, and shows still", point.title)
-		if !conflict {
-			return s.inherited(ctx, a, after[n:], bad)
-		}
-	default:
-		a.Outcome = NotProven
-		a.Doubt = doubt + fmt.Sprintf("; with %s, since which it cannot be taken out, it is %s. Try GOOD=%s, a later commit that passes, or a larger COUNT", point.title, t.Mark, s.name(point.commit.ID))
-	}
-	return a.end(s), nil
-}
-
-// behind goes on after a commit that passes, though the culprit comes before it.
-func (s *search) behind(ctx context.Context, a *Answer, passes subject, bad string) (*Answer, error) {
-	s.tell.Say("%s shows it, but %s passes: what is wrong with the bad end came later. The search goes on behind that.", a.Title, passes.title)
-	return s.between(ctx, passes.commit.ID, bad)
-}
-
-// inherited follows the lines that the first of some commits put in place of the culprit's
-// to the bad end, the last of them. The commit that takes them away may have cured it.
-func (s *search) inherited(ctx context.Context, a *Answer, commits []string, bad string) (*Answer, error) {
-	heir, err := s.history.Commit(ctx, commits[0])
-	if err != nil {
-		return nil, err
-	}
-	n := sort.Search(len(commits), func(i int) bool {
-		left, replacedErr := s.history.Replaced(ctx, *a.Culprit, heir, commits[i])
-		err = errors.Join(err, replacedErr)
-		return !left
-	})
-	if err != nil || n == len(commits) {
-		return a.end(s), err
-	}
-	point, err := s.at(ctx, commits[n])
-	if err != nil {
-		return nil, err
-	}
-	t, err := s.try(ctx, point, s.sig.question(roleUndone))
+	point, t, err := s.judged(ctx, *s.trials, after[n:min(n+lookOn, len(after))])
 	if err != nil {
 		return nil, err
 	}
@@ -479,8 +441,108 @@ func (s *search) inherited(ctx context.Context, a *Answer, commits []string, bad
 		return s.behind(ctx, a, point, bad)
 	}
 	a.Outcome = NotProven
-	a.Doubt = fmt.Sprintf("nothing is left of its lines, nor of those that came in their place, since %s, which is %s. Try GOOD=%s, or a later commit that passes", point.title, t.Mark, s.name(point.commit.ID))
+	a.Doubt = doubt + fmt.Sprintf("; with %s, since which it cannot be taken out, it is %s. Try GOOD=%s, a later commit that passes, or a larger COUNT", point.title, t.Mark, s.name(point.commit.ID))
 	return a.end(s), nil
+}
+
+// followed proves a culprit some of whose lines were changed by later commits, up to the bad
+// end: each of them, and what is before it, must fail, and the bad end without all of them
+// must not.
+func (s *search) followed(ctx context.Context, a *Answer, culprit subject, after []string, doubt string) (*Answer, error) {
+	bad := after[len(after)-1]
+	changing, gone, err := s.history.Follow(ctx, *a.Culprit, after)
+	if err != nil {
+		return nil, err
+	}
+	if len(changing) > changesTried {
+		a.Outcome, a.Doubt = NotProven, fmt.Sprintf("%s, and what %d of them do is not tried", doubt, len(changing))
+		return a.end(s), nil
+	}
+	// Of a failure that comes and goes, one may pass by chance the sooner the more are tried.
+	patient := *s.trials
+	if s.belief != nil && len(changing) > 0 {
+		patient.count += s.surer(2 * len(changing))
+	}
+	var point subject
+	var later []kernel.Commit
+	for _, id := range changing {
+		i := slices.Index(after, id)
+		before := a.Culprit.ID
+		if i > 0 {
+			before = after[i-1]
+		}
+		for _, tries := range [][]string{{before}, after[i:min(i+lookOn, len(after))]} {
+			var t *Trial
+			if point, t, err = s.judged(ctx, patient, tries); err != nil {
+				return nil, err
+			}
+			if t.Mark == kernel.Good {
+				return s.behind(ctx, a, point, bad)
+			}
+		}
+		commit, err := s.history.Commit(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		for _, parent := range commit.Parents {
+			// What a merge brings in is taken out with it.
+			side, t, err := s.judged(ctx, patient, []string{parent})
+			if err != nil {
+				return nil, err
+			}
+			if parent != before && t.Mark != kernel.Good {
+				a.Outcome = NotProven
+				a.Doubt = fmt.Sprintf("%s, since %s, which merges %s, and that is %s by itself", doubt, point.title, side.title, t.Mark)
+				return a.end(s), nil
+			}
+		}
+		commit.Parents = []string{before}
+		later = append(later, commit)
+	}
+	if gone != "" {
+		a.Outcome = NotProven
+		a.Doubt = fmt.Sprintf("nothing is left of its lines, nor of those that came in their place, since %s, which fails still. Try GOOD=%s, or a later commit that passes", point.title, s.name(point.commit.ID))
+		return a.end(s), nil
+	}
+	all := patches.Plural(len(later), "later commit") + " that changed its lines"
+	mark, err := s.takeOut(ctx, a, bad, "the bad end", "revert "+culprit.key+" and "+all, "it and "+all, func(onto string) (patches.Patch, error) {
+		return s.history.RevertAll(ctx, *a.Culprit, later, onto)
+	})
+	switch {
+	case errors.Is(err, kernel.ErrNoRevert) || errors.Is(err, kernel.ErrNothingLeft):
+		a.Outcome, a.Doubt = NotProven, doubt
+	case err != nil:
+		return nil, err
+	case mark == kernel.Good:
+		a.Kept = "it shows still with " + all
+	case mark == kernel.Skip:
+		a.Outcome, a.Doubt = NotProven, doubt
+	}
+	return a.end(s), nil
+}
+
+// judged tries some commits until one of them can be judged.
+func (s *search) judged(ctx context.Context, l trials, commits []string) (point subject, t *Trial, err error) {
+	for _, id := range commits {
+		if point, err = s.at(ctx, id); err != nil {
+			return point, nil, err
+		}
+		if t, err = l.try(ctx, point, s.sig.question(roleUndone)); err != nil || t.Mark != kernel.Skip {
+			return point, t, err
+		}
+	}
+	return point, t, nil
+}
+
+// surer is how many runs more than now leave no more doubt of n kernels that pass than of one.
+func (s *search) surer(n int) int {
+	return int(math.Ceil(math.Log(float64(n)) / -math.Log(1-min(s.belief.Rate(), 0.999))))
+}
+
+// behind goes on after a commit that passes, though the culprit comes before it.
+func (s *search) behind(ctx context.Context, a *Answer, passes subject, bad string) (*Answer, error) {
+	s.tell.Say("%s shows it, but %s passes: what is wrong with the bad end came later. The search goes on behind that.", a.Title, passes.title)
+	return s.between(ctx, passes.commit.ID, bad)
 }
 
 // sameCode says whether the culprit's kernel does what its parent's does, once. The
@@ -562,45 +624,61 @@ func (s *search) cure(ctx context.Context, a *Answer, culprit subject, of string
 		a.Revert = "it is the bad end itself, which without it is its parent"
 		return nil
 	}
-	onto, err := s.lab.Builder.Apply(ctx, end.spec)
-	if err != nil {
-		return err
-	}
-	patch, err := s.history.Revert(ctx, *culprit.commit, onto)
-	if errors.Is(err, kernel.ErrNoPatch) {
-		a.Outcome, a.Doubt = NotProven, fmt.Sprintf("the bad end cannot be tried without it, as %v", err)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
 	where, key := "the bad end", "revert "+culprit.key
 	if !isBadEnd {
 		where, key = end.title, key+" on "+of
 	}
-	if err := os.WriteFile(filepath.Join(s.record.dir(), revertFile), patch.Diff, 0o644); err != nil {
-		return err
+	_, err = s.takeOut(ctx, a, of, where, key, "it", func(onto string) (patches.Patch, error) {
+		return s.history.Revert(ctx, *culprit.commit, onto)
+	})
+	return err
+}
+
+// takeOut takes something out of an end, and tries that as a kernel of that key. What it makes
+// of the answer is told with the names of the end and of what is taken out.
+func (s *search) takeOut(ctx context.Context, a *Answer, of, where, key, what string, revertOn func(onto string) (patches.Patch, error)) (kernel.Mark, error) {
+	revert, err := s.at(ctx, of)
+	if err != nil {
+		return "", err
 	}
-	revert := end
+	onto, err := s.lab.Builder.Apply(ctx, revert.spec)
+	if err != nil {
+		return "", err
+	}
+	patch, err := revertOn(onto)
+	if errors.Is(err, kernel.ErrNoPatch) {
+		a.Outcome, a.Doubt = NotProven, fmt.Sprintf("the bad end cannot be tried without it, as %v", err)
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(s.record.dir(), revertFile), patch.Diff, 0o644); err != nil {
+		return "", err
+	}
 	revert.key = key
-	revert.title = where + " without it"
+	revert.title = where + " without " + what
 	revert.commit = nil
 	revert.spec.Name = "reverted"
-	revert.spec.Series = append(slices.Clone(end.spec.Series), patches.Series{Name: "revert", Patches: []patches.Patch{patch}})
+	revert.spec.Series = append(slices.Clone(revert.spec.Series), patches.Series{Name: "revert", Patches: []patches.Patch{patch}})
 	t, err := s.try(ctx, revert, s.sig.question(roleRevert))
 	if err != nil {
-		return err
+		return "", err
+	}
+	told := "reverted on " + where
+	if what != "it" {
+		told = where + " without " + what
 	}
 	switch t.Mark {
 	case kernel.Good:
-		a.Revert = fmt.Sprintf("reverted on %s, it is cured", where)
+		a.Revert = told + ", it is cured"
 	case kernel.Bad:
-		a.Revert = fmt.Sprintf("reverted on %s, the same shows still", where)
-		a.Outcome, a.Doubt = NotBelieved, where+" shows the same without it"
+		a.Revert = told + ", the same shows still"
+		a.Outcome, a.Doubt = NotBelieved, where+" shows the same without "+what
 	default:
-		a.Revert = fmt.Sprintf("reverted on %s, nothing can be said: %s", where, t.Why)
+		a.Revert = told + ", nothing can be said: " + t.Why
 	}
-	return nil
+	return t.Mark, nil
 }
 
 // noEnd answers when an end cannot be tried at all.

@@ -472,10 +472,14 @@ func TestCulpritThatWasUndoneIsNotFound(t *testing.T) {
 		text    string
 	}{
 		{"a later one breaks it again", append(slices.Clone(undone), change{"g", ""}, change{"again", strings.ReplaceAll(leak, "leaks", "more")}), Found, "again"},
-		{"its line is rewritten and does the same", []change{{"first", leak}, {"b", ""}, {"redo first", strings.ReplaceAll(leak, "leaks", "more")}, {"d", ""}}, Found, "and shows still"},
-		{"a later commit changes the same lines", []change{{"first", "/* one */\n" + leak + "/* two */\n"}, {"b", ""}, {"redo first", "/* one */\n" + strings.ReplaceAll(leak, "leaks", "more") + "/* two */\n"}, {"d", ""}}, Found, "and shows still"},
+		{"its line is rewritten and does the same", []change{{"first", leak}, {"b", ""}, {"redo first", strings.ReplaceAll(leak, "leaks", "more")}, {"d", ""}}, Found, "it shows still with 1 later commit that changed its lines"},
+		{"a later commit changes the same lines", []change{{"first", "/* one */\n" + leak + "/* two */\n"}, {"b", ""}, {"redo first", "/* one */\n" + strings.ReplaceAll(leak, "leaks", "more") + "/* two */\n"}, {"d", ""}}, Found, "it shows still with 1 later commit that changed its lines"},
 		{"its line is rewritten, does the same, and is cured", []change{{"first", leak}, {"b", ""}, {"redo first", strings.ReplaceAll(leak, "leaks", "more")}, {"d", ""}, {"fix first", ""}, {"f", ""}, {"again", leak}, {"h", ""}}, Found, "\"again\" is the first bad commit"},
-		{"its line is rewritten twice and does the same", []change{{"first", leak}, {"b", ""}, {"redo first", strings.ReplaceAll(leak, "leaks", "more")}, {"redo first", strings.ReplaceAll(leak, "leaks", "most")}, {"e", ""}, {"f", ""}}, NotProven, "nothing is left of its lines, nor of those"},
+		{"its line is rewritten twice and does the same", []change{{"first", leak}, {"b", ""}, {"redo first", strings.ReplaceAll(leak, "leaks", "more")}, {"redo first", strings.ReplaceAll(leak, "leaks", "most")}, {"e", ""}, {"f", ""}}, Found, "the bad end without it and 2 later commits that changed its lines, it is cured"},
+		{"its line is rewritten, and taken out after another came", []change{{"first", leak}, {"redo first", strings.ReplaceAll(leak, "leaks", "more")}, {"c", ""}, {"another", strings.ReplaceAll(leak, "leaks", "most")}, {"redo first", "int calm;\n"}, {"f", ""}}, NotBelieved, "shows the same without it and 2 later commits"},
+		{"its line is rewritten, and gone, and a later one breaks it elsewhere", []change{{"first", leak}, {"b", ""}, {"redo first", "int one;\n" + strings.ReplaceAll(leak, "leaks", "more")}, {"d", ""}, {"redo first", "int one;\n"}, {"f", ""}, {"again", leak}, {"h", ""}}, Found, "\"again\" is the first bad commit"},
+		{"a later commit changes the same lines, another cures it but for one of them", []change{{"first", "int one;\n" + leak + "int two;\n"}, {"b", ""}, {"redo first", "int one;\n" + strings.ReplaceAll(leak, "leaks", "more") + "int two;\n"}, {"d", ""}, {"e", ""}, {"redo first", "int one;\nint three;\nint two;\n"}, {"g", ""}, {"again", leak}, {"i", ""}}, Found, "\"again\" is the first bad commit"},
+		{"it is cured elsewhere, and its lines are changed by what breaks it again", []change{{"base", "#define ON\n"}, {"first", "#ifdef ON\n" + leak + "#endif\n"}, {"c", ""}, {"d", ""}, {"e", ""}, {"redo base", "int calm;\n"}, {"g", ""}, {"redo first", strings.ReplaceAll(leak, "leaks", "more")}, {"i", ""}}, Found, "\"redo first\" is the first bad commit"},
 		{"a later commit changes the same lines and cures it", []change{{"first", "int one;\n" + leak + "int two;\n"}, {"b", ""}, {"redo first", "int one;\nint three;\nint two;\n"}, {"d", ""}, {"again", leak}, {"f", ""}}, Found, "\"again\" is the first bad commit"},
 		{"the undoing breaks it otherwise", append(slices.Clone(undone[:5]), change{"fix first", strings.ReplaceAll(leak, "leaks", "more")}, change{"h", ""}, change{"i", ""}), NotProven, "Try GOOD="},
 	} {
@@ -574,6 +578,32 @@ func TestMerges(t *testing.T) {
 				t.Errorf("%d steps; want at most %d", steps, test.most)
 			}
 		})
+	}
+}
+
+// A merge that mends the culprit's lines and brings in what does the same is not what keeps
+// the culprit's failure.
+func TestMergeThatMendsAndBreaks(t *testing.T) {
+	t.Parallel()
+	dir := fixture(t, change{"base", "int one;\n"}, change{"a", ""}, change{"redo base", leak})
+	first := git(t, dir, "rev-parse", "HEAD")
+	git(t, dir, "switch", "-q", "-c", "side", "HEAD~1")
+	main := filepath.Join(dir, "main.c")
+	source, err := os.ReadFile(main)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mended := strings.Replace(string(source), "int one;\n", "int two;\n", 1) + padding + strings.ReplaceAll(leak, "leaks", "more")
+	write(t, main, mended)
+	git(t, dir, "commit", "-qam", "breaks it elsewhere")
+	git(t, dir, "switch", "-q", "-")
+	git(t, dir, "merge", "-q", "-s", "ours", "--no-commit", "side")
+	write(t, main, mended)
+	git(t, dir, "commit", "-qam", "merge")
+	b := newBench(t, 1)
+	q, s := b.question(t, dir, first+"~1")
+	if a := b.mustSearch(t, q, s).Answer; a.Outcome != NotProven || !strings.Contains(a.Text, "which merges") {
+		t.Errorf("answer = %s, %q; want that nothing is proven since the merge", a.Outcome, a.Text)
 	}
 }
 
