@@ -12,6 +12,7 @@ import (
 func TestResolve(t *testing.T) {
 	patch := filepath.Join(t.TempDir(), "mine.patch")
 	writeFile(t, patch, strings.ReplaceAll(goodPatch, "\n\n", "\n \n"))
+	release := &Pin{Name: "v6.12.107"}
 	for name, test := range map[string]struct {
 		sel  Selection
 		want []string // kernel, pin, number of patches
@@ -25,6 +26,10 @@ func TestResolve(t *testing.T) {
 		"tree, asked": {Selection{Tree: ".", Subject: "io_kiocb-alloc-cache"}, []string{"base tree 0", "posted tree 1"}},
 		"both asked":  {Selection{Patch: patch, Subject: "io_kiocb-alloc-cache"}, []string{"base v5.10.13 0", "posted v5.10.13 6", "patched v5.10.13 1"}},
 		"both theirs": {Selection{Tree: ".", Patch: patch}, []string{"base tree 0", "patched tree 1"}},
+		"programs on a release": {
+			Selection{Pin: release.Name, Release: release, Subject: "io_kiocb-alloc-cache", Kernels: []string{"base"}}, []string{"base v6.12.107 0"}},
+		"programs on a release with a patch": {
+			Selection{Pin: release.Name, Release: release, Subject: "io_kiocb-alloc-cache", Patch: patch}, []string{"base v6.12.107 0", "patched v6.12.107 1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			lineup, err := Load()
@@ -56,6 +61,7 @@ func TestUnknownSelections(t *testing.T) {
 		"subject":      {Selection{Subject: "mine"}, []string{"SUBJECT", `"mine"`, "io_kiocb-alloc-cache"}},
 		"not asked":    {Selection{Tree: ".", Kernels: []string{"posted"}}, []string{"KERNELS", `"posted"`, "SUBJECT=name"}},
 		"variant":      {Selection{Variant: "fast"}, []string{"VARIANT", `"fast"`, "plain"}},
+		"no series":    {Selection{Pin: "v6.12.107", Release: &Pin{Name: "v6.12.107"}, Subject: "io_kiocb-alloc-cache"}, []string{"no series for v6.12.107", "KERNELS=base"}},
 		"patch":        {Selection{Patch: "/nonexistent.patch"}, []string{"/nonexistent.patch"}},
 		"pin and tree": {Selection{Pin: "for-5.8", Tree: "."}, []string{"PIN=for-5.8", "TREE=."}},
 		"rev alone":    {Selection{Rev: "v5.7"}, []string{"REV=v5.7", "TREE"}},

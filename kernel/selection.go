@@ -215,8 +215,10 @@ func lineup(subject *subjects.Subject, pin string, sel Selection) ([]subjects.Ke
 				all = append(all, subjects.Kernel{Name: k.Name, Features: k.Features, OnRequest: k.OnRequest, Series: map[string][]string{pin: paths}})
 			}
 		}
-		if sel.Subject != "" && len(all) == 1 {
-			return nil, fmt.Errorf("SUBJECT=%s has no series for %s", sel.Subject, pin)
+		// Its programs are of use on the base alone, and with the user's patch.
+		alone := sel.Patch != "" || slices.Equal(sel.Kernels, []string{Base})
+		if sel.Subject != "" && len(all) == 1 && !alone {
+			return nil, fmt.Errorf("SUBJECT=%s has no series for %s; KERNELS=base runs its programs there without one", sel.Subject, pin)
 		}
 	}
 	if sel.Patch != "" {
