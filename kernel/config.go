@@ -57,6 +57,7 @@ func readFragments(v Variant) ([]request, error) {
 	if err != nil {
 		return nil, err
 	}
+	whole := slices.ContainsFunc(v.Config, Fragment.isWhole)
 	var all []request
 	for _, l := range layers {
 		requests, err := parseFragment(l.Text)
@@ -65,6 +66,7 @@ func readFragments(v Variant) ([]request, error) {
 		}
 		for _, r := range requests {
 			r.from, r.yields, r.pulls, r.wish = l.Name, l.yields, l.Pulls, l.Wish
+			r = r.besides(all, whole)
 			if l.user {
 				if err := contradiction(r, all, layers); err != nil {
 					return nil, err

@@ -164,6 +164,17 @@ func (o option) isTristate() bool { return slices.Contains([]string{"y", module,
 // modulesOption is the one without which nothing can be a module.
 const modulesOption = "MODULES"
 
+// besides is what becomes of a wish beside the requests before it. What another fragment wants
+// built in stays so, and with a whole .config no module is built.
+func (r request) besides(before []request, whole bool) request {
+	o := r.options[0]
+	builtIn := option{o.name, "y"}
+	if r.wish && o.value == module && (whole || slices.ContainsFunc(before, func(old request) bool { return slices.Contains(old.options, builtIn) })) {
+		r.options = []option{builtIn}
+	}
+	return r
+}
+
 // withModules adds what modules need where a request is for one.
 func withModules(v Variant, all []request) ([]request, error) {
 	wants := func(match func(option) bool) int {
@@ -175,6 +186,9 @@ func withModules(v Variant, all []request) ([]request, error) {
 	}
 	about := wants(func(o option) bool { return o.name == modulesOption })
 	if about >= 0 && all[about].options[0].value != "y" && !v.Lenient {
+		if all[first].wish {
+			return all, nil
+		}
 		return nil, fmt.Errorf("%s wants %s, and %s wants %s: they contradict each other",
 			all[first].place(), all[first].options[0], all[about].place(), all[about].options[0])
 	}
@@ -188,7 +202,7 @@ func withModules(v Variant, all []request) ([]request, error) {
 	return all, nil
 }
 
-// wantsModules says that a user's fragment asks for a module. A whole .config is full of
+// wantsModules says that a fragment asks for a module, a user's or what a test's config wishes for. A whole .config is full of
 // them, and a distribution's would take hours and not go into a guest.
 func wantsModules(v Variant, requests []request) bool {
 	return !v.Lenient && slices.ContainsFunc(requests, func(r request) bool {

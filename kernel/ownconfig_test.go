@@ -141,6 +141,33 @@ func TestModulesComeWithTheirNeeds(t *testing.T) {
 	}
 }
 
+// What a test wishes for as a module takes nothing from who needs it built in, and does not
+// bring the modules of a distribution's .config along.
+func TestModulesThatAreWishedFor(t *testing.T) {
+	wish := Fragment{Name: "wish", Text: "CONFIG_BLK_DEV_NVME=m\nCONFIG_ZRAM=m\n", Wish: true}
+	needs := []string{"CONFIG_MODULES=y", "CONFIG_MODULE_UNLOAD=y"}
+	for name, test := range map[string]struct {
+		before, user string
+		want         []string
+	}{
+		"alone":                {"", "", append([]string{"CONFIG_BLK_DEV_NVME=m", "CONFIG_ZRAM=m"}, needs...)},
+		"built in before":      {"CONFIG_BLK_DEV_NVME=y\n", "", append([]string{"CONFIG_BLK_DEV_NVME=y", "CONFIG_ZRAM=m"}, needs...)},
+		"off before":           {"# CONFIG_ZRAM is not set\n", "", append([]string{"CONFIG_BLK_DEV_NVME=m", "CONFIG_ZRAM=m"}, needs...)},
+		"built in by the user": {"", "CONFIG_ZRAM=y\n", append([]string{"CONFIG_BLK_DEV_NVME=m", "CONFIG_ZRAM=y"}, needs...)},
+		"no modules":           {"", "# CONFIG_MODULES is not set\n", []string{"CONFIG_BLK_DEV_NVME=m", "CONFIG_ZRAM=m", "# CONFIG_MODULES is not set"}},
+		"a whole config": {"", "#\n# Automatically generated file; DO NOT EDIT.\n# Linux/x86 6.1.0 Kernel Configuration\n#\nCONFIG_DRM=m\n",
+			[]string{"CONFIG_DRM=m", "CONFIG_BLK_DEV_NVME=y", "CONFIG_ZRAM=y"}},
+	} {
+		v := Variant{Over: []Fragment{{Name: "before", Text: test.before}, wish}}
+		if test.user != "" {
+			v.Config = []Fragment{{Name: "user", Text: test.user}}
+		}
+		if diff := cmp.Diff(test.want, askedLines(t, v)); diff != "" {
+			t.Errorf("%s: asked for (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 // Why a module came out as something else is said.
 func TestModulesThatDidNotLand(t *testing.T) {
 	src := t.TempDir()

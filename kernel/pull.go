@@ -71,6 +71,11 @@ func pulled(open []request, values map[string]string, symbols map[string]symbol)
 			if o.value == off {
 				continue
 			}
+			// The config of a selftest names what it needs, and is careless of what can be a module.
+			if o.value == module && symbols[o.name].isBool && r.wish {
+				more = append(more, request{options: []option{{o.name, "y"}}, from: r.from, pulls: true, wish: true})
+				continue
+			}
 			// An option that is declared several times needs one of its declarations.
 			var needs []string
 			for i, d := range symbols[o.name].depends {

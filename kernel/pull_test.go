@@ -37,25 +37,30 @@ func TestPulled(t *testing.T) {
 	symbols := map[string]symbol{
 		"X_TEST": {prompt: true, depends: []string{"X && KUNIT", "X && OLD && KUNIT"}}, "X": {prompt: true}, "KUNIT": {prompt: true}, "OLD": {prompt: true},
 		"KASAN_KUNIT_TEST": {prompt: true, depends: []string{"KASAN && KUNIT"}}, "KASAN": {prompt: true},
+		"SWITCH": {prompt: true, isBool: true}, "DRIVER": {prompt: true, depends: []string{"X"}},
 	}
 	for _, test := range []struct {
-		name string
-		wish bool
-		want []string
+		name, value string
+		wish        bool
+		want        []string
 	}{
-		{"X_TEST", false, []string{"CONFIG_X=y"}},
-		{"X_TEST", true, []string{"CONFIG_X=y"}},
-		{"KASAN_KUNIT_TEST", false, []string{"CONFIG_KASAN=y"}},
+		{"X_TEST", "y", false, []string{"CONFIG_X=y"}},
+		{"X_TEST", "y", true, []string{"CONFIG_X=y"}},
+		{"KASAN_KUNIT_TEST", "y", false, []string{"CONFIG_KASAN=y"}},
 		// A wish is not worth another kernel.
-		{"KASAN_KUNIT_TEST", true, nil},
+		{"KASAN_KUNIT_TEST", "y", true, nil},
+		{"DRIVER", module, true, []string{"CONFIG_X=y"}},
+		// Who only wishes for a module means what cannot be one, too.
+		{"SWITCH", module, true, []string{"CONFIG_SWITCH=y"}},
+		{"SWITCH", module, false, nil},
 	} {
-		r := request{options: []option{{test.name, "y"}}, pulls: true, wish: test.wish}
+		r := request{options: []option{{test.name, test.value}}, pulls: true, wish: test.wish}
 		var got []string
 		for _, more := range pulled([]request{r}, map[string]string{"KUNIT": "y"}, symbols) {
 			got = append(got, more.options[0].String())
 		}
 		if diff := cmp.Diff(test.want, got); diff != "" {
-			t.Errorf("pulled for %s, a wish: %v (-want +got):\n%s", test.name, test.wish, diff)
+			t.Errorf("pulled for %s=%s, a wish: %v (-want +got):\n%s", test.name, test.value, test.wish, diff)
 		}
 	}
 }

@@ -37,10 +37,10 @@ func (c depsCmd) Run(ctx context.Context, t *terminal) error {
 }
 
 // installer installs what a run of kernels built with the compiler, and with what CONFIG
-// names, needs.
+// names, needs. Of selftests many load modules.
 func installer(t *terminal, c kernel.Compiler, config string) func(ctx context.Context, kselftest bool) error {
 	return func(ctx context.Context, kselftest bool) error {
-		modules := kernel.WantsModules(config)
+		modules := kselftest || kernel.WantsModules(config)
 		return install(ctx, t, c, func(tool kernel.Tool) bool {
 			return !tool.Test && (modules || !tool.Modules) && (kselftest || !tool.Kselftest)
 		})

@@ -142,7 +142,7 @@ func ChooseKUnit(ctx context.Context, a Asked, contents []kernel.Content) (Choic
 	for _, option := range options {
 		lines = append(lines, "# optional: the patch may bring it", "CONFIG_"+option+"=y")
 	}
-	c := Choice{Fragment: kernel.Fragment{Name: "for TEST=kunit", Text: strings.Join(settle(lines), "\n") + "\n", Pulls: true}}
+	c := Choice{Fragment: kernel.Fragment{Name: "for TEST=kunit", Text: strings.Join(settle(builtIn(lines)), "\n") + "\n", Pulls: true}}
 	var wishes []string
 	for _, s := range wished {
 		if !slices.ContainsFunc(c.Wished, func(o Suite) bool { return o.Name == s.Name }) {
@@ -162,16 +162,22 @@ func ChooseKUnit(ctx context.Context, a Asked, contents []kernel.Content) (Choic
 	return c, nil
 }
 
-// settle leaves of the lines that set an option the last, and makes modules built in:
-// the guest loads none.
+// builtIn makes modules built in: KUnit's suites run while the kernel boots, before anything is loaded.
+func builtIn(lines []string) []string {
+	for i, line := range lines {
+		if option, ok := strings.CutSuffix(strings.TrimSpace(line), "=m"); ok && !strings.HasPrefix(option, "#") {
+			lines[i] = option + "=y"
+		}
+	}
+	return lines
+}
+
+// settle leaves of the lines that set an option the last.
 func settle(lines []string) []string {
 	last := map[string]int{}
 	for i, line := range lines {
 		line = strings.TrimSpace(line)
-		if name, value, ok := strings.Cut(line, "="); ok && strings.HasPrefix(name, "CONFIG_") {
-			if value == "m" {
-				line = name + "=y"
-			}
+		if name, _, ok := strings.Cut(line, "="); ok && strings.HasPrefix(name, "CONFIG_") {
 			last[name] = i
 		} else if name, ok := strings.CutSuffix(line, " is not set"); ok {
 			last[strings.TrimPrefix(name, "# ")] = i

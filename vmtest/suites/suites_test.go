@@ -193,7 +193,7 @@ func TestChooseTargets(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("targets (-want +got):\n%s", diff)
 	}
-	if want := takenForGranted + "CONFIG_FUTEX=y\nCONFIG_MOD=y\n"; fragment.Text != want || !fragment.Wish {
+	if want := takenForGranted + "CONFIG_FUTEX=y\nCONFIG_MOD=m\n"; fragment.Text != want || !fragment.Wish {
 		t.Errorf("the config is %q, a wish: %v; want %q", fragment.Text, fragment.Wish, want)
 	}
 	_, _, err = ChooseTargets(t.Context(), []string{"futx"}, []kernel.Content{c})
