@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,6 +114,9 @@ func report(t *terminal, run *results.Run, all bool) error {
 	t.printf("\n")
 	if err := results.Report(t.out, run, view); err != nil {
 		return err
+	}
+	if asked := run.Selection; !all && run.ExitCode() == 0 && cmp.Or(asked["PATCH"], asked["LORE"]) != "" && cmp.Or(asked["TEST"], asked["PROGRAMS"]) == "" {
+		t.printf("TEST=auto also runs the KUnit suites and selftests nearest to the patch\n")
 	}
 	if !all {
 		t.printf("more: bin/patchproof results show -v %s\n", run.ID)
