@@ -14,6 +14,7 @@ import (
 	"github.com/google/renameio/v2"
 
 	"patchproof/guest/event"
+	"patchproof/patches/regular"
 )
 
 // Hardware is the accelerator's name in a run that a bundle's collector made on a
@@ -81,7 +82,7 @@ func groupOf(b event.Boot) string {
 }
 
 func readCollection(file string) ([]event.Boot, error) {
-	text, err := os.ReadFile(file)
+	text, err := regular.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading results: %w", err)
 	}

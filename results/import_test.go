@@ -165,6 +165,7 @@ func TestImportRefuses(t *testing.T) {
 	}
 	for _, tt := range []struct{ name, file, want string }{
 		{"a file that is not there", future + ".none", "no such file"},
+		{"a device", "/dev/null", "/dev/null: not a regular file"},
 		{"text", text, "not a collector's file"},
 		{"a run.json", run, "no boots"},
 		{"a later format", future, "update patchproof"},

@@ -1173,6 +1173,15 @@ func TestFixup(t *testing.T) {
 	}
 }
 
+// A pipe would be waited for.
+func TestConfigEndThatIsNoFile(t *testing.T) {
+	for _, file := range []string{"/dev/null", t.TempDir()} {
+		if _, err := configEnd(&kernel.Lineup{}, kernel.Variant{}, "GOOD", file); err == nil || !strings.Contains(err.Error(), "GOOD="+file) || !strings.HasSuffix(err.Error(), "not a regular file") {
+			t.Errorf("configEnd(%s) = %v; want it refused", file, err)
+		}
+	}
+}
+
 func TestConfigSearch(t *testing.T) {
 	t.Parallel()
 	const good, bad = "CONFIG_A=y\n# CONFIG_C is not set\nCONFIG_N=4\n", "CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=y\nCONFIG_D=y\nCONFIG_E=y\nCONFIG_N=8\n"

@@ -11,6 +11,7 @@ import (
 
 	"patchproof/kernel"
 	"patchproof/patches"
+	"patchproof/patches/regular"
 	"patchproof/results"
 	"patchproof/vmtest"
 )
@@ -75,7 +76,7 @@ func configEnd(lineup *kernel.Lineup, over kernel.Variant, name, value string) (
 		}
 		known = append(known, v.Name)
 	}
-	text, err := os.ReadFile(value)
+	text, err := regular.ReadFile(value)
 	if err != nil {
 		return kernel.Variant{}, fmt.Errorf("%s=%s is neither a variant (%s) nor a file: %w", name, value, strings.Join(known, ", "), err)
 	}

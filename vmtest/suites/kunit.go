@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -13,6 +12,7 @@ import (
 	"strings"
 
 	"patchproof/kernel"
+	"patchproof/patches/regular"
 )
 
 // Suite is a KUnit suite of a source.
@@ -129,7 +129,7 @@ func ChooseKUnit(ctx context.Context, a Asked, contents []kernel.Content) (Choic
 		lines = append(lines, text...)
 	}
 	for _, dir := range a.Configs {
-		text, err := os.ReadFile(filepath.Join(dir, configFile))
+		text, err := regular.ReadFile(filepath.Join(dir, configFile))
 		if err != nil {
 			return Choice{}, fmt.Errorf("TEST=%s: %w", dir, err)
 		}
