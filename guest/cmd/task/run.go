@@ -56,7 +56,25 @@ func run(t *report.T) {
 			return
 		}
 	}
-	var base census
+	base, err := baseline(cpus)
+	if err != nil {
+		t.Error("census", err)
+		return
+	}
+	all := []string{}
+	for _, k := range kinds {
+		all = append(all, k.name)
+	}
+	for _, kind := range append(all, lockedKind) {
+		for _, way := range []string{machine.ByExit, machine.ByKill, byExec} {
+			base = leave(t, kind, way, cpus, base)
+		}
+	}
+	gone(t, lockedKind+"/given-back", givenBack)
+}
+
+// baseline is the least that the kernel has, of several looks at it.
+func baseline(cpus []int) (base census, err error) {
 	err = machine.Await(limit, func() error {
 		for range 10 {
 			c, err := takeCensus(cpus)
@@ -71,48 +89,42 @@ func run(t *report.T) {
 		}
 		return nil
 	})
-	if err != nil {
-		t.Error("census", err)
-		return
+	return base, err
+}
+
+// leave has processes of a kind leave in one way, and checks that the kernel keeps nothing of
+// theirs. It returns what the kernel has then.
+func leave(t *report.T, kind, way string, cpus []int, base census) census {
+	name := kind + "/" + way
+	n := 1
+	if kind == lockedKind {
+		n = 4 // of which all but two need what those before have given back
 	}
-	all := []string{}
-	for _, k := range kinds {
-		all = append(all, k.name)
-	}
-	for _, kind := range append(all, lockedKind) {
-		for _, way := range []string{machine.ByExit, machine.ByKill, byExec} {
-			name := kind + "/" + way
-			n := 1
-			if kind == lockedKind {
-				n = 4 // of which all but two need what those before have given back
-			}
-			if !gone(t, name, func() error {
-				for range n {
-					if err := goes(kind, way); err != nil {
-						return err
-					}
-				}
-				return nil
-			}) {
-				continue
-			}
-			var now census
-			lost := func() (err error) {
-				if now, err = takeCensus(cpus); err != nil {
-					return err
-				}
-				if more := now.more(base); more != "" {
-					return fmt.Errorf("the processes are gone, and the kernel has more than before: %s", more)
-				}
-				return nil
-			}
-			t.Check(name+"/nothing-kept", machine.Await(limit, lost))
-			if now != nil {
-				base = now
+	left := gone(t, name, func() error {
+		for range n {
+			if err := goes(kind, way); err != nil {
+				return err
 			}
 		}
+		return nil
+	})
+	if !left {
+		return base
 	}
-	gone(t, lockedKind+"/given-back", givenBack)
+	var now census
+	t.Check(name+"/nothing-kept", machine.Await(limit, func() (err error) {
+		if now, err = takeCensus(cpus); err != nil {
+			return err
+		}
+		if more := now.more(base); more != "" {
+			return fmt.Errorf("the processes are gone, and the kernel has more than before: %s", more)
+		}
+		return nil
+	}))
+	if now == nil {
+		return base
+	}
+	return now
 }
 
 // givenBack has processes lock most of what their user may, while another process of his
