@@ -313,9 +313,12 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 			return a.end(s), err
 		}
 	}
-	err = s.cure(ctx, a, culprit, bad, true)
+	mark, err := s.cure(ctx, a, culprit, bad, true)
 	if errors.Is(err, kernel.ErrNothingLeft) || errors.Is(err, kernel.ErrNoRevert) {
 		return s.afterwards(ctx, a, culprit, bad, err)
+	}
+	if err == nil && a.Outcome == Found && mark == kernel.Skip {
+		return s.untold(ctx, a, culprit, bad)
 	}
 	if err == nil && a.Outcome == NotBelieved && s.metric == nil {
 		err = s.isFirst(ctx, a, culprit, point)
@@ -422,7 +425,7 @@ func (s *search) afterwards(ctx context.Context, a *Answer, culprit subject, bad
 		if t.Mark == kernel.Good {
 			return s.behind(ctx, a, point, bad)
 		}
-		err = s.cure(ctx, a, culprit, after[n-1], false)
+		_, err = s.cure(ctx, a, culprit, after[n-1], false)
 		if err != nil && !errors.Is(err, kernel.ErrNoRevert) && !errors.Is(err, kernel.ErrNothingLeft) {
 			return nil, err
 		}
@@ -443,6 +446,23 @@ func (s *search) afterwards(ctx context.Context, a *Answer, culprit subject, bad
 	a.Outcome = NotProven
 	a.Doubt = doubt + fmt.Sprintf("; with %s, since which it cannot be taken out, it is %s. Try GOOD=%s, a later commit that passes, or a larger COUNT", point.title, t.Mark, s.name(point.commit.ID))
 	return a.end(s), nil
+}
+
+// untold proves a culprit without which the bad end cannot be judged. What no later commit
+// touched is there still; the rest is followed.
+func (s *search) untold(ctx context.Context, a *Answer, culprit subject, bad string) (*Answer, error) {
+	after, err := s.history.Between(ctx, a.Culprit.ID, bad)
+	if err != nil {
+		return nil, err
+	}
+	changing, _, err := s.history.Follow(ctx, *a.Culprit, after)
+	if err != nil {
+		return nil, err
+	}
+	if len(changing) == 0 {
+		return a.end(s), nil
+	}
+	return s.followed(ctx, a, culprit, after, "later commits changed its lines, and the bad end cannot be judged without it")
 }
 
 // followed proves a culprit some of whose lines were changed by later commits, up to the bad
@@ -614,24 +634,23 @@ func (s *search) sameLevelled(ctx context.Context, culprit, parent subject) (boo
 const revertFile = "revert.patch"
 
 // cure takes the culprit out of an end, the bad one or one in its history, and tries that.
-func (s *search) cure(ctx context.Context, a *Answer, culprit subject, of string, isBadEnd bool) error {
+func (s *search) cure(ctx context.Context, a *Answer, culprit subject, of string, isBadEnd bool) (kernel.Mark, error) {
 	end, err := s.at(ctx, of)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if culprit.key == end.key {
 		// Without the culprit, the bad end is the culprit's parent.
 		a.Revert = "it is the bad end itself, which without it is its parent"
-		return nil
+		return "", nil
 	}
 	where, key := "the bad end", "revert "+culprit.key
 	if !isBadEnd {
 		where, key = end.title, key+" on "+of
 	}
-	_, err = s.takeOut(ctx, a, of, where, key, "it", func(onto string) (patches.Patch, error) {
+	return s.takeOut(ctx, a, of, where, key, "it", func(onto string) (patches.Patch, error) {
 		return s.history.Revert(ctx, *culprit.commit, onto)
 	})
-	return err
 }
 
 // takeOut takes something out of an end, and tries that as a kernel of that key. What it makes
