@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -123,4 +124,99 @@ func TestRightAsOftenAsItSays(t *testing.T) {
 		}
 	}
 	t.Log("\n" + table)
+}
+
+// branched makes a history of about n commits whose merges join up to most branches: for
+// each the numbers of those in its own history, the bad end last.
+func branched(random *rand.Rand, n, most int) [][]int {
+	var in [][]bool
+	commit := func(parents ...int) int {
+		mine := make([]bool, len(in)+1)
+		mine[len(in)] = true
+		for _, p := range parents {
+			for c, there := range in[p] {
+				mine[c] = mine[c] || there
+			}
+		}
+		in = append(in, mine)
+		return len(in) - 1
+	}
+	heads := []int{commit()}
+	join := func(k int) {
+		heads = append(slices.Clone(heads[k:]), commit(heads[:k]...))
+	}
+	for len(in) < n {
+		switch i := random.IntN(len(heads)); random.IntN(6) {
+		case 0:
+			heads = append(heads, commit(random.IntN(len(in))))
+		case 1:
+			join(min(most, len(heads)))
+		default:
+			heads[i] = commit(heads[i])
+		}
+	}
+	for len(heads) > 1 {
+		join(min(most, len(heads)))
+	}
+	var histories [][]int
+	for _, mine := range in {
+		var list []int
+		for c, there := range mine {
+			if there {
+				list = append(list, c)
+			}
+		}
+		histories = append(histories, list)
+	}
+	return histories
+}
+
+// So it is where branches are merged, two or more at once: a pass says nothing of those
+// that are not in the commit's history.
+func TestRightWithMerges(t *testing.T) {
+	t.Parallel()
+	for _, most := range []int{2, 6} {
+		for _, rate := range []float64{1, 0.6, 0.2} {
+			n := max(*searches, 300)
+			random := rand.New(rand.NewPCG(uint64(most), uint64(100*rate)))
+			right := 0
+			for range n {
+				histories := branched(random, 4+random.IntN(37), most)
+				prior := make([]float64, len(histories))
+				for c := range prior {
+					prior[c] = 1
+				}
+				s, last := New(prior, histories), len(histories)-1
+				culprit := random.IntN(len(histories))
+				run := func(c int) bool {
+					failed := slices.Contains(histories[c], culprit) && random.Float64() < rate
+					s.Ran(c, failed)
+					return failed
+				}
+				for failures := 0; failures < EndFailures; {
+					if run(last) {
+						failures++
+					}
+				}
+				best, p := s.Best()
+				for p < 0.95 {
+					c, ok := s.Next(one)
+					if !ok {
+						break
+					}
+					run(c)
+					best, p = s.Best()
+				}
+				if best == culprit {
+					right++
+				}
+			}
+			share := float64(right) / float64(n)
+			t.Logf("merges of up to %d, rate %.1f: right in %.3f of %d searches", most, rate, share, n)
+			// Chance makes 0.013 of 300.
+			if share < 0.95-0.03 {
+				t.Errorf("merges of up to %d, rate %.1f: right in %.3f of %d searches; want at least 0.95", most, rate, share, n)
+			}
+		}
+	}
 }
