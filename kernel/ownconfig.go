@@ -202,8 +202,9 @@ func withModules(v Variant, all []request) ([]request, error) {
 	return all, nil
 }
 
-// wantsModules says that a fragment asks for a module, a user's or what a test's config wishes for. A whole .config is full of
-// them, and a distribution's would take hours and not go into a guest.
+// wantsModules says that a fragment asks for a module, one of the user's or what a test's config
+// wishes for. A whole .config is full of them, and a distribution's would take hours and not go
+// into a guest.
 func wantsModules(v Variant, requests []request) bool {
 	return !v.Lenient && slices.ContainsFunc(requests, func(r request) bool {
 		return !r.yields && slices.ContainsFunc(r.options, func(o option) bool { return o.value == module })
