@@ -170,7 +170,7 @@ func (h *Handwork) create(ctx context.Context, t tree, spec Spec, key string) er
 	if spec.Tree != "" {
 		on = spec.Tree + " " + spec.Rev
 	}
-	for name, text := range map[string]string{"key": key, "base": t.base, "on": on, "count": strconv.Itoa(len(list)), "title": list[0].Subject} {
+	for name, text := range map[string]string{"key": key, "base": t.base, "on": on, "count": strconv.Itoa(len(list)), "title": list[0].Subject, "prefix": commonPrefix(list)} {
 		if err := tmp.write(name, text); err != nil {
 			return err
 		}
@@ -185,6 +185,14 @@ func (h *Handwork) create(ctx context.Context, t tree, spec Spec, key string) er
 		return err
 	}
 	return os.Rename(tmp.dir, h.dir)
+}
+
+// commonPrefix is what all mails of the series have in their subjects' brackets, or empty.
+func commonPrefix(list []patches.Patch) string {
+	if slices.ContainsFunc(list, func(p patches.Patch) bool { return p.Prefix != list[0].Prefix }) {
+		return ""
+	}
+	return list[0].Prefix
 }
 
 func (h *Handwork) file(name string) string { return filepath.Join(h.dir, ".git", handDir, name) }

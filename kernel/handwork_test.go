@@ -39,7 +39,7 @@ func seriesRepo(t *testing.T) (dir string, series patches.Series) {
 	commit("two", lines("a1", "b", "c", "d", "e", "f", "g", "h2", "i", "j", "k", "l", "m", "n", "o", "p"))
 	commit("three", lines("a1", "b", "c", "d", "e", "f", "g", "h2", "i", "j", "k", "l", "m", "n", "o", "p3"))
 	mail := filepath.Join(t.TempDir(), "series.mbox")
-	writeFile(t, mail, userGit(t, dir, "format-patch", "--stdout", start)+"\n")
+	writeFile(t, mail, userGit(t, dir, "format-patch", "-v3", "--subject-prefix=PATCH net-next", "--stdout", start)+"\n")
 	userGit(t, dir, "checkout", "-q", "--detach", start)
 	commit("theirs", lines("a", "b", "c", "d", "e", "f0", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p0"))
 	series, err := patches.Read(mail)
@@ -166,8 +166,8 @@ func TestHandwork(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, p := range again.Patches {
-		if p.Author != "A U Thor" || !p.Date.Equal(series.Patches[i].Date) || p.Subject != series.Patches[i].Subject {
-			t.Errorf("patch %d: %s, %v, %q; want the original's", i+1, p.Author, p.Date, p.Subject)
+		if p.Author != "A U Thor" || !p.Date.Equal(series.Patches[i].Date) || p.Subject != series.Patches[i].Subject || p.Prefix != "PATCH net-next v3" {
+			t.Errorf("patch %d: %s, %v, [%s] %q; want the original's", i+1, p.Author, p.Date, p.Prefix, p.Subject)
 		}
 	}
 	commit, err := b.Apply(t.Context(), Spec{Name: Patched, Pin: spec.Pin, Tree: dir, Rev: "HEAD", Series: []patches.Series{again}})

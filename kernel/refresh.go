@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 )
 
 // Refresh writes what became of the series to a folder, a mail for each commit with the
-// author and date of the original, and returns how many there are. Mails that it wrote
+// author, date and subject prefix of the original, and returns how many there are. Mails that it wrote
 // there before make room.
 func (h *Handwork) Refresh(ctx context.Context, to string) (int, error) {
 	base, err := h.finished(ctx)
@@ -81,8 +82,12 @@ func onlyPatches(dir string) error {
 
 // writeMails writes a mail for each commit since base, and returns how many there are.
 func (h *Handwork) writeMails(ctx context.Context, base, to string) (int, error) {
+	prefix, err := h.read("prefix")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
 	out, err := git(ctx, h.dir, "format-patch", "--output-directory="+to, "--no-cover-letter", "--no-signature", "--no-attach", "--no-thread", "--no-notes",
-		"--numbered", "--subject-prefix=PATCH", "--no-ext-diff", "--no-textconv", "--full-index", "--binary", "--src-prefix=a/", "--dst-prefix=b/", "--base="+base, base+"..HEAD")
+		"--numbered", "--subject-prefix="+cmp.Or(prefix, "PATCH"), "--no-ext-diff", "--no-textconv", "--full-index", "--binary", "--src-prefix=a/", "--dst-prefix=b/", "--base="+base, base+"..HEAD")
 	if err != nil {
 		return 0, err
 	}

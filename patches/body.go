@@ -174,7 +174,7 @@ func (m *message) forwarded(prose string) (rest string, found bool) {
 	m.patch.Author, m.patch.Email = name, email
 	if subject != "" {
 		subject = decodeWords(subject)
-		m.patch.Subject = cleanSubject(subject)
+		m.patch.Subject, m.patch.Prefix = cleanSubject(subject), subjectPrefix(subject)
 		if m.of == 0 && m.version == 0 {
 			reply := m.reply
 			m.tag = parseSubject(subject)

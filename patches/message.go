@@ -112,7 +112,7 @@ func (m *message) name() string {
 func (m *message) readHeader(h header) {
 	raw := decodeWords(h.get("Subject"))
 	m.tag = parseSubject(raw)
-	m.patch.Subject = cleanSubject(raw)
+	m.patch.Subject, m.patch.Prefix = cleanSubject(raw), subjectPrefix(raw)
 	m.patch.Author, m.patch.Email = identity(h.get("From"))
 	m.unmunge(h)
 	m.sender = strings.ToLower(m.patch.Email)

@@ -60,6 +60,10 @@ type Patch struct {
 	// Subject is the subject as git am would commit it: without "Re:" and
 	// bracketed prefixes. A plain diff's subject is its file name.
 	Subject string
+	// Prefix is what stood in the brackets before Subject but for the number, as git
+	// format-patch --subject-prefix takes it: "PATCH net-next v3". It is empty where
+	// there are none, or none of that form.
+	Prefix string
 	// Body is the message below the subject, up to the "---" line.
 	Body      string
 	MessageID string

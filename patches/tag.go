@@ -66,7 +66,18 @@ var (
 	releaseWord   = regexp.MustCompile(`\d\.\d`)
 	plainNumber   = regexp.MustCompile(`^[\d/]+$`)
 	patchWord     = regexp.MustCompile(`(?i)patch|^rfc`)
+	// prefixForm is a bracket as git format-patch writes it: words, and then the number.
+	prefixForm = regexp.MustCompile(`^\[([\w./+-]+(?: [\w./+-]+)*?)(?: \d{1,4}/\d{1,4})?\]`)
 )
+
+// subjectPrefix returns [Patch.Prefix] of a decoded subject.
+func subjectPrefix(s string) string {
+	m := prefixForm.FindStringSubmatch(s)
+	if m == nil || !patchWord.MatchString(m[1]) || slices.ContainsFunc(strings.Fields(m[1]), plainNumber.MatchString) {
+		return ""
+	}
+	return m[1]
+}
 
 // parseSubject reads the prefixes of a decoded subject.
 func parseSubject(s string) tag {
