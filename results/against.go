@@ -72,26 +72,28 @@ const (
 // name is the difference's, for people.
 func (d Difference) name() string { return checkName(d.Program, d.Check) }
 
-func (d Difference) String() string {
+// From says what the difference is from a kernel of that name.
+func (d Difference) From(base string) string {
+	base = Line(base)
 	switch {
 	case d.Kind == Gain:
-		return fmt.Sprintf("%s, fails on base %s, passes with the patch %d of %d", d.name(), d.Base, d.Patched.Runs, d.Patched.Runs)
+		return fmt.Sprintf("%s, fails on %s %s, passes with the patch %d of %d", d.name(), base, d.Base, d.Patched.Runs, d.Patched.Runs)
 	case d.Kind == Regression && d.Unended && d.Base.Failed == 0:
-		return fmt.Sprintf("%s, ends on base %d of %d, hangs or crashes with the patch %s", d.name(), d.Base.Runs, d.Base.Runs, d.Patched)
+		return fmt.Sprintf("%s, ends on %s %d of %d, hangs or crashes with the patch %s", d.name(), base, d.Base.Runs, d.Base.Runs, d.Patched)
 	case d.Unended:
-		return fmt.Sprintf("%s hangs or crashes in %s on base, %s with the patch", d.name(), d.Base, d.Patched)
+		return fmt.Sprintf("%s hangs or crashes in %s on %s, %s with the patch", d.name(), d.Base, base, d.Patched)
 	case d.Lost && d.Base.Failed == 0:
-		return fmt.Sprintf("%s, passes on base %d of %d, skipped or not made with the patch %s", d.name(), d.Base.Runs, d.Base.Runs, d.Patched)
+		return fmt.Sprintf("%s, passes on %s %d of %d, skipped or not made with the patch %s", d.name(), base, d.Base.Runs, d.Base.Runs, d.Patched)
 	case d.Lost:
-		return fmt.Sprintf("%s does not pass in %s on base, is skipped or not made in %s with the patch", d.name(), d.Base, d.Patched)
+		return fmt.Sprintf("%s does not pass in %s on %s, is skipped or not made in %s with the patch", d.name(), d.Base, base, d.Patched)
 	case d.Kind == Regression && d.NotOnBase:
-		return fmt.Sprintf("%s, no such check on base in %s, fails with the patch %s", d.name(), patches.Plural(d.Base.Runs, "run"), d.Patched)
+		return fmt.Sprintf("%s, no such check on %s in %s, fails with the patch %s", d.name(), base, patches.Plural(d.Base.Runs, "run"), d.Patched)
 	case d.Kind == Regression && d.Base.Failed == 0:
-		return fmt.Sprintf("%s, pass on base %d of %d, fails with the patch %s", d.name(), d.Base.Runs, d.Base.Runs, d.Patched)
+		return fmt.Sprintf("%s, pass on %s %d of %d, fails with the patch %s", d.name(), base, d.Base.Runs, d.Base.Runs, d.Patched)
 	case d.Kind == OnBase && d.Base.Failed == d.Base.Runs:
 		return d.name()
 	}
-	return fmt.Sprintf("%s fails in %s on base, %s with the patch", d.name(), d.Base, d.Patched)
+	return fmt.Sprintf("%s fails in %s on %s, %s with the patch", d.name(), d.Base, base, d.Patched)
 }
 
 // Repeat is a program that is to be run again.
@@ -246,7 +248,7 @@ func (a *Against) of(kind DifferentKind) []string {
 	var all []string
 	for _, d := range a.Differences {
 		if d.Kind == kind {
-			all = append(all, d.String())
+			all = append(all, d.From(a.Base))
 		}
 	}
 	return all
@@ -257,7 +259,7 @@ func (a *Against) String() string {
 	const most = 3
 	var parts, gains []string
 	for _, d := range a.Gains {
-		gains = append(gains, d.String())
+		gains = append(gains, d.From(a.Base))
 	}
 	for _, group := range []struct {
 		items []string

@@ -432,3 +432,16 @@ func TestHoldRepeatsTestsOfASuite(t *testing.T) {
 		})
 	}
 }
+
+// TestDifferenceNamesItsKernel: a patch of a series is held against the one before it.
+func TestDifferenceNamesItsKernel(t *testing.T) {
+	d := Difference{Program: "nop", Check: "sum", Base: Rate{0, 3}, Patched: Rate{3, 3}}
+	for kind, want := range map[DifferentKind]string{
+		Regression: "nop/sum, pass on patch 2 3 of 3, fails with the patch 3 of 3",
+		Flaky:      "nop/sum fails in 0 of 3 on patch 2, 3 of 3 with the patch",
+	} {
+		if d.Kind = kind; d.From("patch 2") != want {
+			t.Errorf("From = %q; want %q", d.From("patch 2"), want)
+		}
+	}
+}

@@ -72,9 +72,9 @@ func (c *checker) boot(ctx context.Context, n int, checked *Checked) error {
 		switch d.Kind {
 		case results.Regression:
 			checked.Boots = false
-			checked.Findings = append(checked.Findings, Finding{Tool: ToolBoot, Level: Error, Message: d.String() + c.evidence(n, d)})
+			checked.Findings = append(checked.Findings, Finding{Tool: ToolBoot, Level: Error, Message: d.From(against.Base) + c.evidence(n, d)})
 		case results.Flaky:
-			checked.Findings = append(checked.Findings, Finding{Tool: ToolBoot, Level: Remark, Message: d.String() + c.evidence(n, d)})
+			checked.Findings = append(checked.Findings, Finding{Tool: ToolBoot, Level: Remark, Message: d.From(against.Base) + c.evidence(n, d)})
 		}
 	}
 	return nil

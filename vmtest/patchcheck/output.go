@@ -11,14 +11,23 @@ import (
 	"patchproof/guest/event"
 )
 
-// most is how many sizes are told of a patch; the report has all.
+// most is how many sizes, and checks that are worse, are told of a patch; the report has all.
 const most = 5
 
-// Text is what people are told of a patch: each finding, and the figures that changed.
+// Text is what people are told of a patch: the findings, and the figures that changed.
 func (c Checked) Text() string {
 	var b strings.Builder
+	booted := 0
 	for _, f := range c.Findings {
+		if f.Tool == ToolBoot {
+			if booted++; booted > most {
+				continue
+			}
+		}
 		fmt.Fprintf(&b, "  %s\n", event.Printable(f.String()))
+	}
+	if booted > most {
+		fmt.Fprintf(&b, "  %s: %d more such checks, all in patchcheck.json\n", ToolBoot, booted-most)
 	}
 	for _, line := range c.Unchecked {
 		fmt.Fprintf(&b, "  not checked: %s\n", event.Printable(line))

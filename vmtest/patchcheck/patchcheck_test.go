@@ -1,8 +1,10 @@
 package patchcheck
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -122,6 +124,13 @@ func TestText(t *testing.T) {
 	if diff := cmp.Diff(want, r.Patches[1].Text()); diff != "" {
 		t.Errorf("text (-want +got):\n%s", diff)
 	}
+	for i := range 7 {
+		r.Patches[2].Findings = append(r.Patches[2].Findings, Finding{Tool: ToolBoot, Level: Error, Message: fmt.Sprintf("nop/c%d, pass on patch 2 3 of 3, fails with the patch 3 of 3", i)})
+	}
+	if got := r.Patches[2].Text(); strings.Count(got, "boot error: nop/c") != 5 || !strings.Contains(got, "\n  boot: 2 more such checks, all in patchcheck.json\n") {
+		t.Errorf("of seven checks:\n%s", got)
+	}
+	r = report()
 	if got, want := r.Answer(), "2 of 3 patches pass; not so: 2. The kernel stops building at patch 2 (a: bad), so the series cannot be bisected."; got != want || r.Passes() {
 		t.Errorf("answer = %q, passes %v; want %q, false", got, r.Passes(), want)
 	}
