@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"patchproof/guest/event"
 	"patchproof/kernel/sandbox"
 )
 
@@ -99,6 +100,9 @@ func spelled(file string) (all []string, err error) {
 	}
 	if calls.Match(text) {
 		all = with(all, "/bin/sh")
+		for _, m := range commandBegin.FindAllSubmatch(text, -1) {
+			all = append(all, beginning(string(m[1]))...)
+		}
 		for _, m := range commandLine.FindAllSubmatch(text, -1) {
 			if commandOf(string(m[1])) != "" {
 				all = with(all, string(m[1]))
@@ -111,6 +115,9 @@ func spelled(file string) (all []string, err error) {
 // commandLine is a string of a program that looks like one for system(3): a command, and an option
 // or a path.
 var commandLine = regexp.MustCompile(`\x00([a-z][\w.+-]*) (?:-[A-Za-z-]|/|%s)`)
+
+// commandBegin is a string for system(3) whose command is put together when the program runs.
+var commandBegin = regexp.MustCompile(`\x00(?:/(?:\w+/)*)?([a-z][\w+-]*[._-])%s `)
 
 // calls are the names of functions of the C library that start a shell, as symbols.
 var calls = regexp.MustCompile(`\x00(?:system|popen)\x00`)
@@ -161,10 +168,58 @@ func (p *packer) namedBy(file, at string) (lie elsewhere, err error) {
 	if err != nil {
 		return lie, err
 	}
-	lie, err = p.named(words(string(text)), filepath.Dir(file), at)
+	lie, err = p.named(append(words(string(text)), composed(string(text))...), filepath.Dir(file), at)
 	p.scripts[file] = lie
 	return lie, err
 }
+
+// composition is the beginning of a word of a script that is put together when it runs, as in
+// "mkfs.$fs" and "/sbin/mkfs.${fs}".
+var composition = regexp.MustCompile(`(?:^|[^\w$.{-])([A-Za-z][\w+-]*[._-])["']*\$[{(\w]`)
+
+// composed are the commands that words of a script may come to be.
+func composed(script string) (all []string) {
+	for _, m := range composition.FindAllStringSubmatch(script, -1) {
+		for _, path := range beginning(m[1]) {
+			all = with(all, path)
+		}
+	}
+	return all
+}
+
+// mostAlike is how many commands may begin alike and still be of one kind.
+const mostAlike = 24
+
+// beginning are the commands of the host's that begin so, by their paths.
+func beginning(prefix string) (all []string) {
+	for _, dir := range commandFolders() {
+		entries, _ := os.ReadDir(dir) // what is not there has none
+		for _, e := range entries {
+			path := filepath.Join(dir, e.Name())
+			if info, err := os.Stat(path); err == nil && strings.HasPrefix(e.Name(), prefix) && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+				all = append(all, path)
+			}
+		}
+	}
+	if len(all) > mostAlike {
+		return nil
+	}
+	return all
+}
+
+// commandFolders are those of the host's PATH, and others that the guest's has: a user may have no
+// sbin there, and is root in the guest.
+func commandFolders() []string {
+	all := filepath.SplitList(os.Getenv("PATH"))
+	for _, dir := range filepath.SplitList(event.TestPath) {
+		all = with(all, dir)
+	}
+	return all
+}
+
+// byKind are commands that start another one of their own name with a kind's behind it: mkfs(8),
+// mount(8).
+var byKind = []string{"mkfs", "fsck", "mount", "umount"}
 
 // modular are interpreters that are not whole without their modules.
 var modular = regexp.MustCompile(`^(?:python|perl|ruby|node|php|lua|tclsh)[\d.]*$`)
@@ -195,6 +250,14 @@ func (p *packer) named(words []string, dir, at string) (lie elsewhere, err error
 				return lie, err
 			}
 			lie.add(more)
+			if base := filepath.Base(w); slices.Contains(byKind, base) && !p.kinds[base] {
+				p.kinds[base] = true
+				more, err := p.named(beginning(base+"."), dir, at)
+				if err != nil {
+					return lie, err
+				}
+				lie.add(more)
+			}
 			if !filepath.IsAbs(w) {
 				lie.foundIn(filepath.Dir(path))
 			}
@@ -320,9 +383,11 @@ func commandOf(w string) string {
 	if strings.Contains(w, "/") && !filepath.IsAbs(w) {
 		return ""
 	}
-	path, err := exec.LookPath(w)
-	if err != nil {
+	if path, err := exec.LookPath(w); err == nil {
+		return path
+	}
+	if filepath.IsAbs(w) {
 		return ""
 	}
-	return path
+	return inGuest(w)
 }

@@ -26,6 +26,8 @@ type packer struct {
 	trees  map[string]bool
 	// scripts are the texts whose words were looked up, and where what they name lies.
 	scripts map[string]elsewhere
+	// kinds are the commands (see byKind) that came with those that they start.
+	kinds map[string]bool
 	// below is the folder of the guest that all of it goes to, and hostRoot says that the
 	// guest sees the host's root, so that what that has need not be packed.
 	below    string
@@ -69,7 +71,7 @@ func with(all []string, one string) []string {
 func emptyPacker() *packer {
 	return &packer{
 		records: map[string]cpio.Record{}, known: map[string]examined{}, closed: map[string]elsewhere{},
-		trees: map[string]bool{}, scripts: map[string]elsewhere{}, list: list,
+		trees: map[string]bool{}, scripts: map[string]elsewhere{}, kinds: map[string]bool{}, list: list,
 	}
 }
 

@@ -580,6 +580,56 @@ func TestSpelled(t *testing.T) {
 	}
 }
 
+// Commands whose names are put together when a script runs come along, as those do that others start.
+func TestComposed(t *testing.T) {
+	dir, tools := t.TempDir(), t.TempDir()
+	for _, name := range []string{"mkfs.pp1", "mkfs.pp2", "pptool-a", "other"} {
+		write(t, filepath.Join(tools, name), "#!/bin/sh\n", 0o755)
+	}
+	write(t, filepath.Join(tools, "pptool-text"), "", 0o644)
+	for i := range mostAlike + 1 {
+		write(t, filepath.Join(tools, fmt.Sprintf("ppmany-%d", i)), "#!/bin/sh\n", 0o755)
+	}
+	t.Setenv("PATH", tools+":/usr/bin:/bin")
+	for script, want := range map[string][]string{
+		"mkfs.$fs /dev/x\n":                         {"mkfs.pp1", "mkfs.pp2"},
+		"x=`/sbin/mkfs.${fs}`; mkfs.\"$fs\"\n":      {"mkfs.pp1", "mkfs.pp2"},
+		"which pptool-$kind && ppmany-$i\n":         {"pptool-a"},
+		"/tmp/x.mkfs.$i a-pptool-$x $mkfs.$y other": nil,
+		"mkfs. pptool- no$x\n":                      nil,
+	} {
+		var got []string
+		for _, path := range composed(script) {
+			if filepath.Dir(path) == tools {
+				got = append(got, filepath.Base(path))
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", script, diff)
+		}
+	}
+	program := write(t, filepath.Join(dir, "program"), "\x00system\x00mkfs.%s -q %s\x00/sbin/pptool-%s /mnt\x00ppmany-%s -q\x00", 0o755)
+	all, err := spelled(program)
+	all = slices.DeleteFunc(all, func(path string) bool { return filepath.Dir(path) != tools })
+	if diff := cmp.Diff([]string{tools + "/mkfs.pp1", tools + "/mkfs.pp2", tools + "/pptool-a"}, all); diff != "" || err != nil {
+		t.Errorf("of a program: %v (-want +got):\n%s", err, diff)
+	}
+	for name, text := range map[string]string{"composes.sh": "#!/bin/sh\nmkfs.$1 /dev/x\n", "starts.sh": "#!/bin/sh\nmkfs -t $1 /dev/x\n"} {
+		write(t, filepath.Join(tools, "mkfs"), "#!/bin/sh\n", 0o755)
+		tests, err := Find(write(t, filepath.Join(dir, name), text, 0o755), Guest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		archive, err := Archive(tests, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "test/.brought" + tools + "/mkfs.pp2"; contents(t, archive)[want] == "" {
+			t.Errorf("%s: %s is not packed", name, want)
+		}
+	}
+}
+
 // What loads modules has the names by which the kernel and people call it.
 func TestLoader(t *testing.T) {
 	archive, err := Loader()
