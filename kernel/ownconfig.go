@@ -113,7 +113,9 @@ func (v Variant) layers() ([]layer, error) {
 		own = slices.Delete(own, i, i+1)
 	}
 	for _, name := range v.Fragments {
-		yields := slices.Contains(v.Yielding, name) && len(v.Config) > 0
+		// What the tests wish for may select what is only left out to be small.
+		wished := slices.ContainsFunc(v.Over, func(f Fragment) bool { return f.Wish })
+		yields := slices.Contains(v.Yielding, name) && (len(v.Config) > 0 || wished)
 		if yields && whole {
 			continue
 		}

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -118,6 +119,23 @@ func TestWholeConfig(t *testing.T) {
 	text, err := displaced(requests, "CONFIG_INPUT=y\n")
 	if want := "1 option came out otherwise: CONFIG_LOST=y (whole:7) came out as n"; text != want || err != nil {
 		t.Errorf("displaced = %q, %v; want %q", text, err, want)
+	}
+}
+
+// A test that wishes for an option gets it with what that selects, though it is left out to be small:
+// INPUT, and with it keyboards and SERIO.
+func TestWishesDisplace(t *testing.T) {
+	v := Variant{Fragments: []string{"trim.config"}, Yielding: []string{"trim.config"}, Over: []Fragment{{Name: "wish", Text: "CONFIG_INPUT=y\n", Wish: true}}}
+	for _, wish := range []bool{true, false} {
+		v.Over[0].Wish = wish
+		requests, err := readFragments(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, open, err := unmet(requests, "CONFIG_INPUT=y\nCONFIG_SERIO=y\nCONFIG_PARTITION_ADVANCED=y\nCONFIG_PROCESSOR_SELECT=y\n")
+		if unmet := slices.ContainsFunc(open, func(r request) bool { return r.options[0].name == "SERIO" }); unmet == wish || err != nil {
+			t.Errorf("SERIO, a wish: %v: it must be off: %v, %v", wish, unmet, err)
+		}
 	}
 }
 
