@@ -141,6 +141,10 @@ func conclude(t *report.T, check string, test event.Test, out *output, state *os
 		}
 		detail = fmt.Sprintf("%s; it names what %s: %s\n%s", first, where, strings.Join(test.Unseen, ", "), rest)
 	}
+	if lacks := out.lacked(); verdict != event.Pass && len(lacks) > 0 {
+		first, rest, _ := strings.Cut(detail, "\n")
+		detail = fmt.Sprintf("%s; by its output there was not: %s\n%s", first, strings.Join(lacks, ", "), rest)
+	}
 	if verdict == event.Fail && test.Partly != "" {
 		first, rest, _ := strings.Cut(detail, "\n")
 		detail = fmt.Sprintf("%s; what it needs may be missing: %s\n%s", first, test.Partly, rest)

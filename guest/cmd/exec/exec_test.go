@@ -43,6 +43,29 @@ func TestOutputLines(t *testing.T) {
 	}
 }
 
+// A check that failed for want of something in the guest says so.
+func TestLacked(t *testing.T) {
+	o := &output{send: func([]byte) {}, line: func(string) {}}
+	for line, want := range map[string]string{
+		"./zram_lib.sh: line 247: mkfs.ext2: command not found":               "the command mkfs.ext2",
+		"./x.sh: 12: bc: not found":                                           "the command bc",
+		"# ./x.sh: 12: bc: not found":                                         "the command bc",
+		"timeout: failed to run command ‘tpm2’: No such file or directory":    "the command tpm2",
+		"modprobe: FATAL: Module xfs not found in directory /lib/modules/7.1": "the module xfs",
+		"mount: /mnt: unknown filesystem type 'ext4'.":                        "the file system ext4",
+		"mount: /mnt: failed to setup loop device for /x.":                    "a loop device",
+		"line 3: 1 key: not found, 2 wanted":                                  "",
+		"FAIL: module not found":                                              "",
+		"cat: /proc/x: No such file or directory":                             "",
+	} {
+		o.next("one", func(string) {})
+		o.take([]byte(line + "\n" + line + "\n"))
+		if got := strings.Join(o.lacked(), ", "); got != want {
+			t.Errorf("%q: %q; want %q", line, got, want)
+		}
+	}
+}
+
 func TestAllIdle(t *testing.T) {
 	const begun = time.Hour
 	for _, tc := range []struct {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +24,8 @@ const (
 	// So many pieces are sent as soon as they come; later ones wait until they are
 	// worth an event.
 	maxPrompt = 2000
+	// So much that a test did not find is told.
+	maxLacks = 8
 )
 
 // output takes what a test prints: whole lines go to the reader of its results, and all
@@ -43,7 +46,9 @@ type output struct {
 	sent, cut int
 	tail      []byte
 	recent    []string
-	closed    bool
+	// lacks is what the test said that is not here.
+	lacks  []string
+	closed bool
 	// oomKills is what oomKills said when the test began.
 	oomKills int
 }
@@ -86,10 +91,35 @@ func (o *output) endLine() {
 	text := string(o.partial)
 	o.partial = o.partial[:0]
 	o.line(text)
+	if what := lacking(text); what != "" && len(o.lacks) < maxLacks && !slices.Contains(o.lacks, what) {
+		o.lacks = append(o.lacks, what)
+	}
 	if len(o.recent) == 2*maxRecent {
 		o.recent = append(o.recent[:0], o.recent[maxRecent:]...)
 	}
 	o.recent = append(o.recent, text[:min(len(text), 400)])
+}
+
+// missing are what shells, modprobe(8) and mount(8) say of what is not there.
+var missing = []struct {
+	line *regexp.Regexp
+	kind string
+}{
+	{regexp.MustCompile(`: (?:line )?\d+: ([\w.+/-]+): (?:command )?not found$`), "the command "},
+	{regexp.MustCompile(`^(?:env|nice|nohup|setsid|sudo|timeout|unshare|xargs): .*[‘']([\w.+/-]+)[’']: No such file or directory$`), "the command "},
+	{regexp.MustCompile(`^modprobe: FATAL: Module ([\w-]+) not found`), "the module "},
+	{regexp.MustCompile(`^mount: .*unknown filesystem type [‘']([\w.-]+)[’']`), "the file system "},
+	{regexp.MustCompile(`^mount: .*failed to (?:setup|set up) loop device`), "a loop device"},
+}
+
+// lacking is what a line says that the test did not find here, or nothing.
+func lacking(line string) string {
+	for _, m := range missing {
+		if found := m.line.FindStringSubmatch(strings.TrimSpace(strings.TrimPrefix(line, "# "))); found != nil {
+			return m.kind + strings.Join(found[1:], "")
+		}
+	}
+	return ""
 }
 
 // store keeps the beginning for the host, and of the rest the end.
@@ -122,7 +152,7 @@ func (o *output) next(name string, line func(string)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.store([]byte("== " + name + "\n"))
-	o.line, o.recent = line, nil
+	o.line, o.recent, o.lacks = line, nil, nil
 }
 
 // endPart ends the last line of a test; what still comes of it belongs to nobody.
@@ -159,4 +189,11 @@ func (o *output) last() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(o.recent[max(0, len(o.recent)-maxRecent):]), func(line string) bool { return strings.TrimSpace(line) == "" })
+}
+
+// lacked is what the test said that is not here.
+func (o *output) lacked() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.lacks)
 }
