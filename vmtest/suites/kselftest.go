@@ -2,6 +2,7 @@ package suites
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +11,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/BurntSushi/toml"
 
 	"patchproof/kernel"
 )
@@ -61,7 +65,35 @@ CONFIG_CONFIGFS_FS=y
 CONFIG_CONNECTOR=y
 CONFIG_PROC_EVENTS=y
 CONFIG_TRANSPARENT_HUGEPAGE=y
+CONFIG_PROC_PAGE_MONITOR=y
+CONFIG_PROC_CHILDREN=y
+CONFIG_ELF_CORE=y
+CONFIG_IKCONFIG=y
+CONFIG_IKCONFIG_PROC=y
+CONFIG_BLK_DEV_LOOP=y
+CONFIG_EXT4_FS=y
 `
+
+//go:embed kselftest.toml
+var omittedText string
+
+// omitted are options that tests of a target need and its config leaves out, by the target's name.
+var omitted = sync.OnceValue(func() map[string][]string {
+	var file struct {
+		Target []struct {
+			Name   string
+			Config []string
+		}
+	}
+	if _, err := toml.Decode(omittedText, &file); err != nil {
+		panic(fmt.Sprintf("kselftest.toml: %v", err)) // it is a part of this program
+	}
+	all := map[string][]string{}
+	for _, t := range file.Target {
+		all[t.Name] = t.Config
+	}
+	return all
+})
 
 // ChooseTargets finds the targets that are asked for, each of which must be in one of the
 // sources at least, and the config that they wish for.
@@ -101,6 +133,10 @@ func ChooseTargets(ctx context.Context, names []string, contents []kernel.Conten
 			t.Timeout = time.Duration(seconds) * time.Second
 		}
 		targets = append(targets, t)
+		// What the target itself says of an option comes after, and counts.
+		for _, line := range omitted()[name] {
+			lines = append(lines, "CONFIG_"+line)
+		}
 		for line := range strings.Lines(texts[files[2]]) {
 			if line = strings.TrimSpace(line); configLine.MatchString(line) {
 				lines = append(lines, line)

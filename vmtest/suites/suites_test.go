@@ -184,6 +184,9 @@ func TestChooseTargets(t *testing.T) {
 		"tools/testing/selftests/kcmp/Makefile":   "all:\n",
 		"tools/testing/selftests/net/Makefile":    "all:\n",
 		"tools/testing/selftests/rtc/settings":    "timeout=0\n",
+		"tools/testing/selftests/fpu/Makefile":    "all:\n",
+		"tools/testing/selftests/gpio/Makefile":   "all:\n",
+		"tools/testing/selftests/gpio/config":     "CONFIG_GPIO_SIM=m\n# CONFIG_GPIO_SYSFS is not set\n",
 	})
 	got, fragment, err := ChooseTargets(t.Context(), []string{"futex", "timers", "rtc", "futex"}, []kernel.Content{c})
 	if err != nil {
@@ -195,6 +198,21 @@ func TestChooseTargets(t *testing.T) {
 	}
 	if want := takenForGranted + "CONFIG_FUTEX=y\nCONFIG_MOD=m\n"; fragment.Text != want || !fragment.Wish {
 		t.Errorf("the config is %q, a wish: %v; want %q", fragment.Text, fragment.Wish, want)
+	}
+	// What a config leaves out is added, but what it says itself counts.
+	_, fragment, err = ChooseTargets(t.Context(), []string{"fpu", "gpio"}, []kernel.Content{c})
+	if want := takenForGranted + "CONFIG_TEST_FPU=m\nCONFIG_GPIO_CDEV_V1=y\nCONFIG_GPIO_SIM=m\n# CONFIG_GPIO_SYSFS is not set\n"; err != nil || fragment.Text != want {
+		t.Errorf("the config is %q, %v; want %q", fragment.Text, err, want)
+	}
+	for name, lines := range omitted() {
+		if len(lines) == 0 {
+			t.Errorf("%s: no options", name)
+		}
+		for _, line := range lines {
+			if !configLine.MatchString("CONFIG_" + line) {
+				t.Errorf("%s: %q sets no option", name, line)
+			}
+		}
 	}
 	_, _, err = ChooseTargets(t.Context(), []string{"futx"}, []kernel.Content{c})
 	if want := "TEST=kselftest:futx: this kernel's source has no such target among its 4; most like it: futex"; err == nil || !strings.HasPrefix(err.Error(), want) {
