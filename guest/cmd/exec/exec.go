@@ -237,6 +237,9 @@ func prepare() error {
 			os.Remove(fs.dir)
 		}
 	}
+	if err := moduleNodes(); err != nil {
+		return err
+	}
 	if err := unix.Sethostname([]byte("guest")); err != nil {
 		return fmt.Errorf("the machine's name: %w", err)
 	}
@@ -253,6 +256,54 @@ func prepare() error {
 	}
 	// Whatever the test does to the machine's memory, its verdict must come out.
 	return os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
+}
+
+// moduleNodes makes the device nodes of modules that are not loaded, as any distribution does when it
+// boots (kmod static-nodes): who opens one, as /dev/fuse, has the kernel load its module.
+func moduleNodes() error {
+	lists, err := filepath.Glob("/lib/modules/*/modules.devname")
+	if err != nil || len(lists) == 0 {
+		return err // most kernels have no modules
+	}
+	text, err := os.ReadFile(lists[0])
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes(string(text)) {
+		file := filepath.Join("/dev", n.name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mknod(file, n.mode, int(unix.Mkdev(n.major, n.minor))); err != nil && !errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("the device node %s: %w", file, err)
+		}
+	}
+	return nil
+}
+
+// node is a device node below /dev.
+type node struct {
+	name         string
+	mode         uint32
+	major, minor uint32
+}
+
+// nodes are those that depmod(8) lists, each with its module: "fuse fuse c10:229".
+func nodes(list string) (all []node) {
+	for line := range strings.Lines(list) {
+		var module, device string
+		n := node{mode: unix.S_IFCHR | 0o666}
+		if _, err := fmt.Sscanf(line, "%s %s %s", &module, &n.name, &device); err != nil || !filepath.IsLocal(n.name) {
+			continue
+		}
+		if strings.HasPrefix(device, "b") {
+			n.mode = unix.S_IFBLK | 0o666
+		}
+		if _, err := fmt.Sscanf(device[1:], "%d:%d", &n.major, &n.minor); err == nil {
+			all = append(all, n)
+		}
+	}
+	return all
 }
 
 // onDisk makes a file system on a disk, and mounts it where the tests begin.

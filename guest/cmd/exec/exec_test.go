@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func TestOutputIsBounded(t *testing.T) {
@@ -63,6 +64,14 @@ func TestLacked(t *testing.T) {
 		if got := strings.Join(o.lacked(), ", "); got != want {
 			t.Errorf("%q: %q; want %q", line, got, want)
 		}
+	}
+}
+
+func TestNodes(t *testing.T) {
+	got := nodes("# Device nodes to trigger on-demand module loading.\nfuse fuse c10:229\nloop loop0 b7:0\nsnd_timer snd/timer c116:33\nx ../x c1:3\nx y c\nx\n\n")
+	want := []node{{"fuse", unix.S_IFCHR | 0o666, 10, 229}, {"loop0", unix.S_IFBLK | 0o666, 7, 0}, {"snd/timer", unix.S_IFCHR | 0o666, 116, 33}}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(node{})); diff != "" {
+		t.Errorf("nodes (-want +got):\n%s", diff)
 	}
 }
 
