@@ -3,10 +3,14 @@ package kernel
 import (
 	"context"
 	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"patchproof/kernel/sandbox"
+	"patchproof/patches"
 )
 
 // stretch is some lines of a file that came from a commit, or in place of such: those from
@@ -16,35 +20,48 @@ type stretch struct{ first, end int }
 // hunk is what a diff puts in place of a stretch.
 type hunk struct{ old, new stretch }
 
+// piece is a stretch that goes back to a commit, and what that put it in the place of, with
+// all that later ones put in its place.
+type piece struct {
+	stretch
+	old []string
+}
+
+// Trail is where the lines of a commit went in later ones.
+type Trail struct {
+	// Changing are those that change one of the lines, or of those that came in their place,
+	// or a line beside them: there, what the commit does is kept or cured.
+	Changing []string
+	// Gone is the last of these where none of the lines is left after it. It is empty where
+	// some are to the end, and for a commit that added none.
+	Gone string
+
+	commit Commit
+	// tip is the last one, files are those that were touched since, by their names there, and
+	// stay are the others.
+	tip   string
+	files map[string][]piece
+	stay  []fileChange
+	// whole says that one was changed that has no lines, as it is no text.
+	whole bool
+}
+
 // Follow goes after the lines of a commit along later ones, each the parent of the next and
-// the first a child of it. It returns those that change one of the lines, or of those that
-// came in their place, or a line beside them: there, what the commit does is kept or cured.
-// The last of these is gone where none of the lines is left after it; gone is empty where
-// some are to the end, and for a commit that added none.
-func (h *History) Follow(ctx context.Context, commit Commit, later []string) (changing []string, gone string, err error) {
+// the first a child of it.
+func (h *History) Follow(ctx context.Context, commit Commit, later []string) (*Trail, error) {
+	t := &Trail{commit: commit, files: map[string][]piece{}}
 	changed, err := h.changes(ctx, commit.Parents[0], commit.ID)
 	if err != nil || len(changed) == 0 || len(later) == 0 {
-		return nil, "", err
+		return t, err
 	}
-	moved, err := h.moved(ctx, commit.ID, later[len(later)-1])
+	t.tip = later[len(later)-1]
+	paths, err := h.namesSince(ctx, commit.ID, t.tip, changed)
 	if err != nil {
-		return nil, "", err
-	}
-	var paths []string
-	for _, c := range changed {
-		paths = append(paths, c.path)
-		if moved[c.path] == "" {
-			continue
-		}
-		names, err := h.Names(ctx, c.path, commit.ID, later[len(later)-1])
-		if err != nil {
-			return nil, "", err
-		}
-		paths = append(paths, names...)
+		return nil, err
 	}
 	steps, err := h.steps(ctx, commit.ID, later, paths)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	// Of what a merge brings, most is never touched again.
 	touched := map[string]bool{}
@@ -53,77 +70,272 @@ func (h *History) Follow(ctx context.Context, commit Commit, later []string) (ch
 			touched[c.from] = true
 		}
 	}
-	files := map[string][]stretch{}
-	stays, added := false, false
+	added := false
 	for _, c := range changed {
 		if !touched[c.path] {
-			stays = true
+			t.stay = append(t.stay, c)
 			continue
 		}
-		files[c.path] = []stretch{}
-		for _, k := range h.hunks(ctx, c) {
-			files[c.path] = append(files[c.path], k.new)
+		t.files[c.path] = []piece{}
+		hunks := h.hunks(ctx, c)
+		t.whole = t.whole || len(hunks) == 0 && c.old != c.new
+		for _, k := range hunks {
+			old := h.lines(ctx, c.old)
+			t.files[c.path] = append(t.files[c.path], piece{k.new, slices.Clone(old[k.old.first:min(k.old.end, len(old))])})
 			added = added || k.new.end > k.new.first
 		}
 	}
 	for _, id := range later {
 		hit := false
 		for _, c := range steps[id] {
-			lines, known := files[c.from]
-			if !known {
-				continue
-			}
-			hunks := h.hunks(ctx, c.fileChange)
-			now, touches := follow(lines, hunks)
-			// A file without lines is changed as a whole.
-			hit = hit || touches || len(hunks) == 0 && c.old != c.new
-			delete(files, c.from)
-			files[c.path] = now
+			hit = t.step(ctx, h, c) || hit
 		}
 		if !hit {
 			continue
 		}
-		changing = append(changing, id)
-		left := stays || !added
-		for _, lines := range files {
-			left = left || slices.ContainsFunc(lines, func(s stretch) bool { return s.end > s.first })
+		t.Changing = append(t.Changing, id)
+		left := len(t.stay) > 0 || !added
+		for _, pieces := range t.files {
+			left = left || slices.ContainsFunc(pieces, func(p piece) bool { return p.end > p.first })
 		}
 		if !left {
-			return changing, id, ctx.Err()
+			t.Gone = id
+			break
 		}
 	}
-	return changing, "", ctx.Err()
+	return t, ctx.Err()
 }
 
-// follow moves stretches of a file to where a diff of it leaves them, with what it puts in
-// their place. hit says whether it changes one of them, or a line beside it.
-func follow(lines []stretch, hunks []hunk) (moved []stretch, hit bool) {
-	for _, s := range lines {
-		at, until := s.first, s.end
+// namesSince are the names that the files of a commit have in it and in later ones up to tip.
+func (h *History) namesSince(ctx context.Context, commit, tip string, changed []fileChange) ([]string, error) {
+	var paths []string
+	for _, c := range changed {
+		paths = append(paths, c.path)
+	}
+	there, err := h.entries(ctx, tip, paths)
+	if err != nil || !slices.ContainsFunc(paths, func(path string) bool { return there[path] == "" }) {
+		return paths, err
+	}
+	moved, err := h.moved(ctx, commit, tip)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range slices.Clone(paths) {
+		if moved[path] == "" {
+			continue
+		}
+		names, err := h.Names(ctx, path, commit, tip)
+		if err != nil {
+			return nil, err
+		}
+		paths = append(paths, names...)
+	}
+	return paths, nil
+}
+
+// step goes on to what the next one changes of a file, and says whether it changes a line.
+func (t *Trail) step(ctx context.Context, h *History, c step) bool {
+	pieces, known := t.files[c.from]
+	if !known {
+		return false
+	}
+	hunks := h.hunks(ctx, c.fileChange)
+	now, hit := follow(pieces, hunks, func() []string { return h.lines(ctx, c.old) })
+	delete(t.files, c.from)
+	t.files[c.path] = now
+	if len(hunks) == 0 && c.old != c.new {
+		// A file without lines is changed as a whole.
+		t.whole, hit = true, true
+	}
+	return hit
+}
+
+// follow moves pieces of a file to where a diff of it leaves them, with what it puts in
+// their place. hit says whether it changes one of them, or a line beside it. The file's lines
+// before the diff are asked for where it takes more than a piece.
+func follow(pieces []piece, hunks []hunk, lines func() []string) (moved []piece, hit bool) {
+	for _, p := range joined(pieces, hunks, lines) {
+		at, until, old := p.first, p.end, p.old
 		for _, k := range hunks {
-			if k.old.first > s.end {
+			if k.old.first > p.end {
 				break
 			}
 			shift := k.new.end - k.old.end
-			within := s.first == s.end && k.old.end >= s.first || k.old.first < s.end && k.old.end > s.first
-			hit = hit || k.old.end >= s.first
+			hit = hit || k.old.end >= p.first
 			switch {
-			case within:
+			case p.within(k):
 				// All that is put there may do what these lines did.
-				if k.old.first <= s.first {
+				if k.old.first <= p.first {
 					at = k.new.first
 				}
-				until = s.end + shift
-				if k.old.end >= s.end {
+				if k.old.first < p.first {
+					old = slices.Concat(lines()[k.old.first:p.first], old)
+				}
+				until = p.end + shift
+				if k.old.end >= p.end {
 					until = k.new.end
 				}
-			case k.old.end <= s.first:
-				at, until = s.first+shift, s.end+shift
+				if k.old.end > p.end {
+					old = slices.Concat(old, lines()[p.end:k.old.end])
+				}
+			case k.old.end <= p.first:
+				at, until = p.first+shift, p.end+shift
 			}
 		}
-		moved = append(moved, stretch{at, max(at, until)})
+		moved = append(moved, piece{stretch{at, max(at, until)}, old})
 	}
 	return moved, hit
+}
+
+// within says whether a hunk takes something of a piece.
+func (p piece) within(k hunk) bool {
+	if k.old.first > p.end {
+		return false
+	}
+	return p.first == p.end && k.old.end >= p.first || k.old.first < p.end && k.old.end > p.first
+}
+
+// joined makes one of pieces that one hunk takes together.
+func joined(pieces []piece, hunks []hunk, lines func() []string) []piece {
+	var all []piece
+	for _, p := range pieces {
+		last := len(all) - 1
+		if last >= 0 && slices.ContainsFunc(hunks, func(k hunk) bool { return all[last].within(k) && p.within(k) }) {
+			between := lines()[all[last].end:max(all[last].end, p.first)]
+			all[last] = piece{stretch{all[last].first, max(p.end, all[last].end)}, slices.Concat(all[last].old, between, p.old)}
+			continue
+		}
+		all = append(all, p)
+	}
+	return all
+}
+
+// lines are those of a file by its id, each with its end; none where there is no such file.
+func (h *History) lines(ctx context.Context, id string) []string {
+	if strings.Trim(id, "0") == "" {
+		return nil
+	}
+	text, err := h.blob(ctx, id)
+	if err != nil {
+		return nil
+	}
+	return strings.SplitAfter(text, "\n")
+}
+
+// entries are what a commit has under some paths, as git update-index takes it.
+func (h *History) entries(ctx context.Context, commit string, paths []string) (map[string]string, error) {
+	all := map[string]string{}
+	for some := range slices.Chunk(paths, 1000) {
+		out, err := git(ctx, h.dir, slices.Concat([]string{"--literal-pathspecs", "ls-tree", "-r", "-z", commit, "--"}, some)...)
+		if err != nil {
+			return nil, err
+		}
+		for entry := range strings.SplitSeq(out, "\x00") {
+			// 100644 blob <id>, and behind a tab the path
+			if what, path, ok := strings.Cut(entry, "\t"); ok {
+				all[path] = what
+			}
+		}
+	}
+	return all, nil
+}
+
+// Undo returns a patch that puts back on onto, its last commit with patches on top or none,
+// what the commit found in the place of its lines and of all that came in their place since.
+// Unlike RevertAll it leaves alone what else later commits did.
+func (h *History) Undo(ctx context.Context, t *Trail, onto string) (patches.Patch, error) {
+	if t.whole {
+		return patches.Patch{}, ErrNoRevert
+	}
+	last, err := h.steps(ctx, t.tip, []string{onto}, nil)
+	if err != nil {
+		return patches.Patch{}, err
+	}
+	onTop := Trail{files: maps.Clone(t.files)}
+	for _, c := range last[onto] {
+		// What patches on top change is theirs.
+		stays := slices.ContainsFunc(t.stay, func(f fileChange) bool { return f.path == c.from })
+		if onTop.step(ctx, h, c) || stays {
+			return patches.Patch{}, ErrNoRevert
+		}
+	}
+	var paths []string
+	for _, c := range t.stay {
+		paths = append(paths, c.path)
+	}
+	was, err := h.entries(ctx, t.commit.Parents[0], paths)
+	if err != nil {
+		return patches.Patch{}, err
+	}
+	is, err := h.entries(ctx, onto, slices.Concat(paths, slices.Collect(maps.Keys(onTop.files))))
+	if err != nil {
+		return patches.Patch{}, err
+	}
+	var index strings.Builder
+	put := func(path, what string) {
+		if what == "" {
+			what = "0 blob " + strings.Repeat("0", len(t.tip))
+		}
+		fmt.Fprintf(&index, "%s\t%s\x00", what, path)
+	}
+	for _, c := range t.stay {
+		put(c.path, was[c.path])
+	}
+	for path, pieces := range onTop.files {
+		what, err := h.putBack(ctx, is[path], pieces)
+		if err != nil {
+			return patches.Patch{}, err
+		}
+		if is[path] != "" {
+			put(path, what)
+		}
+	}
+	tree, err := h.treeWith(ctx, onto, index.String())
+	if err != nil {
+		return patches.Patch{}, err
+	}
+	return h.patchTo(ctx, onto, tree, t.commit.Subject)
+}
+
+// putBack writes a file with what was in the place of its pieces, and returns its entry: none
+// where nothing is left of it.
+func (h *History) putBack(ctx context.Context, entry string, pieces []piece) (string, error) {
+	fields := strings.Fields(entry)
+	if len(fields) < 3 {
+		return "", nil
+	}
+	text := h.lines(ctx, fields[2])
+	for _, p := range slices.Backward(pieces) {
+		if p.end > len(text) {
+			return "", ErrNoRevert
+		}
+		text = slices.Concat(text[:p.first], p.old, text[p.end:])
+	}
+	all := strings.Join(text, "")
+	if all == "" {
+		return "", nil
+	}
+	cmd := gitCommand(h.dir, "hash-object", "-w", "--stdin")
+	cmd.Stdin = strings.NewReader(all)
+	id, err := sandbox.Output(ctx, cmd)
+	return fields[0] + " blob " + strings.TrimSpace(string(id)), err
+}
+
+// treeWith is the tree of a commit with other entries.
+func (h *History) treeWith(ctx context.Context, commit, entries string) (string, error) {
+	index := filepath.Join(h.dir, "undo.index")
+	defer os.Remove(index)
+	var out []byte
+	for _, args := range [][]string{{"read-tree", commit}, {"update-index", "-z", "--index-info"}, {"write-tree"}} {
+		cmd := gitCommand(h.dir, args...)
+		cmd.Env = append(cmd.Env, "GIT_INDEX_FILE="+index)
+		cmd.Stdin = strings.NewReader(entries)
+		var err error
+		if out, err = sandbox.Output(ctx, cmd); err != nil {
+			return "", err
+		}
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // step is how a file differs from what it was, by the name from, one commit before.

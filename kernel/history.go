@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -420,51 +419,8 @@ var ErrNoRevert = errors.New("it does not revert cleanly")
 // undone all of it.
 var ErrNothingLeft = errors.New("nothing of it is left")
 
-// ErrRewritten is an ErrNoRevert where each line that the commit added has been
-// changed or taken out since.
-var ErrRewritten = fmt.Errorf("%w: all of its lines were changed since", ErrNoRevert)
-
 // ErrNoPatch means that what takes a commit out is no patch that can be put on a kernel.
 var ErrNoPatch = errors.New("what takes it out cannot be written as a patch")
-
-// left says whether onto still has a line that a commit added: that a merge brings in, for
-// a merge. One that added none may have left anything.
-func (h *History) left(ctx context.Context, commit Commit, onto string) (bool, error) {
-	out, err := git(ctx, h.dir, "diff", "--numstat", "--no-renames", "-z", commit.Parents[0], commit.ID)
-	if err != nil {
-		return false, err
-	}
-	brought, err := git(ctx, h.dir, "rev-list", commit.Parents[0]+".."+commit.ID)
-	if err != nil {
-		return false, err
-	}
-	moved, err := h.moved(ctx, commit.ID, onto)
-	if err != nil {
-		return false, err
-	}
-	added := false
-	for entry := range strings.SplitSeq(out, "\x00") {
-		parts := strings.SplitN(entry, "\t", 3)
-		if len(parts) < 3 || parts[0] == "0" {
-			continue
-		}
-		added = true
-		path := cmp.Or(moved[parts[2]], parts[2])
-		if _, err := git(ctx, h.dir, "cat-file", "-e", onto+":"+path); err != nil {
-			continue
-		}
-		lines, err := git(ctx, h.dir, "blame", "-l", "-s", commit.Parents[0]+".."+onto, "--", path)
-		if err != nil {
-			return true, err
-		}
-		for line := range strings.Lines(lines) {
-			if id, _, _ := strings.Cut(line, " "); len(id) == len(commit.ID) && strings.Contains(brought, id) {
-				return true, nil
-			}
-		}
-	}
-	return !added, nil
-}
 
 // moved are the names on onto of files that have been renamed since a commit.
 func (h *History) moved(ctx context.Context, commit, onto string) (map[string]string, error) {
@@ -486,17 +442,23 @@ func (h *History) Revert(ctx context.Context, commit Commit, onto string) (patch
 		return patches.Patch{}, fmt.Errorf("%w: it has no parent", ErrNoRevert)
 	}
 	tree, err := h.without(ctx, commit, onto)
-	if errors.Is(err, ErrNoRevert) {
-		left, err := h.left(ctx, commit, onto)
-		if err == nil && !left {
-			err = ErrRewritten
-		}
-		return patches.Patch{}, cmp.Or(err, ErrNoRevert)
-	}
 	if err != nil {
 		return patches.Patch{}, err
 	}
 	return h.patchTo(ctx, onto, tree, commit.Subject)
+}
+
+// Reverts says whether Revert finds something to take out of a commit, and can.
+func (h *History) Reverts(ctx context.Context, commit Commit, onto string) (bool, error) {
+	tree, err := h.without(ctx, commit, onto)
+	if errors.Is(err, ErrNoRevert) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	is, err := git(ctx, h.dir, "rev-parse", "--verify", onto+"^{tree}")
+	return is != tree, err
 }
 
 // RevertAll returns a patch that takes a commit and some later ones out of onto, the last of

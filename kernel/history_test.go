@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -258,13 +259,72 @@ func TestFollow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			changing, gone, err := h.Follow(t.Context(), commit, later)
+			trail, err := h.Follow(t.Context(), commit, later)
+			if err != nil {
+				t.Fatal(err)
+			}
 			var got []int
-			for _, id := range changing {
+			for _, id := range trail.Changing {
 				got = append(got, 2+slices.Index(later, id))
 			}
-			if end := slices.Index(later, gone); err != nil || !slices.Equal(got, test.want) || (end < 0) != (test.gone == 0) || end >= 0 && 2+end != test.gone {
-				t.Errorf("Follow = %v, gone with %d, %v; want %v, %d", got, 2+end, err, test.want, test.gone)
+			if end := slices.Index(later, trail.Gone); !slices.Equal(got, test.want) || (end < 0) != (test.gone == 0) || end >= 0 && 2+end != test.gone {
+				t.Errorf("Follow = %v, gone with %d; want %v, %d", got, 2+end, test.want, test.gone)
+			}
+		})
+	}
+}
+
+// What a commit did is put back without what else the later ones did that changed its lines.
+func TestUndo(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		texts []string // before the commit, with it, and after each later one
+		want  string
+	}{
+		{"rewritten", []string{"a b c d e", "a X c d e", "a Y c d Z"}, "a b c d Z"},
+		{"with what is beside it", []string{"a b c d e", "a X c d e", "A Y Y c d e", "A W c d E"}, "a b c d E"},
+		{"two places taken together", []string{"a b c d e", "a X c Y e", "Z e", "Z f"}, "a b c d f"},
+		{"lines that were taken out", []string{"a b c d e", "a e", "a W e", "a V V e f"}, "a b c d e f"},
+		{"a file that it brought", []string{"", "X Y Z", "X W Z"}, ""},
+		{"nothing changed", []string{"a b c", "a X c", "a X c"}, "a b c"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := fixtureRepo(t)
+			file := filepath.Join(dir, "fs/undo.c")
+			lines := func(text string) string {
+				return strings.Join(strings.Fields(text), "\n") + "\n"
+			}
+			for _, text := range test.texts {
+				if text != "" {
+					writeFile(t, file, lines(text))
+				}
+				userGit(t, dir, "add", "-A")
+				userGit(t, dir, "commit", "-q", "--allow-empty", "-m", "text")
+			}
+			h := mustHistory(t, &Builder{Cache: t.TempDir()}, localSpec(dir, "base"))
+			commit, err := h.Commit(t.Context(), fmt.Sprintf("%s~%d", h.Tip, len(test.texts)-2))
+			if err != nil {
+				t.Fatal(err)
+			}
+			later, err := h.Between(t.Context(), commit.ID, h.Tip)
+			if err != nil {
+				t.Fatal(err)
+			}
+			trail, err := h.Follow(t.Context(), commit, later)
+			if err != nil {
+				t.Fatal(err)
+			}
+			patch, err := h.Undo(t.Context(), trail, h.Tip)
+			if err != nil {
+				t.Fatal(err)
+			}
+			diff := filepath.Join(t.TempDir(), "undo.diff")
+			writeFile(t, diff, string(patch.Diff))
+			userGit(t, dir, "apply", diff)
+			got, err := os.ReadFile(file)
+			if want := test.want; want == "" && err == nil || want != "" && string(got) != lines(want) {
+				t.Errorf("without it: %q; want %q", strings.Fields(string(got)), want)
 			}
 		})
 	}

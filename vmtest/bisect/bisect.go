@@ -403,14 +403,15 @@ func (s *search) afterwards(ctx context.Context, a *Answer, culprit subject, bad
 		return nil, err
 	}
 	n := sort.Search(len(after), func(i int) bool {
-		_, revertErr := s.history.Revert(ctx, *a.Culprit, after[i])
-		return errors.Is(revertErr, kernel.ErrNothingLeft) || errors.Is(revertErr, kernel.ErrNoRevert)
+		reverts, searchErr := s.history.Reverts(ctx, *a.Culprit, after[i])
+		err = errors.Join(err, searchErr)
+		return !reverts
 	})
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+	if err != nil {
+		return nil, err
 	}
 	doubt := "nothing of it is left on the bad end, which fails nevertheless"
-	if errors.Is(gone, kernel.ErrNoRevert) && !errors.Is(gone, kernel.ErrRewritten) {
+	if errors.Is(gone, kernel.ErrNoRevert) {
 		doubt = "later commits changed the same lines, so that the bad end cannot be tried without it"
 	} else if n >= len(after) || n == len(after)-1 && errors.Is(gone, kernel.ErrNothingLeft) {
 		a.Outcome, a.Doubt = NotProven, doubt+"; a larger COUNT tells chance from cause"
@@ -455,11 +456,11 @@ func (s *search) untold(ctx context.Context, a *Answer, culprit subject, bad str
 	if err != nil {
 		return nil, err
 	}
-	changing, _, err := s.history.Follow(ctx, *a.Culprit, after)
+	trail, err := s.history.Follow(ctx, *a.Culprit, after)
 	if err != nil {
 		return nil, err
 	}
-	if len(changing) == 0 {
+	if len(trail.Changing) == 0 {
 		return a.end(s), nil
 	}
 	return s.followed(ctx, a, culprit, after, "later commits changed its lines, and the bad end cannot be judged without it")
@@ -470,75 +471,159 @@ func (s *search) untold(ctx context.Context, a *Answer, culprit subject, bad str
 // must not.
 func (s *search) followed(ctx context.Context, a *Answer, culprit subject, after []string, doubt string) (*Answer, error) {
 	bad := after[len(after)-1]
-	changing, gone, err := s.history.Follow(ctx, *a.Culprit, after)
+	trail, err := s.history.Follow(ctx, *a.Culprit, after)
 	if err != nil {
 		return nil, err
 	}
-	if len(changing) > changesTried {
-		a.Outcome, a.Doubt = NotProven, fmt.Sprintf("%s, and what %d of them do is not tried", doubt, len(changing))
+	w := &walk{search: s, culprit: a.Culprit.ID, patient: *s.trials}
+	passes, err := w.along(ctx, trail, after)
+	if err != nil {
+		return nil, err
+	}
+	if passes != nil {
+		return s.behind(ctx, a, *passes, bad)
+	}
+	if w.doubt != "" {
+		a.Outcome, a.Doubt = NotProven, doubt+", "+w.doubt
 		return a.end(s), nil
 	}
-	// Of a failure that comes and goes, one may pass by chance the sooner the more are tried.
-	patient := *s.trials
-	if s.belief != nil && len(changing) > 0 {
-		patient.count += s.surer(2 * len(changing))
+	if trail.Gone != "" {
+		a.Outcome = NotProven
+		a.Doubt = fmt.Sprintf("nothing is left of its lines, nor of those that came in their place, since %s, which fails still. Try GOOD=%s, or a later commit that passes", w.last.title, s.name(w.last.commit.ID))
+		return a.end(s), nil
 	}
-	var point subject
-	var later []kernel.Commit
-	for _, id := range changing {
+	all := patches.Plural(len(trail.Changing), "later commit") + " that changed its lines"
+	type way struct {
+		key, what string
+		patch     func(onto string) (patches.Patch, error)
+	}
+	ways := []way{{"revert " + culprit.key + " and " + all, "it and " + all, func(onto string) (patches.Patch, error) {
+		return s.history.RevertAll(ctx, *a.Culprit, w.later, onto)
+	}}, {"revert " + culprit.key + " and its lines", "its lines and what came in their place", func(onto string) (patches.Patch, error) {
+		return s.history.Undo(ctx, trail, onto)
+	}}}
+	if w.branched {
+		// With a merge, all of its branch would be taken out.
+		ways = ways[1:]
+	}
+	for _, by := range ways {
+		mark, err := s.takeOut(ctx, a, bad, "the bad end", by.key, by.what, by.patch)
+		if errors.Is(err, kernel.ErrNoRevert) || errors.Is(err, kernel.ErrNothingLeft) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if mark == kernel.Good {
+			a.Kept = "it shows still with " + all
+			return a.end(s), nil
+		}
+		if a.Outcome != Found {
+			return a.end(s), nil
+		}
+	}
+	a.Outcome, a.Doubt = NotProven, doubt
+	return a.end(s), nil
+}
+
+// walk tries the later commits that changed a culprit's lines.
+type walk struct {
+	*search
+	culprit string
+	// patient makes more runs of a failure that comes and goes.
+	patient trials
+	// later are those of the main line, each against the one before it. Branched says that one
+	// merges a branch that has the culprit, too, and fails by itself.
+	later    []kernel.Commit
+	branched bool
+	// last is what was tried last, and doubt why nothing can be said.
+	last  subject
+	doubt string
+}
+
+// along tries those that changed the culprit's lines after it, each the parent of the next,
+// and what is before each. It ends at one that passes.
+func (w *walk) along(ctx context.Context, trail *kernel.Trail, after []string) (passes *subject, err error) {
+	if len(trail.Changing) > changesTried {
+		w.doubt = fmt.Sprintf("and what %d of them do is not tried", len(trail.Changing))
+		return nil, nil
+	}
+	// Of a failure that comes and goes, one may pass by chance the sooner the more are tried.
+	patient := w.patient
+	if w.belief != nil && len(trail.Changing) > 0 {
+		patient.count += w.surer(2 * len(trail.Changing))
+	}
+	for _, id := range trail.Changing {
 		i := slices.Index(after, id)
-		before := a.Culprit.ID
+		before := w.culprit
 		if i > 0 {
 			before = after[i-1]
 		}
 		for _, tries := range [][]string{{before}, after[i:min(i+lookOn, len(after))]} {
 			var t *Trial
-			if point, t, err = s.judged(ctx, patient, tries); err != nil {
+			if w.last, t, err = w.judged(ctx, patient, tries); err != nil {
 				return nil, err
 			}
 			if t.Mark == kernel.Good {
-				return s.behind(ctx, a, point, bad)
+				return &w.last, nil
 			}
 		}
-		commit, err := s.history.Commit(ctx, id)
+		commit, err := w.history.Commit(ctx, id)
 		if err != nil {
 			return nil, err
 		}
 		for _, parent := range commit.Parents {
-			// What a merge brings in is taken out with it.
-			side, t, err := s.judged(ctx, patient, []string{parent})
-			if err != nil {
-				return nil, err
+			if parent == before {
+				continue
 			}
-			if parent != before && t.Mark != kernel.Good {
-				a.Outcome = NotProven
-				a.Doubt = fmt.Sprintf("%s, since %s, which merges %s, and that is %s by itself", doubt, point.title, side.title, t.Mark)
-				return a.end(s), nil
+			if err := w.side(ctx, patient, parent); err != nil || w.doubt != "" {
+				return nil, err
 			}
 		}
 		commit.Parents = []string{before}
-		later = append(later, commit)
+		w.later = append(w.later, commit)
 	}
-	if gone != "" {
-		a.Outcome = NotProven
-		a.Doubt = fmt.Sprintf("nothing is left of its lines, nor of those that came in their place, since %s, which fails still. Try GOOD=%s, or a later commit that passes", point.title, s.name(point.commit.ID))
-		return a.end(s), nil
+	return nil, nil
+}
+
+// side tries what a merge brings in that changed the culprit's lines: it must be good by
+// itself, or have the culprit, too, and fail all along as the main line does.
+func (w *walk) side(ctx context.Context, patient trials, parent string) error {
+	merge := w.last
+	point, t, err := w.judged(ctx, patient, []string{parent})
+	if err != nil || t.Mark == kernel.Good {
+		return err
 	}
-	all := patches.Plural(len(later), "later commit") + " that changed its lines"
-	mark, err := s.takeOut(ctx, a, bad, "the bad end", "revert "+culprit.key+" and "+all, "it and "+all, func(onto string) (patches.Patch, error) {
-		return s.history.RevertAll(ctx, *a.Culprit, later, onto)
-	})
+	w.doubt = fmt.Sprintf("since %s, which merges %s, and that is %s by itself", merge.title, point.title, t.Mark)
+	has, err := w.history.IsAncestor(ctx, w.culprit, parent)
+	if err != nil || !has || t.Mark != kernel.Bad {
+		return err
+	}
+	branch, err := w.history.Between(ctx, w.culprit, parent)
+	if err != nil {
+		return err
+	}
+	culprit, err := w.history.Commit(ctx, w.culprit)
+	if err != nil {
+		return err
+	}
+	trail, err := w.history.Follow(ctx, culprit, branch)
+	if err != nil {
+		return err
+	}
+	inside := &walk{search: w.search, culprit: w.culprit, patient: w.patient}
+	passes, err := inside.along(ctx, trail, branch)
 	switch {
-	case errors.Is(err, kernel.ErrNoRevert) || errors.Is(err, kernel.ErrNothingLeft):
-		a.Outcome, a.Doubt = NotProven, doubt
 	case err != nil:
-		return nil, err
-	case mark == kernel.Good:
-		a.Kept = "it shows still with " + all
-	case mark == kernel.Skip:
-		a.Outcome, a.Doubt = NotProven, doubt
+		return err
+	case passes != nil:
+		w.doubt += fmt.Sprintf(", but %s in it passes", passes.title)
+	case inside.doubt != "":
+		w.doubt = inside.doubt
+	case trail.Gone == "":
+		w.doubt, w.branched, w.last = "", true, merge
 	}
-	return a.end(s), nil
+	return nil
 }
 
 // judged tries some commits until one of them can be judged.

@@ -608,6 +608,52 @@ func TestMergeThatMendsAndBreaks(t *testing.T) {
 	}
 }
 
+// A branch that began behind the culprit has it, too: what such a one did to its lines is
+// followed in it, and only that is taken out.
+func TestMergeOfWhatHasTheCulprit(t *testing.T) {
+	t.Parallel()
+	more := strings.ReplaceAll(leak, "leaks", "more")
+	for _, test := range []struct {
+		name     string
+		branch   []string // what the culprit's line is in each of its commits
+		brings   string
+		want     Outcome
+		contains string
+	}{
+		{"it rewrites the line", []string{more}, "", Found, "the bad end without its lines and what came in their place, it is cured"},
+		{"it rewrites the line twice", []string{"int calls;\n" + more, more}, "", Found, "it shows still with 1 later commit that changed its lines"},
+		{"it rewrites the line, and breaks it elsewhere", []string{more}, strings.ReplaceAll(leak, "leaks", "most"), NotBelieved, "the bad end shows the same without its lines"},
+		{"it mends it, and breaks it again", []string{"int calm;\n", more}, "", NotProven, "in it passes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			dir := fixture(t, change{"base", "int one;\n"}, change{"a", ""}, change{"redo base", leak})
+			first := git(t, dir, "rev-parse", "HEAD")
+			main := filepath.Join(dir, "main.c")
+			source, err := os.ReadFile(main)
+			if err != nil {
+				t.Fatal(err)
+			}
+			git(t, dir, "switch", "-q", "-c", "side")
+			for i, line := range test.branch {
+				write(t, main, strings.Replace(string(source), leak, line, 1)+padding+test.brings)
+				git(t, dir, "commit", "-qam", fmt.Sprint("side ", i))
+			}
+			git(t, dir, "switch", "-q", "-")
+			write(t, filepath.Join(dir, "notes"), "main goes on")
+			git(t, dir, "add", "-A")
+			git(t, dir, "commit", "-qm", "main goes on")
+			git(t, dir, "merge", "-q", "--no-edit", "side")
+			b := newBench(t, 1)
+			q, s := b.question(t, dir, first+"~1")
+			r := b.mustSearch(t, q, s)
+			if a := r.Answer; a.Outcome != test.want || a.Culprit.ID != first || !strings.Contains(r.Report(), test.contains) {
+				t.Errorf("answer = %s, %q, %q; want %s of %q", a.Outcome, a.Text, a.Revert, test.want, test.contains)
+			}
+		})
+	}
+}
+
 func TestEverythingSkipped(t *testing.T) {
 	t.Parallel()
 	changes := []change{{"a", wrong}, {"b", ""}, {"c", ""}, {"fix a", leak}}
