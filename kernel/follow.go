@@ -37,19 +37,21 @@ type Trail struct {
 	Gone string
 
 	commit Commit
-	// tip is the last one, files are those that were touched since, by their names there, and
-	// stay are the others.
+	// tip is the last one, files are those that were touched since, by their names there, first
+	// those that are yet to be, and stay are the others.
 	tip   string
 	files map[string][]piece
+	first map[string]fileChange
 	stay  []fileChange
-	// whole says that one was changed that has no lines, as it is no text.
-	whole bool
+	// added says that the commit added lines, whole that a file was changed that has none, as
+	// it is no text.
+	added, whole bool
 }
 
 // Follow goes after the lines of a commit along later ones, each the parent of the next and
-// the first a child of it.
-func (h *History) Follow(ctx context.Context, commit Commit, later []string) (*Trail, error) {
-	t := &Trail{commit: commit, files: map[string][]piece{}}
+// the first a child of it. It goes no further than to one more that changes them than most.
+func (h *History) Follow(ctx context.Context, commit Commit, later []string, most int) (*Trail, error) {
+	t := &Trail{commit: commit, files: map[string][]piece{}, first: map[string]fileChange{}}
 	changed, err := h.changes(ctx, commit.Parents[0], commit.ID)
 	if err != nil || len(changed) == 0 || len(later) == 0 {
 		return t, err
@@ -70,19 +72,11 @@ func (h *History) Follow(ctx context.Context, commit Commit, later []string) (*T
 			touched[c.from] = true
 		}
 	}
-	added := false
 	for _, c := range changed {
-		if !touched[c.path] {
+		if touched[c.path] {
+			t.first[c.path] = c
+		} else {
 			t.stay = append(t.stay, c)
-			continue
-		}
-		t.files[c.path] = []piece{}
-		hunks := h.hunks(ctx, c)
-		t.whole = t.whole || len(hunks) == 0 && c.old != c.new
-		for _, k := range hunks {
-			old := h.lines(ctx, c.old)
-			t.files[c.path] = append(t.files[c.path], piece{k.new, slices.Clone(old[k.old.first:min(k.old.end, len(old))])})
-			added = added || k.new.end > k.new.first
 		}
 	}
 	for _, id := range later {
@@ -94,12 +88,15 @@ func (h *History) Follow(ctx context.Context, commit Commit, later []string) (*T
 			continue
 		}
 		t.Changing = append(t.Changing, id)
-		left := len(t.stay) > 0 || !added
+		left := len(t.stay)+len(t.first) > 0 || !t.added
 		for _, pieces := range t.files {
 			left = left || slices.ContainsFunc(pieces, func(p piece) bool { return p.end > p.first })
 		}
 		if !left {
 			t.Gone = id
+			break
+		}
+		if len(t.Changing) > most {
 			break
 		}
 	}
@@ -133,8 +130,23 @@ func (h *History) namesSince(ctx context.Context, commit, tip string, changed []
 	return paths, nil
 }
 
+// begin takes up what the commit itself changes of a file.
+func (t *Trail) begin(ctx context.Context, h *History, c fileChange) {
+	delete(t.first, c.path)
+	hunks, old := h.hunks(ctx, c), h.lines(ctx, c.old)
+	t.files[c.path] = []piece{}
+	t.whole = t.whole || len(hunks) == 0 && c.old != c.new
+	for _, k := range hunks {
+		t.files[c.path] = append(t.files[c.path], piece{k.new, slices.Clone(old[k.old.first:min(k.old.end, len(old))])})
+		t.added = t.added || k.new.end > k.new.first
+	}
+}
+
 // step goes on to what the next one changes of a file, and says whether it changes a line.
 func (t *Trail) step(ctx context.Context, h *History, c step) bool {
+	if own, yet := t.first[c.from]; yet {
+		t.begin(ctx, h, own)
+	}
 	pieces, known := t.files[c.from]
 	if !known {
 		return false

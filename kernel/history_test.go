@@ -259,7 +259,7 @@ func TestFollow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			trail, err := h.Follow(t.Context(), commit, later)
+			trail, err := h.Follow(t.Context(), commit, later, 16)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -311,7 +311,7 @@ func TestUndo(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			trail, err := h.Follow(t.Context(), commit, later)
+			trail, err := h.Follow(t.Context(), commit, later, 16)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -215,6 +215,9 @@ func (s *search) between(ctx context.Context, good, bad string) (*Answer, error)
 	if err != nil {
 		return nil, err
 	}
+	if s.confidence == 0 && slices.Contains(s.record.Voted, good+".."+bad) {
+		s.confidence = usualConfidence
+	}
 	if s.confidence > 0 {
 		return s.vote(ctx, good, bad)
 	}
@@ -299,14 +302,24 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 		}
 		if a.SameCode && s.belief == nil && s.metric == nil {
 			s.tell.Say("git bisect ends at %s, which changes no code, so the verdicts are chance; each kernel is run until the answer is %g %% sure", a.Title, 100*usualConfidence)
-			s.confidence = usualConfidence
-			return s.vote(ctx, s.from, bad)
+			return s.voteAfterAll(ctx, bad)
 		}
 		if a.SameCode {
 			a.Outcome = NotBelieved
 			a.Doubt = "its kernel has the same code as its parent's, so the difference between their verdicts is chance"
 			return a.end(s), nil
 		}
+	}
+	if s.belief == nil && s.metric == nil && !s.sig.ofBuild() {
+		flaky, err := s.flaky(ctx, culprit, point)
+		if err != nil {
+			return nil, err
+		}
+		if flaky {
+			s.tell.Say("git bisect ends at %s, but in %s of each, it and its parent do not differ as they would then: the failure comes and goes; each kernel is run until the answer is %g %% sure", a.Title, patches.Plural(firstRuns, "run"), 100*usualConfidence)
+			return s.voteAfterAll(ctx, bad)
+		}
+		a.Before, a.With = sideOf(before), sideOf(with)
 	}
 	if len(culprit.commit.Parents) > 1 {
 		if err := s.tryBranches(ctx, a, culprit); err != nil || a.Outcome != Found {
@@ -347,6 +360,25 @@ func (s *search) isFirst(ctx context.Context, a *Answer, culprit, parent subject
 	return nil
 }
 
+// voteAfterAll searches by quorum what git bisect has searched: its steps took what comes and
+// goes at its word. Asked again, they would not come out the same, with more runs known.
+func (s *search) voteAfterAll(ctx context.Context, bad string) (*Answer, error) {
+	s.record.Voted, s.confidence = append(s.record.Voted, s.from+".."+bad), usualConfidence
+	return s.vote(ctx, s.from, bad)
+}
+
+// flaky says whether more runs of a culprit and of its parent show that the failure comes and
+// goes, so that one run of a kernel is not to be taken at its word.
+func (s *search) flaky(ctx context.Context, culprit, parent subject) (bool, error) {
+	with, before, _, err := s.steady(ctx, culprit, parent)
+	return err == nil && (before.Mark == kernel.Bad || slices.ContainsFunc(with.Cells, s.clean)), err
+}
+
+// clean says that a run shows nothing of the signature, nor of another face of it.
+func (s *search) clean(c results.Cell) bool {
+	return !slices.ContainsFunc(symptoms(c, s.sig.check), s.sig.isKin)
+}
+
 // steady runs a kernel that fails and one that passes as often as shows that they differ:
 // ok says that the one failed each time, and the other never.
 func (s *search) steady(ctx context.Context, failing, passing subject) (fails, passes *Trial, ok bool, err error) {
@@ -360,8 +392,7 @@ func (s *search) steady(ctx context.Context, failing, passing subject) (fails, p
 	if passes, err = patient.try(ctx, passing, q); err != nil {
 		return nil, nil, false, err
 	}
-	clean := func(c results.Cell) bool { return !slices.ContainsFunc(symptoms(c, s.sig.check), s.sig.isKin) }
-	return fails, passes, passes.Mark == kernel.Good && fails.Mark == kernel.Bad && !slices.ContainsFunc(fails.Cells, clean), nil
+	return fails, passes, passes.Mark == kernel.Good && fails.Mark == kernel.Bad && !slices.ContainsFunc(fails.Cells, s.clean), nil
 }
 
 // tryBranches tries what a merge brings in, which must be good by itself.
@@ -456,7 +487,7 @@ func (s *search) untold(ctx context.Context, a *Answer, culprit subject, bad str
 	if err != nil {
 		return nil, err
 	}
-	trail, err := s.history.Follow(ctx, *a.Culprit, after)
+	trail, err := s.history.Follow(ctx, *a.Culprit, after, changesTried)
 	if err != nil {
 		return nil, err
 	}
@@ -471,7 +502,7 @@ func (s *search) untold(ctx context.Context, a *Answer, culprit subject, bad str
 // must not.
 func (s *search) followed(ctx context.Context, a *Answer, culprit subject, after []string, doubt string) (*Answer, error) {
 	bad := after[len(after)-1]
-	trail, err := s.history.Follow(ctx, *a.Culprit, after)
+	trail, err := s.history.Follow(ctx, *a.Culprit, after, changesTried)
 	if err != nil {
 		return nil, err
 	}
@@ -545,7 +576,7 @@ type walk struct {
 // and what is before each. It ends at one that passes.
 func (w *walk) along(ctx context.Context, trail *kernel.Trail, after []string) (passes *subject, err error) {
 	if len(trail.Changing) > changesTried {
-		w.doubt = fmt.Sprintf("and what %d of them do is not tried", len(trail.Changing))
+		w.doubt = fmt.Sprintf("and what more than %d of them do is not tried", changesTried)
 		return nil, nil
 	}
 	// Of a failure that comes and goes, one may pass by chance the sooner the more are tried.
@@ -607,7 +638,7 @@ func (w *walk) side(ctx context.Context, patient trials, parent string) error {
 	if err != nil {
 		return err
 	}
-	trail, err := w.history.Follow(ctx, culprit, branch)
+	trail, err := w.history.Follow(ctx, culprit, branch, changesTried)
 	if err != nil {
 		return err
 	}

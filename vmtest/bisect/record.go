@@ -37,6 +37,8 @@ type Record struct {
 	Host      results.Host      `json:"host"`
 	Accel     results.Accel     `json:"accel"`
 	QEMU      string            `json:"qemu"`
+	// Voted are the ranges that were searched by quorum after git bisect had ended.
+	Voted []string `json:"voted,omitempty"`
 	// Trials are in the order in which they were made.
 	Trials []*Trial `json:"trials"`
 	Answer *Answer  `json:"answer,omitempty"`
