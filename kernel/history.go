@@ -277,7 +277,7 @@ type judge func(ctx context.Context, commit string) (Mark, error)
 // they are, and inside a merged branch only when its merge is the first bad one of
 // these. The log is that of git bisect, also when there is an error.
 func (h *History) Bisect(ctx context.Context, good, bad string, judge judge) (found Bisected, log string, err error) {
-	found, log, err = h.halve(ctx, good, bad, judge, "--first-parent")
+	found, log, err = h.halve(ctx, bad, []string{good}, judge, "--first-parent")
 	if err != nil || found.First == "" {
 		return found, log, err
 	}
@@ -285,13 +285,14 @@ func (h *History) Bisect(ctx context.Context, good, bad string, judge judge) (fo
 	if err != nil || len(merge.Parents) < 2 {
 		return found, log, err
 	}
-	inside, more, err := h.halve(ctx, merge.Parents[0], merge.ID, judge)
+	// Good may be in what is merged.
+	inside, more, err := h.halve(ctx, merge.ID, []string{merge.Parents[0], good}, judge)
 	return inside, log + "\n" + more, err
 }
 
 // halve is a search by git bisect, with its options.
-func (h *History) halve(ctx context.Context, good, bad string, judge judge, options ...string) (found Bisected, log string, err error) {
-	_, err = git(ctx, h.dir, slices.Concat([]string{"bisect", "start", "--no-checkout"}, options, []string{bad, good})...)
+func (h *History) halve(ctx context.Context, bad string, good []string, judge judge, options ...string) (found Bisected, log string, err error) {
+	_, err = git(ctx, h.dir, slices.Concat([]string{"bisect", "start", "--no-checkout"}, options, []string{bad}, good)...)
 	for {
 		var logErr error
 		if log, logErr = git(ctx, h.dir, "bisect", "log"); logErr != nil {

@@ -45,8 +45,10 @@ type search struct {
 	sig signature
 	// belief is of a search by quorum.
 	belief *quorum.Search
-	// from is the good end of what is searched now.
-	from string
+	// from is the good end of what is searched now, and passed are those behind which the
+	// search went on.
+	from   string
+	passed []string
 }
 
 // Run searches and returns the record, in which the answer is. An error is the
@@ -677,6 +679,12 @@ func (s *search) surer(n int) int {
 
 // behind goes on after a commit that passes, though the culprit comes before it.
 func (s *search) behind(ctx context.Context, a *Answer, passes subject, bad string) (*Answer, error) {
+	if slices.Contains(s.passed, passes.key) {
+		// In branches each of which mends what another breaks, it would go round.
+		a.Outcome, a.Doubt = NotProven, fmt.Sprintf("%s passes, and the search behind that leads back to it", passes.title)
+		return a.end(s), nil
+	}
+	s.passed = append(s.passed, passes.key)
 	s.tell.Say("%s shows it, but %s passes: what is wrong with the bad end came later. The search goes on behind that.", a.Title, passes.title)
 	return s.between(ctx, passes.commit.ID, bad)
 }

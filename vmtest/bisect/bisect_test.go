@@ -654,6 +654,30 @@ func TestMergeOfWhatHasTheCulprit(t *testing.T) {
 	}
 }
 
+// A search that goes on behind a commit of a branch leaves out what is before it there.
+func TestBranchThatBreaksMendsAndBreaks(t *testing.T) {
+	t.Parallel()
+	dir := fixture(t, change{"base", "int one;\n"})
+	main := filepath.Join(dir, "main.c")
+	source, err := os.ReadFile(main)
+	if err != nil {
+		t.Fatal(err)
+	}
+	git(t, dir, "switch", "-q", "-c", "side")
+	for i, line := range []string{leak, leak, leak, leak, leak, "int calm;\n", strings.ReplaceAll(leak, "leaks", "more")} {
+		write(t, main, strings.Replace(string(source), "int one;\n", line, 1)+padding+fmt.Sprintf("int side%d;\n", i))
+		git(t, dir, "commit", "-qam", fmt.Sprint("side ", i))
+	}
+	git(t, dir, "switch", "-q", "-")
+	git(t, dir, "merge", "-q", "--no-ff", "--no-edit", "side")
+	b := newBench(t, 1)
+	q, s := b.question(t, dir, "HEAD~1")
+	r := b.mustSearch(t, q, s)
+	if a := r.Answer; a.Outcome != Found || a.Culprit.Subject != "side 6" || !strings.Contains(strings.Join(b.said, "\n"), "The search goes on behind that") {
+		t.Errorf("answer = %s, %q; want side 6, after side 0", a.Outcome, a.Text)
+	}
+}
+
 func TestEverythingSkipped(t *testing.T) {
 	t.Parallel()
 	changes := []change{{"a", wrong}, {"b", ""}, {"c", ""}, {"fix a", leak}}
