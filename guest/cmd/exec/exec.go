@@ -227,12 +227,14 @@ func prepare() error {
 		unix.Unmount(dir, 0)
 	}
 	// What any distribution mounts.
-	for _, fs := range []struct{ kind, dir string }{
-		{"debugfs", "/sys/kernel/debug"}, {"tracefs", "/sys/kernel/tracing"}, {"devpts", "/dev/pts"},
-		{"cgroup2", "/sys/fs/cgroup"}, {"securityfs", "/sys/kernel/security"}, {"configfs", "/sys/kernel/config"},
-		{"bpf", "/sys/fs/bpf"}, {"mqueue", "/dev/mqueue"}, {"hugetlbfs", "/dev/hugepages"},
+	for _, fs := range []struct{ kind, dir, options string }{
+		{"debugfs", "/sys/kernel/debug", ""}, {"tracefs", "/sys/kernel/tracing", ""},
+		// Without its mode nobody but root may open a terminal.
+		{"devpts", "/dev/pts", "ptmxmode=666,gid=5,mode=620"},
+		{"cgroup2", "/sys/fs/cgroup", ""}, {"securityfs", "/sys/kernel/security", ""}, {"configfs", "/sys/kernel/config", ""},
+		{"bpf", "/sys/fs/bpf", ""}, {"mqueue", "/dev/mqueue", ""}, {"hugetlbfs", "/dev/hugepages", ""},
 	} {
-		if os.MkdirAll(fs.dir, 0o755) == nil && unix.Mount(fs.kind, fs.dir, fs.kind, 0, "") != nil {
+		if os.MkdirAll(fs.dir, 0o755) == nil && unix.Mount(fs.kind, fs.dir, fs.kind, 0, fs.options) != nil {
 			// Where the kernel lacks it there is no such folder; one of sysfs is the kernel's.
 			os.Remove(fs.dir)
 		}
