@@ -313,12 +313,12 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 		}
 	}
 	if s.belief == nil && s.metric == nil && !s.sig.ofBuild() {
-		flaky, err := s.flaky(ctx, culprit, point)
+		flaky, err := s.flaky(ctx, culprit, point, bad)
 		if err != nil {
 			return nil, err
 		}
 		if flaky {
-			s.tell.Say("git bisect ends at %s, but in %s of each, it and its parent do not differ as they would then: the failure comes and goes; each kernel is run until the answer is %g %% sure", a.Title, patches.Plural(firstRuns, "run"), 100*usualConfidence)
+			s.tell.Say("git bisect ends at %s, but in %s of a kernel, it and its parent do not differ as they would then: the failure comes and goes; each kernel is run until the answer is %g %% sure", a.Title, patches.Plural(firstRuns, "run"), 100*usualConfidence)
 			return s.voteAfterAll(ctx, bad)
 		}
 		a.Before, a.With = sideOf(before), sideOf(with)
@@ -369,11 +369,27 @@ func (s *search) voteAfterAll(ctx context.Context, bad string) (*Answer, error) 
 	return s.vote(ctx, s.from, bad)
 }
 
-// flaky says whether more runs of a culprit and of its parent show that the failure comes and
-// goes, so that one run of a kernel is not to be taken at its word.
-func (s *search) flaky(ctx context.Context, culprit, parent subject) (bool, error) {
-	with, before, _, err := s.steady(ctx, culprit, parent)
-	return err == nil && (before.Mark == kernel.Bad || slices.ContainsFunc(with.Cells, s.clean)), err
+// flaky says whether more runs show that the failure comes and goes, so that one run of a kernel
+// is not to be taken at its word: those of the parent, which passed by chance if the culprit is
+// innocent. Failing runs often take until a deadline, so more of the culprit's are made only where
+// it is the bad end, and no other kernel has failed.
+func (s *search) flaky(ctx context.Context, culprit, parent subject, bad string) (bool, error) {
+	patient, q := s.patient()
+	before, err := patient.try(ctx, parent, q)
+	if err != nil || before.Mark == kernel.Bad || culprit.commit.ID != bad {
+		return err == nil && before.Mark == kernel.Bad, err
+	}
+	with, err := patient.try(ctx, culprit, q)
+	return err == nil && slices.ContainsFunc(with.Cells, s.clean), err
+}
+
+// patient are trials, and what they ask, of so many runs as show whether a failure comes and goes.
+func (s *search) patient() (trials, question) {
+	patient := *s.trials
+	patient.count = max(s.count, firstRuns)
+	q := s.sig.question(roleStep)
+	q.enough = func(results.Cell) bool { return false }
+	return patient, q
 }
 
 // clean says that a run shows nothing of the signature, nor of another face of it.
@@ -384,10 +400,7 @@ func (s *search) clean(c results.Cell) bool {
 // steady runs a kernel that fails and one that passes as often as shows that they differ:
 // ok says that the one failed each time, and the other never.
 func (s *search) steady(ctx context.Context, failing, passing subject) (fails, passes *Trial, ok bool, err error) {
-	patient := *s.trials
-	patient.count = max(s.count, firstRuns)
-	q := s.sig.question(roleStep)
-	q.enough = func(results.Cell) bool { return false }
+	patient, q := s.patient()
 	if fails, err = patient.try(ctx, failing, q); err != nil {
 		return nil, nil, false, err
 	}
