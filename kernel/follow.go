@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"patchproof/kernel/sandbox"
 	"patchproof/patches"
@@ -82,7 +83,11 @@ func (h *History) Follow(ctx context.Context, commit Commit, later []string, mos
 	for _, id := range later {
 		hit := false
 		for _, c := range steps[id] {
-			hit = t.step(ctx, h, c) || hit
+			touches, err := t.step(ctx, h, c)
+			if err != nil {
+				return nil, err
+			}
+			hit = hit || touches
 		}
 		if !hit {
 			continue
@@ -131,42 +136,59 @@ func (h *History) namesSince(ctx context.Context, commit, tip string, changed []
 }
 
 // begin takes up what the commit itself changes of a file.
-func (t *Trail) begin(ctx context.Context, h *History, c fileChange) {
+func (t *Trail) begin(ctx context.Context, h *History, c fileChange) error {
 	delete(t.first, c.path)
-	hunks, old := h.hunks(ctx, c), h.lines(ctx, c.old)
 	t.files[c.path] = []piece{}
-	t.whole = t.whole || len(hunks) == 0 && c.old != c.new
+	hunks := h.hunks(ctx, c)
+	if len(hunks) == 0 {
+		t.whole = t.whole || c.old != c.new
+		return nil
+	}
+	old, err := h.lines(ctx, c.old)
+	if err != nil {
+		return err
+	}
 	for _, k := range hunks {
 		t.files[c.path] = append(t.files[c.path], piece{k.new, slices.Clone(old[k.old.first:min(k.old.end, len(old))])})
 		t.added = t.added || k.new.end > k.new.first
 	}
+	return nil
 }
 
 // step goes on to what the next one changes of a file, and says whether it changes a line.
-func (t *Trail) step(ctx context.Context, h *History, c step) bool {
+func (t *Trail) step(ctx context.Context, h *History, c step) (hit bool, err error) {
 	if own, yet := t.first[c.from]; yet {
-		t.begin(ctx, h, own)
+		if err := t.begin(ctx, h, own); err != nil {
+			return false, err
+		}
 	}
 	pieces, known := t.files[c.from]
 	if !known {
-		return false
+		return false, nil
 	}
 	hunks := h.hunks(ctx, c.fileChange)
-	now, hit := follow(pieces, hunks, func() []string { return h.lines(ctx, c.old) })
+	lines := sync.OnceValues(func() ([]string, error) { return h.lines(ctx, c.old) })
+	now, hit, err := follow(pieces, hunks, lines)
+	if err != nil {
+		return false, err
+	}
 	delete(t.files, c.from)
 	t.files[c.path] = now
 	if len(hunks) == 0 && c.old != c.new {
 		// A file without lines is changed as a whole.
 		t.whole, hit = true, true
 	}
-	return hit
+	return hit, nil
 }
 
 // follow moves pieces of a file to where a diff of it leaves them, with what it puts in
 // their place. hit says whether it changes one of them, or a line beside it. The file's lines
 // before the diff are asked for where it takes more than a piece.
-func follow(pieces []piece, hunks []hunk, lines func() []string) (moved []piece, hit bool) {
-	for _, p := range joined(pieces, hunks, lines) {
+func follow(pieces []piece, hunks []hunk, lines func() ([]string, error)) (moved []piece, hit bool, err error) {
+	if pieces, err = joined(pieces, hunks, lines); err != nil {
+		return nil, false, err
+	}
+	for _, p := range pieces {
 		at, until, old := p.first, p.end, p.old
 		for _, k := range hunks {
 			if k.old.first > p.end {
@@ -180,15 +202,16 @@ func follow(pieces []piece, hunks []hunk, lines func() []string) (moved []piece,
 				if k.old.first <= p.first {
 					at = k.new.first
 				}
-				if k.old.first < p.first {
-					old = slices.Concat(lines()[k.old.first:p.first], old)
-				}
 				until = p.end + shift
 				if k.old.end >= p.end {
 					until = k.new.end
 				}
-				if k.old.end > p.end {
-					old = slices.Concat(old, lines()[p.end:k.old.end])
+				if k.old.first < p.first || k.old.end > p.end {
+					all, err := lines()
+					if err != nil {
+						return nil, false, err
+					}
+					old = slices.Concat(all[min(k.old.first, p.first):p.first], old, all[p.end:max(k.old.end, p.end)])
 				}
 			case k.old.end <= p.first:
 				at, until = p.first+shift, p.end+shift
@@ -196,7 +219,7 @@ func follow(pieces []piece, hunks []hunk, lines func() []string) (moved []piece,
 		}
 		moved = append(moved, piece{stretch{at, max(at, until)}, old})
 	}
-	return moved, hit
+	return moved, hit, nil
 }
 
 // within says whether a hunk takes something of a piece.
@@ -208,30 +231,34 @@ func (p piece) within(k hunk) bool {
 }
 
 // joined makes one of pieces that one hunk takes together.
-func joined(pieces []piece, hunks []hunk, lines func() []string) []piece {
+func joined(pieces []piece, hunks []hunk, lines func() ([]string, error)) ([]piece, error) {
 	var all []piece
 	for _, p := range pieces {
 		last := len(all) - 1
 		if last >= 0 && slices.ContainsFunc(hunks, func(k hunk) bool { return all[last].within(k) && p.within(k) }) {
-			between := lines()[all[last].end:max(all[last].end, p.first)]
+			text, err := lines()
+			if err != nil {
+				return nil, err
+			}
+			between := text[all[last].end:max(all[last].end, p.first)]
 			all[last] = piece{stretch{all[last].first, max(p.end, all[last].end)}, slices.Concat(all[last].old, between, p.old)}
 			continue
 		}
 		all = append(all, p)
 	}
-	return all
+	return all, nil
 }
 
 // lines are those of a file by its id, each with its end; none where there is no such file.
-func (h *History) lines(ctx context.Context, id string) []string {
+func (h *History) lines(ctx context.Context, id string) ([]string, error) {
 	if strings.Trim(id, "0") == "" {
-		return nil
+		return nil, nil
 	}
 	text, err := h.blob(ctx, id)
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	return strings.SplitAfter(text, "\n")
+	return strings.SplitAfter(text, "\n"), nil
 }
 
 // entries are what a commit has under some paths, as git update-index takes it.
@@ -267,7 +294,11 @@ func (h *History) Undo(ctx context.Context, t *Trail, onto string) (patches.Patc
 	for _, c := range last[onto] {
 		// What patches on top change is theirs.
 		stays := slices.ContainsFunc(t.stay, func(f fileChange) bool { return f.path == c.from })
-		if onTop.step(ctx, h, c) || stays {
+		hit, err := onTop.step(ctx, h, c)
+		if err != nil {
+			return patches.Patch{}, err
+		}
+		if hit || stays {
 			return patches.Patch{}, ErrNoRevert
 		}
 	}
@@ -316,7 +347,10 @@ func (h *History) putBack(ctx context.Context, entry string, pieces []piece) (st
 	if len(fields) < 3 {
 		return "", nil
 	}
-	text := h.lines(ctx, fields[2])
+	text, err := h.lines(ctx, fields[2])
+	if err != nil {
+		return "", err
+	}
 	for _, p := range slices.Backward(pieces) {
 		if p.end > len(text) {
 			return "", ErrNoRevert
@@ -337,17 +371,13 @@ func (h *History) putBack(ctx context.Context, entry string, pieces []piece) (st
 func (h *History) treeWith(ctx context.Context, commit, entries string) (string, error) {
 	index := filepath.Join(h.dir, "undo.index")
 	defer os.Remove(index)
-	var out []byte
-	for _, args := range [][]string{{"read-tree", commit}, {"update-index", "-z", "--index-info"}, {"write-tree"}} {
-		cmd := gitCommand(h.dir, args...)
-		cmd.Env = append(cmd.Env, "GIT_INDEX_FILE="+index)
-		cmd.Stdin = strings.NewReader(entries)
-		var err error
-		if out, err = sandbox.Output(ctx, cmd); err != nil {
-			return "", err
-		}
+	if _, err := h.withIndex(ctx, index, nil, "read-tree", commit); err != nil {
+		return "", err
 	}
-	return strings.TrimSpace(string(out)), nil
+	if _, err := h.withIndex(ctx, index, []byte(entries), "update-index", "-z", "--index-info"); err != nil {
+		return "", err
+	}
+	return h.withIndex(ctx, index, nil, "write-tree")
 }
 
 // step is how a file differs from what it was, by the name from, one commit before.

@@ -224,18 +224,11 @@ func (h *History) Before(ctx context.Context, commit string, n int) (string, err
 func (h *History) Applies(ctx context.Context, commit string, list []patches.Patch) (bool, error) {
 	index := filepath.Join(h.dir, "applies.index")
 	defer os.Remove(index)
-	withIndex := func(stdin []byte, args ...string) error {
-		cmd := gitCommand(h.dir, args...)
-		cmd.Env = append(cmd.Env, "GIT_INDEX_FILE="+index)
-		cmd.Stdin = bytes.NewReader(stdin)
-		_, err := sandbox.Output(ctx, cmd)
-		return err
-	}
-	if err := withIndex(nil, "read-tree", commit); err != nil {
+	if _, err := h.withIndex(ctx, index, nil, "read-tree", commit); err != nil {
 		return false, err
 	}
 	for _, p := range list {
-		if err := withIndex(p.Diff, "apply", "--cached", "-"); err != nil {
+		if _, err := h.withIndex(ctx, index, p.Diff, "apply", "--cached", "-"); err != nil {
 			if ctx.Err() != nil {
 				return false, context.Cause(ctx)
 			}
@@ -243,6 +236,15 @@ func (h *History) Applies(ctx context.Context, commit string, list []patches.Pat
 		}
 	}
 	return true, nil
+}
+
+// withIndex runs git with that file as its index, which the caller removes.
+func (h *History) withIndex(ctx context.Context, index string, stdin []byte, args ...string) (string, error) {
+	cmd := gitCommand(h.dir, args...)
+	cmd.Env = append(cmd.Env, "GIT_INDEX_FILE="+index)
+	cmd.Stdin = bytes.NewReader(stdin)
+	out, err := sandbox.Output(ctx, cmd)
+	return strings.TrimSpace(string(out)), err
 }
 
 // Mark is what is known of a commit.

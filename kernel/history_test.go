@@ -250,19 +250,7 @@ func TestFollow(t *testing.T) {
 				userGit(t, dir, "add", "-A")
 				userGit(t, dir, "commit", "-q", "--allow-empty", "-m", fmt.Sprint("text ", i))
 			}
-			h := mustHistory(t, &Builder{Cache: t.TempDir()}, localSpec(dir, "base"))
-			commit, err := h.Commit(t.Context(), fmt.Sprintf("%s~%d", h.Tip, len(test.texts)-2))
-			if err != nil {
-				t.Fatal(err)
-			}
-			later, err := h.Between(t.Context(), commit.ID, h.Tip)
-			if err != nil {
-				t.Fatal(err)
-			}
-			trail, err := h.Follow(t.Context(), commit, later, 16)
-			if err != nil {
-				t.Fatal(err)
-			}
+			_, later, trail := mustFollow(t, dir, len(test.texts)-2)
 			var got []int
 			for _, id := range trail.Changing {
 				got = append(got, 2+slices.Index(later, id))
@@ -272,6 +260,23 @@ func TestFollow(t *testing.T) {
 			}
 		})
 	}
+}
+
+// mustFollow follows the commit that has so many behind it in a repository, to its tip.
+func mustFollow(t *testing.T, dir string, behind int) (h *History, later []string, trail *Trail) {
+	t.Helper()
+	h = mustHistory(t, &Builder{Cache: t.TempDir()}, localSpec(dir, "base"))
+	commit, err := h.Commit(t.Context(), fmt.Sprintf("%s~%d", h.Tip, behind))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if later, err = h.Between(t.Context(), commit.ID, h.Tip); err != nil {
+		t.Fatal(err)
+	}
+	if trail, err = h.Follow(t.Context(), commit, later, 16); err != nil {
+		t.Fatal(err)
+	}
+	return h, later, trail
 }
 
 // What a commit did is put back without what else the later ones did that changed its lines.
@@ -302,19 +307,7 @@ func TestUndo(t *testing.T) {
 				userGit(t, dir, "add", "-A")
 				userGit(t, dir, "commit", "-q", "--allow-empty", "-m", "text")
 			}
-			h := mustHistory(t, &Builder{Cache: t.TempDir()}, localSpec(dir, "base"))
-			commit, err := h.Commit(t.Context(), fmt.Sprintf("%s~%d", h.Tip, len(test.texts)-2))
-			if err != nil {
-				t.Fatal(err)
-			}
-			later, err := h.Between(t.Context(), commit.ID, h.Tip)
-			if err != nil {
-				t.Fatal(err)
-			}
-			trail, err := h.Follow(t.Context(), commit, later, 16)
-			if err != nil {
-				t.Fatal(err)
-			}
+			h, _, trail := mustFollow(t, dir, len(test.texts)-2)
 			patch, err := h.Undo(t.Context(), trail, h.Tip)
 			if err != nil {
 				t.Fatal(err)
@@ -453,4 +446,23 @@ func mustLookPath(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// A file that cannot be read ends it: its lines would be put back wrong.
+func TestFollowUnreadable(t *testing.T) {
+	t.Parallel()
+	unreadable := errors.New("interrupted")
+	lines := func() ([]string, error) { return nil, unreadable }
+	more := []hunk{{stretch{4, 9}, stretch{4, 5}}}
+	for name, pieces := range map[string][]piece{
+		"more than a piece": {{stretch{5, 6}, nil}},
+		"two pieces":        {{stretch{4, 5}, nil}, {stretch{8, 9}, nil}},
+	} {
+		if _, _, err := follow(pieces, more, lines); !errors.Is(err, unreadable) {
+			t.Errorf("%s: %v; want %v", name, err, unreadable)
+		}
+	}
+	if _, _, err := follow([]piece{{stretch{4, 9}, nil}}, more, lines); err != nil {
+		t.Errorf("a piece as a whole: %v; want that nothing is read", err)
+	}
 }
