@@ -376,8 +376,11 @@ func (s *search) voteAfterAll(ctx context.Context, bad string) (*Answer, error) 
 func (s *search) flaky(ctx context.Context, culprit, parent subject, bad string) (bool, error) {
 	patient, q := s.patient()
 	before, err := patient.try(ctx, parent, q)
-	if err != nil || before.Mark == kernel.Bad || culprit.commit.ID != bad {
-		return err == nil && before.Mark == kernel.Bad, err
+	if err != nil {
+		return false, err
+	}
+	if before.Mark == kernel.Bad || culprit.commit.ID != bad {
+		return before.Mark == kernel.Bad, nil
 	}
 	with, err := patient.try(ctx, culprit, q)
 	return err == nil && slices.ContainsFunc(with.Cells, s.clean), err
@@ -481,7 +484,11 @@ func (s *search) afterwards(ctx context.Context, a *Answer, culprit subject, bad
 		}
 	}
 	if errors.Is(gone, kernel.ErrNoRevert) {
-		return s.followed(ctx, a, culprit, after, doubt)
+		trail, err := s.history.Follow(ctx, *a.Culprit, after, changesTried)
+		if err != nil {
+			return nil, err
+		}
+		return s.followed(ctx, a, culprit, trail, after, doubt)
 	}
 	point, t, err := s.judged(ctx, *s.trials, after[n:min(n+lookOn, len(after))])
 	if err != nil {
@@ -509,19 +516,15 @@ func (s *search) untold(ctx context.Context, a *Answer, culprit subject, bad str
 	if len(trail.Changing) == 0 {
 		return a.end(s), nil
 	}
-	return s.followed(ctx, a, culprit, after, "later commits changed its lines, and the bad end cannot be judged without it")
+	return s.followed(ctx, a, culprit, trail, after, "later commits changed its lines, and the bad end cannot be judged without it")
 }
 
 // followed proves a culprit some of whose lines were changed by later commits, up to the bad
 // end: each of them, and what is before it, must fail, and the bad end without all of them
 // must not.
-func (s *search) followed(ctx context.Context, a *Answer, culprit subject, after []string, doubt string) (*Answer, error) {
+func (s *search) followed(ctx context.Context, a *Answer, culprit subject, trail *kernel.Trail, after []string, doubt string) (*Answer, error) {
 	bad := after[len(after)-1]
-	trail, err := s.history.Follow(ctx, *a.Culprit, after, changesTried)
-	if err != nil {
-		return nil, err
-	}
-	w := &walk{search: s, culprit: a.Culprit.ID, patient: *s.trials}
+	w := &walk{search: s, culprit: *a.Culprit, patient: *s.trials}
 	passes, err := w.along(ctx, trail, after)
 	if err != nil {
 		return nil, err
@@ -575,7 +578,7 @@ func (s *search) followed(ctx context.Context, a *Answer, culprit subject, after
 // walk tries the later commits that changed a culprit's lines.
 type walk struct {
 	*search
-	culprit string
+	culprit kernel.Commit
 	// patient makes more runs of a failure that comes and goes.
 	patient trials
 	// later are those of the main line, each against the one before it. Branched says that one
@@ -601,7 +604,7 @@ func (w *walk) along(ctx context.Context, trail *kernel.Trail, after []string) (
 	}
 	for _, id := range trail.Changing {
 		i := slices.Index(after, id)
-		before := w.culprit
+		before := w.culprit.ID
 		if i > 0 {
 			before = after[i-1]
 		}
@@ -641,19 +644,15 @@ func (w *walk) side(ctx context.Context, patient trials, parent string) error {
 		return err
 	}
 	w.doubt = fmt.Sprintf("since %s, which merges %s, and that is %s by itself", merge.title, point.title, t.Mark)
-	has, err := w.history.IsAncestor(ctx, w.culprit, parent)
+	has, err := w.history.IsAncestor(ctx, w.culprit.ID, parent)
 	if err != nil || !has || t.Mark != kernel.Bad {
 		return err
 	}
-	branch, err := w.history.Between(ctx, w.culprit, parent)
+	branch, err := w.history.Between(ctx, w.culprit.ID, parent)
 	if err != nil {
 		return err
 	}
-	culprit, err := w.history.Commit(ctx, w.culprit)
-	if err != nil {
-		return err
-	}
-	trail, err := w.history.Follow(ctx, culprit, branch, changesTried)
+	trail, err := w.history.Follow(ctx, w.culprit, branch, changesTried)
 	if err != nil {
 		return err
 	}
