@@ -112,9 +112,9 @@ func (v Variant) layers() ([]layer, error) {
 		all = append(all, layer{Fragment: own[i], yields: true})
 		own = slices.Delete(own, i, i+1)
 	}
+	// What the tests wish for may select what is only left out to be small.
+	wished := slices.ContainsFunc(v.Over, func(f Fragment) bool { return f.Wish })
 	for _, name := range v.Fragments {
-		// What the tests wish for may select what is only left out to be small.
-		wished := slices.ContainsFunc(v.Over, func(f Fragment) bool { return f.Wish })
 		yields := slices.Contains(v.Yielding, name) && (len(v.Config) > 0 || wished)
 		if yields && whole {
 			continue

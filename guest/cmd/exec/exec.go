@@ -129,30 +129,29 @@ func conclude(t *report.T, check string, test event.Test, out *output, state *os
 		return
 	}
 	verdict, detail := judge(state, late, test.SkipCode)
-	if killed := oomKills() - out.oomKills; verdict != event.Pass && killed > 0 {
+	remark := func(format string, args ...any) {
 		first, rest, _ := strings.Cut(detail, "\n")
-		detail = fmt.Sprintf("%s; memory ran out while it ran (tasks killed for that: %d), MEMORY= gives it more\n%s", first, killed, rest)
+		detail = first + "; " + fmt.Sprintf(format, args...) + "\n" + rest
+	}
+	if killed := oomKills() - out.oomKills; verdict != event.Pass && killed > 0 {
+		remark("memory ran out while it ran (tasks killed for that: %d), MEMORY= gives it more", killed)
 	}
 	if verdict == event.Fail && len(test.Unseen) > 0 {
-		first, rest, _ := strings.Cut(detail, "\n")
 		where := "is not in the guest's PATH"
 		if !test.HostRoot {
 			where = "the guest does not have, or not whole, without ROOT=host"
 		}
-		detail = fmt.Sprintf("%s; it names what %s: %s\n%s", first, where, strings.Join(test.Unseen, ", "), rest)
+		remark("it names what %s: %s", where, strings.Join(test.Unseen, ", "))
 	}
 	if lacks := out.lacked(); verdict != event.Pass && len(lacks) > 0 {
-		first, rest, _ := strings.Cut(detail, "\n")
-		detail = fmt.Sprintf("%s; by its output there was not: %s\n%s", first, strings.Join(lacks, ", "), rest)
+		remark("by its output there was not: %s", strings.Join(lacks, ", "))
 	}
 	if verdict == event.Fail && test.Partly != "" {
-		first, rest, _ := strings.Cut(detail, "\n")
-		detail = fmt.Sprintf("%s; what it needs may be missing: %s\n%s", first, test.Partly, rest)
+		remark("what it needs may be missing: %s", test.Partly)
 	}
 	if recent := out.last(); verdict != event.Pass && len(recent) > 0 {
-		first, rest, _ := strings.Cut(detail, "\n")
-		detail = strings.TrimSpace(fmt.Sprintf("%s; its last line: %s\n%s\n\nIts last lines:\n%s",
-			first, recent[len(recent)-1], rest, strings.Join(recent, "\n")))
+		remark("its last line: %s", recent[len(recent)-1])
+		detail = strings.TrimSpace(detail + "\n\nIts last lines:\n" + strings.Join(recent, "\n"))
 	}
 	t.Verdict(check, verdict, detail)
 }
