@@ -53,6 +53,9 @@ type CellSpec struct {
 	Watch func(Step)
 	// Idle, when set, is told again and again whether the guest does nothing but wait.
 	Idle func(idle bool)
+	// Enough, when set, says of a check, held against what is declared, that nothing behind it
+	// needs to be known. The guest ends there, and so does the cell.
+	Enough func(results.Check) bool
 	// from is the test of the program's suite to begin with, in which boot of the cell.
 	from, boot int
 	// busy is how many times slower a busy host made the guest when it was booted before.
@@ -118,7 +121,7 @@ const slowest = 3
 // tests behind one that the guest did not survive run in a VM of their own.
 func RunCell(ctx context.Context, s CellSpec) results.Cell {
 	cell, out := runOnce(ctx, s)
-	for boot := 2; out != nil && ctx.Err() == nil; boot++ {
+	for boot := 2; out != nil && out.Ending != qemu.Enough && ctx.Err() == nil; boot++ {
 		next := s.rest(&cell, out)
 		if next >= len(s.suite()) {
 			break
@@ -334,7 +337,20 @@ func (s CellSpec) vm() qemu.VM {
 		Renewed:      s.Program.EachWithin,
 		Console:      s.log(),
 		Step:         s.step,
+		Enough:       s.enough(),
 		Idle:         s.Idle,
+	}
+}
+
+// enough is Enough for a check as the guest reports it.
+func (s CellSpec) enough() func(event.Check) bool {
+	if s.Enough == nil {
+		return nil
+	}
+	return func(c event.Check) bool {
+		f := finding{checks: []results.Check{{Check: c}}}
+		expect(&f, s)
+		return s.Enough(f.checks[0])
 	}
 }
 

@@ -214,6 +214,18 @@ func TestHangBeforeTheStart(t *testing.T) {
 	}
 }
 
+// A guest ends at the check that tells all, which is held against what is declared.
+func TestEndsAtACheck(t *testing.T) {
+	t.Parallel()
+	s := spec(t, base(t), hostileInitramfs(t), "hostile=hang")
+	s.Known = []subjects.KnownIssue{{Program: "nop", Check: "a", Verdict: "fail", Reason: "it is to fail"}}
+	s.Enough = func(c results.Check) bool { return c.Name == "a" && !c.Expected }
+	cell := RunCell(interrupted, s)
+	if cell.Verdict != event.Pass || cell.Expected || len(cell.Checks) != 1 || cell.Stopped != nil {
+		t.Errorf("cell = %s, expected %v, %+v, stopped %v; want no more than the check that passed", cell.Verdict, cell.Expected, cell.Checks, cell.Stopped)
+	}
+}
+
 // A guest that hangs says where.
 func TestHangSaysWhere(t *testing.T) {
 	t.Parallel()

@@ -60,6 +60,8 @@ func judge(out *qemu.Outcome, err error, s CellSpec) finding {
 	} else if !out.Printed && trouble == nil && f.ended {
 		f.reason = "the kernel printed nothing, so that no complaint of it could be seen"
 		f.verdict = event.Worst(f.verdict, event.Error)
+	} else if out.Ending == qemu.Enough {
+		f.reason = "ended where a check had told all that was asked"
 	} else if len(verdicts) == 0 {
 		f.reason = "the program reported no check"
 	}

@@ -17,6 +17,7 @@ import (
 	"math/bits"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sort"
 	"strings"
@@ -184,9 +185,12 @@ func (sig signature) question(role string) question {
 	case sig.warning != "":
 		return question{role: role, built: sig.judgeWarning}
 	}
-	return question{role: role, judge: sig.judge, enough: func(c results.Cell) bool {
+	enough := func(c results.Cell) bool {
 		_, bad := sig.shows(c)
 		return bad
+	}
+	return question{role: role, judge: sig.judge, enough: enough, told: func(k results.Check) bool {
+		return enough(results.Cell{Checks: []results.Check{k}})
 	}}
 }
 
@@ -1004,7 +1008,7 @@ func newTrials(ctx context.Context, q Question, program vmtest.Program, tell Tel
 	}
 	return &trials{
 		record: &Record{QEMU: l.QEMU, Host: qemu.Host(), Program: program.Name, Check: q.Check, Selection: q.Set},
-		cell:   vmtest.RunCell, program: program, count: q.Count, lab: l, tell: tell,
+		cell:   vmtest.RunCell, program: program, count: q.Count, atOnce: cmp.Or(q.Jobs, runtime.NumCPU()), lab: l, tell: tell,
 		confidence: q.Confidence, budget: q.Budget, metric: m, warned: w,
 	}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"patchproof/guest/event"
@@ -51,6 +52,8 @@ type trials struct {
 	program vmtest.Program
 	lab     *lab.Lab
 	count   int
+	// atOnce is how many runs of a kernel are made side by side, 0 for one.
+	atOnce int
 	// confidence is how sure a search by quorum wants to be, 0 where every run is
 	// taken at its word, and budget how many runs it may make.
 	confidence float64
@@ -72,6 +75,9 @@ type question struct {
 	// enough says that a run has told all there is to know, so that it is not
 	// repeated.
 	enough func(results.Cell) bool
+	// told, when set, says that a check has told all that there is to know of a run, which
+	// ends there.
+	told func(results.Check) bool
 	// judge makes a mark of the runs; nil where it cannot be known yet.
 	judge func([]results.Cell) (kernel.Mark, string)
 	// built, when set, makes a mark of the build, and nothing is run.
@@ -123,7 +129,11 @@ func (l *trials) try(ctx context.Context, s subject, q question) (*Trial, error)
 		if twin := l.twin(t); twin != nil {
 			t.SameAs, t.Cells = twin.Key, slices.Clone(twin.Cells)
 		} else if err == nil && built != nil {
-			err = l.run(ctx, s, t, built)
+			n := 1
+			if l.metric == nil {
+				n = max(1, min(l.atOnce, l.count-len(t.Cells)))
+			}
+			err = l.run(ctx, s, t, built, q, n)
 		}
 		t.WallS += time.Since(started).Seconds()
 		if err = errors.Join(err, l.record.save()); err != nil {
@@ -157,7 +167,7 @@ func (l *trials) again(ctx context.Context, s subject, q question, runs int) (*T
 		started := time.Now()
 		built, err := l.build(ctx, s, t)
 		if err == nil && built != nil {
-			err = l.run(ctx, s, t, built)
+			err = l.run(ctx, s, t, built, q, 1)
 		}
 		t.WallS += time.Since(started).Seconds()
 		if err != nil {
@@ -273,8 +283,9 @@ const (
 // notInName are the characters that do not belong into the name of a log.
 var notInName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
-// run runs the program once and adds the cell.
-func (l *trials) run(ctx context.Context, s subject, t *Trial, built *kernel.Built) error {
+// run runs the program n times at once and adds the cells. Those that are done when it is
+// interrupted are kept.
+func (l *trials) run(ctx context.Context, s subject, t *Trial, built *kernel.Built, q question, n int) error {
 	// All cells of a record run alike, those of an earlier search too.
 	l.lab.Accel = qemu.Accel(l.record.Accel)
 	if err := l.lab.Ready(ctx, built); err != nil {
@@ -284,30 +295,49 @@ func (l *trials) run(ctx context.Context, s subject, t *Trial, built *kernel.Bui
 		l.record.Accel = results.Accel(l.lab.Accel)
 		l.tell.Say("QEMU %s, %s: %s", l.record.QEMU, l.lab.Accel.Name, l.lab.Accel.Reason)
 	}
-	log := fmt.Sprintf("%s-%s-%d.log", notInName.ReplaceAllString(t.Key, "-"), l.program.Name, len(t.Cells)+1)
-	spec := vmtest.CellSpec{
-		Kernel: s.spec.Name, Variant: s.variant.Name, Program: l.program, Iteration: len(t.Cells) + 1,
-		Scale: s.variant.Scale, Known: s.spec.Known, Console: filepath.Join(l.record.dir(), log), Watch: l.tell.Watch,
-	}.In(l.lab, built)
+	started := time.Now()
+	cells, done := make([]results.Cell, n), make([]bool, n)
+	var wait sync.WaitGroup
+	for i := range cells {
+		iteration := len(t.Cells) + i + 1
+		log := fmt.Sprintf("%s-%s-%d.log", notInName.ReplaceAllString(t.Key, "-"), l.program.Name, iteration)
+		spec := vmtest.CellSpec{
+			Kernel: s.spec.Name, Variant: s.variant.Name, Program: l.program, Iteration: iteration,
+			Scale: s.variant.Scale, Known: s.spec.Known, Console: filepath.Join(l.record.dir(), log), Watch: l.tell.Watch, Enough: q.told,
+		}.In(l.lab, built)
+		wait.Go(func() {
+			cells[i] = l.judged(ctx, spec)
+			cells[i].Console = log
+			done[i] = ctx.Err() == nil
+		})
+	}
+	wait.Wait()
+	t.RunS += time.Since(started).Seconds()
+	if i := slices.Index(done, false); i >= 0 {
+		cells = cells[:i]
+	}
+	t.Cells = append(t.Cells, cells...)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// judged runs a cell, and again where the harness itself keeps it from a verdict.
+func (l *trials) judged(ctx context.Context, spec vmtest.CellSpec) results.Cell {
 	var cell results.Cell
 	stopped := 0
 	for try := 1; ; try++ {
 		cell = l.cell(ctx, spec)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		t.RunS += cell.WallS
 		if cell.Stopped != nil {
 			stopped++
 		}
-		if cell.Verdict != event.Error || try >= harnessTries && stopped == 0 || try >= stoppedTries {
+		if ctx.Err() != nil || cell.Verdict != event.Error || try >= harnessTries && stopped == 0 || try >= stoppedTries {
 			break
 		}
 	}
 	if cell.Verdict == event.Error && stopped == stoppedTries && l.reported() {
 		cell.Blame(fmt.Sprintf("so it did in %d runs of %d, and on another kernel of this search the same harness got a whole report", stopped, stopped))
 	}
-	cell.Console = log
-	t.Cells = append(t.Cells, cell)
-	return nil
+	return cell
 }

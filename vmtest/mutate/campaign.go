@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"patchproof/guest/event"
 	"patchproof/kernel"
 	"patchproof/patches"
 	"patchproof/patches/subjects"
@@ -254,6 +255,7 @@ func (c *campaign) runCell(ctx context.Context, name string, built *kernel.Built
 		Scale:    variant.Scale,
 		Features: append([]string{}, c.spec.Features...), Known: c.known(name),
 		Console: filepath.Join(c.writer.Dir(), log), Watch: c.Watch,
+		Enough: func(k results.Check) bool { return !k.Expected && k.Verdict != event.Error },
 	}
 	return vmtest.RunCell(ctx, spec.In(c.lab, built))
 }

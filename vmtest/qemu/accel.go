@@ -175,7 +175,7 @@ func tryOut(ctx context.Context, accel, image string) (*Outcome, error) {
 		probe, cancel := context.WithTimeout(ctx, patience)
 		out, err := VM{
 			Machine: Machine{Accel: accel, CPUs: 2, MemoryMiB: 256}, Boot: Boot{Kernel: image},
-			BootDeadline: 2 * patience, Console: filepath.Join(tmp, "console.log"), enough: cancel,
+			BootDeadline: 2 * patience, Console: filepath.Join(tmp, "console.log"), spoke: cancel,
 		}.Run(probe)
 		cancel()
 		if err != nil || ctx.Err() != nil || out.Printed || out.Starved < patience/2 || patience >= mostPatience {

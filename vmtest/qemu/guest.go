@@ -33,9 +33,9 @@ type guest struct {
 	// printed counts the bytes on the console, heeded what the kernel says there of keys.
 	printed counter
 	heeded  heeded
-	// began is closed at the program's first event, gone when QEMU has ended and
-	// everything that it wrote has been read.
-	began, gone chan struct{}
+	// began is closed at the program's first event, told at a check behind which nothing needs
+	// to be known, gone when QEMU has ended and everything that it wrote has been read.
+	began, told, gone chan struct{}
 	// reported says that an event has come since it was looked at last.
 	reported atomic.Bool
 }
@@ -65,6 +65,8 @@ func (g *guest) await(ctx context.Context, life *lifetime, v VM) Ending {
 				return Cancelled
 			}
 			return Exited
+		case <-g.told:
+			return Enough
 		case <-began:
 			began = nil
 			left = v.Deadline

@@ -88,10 +88,10 @@ func (v VM) start(ctx context.Context, tmp string, port *serial, disks qemu.Fn) 
 	if err != nil {
 		return nil, err
 	}
-	g := &guest{console: port.in, reports: make(chan event.Event), began: make(chan struct{}), gone: make(chan struct{})}
+	g := &guest{console: port.in, reports: make(chan event.Event), began: make(chan struct{}), told: make(chan struct{}), gone: make(chan struct{})}
 	g.broken, g.breakOff = context.WithCancelCause(context.Background())
 	g.qmp = sync.OnceValues(func() (*qmp, error) { return openQMP(g.monitor) })
-	g.printed.first = v.enough
+	g.printed.first = v.spoke
 	g.start = time.Now()
 	q, err := qemu.StartContext(ctx, qemu.ArchAMD64,
 		bare(process(command, tmp)), confined(), v.Machine.options(), v.Boot.options(), endOnPanic(), disks, v.counter(), v.root(), v.net(),
@@ -113,6 +113,7 @@ func (v VM) start(ctx context.Context, tmp string, port *serial, disks qemu.Fn) 
 // listen collects the report until it ends, or is not to be trusted any more.
 func (v VM) listen(g *guest, out *Outcome) {
 	var bound *pinned
+	told := false
 	for {
 		var e event.Event
 		more := false
@@ -136,6 +137,10 @@ func (v VM) listen(g *guest, out *Outcome) {
 		switch e.Kind {
 		case event.KindCheck:
 			v.Step(PhaseRunning, e.Check.Name)
+			if v.Enough != nil && !told && v.Enough(*e.Check) {
+				told = true
+				close(g.told)
+			}
 		case event.KindEnd:
 			v.Step(PhaseEnding, "")
 		case event.KindStart:
@@ -216,6 +221,8 @@ func (out *Outcome) distrust(g *guest) error {
 		return g.waitErr
 	case out.Ending == BrokenOff:
 		return fmt.Errorf("the report broke off while the guest went on: %w", context.Cause(g.broken))
+	case out.Ending == Enough:
+		return nil
 	}
 	if err := out.Report.Finish(); err != nil {
 		return err

@@ -50,8 +50,11 @@ type VM struct {
 	// Idle, when set, is told again and again whether the guest does next to nothing.
 	Idle func(idle bool)
 
-	// enough, when set, is called when the guest has printed something.
-	enough func()
+	// Enough, when set, says of a check that the guest is to end there.
+	Enough func(event.Check) bool
+
+	// spoke, when set, is called when the guest has printed something.
+	spoke func()
 }
 
 // Phase is how far a guest has come.
@@ -82,6 +85,8 @@ const (
 	Stuck
 	// BrokenOff: the report broke off, or is not to be trusted, and the guest went on.
 	BrokenOff
+	// Enough: a check told all that was asked.
+	Enough
 	// Cancelled: the harness was told to stop.
 	Cancelled
 )
