@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"patchproof/guest/event"
@@ -1399,5 +1400,57 @@ func TestConfidence(t *testing.T) {
 		if got := test.odds.confidence(); math.Abs(got-test.want) > 1e-9 {
 			t.Errorf("confidence of %+v = %v; want %v", test.odds, got, test.want)
 		}
+	}
+}
+
+// Runs of a kernel go side by side, and those that end before an interruption are kept as far as
+// none before them is missing.
+func TestRunsSideBySide(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		// cut is the run at whose end the search is interrupted.
+		cut, most int
+	}{{"all", 0, 3}, {"the second interrupted", 2, 1}} {
+		t.Run(test.name, func(t *testing.T) {
+			b := newBench(t, 3)
+			b.record.path = filepath.Join(t.TempDir(), "bisect.json")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var inside sync.WaitGroup
+			inside.Add(3)
+			b.cell = func(ctx context.Context, s vmtest.CellSpec) results.Cell {
+				inside.Done()
+				inside.Wait()
+				return results.Cell{Iteration: s.Iteration, Verdict: event.Pass}
+			}
+			if test.cut > 0 {
+				whole := b.cell
+				b.cell = func(ctx context.Context, s vmtest.CellSpec) results.Cell {
+					c := whole(ctx, s)
+					if s.Iteration == test.cut {
+						cancel()
+					}
+					if s.Iteration >= test.cut {
+						<-ctx.Done()
+					}
+					return c
+				}
+			}
+			trial := &Trial{Key: "k"}
+			err := b.run(ctx, subject{key: "k"}, trial, &kernel.Built{Vmlinux: "vmlinux"}, question{}, 3)
+			if (err != nil) != (test.cut > 0) {
+				t.Errorf("run() = %v", err)
+			}
+			for i, c := range trial.Cells {
+				if c.Iteration != i+1 {
+					t.Errorf("run %d is listed as %d", c.Iteration, i+1)
+				}
+			}
+			// Whether the first was done in time is a matter of luck.
+			if n := len(trial.Cells); n > test.most || test.cut == 0 && n != test.most {
+				t.Errorf("%d runs are kept; want %d", n, test.most)
+			}
+		})
 	}
 }
