@@ -14,11 +14,17 @@ import (
 // trendRuns is how many runs a trend looks back, trendLeast how many make one.
 const trendRuns, trendLeast = 30, 3
 
-// before are the stored runs that ran under the same accelerator, run itself last.
+// before are the stored runs that have one of the run's kernels, of the same pin, under the same
+// accelerator; run itself is the last.
 func before(run *results.Run) []*results.Run {
 	runs := []*results.Run{run}
 	for other := range siblings(run) {
-		if other.Started.After(run.Started) || other.Accel.Name != run.Accel.Name {
+		shared := slices.ContainsFunc(other.Kernels, func(k results.Kernel) bool {
+			return slices.ContainsFunc(run.Kernels, func(own results.Kernel) bool {
+				return own.Name == k.Name && own.Variant == k.Variant && own.Pin == k.Pin
+			})
+		})
+		if !shared || other.Started.After(run.Started) || other.Accel.Name != run.Accel.Name {
 			continue
 		}
 		if runs = append(runs, other); len(runs) == trendRuns {

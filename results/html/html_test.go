@@ -202,7 +202,7 @@ func TestTrend(t *testing.T) {
 		t.Error("two runs make a trend; want three at least")
 	}
 	root := filepath.Dir(run.Dir)
-	for _, name := range []string{"20261125-041420.001", "20261125-041420.002"} {
+	store := func(name, pin string) {
 		record, err := os.ReadFile("testdata/20261125-041420.758/run.json")
 		if err != nil {
 			t.Fatal(err)
@@ -211,10 +211,18 @@ func TestTrend(t *testing.T) {
 			t.Fatal(err)
 		}
 		record = bytes.ReplaceAll(record, []byte("20261125-041420.758"), []byte(name))
+		record = bytes.ReplaceAll(record, []byte(`"pin": "v5.10.13"`), []byte(`"pin": "`+pin+`"`))
 		if err := os.WriteFile(filepath.Join(root, name, "run.json"), record, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+	store("20261125-041420.001", "v5.10.46")
+	store("20261125-041420.002", "v5.10.46")
+	if _, page := write(t, run); strings.Contains(page, "Trend:") {
+		t.Error("runs of another pin are in the trend")
+	}
+	store("20261125-041420.003", "v5.10.13")
+	store("20261125-041420.004", "v5.10.13")
 	if _, page := write(t, run); !strings.Contains(page, "Trend: seconds to boot") {
 		t.Error("the page has no trend of three runs")
 	}
