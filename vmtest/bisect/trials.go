@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -67,6 +68,67 @@ type trials struct {
 	failing []string
 	error   string
 	tell    Teller
+}
+
+// newTrials opens the laboratory, which must be closed.
+func newTrials(ctx context.Context, q Question, program vmtest.Program, tell Teller) (*trials, error) {
+	m, err := metricOf(q.Metric)
+	if err != nil {
+		return nil, err
+	}
+	var w *warned
+	if q.Warning {
+		if w, err = warnedOf(q.Check); err != nil {
+			return nil, err
+		}
+	}
+	if m != nil && m.bench != "" {
+		if q.Accel == qemu.KVM {
+			return nil, fmt.Errorf("ACCEL=%s: instructions are counted under tcg", q.Accel)
+		}
+		q.Accel = qemu.TCG
+	}
+	l, err := lab.Open(ctx, q.Lab(tell.Progress))
+	if err != nil {
+		return nil, err
+	}
+	return &trials{
+		record: &Record{QEMU: l.QEMU, Host: qemu.Host(), Program: program.Name, Check: q.Check, Selection: q.Set},
+		cell:   vmtest.RunCell, program: program, count: q.Count, atOnce: cmp.Or(q.Jobs, runtime.NumCPU()), lab: l, tell: tell,
+		confidence: q.Confidence, budget: q.Budget, metric: m, warned: w,
+	}, nil
+}
+
+// open takes up an earlier record of the question, or begins one.
+func (l *trials) open(name, question string, variant kernel.Variant, q Question) (unlock func(), err error) {
+	l.record.Question, l.record.Variant = question, variant.Name
+	r, unlock, err := open(name, *l.record, q.Fresh)
+	if err != nil {
+		return nil, err
+	}
+	l.record = r
+	if n := len(r.Trials); n > 0 {
+		l.tell.Say("taking up the search in %s, with %s tried", r.dir(), patches.Plural(n, "kernel"))
+	}
+	// Who asks now may allow more runs.
+	r.Status, r.Selection, r.Answer = results.Running, q.Set, nil
+	return unlock, r.save()
+}
+
+// close records how the search ended.
+func (l *trials) close(answer *Answer, err error) (*Record, error) {
+	l.record.Answer, l.record.Status = answer, results.Finished
+	if err != nil {
+		l.record.Status = results.Interrupted
+	} else {
+		l.record.Told = l.record.Report()
+	}
+	l.record.Finished = time.Now().UTC()
+	if l.record.Finished.Before(l.record.Started) {
+		// The clock was set back meanwhile, and no search ends before it begins.
+		l.record.Finished = l.record.Started
+	}
+	return l.record, errors.Join(err, l.record.save())
 }
 
 // question is what one kind of trial wants to know.
