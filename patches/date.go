@@ -22,19 +22,23 @@ var (
 	dateComment = regexp.MustCompile(`\([^()]*\)`)
 	weekday     = regexp.MustCompile(`(?i)\b(?:mon|tues?|wed(?:nes)?|thu(?:rs?)?|fri|sat(?:ur)?|sun)(?:day)?\b,?`)
 	monthName   = regexp.MustCompile(`(?i)\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b\.?`)
-	offset      = regexp.MustCompile(`[+-]\d{1,2}:?\d{2}$`)
-	clockOffset = regexp.MustCompile(`(\d:\d{2}(?::\d{2}(?:\.\d+)?)?) ?([+-])(\d{1,2}):?(\d{2})?\b`)
-	epoch       = regexp.MustCompile(`^@?(\d{9,11})(?: ([+-]\d{4}))?$`)
+	ordinal     = regexp.MustCompile(`(?i)\b(\d{1,2})(?:st|nd|rd|th)\b`)
+	// compact is ISO 8601 without signs, and isoT what stands between its date and its clock.
+	compact = regexp.MustCompile(`\b(\d{8})T?(\d{2})(\d{2})(\d{2})`)
+	isoT    = regexp.MustCompile(`(\d)T(\d)`)
+	// clock may be anywhere in a date; an offset often stands right behind it.
+	clock       = regexp.MustCompile(`(?i)\b(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.\d+)?)?(?: ?(AM|PM)\b)?`)
+	clockOffset = regexp.MustCompile(`^ ?([+-])(\d{1,2}):?(\d{2})?\b`)
+	offset      = regexp.MustCompile(`^([+-])(\d{2}):?(\d{2})$`)
+	// zoneOffset is an offset from UTC that says so.
+	zoneOffset = regexp.MustCompile(`^(?:UTC|GMT)([+-])(\d{1,2}):?(\d{2})?$`)
+	epoch      = regexp.MustCompile(`^@?(\d{9,11})(?: ([+-]\d{4}))?$`)
 )
 
-// datesWithoutZone are tried after weekday, comments, commas and the zone were taken off.
-var datesWithoutZone = []string{
-	"2 Jan 2006 15:04:05", "2 Jan 2006 15:04", "2 Jan 06 15:04:05", "2-Jan-2006 15:04:05", "2-Jan-06 15:04:05",
-	"Jan 2 15:04:05 2006", "Jan 2 15:04 2006", "Jan 2 2006 15:04:05", "Jan 2 2006 15:04", "Jan 2 2006 3:04 PM", "Jan 2 2006 3:04:05 PM",
-	"2 Jan 2006 3:04:05 PM", "2 Jan 2006 3:04 PM",
-	"2006-1-2 15:04:05", "2006-1-2 15:04", "2006-1-2T15:04:05", "2006-1-2T15:04", "2006/1/2 15:04:05", "2006/1/2 15:04", "20060102T150405",
-	"1/2/2006 15:04:05", "1/2/2006 15:04", "2.1.2006 15:04:05", "2.1.2006 15:04",
-	"2 Jan 2006", "Jan 2 2006", "2006-1-2", "2006/1/2",
+// days are the forms of what is left of a date without weekday, comments, commas, clock and zone.
+var days = []string{
+	"2 Jan 2006", "2 Jan 06", "2-Jan-2006", "2-Jan-06", "Jan 2 2006",
+	"2006-1-2", "2006/1/2", "20060102", "1/2/2006", "2.1.2006",
 }
 
 // parseDate reads a date in the forms that git am takes: of mails, ctime's, ISO 8601
@@ -52,53 +56,72 @@ func parseDate(s string) (time.Time, bool) {
 		}
 		return t, true
 	}
+	s = isoT.ReplaceAllString(compact.ReplaceAllString(s, "$1 $2:$3:$4"), "$1 $2")
 	s = weekday.ReplaceAllString(s, " ")
 	s = monthName.ReplaceAllStringFunc(s, func(m string) string {
 		return strings.ToUpper(m[:1]) + strings.ToLower(m[1:3])
 	})
-	s = strings.ReplaceAll(s, ",", " ")
-	zone := ""
-	s = clockOffset.ReplaceAllStringFunc(s, func(m string) string {
-		p := clockOffset.FindStringSubmatch(m)
-		hours, minutes := p[3], p[4]
-		if len(hours) == 1 {
-			hours = "0" + hours
+	s = ordinal.ReplaceAllString(s, "$1")
+	var hour, minute, second int
+	var zone *time.Location
+	if at := clock.FindStringSubmatchIndex(s); at != nil {
+		m := clock.FindStringSubmatch(s)
+		hour, minute, second = number(m[1]), number(m[2]), number(m[3])
+		switch half := strings.ToUpper(m[4]); {
+		case half == "PM" && hour < 12:
+			hour += 12
+		case half == "AM" && hour == 12:
+			hour = 0
 		}
-		if minutes == "" {
-			minutes = "00"
+		before, behind := s[:at[0]], s[at[1]:]
+		if m := clockOffset.FindStringSubmatch(behind); m != nil {
+			zone, behind = east(m[1:]), behind[len(m[0]):]
 		}
-		zone = p[2] + hours + minutes
-		return p[1]
-	})
-	words := strings.Fields(s)
-	kept := words[:0]
-	for _, word := range words {
+		s = before + " " + behind
+	}
+	// A leap second is the next minute's first for git, and 24:00 the next day's.
+	if hour > 24 || minute > 59 || second > 60 {
+		return time.Time{}, false
+	}
+	var kept []string
+	for _, word := range strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(" ,\"", r) }) {
 		upper := strings.ToUpper(word)
+		named, isZone := zones[upper]
+		m := zoneOffset.FindStringSubmatch(upper)
+		if m == nil && len(kept) > 0 {
+			m = offset.FindStringSubmatch(word)
+		}
 		switch {
-		case zones[upper] != "":
-			if zone == "" {
-				zone = zones[upper]
-			}
-		case zone == "" && len(kept) > 0 && offset.MatchString(word) && len(word) <= 6:
-			zone = strings.ReplaceAll(word, ":", "")
-		case upper == "AM" || upper == "PM":
-			kept = append(kept, upper)
-		default:
+		case m != nil:
+			zone = east(m[1:])
+		case isZone && zone == nil:
+			zone = east(offset.FindStringSubmatch(named)[1:])
+		case !isZone:
 			kept = append(kept, word)
 		}
 	}
-	s = strings.Join(kept, " ")
-	if zone == "" && strings.HasSuffix(s, "Z") {
-		s = strings.TrimSuffix(s, "Z")
+	if zone == nil {
+		zone = time.UTC
 	}
-	location := time.UTC
-	if at, err := time.Parse("-0700", zone); err == nil {
-		location = at.Location()
-	}
-	for _, layout := range datesWithoutZone {
-		if t, err := time.ParseInLocation(layout, s, location); err == nil && t.Year() >= 1970 && t.Year() < 2100 {
-			return t, true
+	for _, layout := range days {
+		if t, err := time.Parse(layout, strings.Join(kept, " ")); err == nil && t.Year() >= 1970 && t.Year() < 2100 {
+			return time.Date(t.Year(), t.Month(), t.Day(), hour, minute, second, 0, zone), true
 		}
 	}
 	return time.Time{}, false
+}
+
+// number is that of up to two digits, of which there may be none.
+func number(digits string) int {
+	n, _ := strconv.Atoi(digits)
+	return n
+}
+
+// east is a zone so many hours and minutes away from UTC.
+func east(m []string) *time.Location {
+	seconds := 3600*number(m[1]) + 60*number(m[2])
+	if m[0] == "-" {
+		seconds = -seconds
+	}
+	return time.FixedZone("", seconds)
 }

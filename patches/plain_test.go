@@ -189,13 +189,16 @@ func TestParseDate(t *testing.T) {
 		"Mon May  4 10:00:00 2020 +0200", "Mon May  4 10:00:00 CEST 2020", "Mon May 4 08:00:00 2020",
 		"2020-05-04 10:00:00 +0200", "2020-05-04T10:00:00+02:00", "2020-05-04T08:00:00Z", "2020/05/04 10:00:00 +0200",
 		"1588579200 +0200", "@1588579200 +0200", "1588579200", "Mon, 4 May 2020 10:00 +0200", "Monday, May 4, 2020 8:00 AM", "05/04/2020 08:00", "4.5.2020 08:00",
+		"Mon, 4 May 2020 8:0:0 GMT", "Mon, 4 May 2020 07:59:60 GMT", "Mon, 4 May 2020 10:00:00 \"CEST\"", "4th May 2020 10:00:00 +0200",
+		"May 4th, 2020 10:00:00 +0200", "Mon, 4 May 2020 10:00:00 UTC+0200", "Mon, 4 May 2020 10:00:00 GMT+2", "10:00:00 4 May 2020 +0200",
+		"Mon, 4 May 2020 10:00:00.5 +02:00", "20200504T080000Z", "20200504T100000+0200", "4 May 20 10:00:00 +0200", "Sun, 3 May 2020 24:00:00 -0800",
 	} {
 		got, ok := parseDate(value)
 		if !ok || got.UTC().Format(time.RFC3339) != want {
 			t.Errorf("parseDate(%q) = %v, %v; want %s", value, got, ok, want)
 		}
 	}
-	for _, value := range []string{"", "bogus", "Mon, 4 Mai 2020 10:00:00 +0200", "99999999999999"} {
+	for _, value := range []string{"", "bogus", "Mon, 4 Mai 2020 10:00:00 +0200", "99999999999999", "Mon, 4 May 2020 25:00:00 +0200", "Mon, 31 Feb 2020 10:00:00 +0200"} {
 		if got, ok := parseDate(value); ok {
 			t.Errorf("parseDate(%q) = %v; want none", value, got)
 		}
