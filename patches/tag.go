@@ -48,9 +48,9 @@ func (t tag) releases() tag {
 var (
 	// replyWord is how mail programs begin a reply's or a forwarded mail's subject.
 	replyWord   = regexp.MustCompile(`(?i)^(?:re|aw|sv|vs|antw|odp|fwd?|wg|tr|rv)(?:\[\d+\])?\s*:\s*`)
-	forwardWord = regexp.MustCompile(`(?i)^(?:fwd?|wg)\s*:\s*`)
-	// replyBefore takes any short word as such when a bracket follows it.
-	replyBefore = regexp.MustCompile(`^[\pL]{2,3}\s*:\s*\[`)
+	forwardWord = regexp.MustCompile(`(?i)^fwd\s*:\s*`)
+	// replyBefore takes any short word as such when a bracket follows it, and counted ones.
+	replyBefore = regexp.MustCompile(`(?i)^(?:(?:[\pL]{2,3}|antw)(?:\s*\[\d+\])?\s*:\s*)+\[`)
 	count       = regexp.MustCompile(`(?i)^(?:patch|rfc|part|no\.?)?#?(\d{1,4})/(\d{1,4})$`)
 	// spacedCount is a count as hands write it: 1 / 3, 1\3.
 	spacedCount = regexp.MustCompile(`\b(\d{1,4})\s*[/\\]\s*(\d{1,4})\b`)
@@ -89,9 +89,9 @@ func parseSubject(s string) tag {
 			s = s[len(m):]
 			continue
 		}
-		if !t.tagged && replyBefore.MatchString(s) {
+		if before := replyBefore.FindString(s); before != "" && !t.tagged {
 			t.reply = true
-			s = s[strings.IndexByte(s, '['):]
+			s = s[len(before)-1:]
 		}
 		if m := loosePrefix.FindStringSubmatch(s); m != nil && (s[0] != '[' || !strings.Contains(s, "]")) {
 			t.read(m[1])
@@ -174,22 +174,25 @@ func again(word string) bool {
 
 // cleanSubject does what git am does to a subject without -k (mailinfo.c,
 // cleanup_subject): "Re:" and bracketed prefixes go, an unclosed bracket stays.
-// "Fwd:" goes as well, which git lets stand.
+// In front of [PATCH] "Fwd:" goes as well, and "Re:" in other languages, which git lets stand;
+// behind it "fw:" is the driver's.
 func cleanSubject(s string) string {
+	tagged := false
 	for {
 		s = strings.TrimLeft(s, " \t:")
 		switch {
 		case len(s) >= 3 && strings.EqualFold(s[:3], "re:"):
 			s = s[3:]
-		case forwardWord.MatchString(s):
+		case !tagged && forwardWord.MatchString(s):
 			s = s[len(forwardWord.FindString(s)):]
-		case replyBefore.MatchString(s):
-			s = s[strings.IndexByte(s, '['):]
+		case !tagged && replyBefore.MatchString(s):
+			s = s[len(replyBefore.FindString(s))-1:]
 		case strings.HasPrefix(s, "["):
-			_, rest, found := strings.Cut(s, "]")
+			inside, rest, found := strings.Cut(s, "]")
 			if !found {
 				return strings.TrimSpace(s)
 			}
+			tagged = tagged || patchWord.MatchString(inside[1:])
 			s = rest
 		default:
 			return strings.TrimSpace(s)

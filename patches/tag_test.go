@@ -21,3 +21,21 @@ func TestSubjectPrefix(t *testing.T) {
 		}
 	}
 }
+
+func TestCleanSubject(t *testing.T) {
+	for subject, want := range map[string]string{
+		"[PATCH] fw: a name of a driver":           "fw: a name of a driver",
+		"[PATCH v2 1/2] mm: [x86] of a part":       "mm: [x86] of a part",
+		"Fwd: [PATCH] fw: forwarded":               "fw: forwarded",
+		"[a-list] AW: [PATCH] of a list":           "of a list",
+		"Antw: Re[2]: Re [3]: [PATCH] mm: counted": "mm: counted",
+		"fw: a file of quilt":                      "fw: a file of quilt",
+		"WG: [PATCH] forwarded":                    "forwarded",
+		"[PATCH] Re: what git drops":               "what git drops",
+		"[a-list] [PATCH RFC} mistyped":            "[PATCH RFC} mistyped",
+	} {
+		if got := cleanSubject(subject); got != want {
+			t.Errorf("cleanSubject(%q) = %q; want %q", subject, got, want)
+		}
+	}
+}
