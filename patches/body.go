@@ -38,7 +38,7 @@ func (m *message) inBody(prose string) string {
 		m.note("the text above the scissors line is left out")
 		prose = rest
 	}
-	rest := strings.TrimLeft(prose, "\r\n \t")
+	rest := fromText(prose)
 	seen := map[string]bool{}
 	for {
 		line, after, _ := strings.Cut(rest, "\n")
@@ -66,7 +66,7 @@ func (m *message) inBody(prose string) string {
 		switch key {
 		case "from":
 			name, email := identity(value)
-			if email == "" || !strings.Contains(email, "@") {
+			if email == "" {
 				return rest
 			}
 			m.patch.Author, m.patch.Email = name, email
@@ -82,6 +82,17 @@ func (m *message) inBody(prose string) string {
 		}
 	}
 	return rest
+}
+
+// fromText is a text from its first line on that is not blank, which may be indented.
+func fromText(s string) string {
+	for {
+		line, rest, more := strings.Cut(s, "\n")
+		if !more || strings.TrimSpace(line) != "" {
+			return s
+		}
+		s = rest
+	}
 }
 
 var forwardLine = regexp.MustCompile(`(?mi)^(?:[- ]*-{4,} ?(?:forwarded|original) message ?-{4,}|begin forwarded message:|-{3,} forwarded message(?: .*)?-{3,}) *\r?\n`)

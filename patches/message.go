@@ -154,7 +154,11 @@ var messageID = regexp.MustCompile(`<([^<>\s]+)>`)
 func (m *message) setDate(value string) {
 	t, ok := parseDate(value)
 	if !ok {
-		m.note("the date %q cannot be read; %s is used instead", value, unknownDate.Format(time.DateOnly))
+		used := unknownDate
+		if !m.patch.Date.IsZero() {
+			used = m.patch.Date
+		}
+		m.note("the date %q cannot be read; %s is used instead", value, used.Format(time.DateOnly))
 		return
 	}
 	m.patch.Date = t
@@ -190,7 +194,11 @@ func (m *message) take(p part) {
 	m.readTrailers(raw)
 	m.patch.Files, m.patch.Diff = d.files, []byte(d.diff)
 	m.readBase(raw)
-	m.patch.Body = cutBody(m.inBody(toUTF8(d.prose, p.charset)))
+	prose := d.prose
+	if p.flowed {
+		prose = string(unflow([]byte(prose), p.delSp))
+	}
+	m.patch.Body = cutBody(m.inBody(toUTF8(prose, p.charset)))
 	if m.patch.Subject == "" {
 		// git makes the first paragraph of the message the subject.
 		title, body, _ := strings.Cut(m.patch.Body, "\n\n")
@@ -226,8 +234,13 @@ func oneLine(s string) string {
 func identity(from string) (name, email string) {
 	open := strings.LastIndex(from, "<")
 	if open >= 0 {
+		var behind string
+		email, behind, _ = strings.Cut(from[open+1:], ">")
 		name = from[:open]
-		email, _, _ = strings.Cut(from[open+1:], ">")
+		// What stands behind the address belongs to the name, as for git.
+		if behind = strings.TrimSpace(behind); strings.HasPrefix(behind, "(") {
+			name = strings.TrimSpace(name) + " " + behind
+		}
 	} else if at := strings.Index(from, "@"); at >= 0 {
 		start := strings.LastIndexAny(from[:at], " \t(") + 1
 		end := at + len(from[at:])

@@ -445,7 +445,7 @@ func parseText(p *part) (parsedDiff, error) {
 	if !p.flowed || err == nil && !stuffed(p.data) {
 		return d, err
 	}
-	plain := unflow(p.data, p.delSp)
+	plain := unflowDiff(p.data, p.delSp)
 	again, flowedErr := parseDiff(plain, strip)
 	if flowedErr != nil {
 		if err == nil {
@@ -480,10 +480,8 @@ func stuffed(data []byte) bool {
 	return some
 }
 
-// unflow undoes format=flowed (RFC 3676) from the diff on: one space of stuffing
-// goes, and a line that ends in a space goes on in the next one.
-func unflow(data []byte, delSp bool) []byte {
-	var out []byte
+// unflowDiff undoes format=flowed from the diff on.
+func unflowDiff(data []byte, delSp bool) []byte {
 	at := diffStart.FindIndex(data)
 	if wrapped := bytes.Index(data, []byte("diff --git ")); wrapped >= 0 && (at == nil || wrapped < at[0]) {
 		at = []int{wrapped}
@@ -491,11 +489,20 @@ func unflow(data []byte, delSp bool) []byte {
 	if at == nil {
 		return data
 	}
-	out = append(out, data[:at[0]]...)
+	return slices.Concat(data[:at[0]], unflow(data[at[0]:], delSp))
+}
+
+// unflow undoes format=flowed (RFC 3676): one space of stuffing goes, and a line that ends in a
+// space goes on in the next one.
+func unflow(data []byte, delSp bool) []byte {
+	var out []byte
 	joined := false
-	for line := range bytes.Lines(data[at[0]:]) {
+	for line := range bytes.Lines(data) {
 		text := bytes.TrimRight(line, "\r\n")
 		if string(text) == "-- " {
+			if joined {
+				out = append(out, '\n')
+			}
 			out = append(out, line...)
 			joined = false
 			continue
