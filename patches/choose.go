@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // IncompleteError is a series of which not all patches are there.
@@ -145,9 +146,8 @@ func (t *thread) oneOf(sets []*set) (*set, error) {
 				continue
 			}
 		case first.patch.Subject != second.patch.Subject || first.sender != second.sender:
-			if t.answersAny(second, first) || t.answersAny(first, second) {
-				return nil, fmt.Errorf("%s: %s is a reply to %s, and neither is numbered: keep the one you mean, or number them",
-					t.path, second.title(), first.title())
+			if err := t.neitherNumbered(first, second); err != nil {
+				return nil, err
 			}
 			return t.sequence(sets)
 		}
@@ -169,10 +169,22 @@ func (t *thread) oneOf(sets []*set) (*set, error) {
 
 func (t *thread) answersAny(m, other *message) bool { return slices.Contains(t.ancestors(m), other) }
 
-// sequence makes one series of patches that have no numbers and do not answer each
-// other: they are taken in the file's order, as git am does.
+// neitherNumbered refuses two patches without numbers of which one is an answer to the other,
+// unless they were sent together: git send-email makes answers to the first one of all.
+func (t *thread) neitherNumbered(a, b *message) error {
+	if t.answersAny(a, b) {
+		a, b = b, a
+	}
+	if !t.answersAny(b, a) || a.sender == b.sender && !a.sent.IsZero() && b.sent.Sub(a.sent).Abs() <= time.Minute {
+		return nil
+	}
+	return fmt.Errorf("%s: %s is a reply to %s, and neither is numbered: keep the one you mean, or number them", t.path, b.title(), a.title())
+}
+
+// sequence makes one series of patches that have no numbers: they are taken in the file's
+// order, as git am does, or, if they answer each other, in the one in which they were sent.
 func (t *thread) sequence(sets []*set) (*set, error) {
-	whole := &set{version: sets[0].version, minor: sets[0].minor, bySlot: map[slot][]*message{}}
+	whole := &set{version: sets[0].version, minor: sets[0].minor, bySlot: map[slot][]*message{}, order: "in the order of the file"}
 	titles := map[string]*message{}
 	for _, s := range sets {
 		for _, m := range s.members {
@@ -181,13 +193,18 @@ func (t *thread) sequence(sets []*set) (*set, error) {
 			}
 			titles[m.patch.Subject] = m
 			for _, o := range whole.members {
-				if t.answersAny(m, o) {
-					return nil, fmt.Errorf("%s: %s is a reply to %s, and neither is numbered: keep the one you mean, or number them",
-						t.path, m.title(), o.title())
+				if err := t.neitherNumbered(o, m); err != nil {
+					return nil, err
+				}
+				if t.answersAny(m, o) || t.answersAny(o, m) {
+					whole.order = "in the order in which they were sent"
 				}
 			}
 			whole.put(m)
 		}
+	}
+	if whole.order != "in the order of the file" {
+		slices.SortStableFunc(whole.members, func(a, b *message) int { return a.sent.Compare(b.sent) })
 	}
 	var list []Patch
 	for _, m := range whole.members {
@@ -195,7 +212,7 @@ func (t *thread) sequence(sets []*set) (*set, error) {
 		list = append(list, m.patch)
 	}
 	if up, down := indexOrder(list); up == 0 && down > 0 {
-		whole.newestFirst = true
+		whole.order = "the last of the file first, as their index lines say"
 		slices.Reverse(whole.members)
 	}
 	return whole, nil
@@ -224,6 +241,16 @@ func (t *thread) related(sets []*set) error {
 					return t.twoSeries(b, a)
 				}
 				continue
+			}
+			if a.of+b.of == 0 && !a.sameTitles(b) && !a.alike(b) {
+				older, newer := a.members[0], b.members[0]
+				if a.version > b.version || a.version == b.version && a.minor > b.minor {
+					older, newer = newer, older
+				}
+				if older.sender == newer.sender && t.answersAny(older, newer) {
+					return fmt.Errorf("%s: %s is a reply to %s, neither is numbered, and they are no versions of each other: keep the one you mean",
+						t.path, older.title(), newer.title())
+				}
 			}
 			if a.members[0].releases().elsewhere(b.members[0].releases()) {
 				return t.twoSeries(b, a)

@@ -21,8 +21,8 @@ type set struct {
 	bySlot map[slot][]*message
 	// from are the older versions that the rest of a partial reroll comes from.
 	from []*set
-	// newestFirst means patches without numbers that are in the file the other way round.
-	newestFirst bool
+	// order says how patches without numbers were put in order.
+	order string
 }
 
 type slot struct{ number, half int }
@@ -35,6 +35,7 @@ func slots(of map[slot][]*message) []slot {
 // sets groups the patches by version and series.
 func (t *thread) sets(patches []*message) ([]*set, error) {
 	var all []*set
+	t.renumber(patches)
 	for _, m := range patches {
 		version, minor := t.versionOf(m)
 		var cover *message
@@ -87,6 +88,49 @@ func (t *thread) sets(patches []*message) ([]*set, error) {
 	return all, nil
 }
 
+// renumber gives patches that were sent anew without their numbers those of the patches that they
+// answer by their titles. One alone of its version may take the place of the whole series.
+func (t *thread) renumber(patches []*message) {
+	type version struct {
+		sender            string
+		number, minor, of int
+	}
+	anew := map[version][]*message{}
+	for _, m := range patches {
+		if m.version > 0 && m.of > 0 {
+			key := version{m.sender, m.version, m.minor, m.of}
+			anew[key] = append(anew[key], m)
+		}
+	}
+	first := map[*message]*message{}
+	for _, m := range patches {
+		if m.version == 0 || m.of > 0 {
+			continue
+		}
+		for _, a := range t.ancestors(m) {
+			if !a.reply && a.of > 1 && a.number > 0 && a.sender == m.sender && a.patch.Subject == m.patch.Subject {
+				key := version{m.sender, m.version, m.minor, a.of}
+				anew[key] = append(anew[key], m)
+				first[m] = a
+				break
+			}
+		}
+	}
+	for _, list := range anew {
+		for _, m := range list {
+			a := first[m]
+			switch {
+			case a == nil:
+			case len(list) == 1:
+				m.note("it answers %d/%d and has no number itself, so it is taken alone", a.number, a.of)
+			default:
+				m.number, m.half, m.of = a.number, a.half, a.of
+				m.note("it has no number; taken for %d/%d, which it answers", m.number, m.of)
+			}
+		}
+	}
+}
+
 func (s *set) put(m *message) {
 	s.members = append(s.members, m)
 	at := slot{m.number, m.half}
@@ -119,13 +163,14 @@ func (t *thread) resent(all []*set) []*set {
 }
 
 // merge puts sets together that are parts of one: a patch whose threading headers
-// were lost, or a RESEND of some.
+// were lost, a RESEND of some, or 4/4 in answer to a series of three.
 func (t *thread) merge(all []*set) []*set {
 	var merged []*set
 next:
 	for _, s := range all {
 		for _, home := range merged {
-			if s.of == 0 || home.of != s.of || home.version != s.version || home.minor != s.minor || s.cover != nil && home.cover != nil {
+			adds := t.addsTo(s, home)
+			if s.of == 0 || home.version != s.version || home.minor != s.minor || !adds && (home.of != s.of || s.cover != nil && home.cover != nil) {
 				continue
 			}
 			if slices.ContainsFunc(s.members, func(m *message) bool { return len(home.bySlot[slot{m.number, m.half}]) > 0 }) {
@@ -140,6 +185,14 @@ next:
 		merged = append(merged, s)
 	}
 	return merged
+}
+
+// addsTo says that s goes on counting where other ends, in answer to it.
+func (t *thread) addsTo(s, other *set) bool {
+	first := s.members[0]
+	return other.of > 1 && s.of == other.of+len(s.members) && (s.cover == nil || s.cover == other.cover) && first.sender == other.members[0].sender &&
+		!slices.ContainsFunc(s.members, func(m *message) bool { return m.number <= other.of }) &&
+		slices.ContainsFunc(t.ancestors(first), func(a *message) bool { return slices.Contains(other.members, a) })
 }
 
 // findCover looks for a cover letter that the patches do not answer.

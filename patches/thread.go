@@ -100,7 +100,8 @@ func (t *thread) patches() ([]*message, error) {
 			if !m.noDiff() {
 				t.leave(m, "a cover letter; the diff in it, between two versions perhaps, is no patch of the series")
 			}
-		case m.noDiff() && (m.reply || m.of == 0):
+		case m.noDiff() && (m.reply || m.of == 0 || !m.tagged && m.meant != ""):
+			// A robot names the commit of a tree that it tells of as [tree:branch 14/22].
 		case m.reply:
 			if m.err == nil || len(t.mails) == 1 {
 				answers = append(answers, m)
@@ -256,12 +257,8 @@ func (t *thread) taken(chosen *set, sets []*set) string {
 		}
 		text += fmt.Sprintf("; %s, which %s does not have, from %s", JoinAnd(old), chosen.name(), from.name())
 	}
-	if chosen.of == 0 && len(chosen.members) > 1 {
-		if chosen.newestFirst {
-			text += ", the last of the file first, as their index lines say (they are not numbered)"
-		} else {
-			text += ", in the order of the file (they are not numbered)"
-		}
+	if chosen.order != "" {
+		text += fmt.Sprintf(", %s (they are not numbered)", chosen.order)
 	}
 	if chosen.cover != nil {
 		text += ", cover letter: " + chosen.cover.patch.Subject
