@@ -174,9 +174,9 @@ var (
 	recursive   = regexp.MustCompile(`^diff (?:\S+ )*?(?:-[A-Za-z]*r[A-Za-z]*|--recursive) `)
 )
 
-// rootsOf matches the names of files below one of the two folders that diff -r compared;
-// nil where it was not used. What diff says of files that it does not show, "Only in
-// linux: x", is in the language of who ran it.
+// rootsOf matches what diff -r says of files that it does not show, in the language of who ran
+// it: "Only in linux: x", with one of the two folders that it compared, or "Binary files
+// linux.orig/x and linux/x differ"; nil where it was not used.
 func rootsOf(lines []string, o outline) *regexp.Regexp {
 	for _, i := range o.other {
 		m := compareLine.FindStringSubmatch(lines[i])
@@ -185,7 +185,8 @@ func rootsOf(lines []string, o outline) *regexp.Regexp {
 		}
 		old, _, _ := strings.Cut(m[1], "/")
 		new, _, _ := strings.Cut(m[2], "/")
-		return regexp.MustCompile(`(?:^|\s)(?:` + regexp.QuoteMeta(old) + `|` + regexp.QuoteMeta(new) + `)[/:]`)
+		old, new = regexp.QuoteMeta(old), regexp.QuoteMeta(new)
+		return regexp.MustCompile(`^(?:\S+ ){0,4}(?:` + old + `|` + new + `)(?:/[^:]*)?: \S+$|(?:^|\s)` + old + `/.*\s` + new + `/`)
 	}
 	return nil
 }
@@ -215,18 +216,15 @@ func base(name string) string {
 func gitNames(lines []string, i, strip int) error {
 	rest := strings.TrimRight(strings.TrimPrefix(lines[i], "diff --git "), " \r\n")
 	old, new, found := twoNames(rest)
+	_, moved := movedFrom(lines, i)
+	one := base(old) == base(new) || moved || strings.HasPrefix(old, `"`) != strings.HasPrefix(new, `"`)
+	if how := mailers(lines, i); how != "" && !(found && one) {
+		return &lineError{i + 1, fmt.Sprintf("the line %q was %s by a mailer; save the patch as it was sent", strings.TrimSpace(lines[i]), how)}
+	}
 	if !found {
-		next := ""
-		if i+1 < len(lines) {
-			next = strings.TrimSpace(lines[i+1])
-		}
-		if next != "" && !slices.ContainsFunc(extended, func(p string) bool { return strings.HasPrefix(next, p) }) || !strings.ContainsAny(rest, " \t") {
-			return &lineError{i + 1, fmt.Sprintf("the line %q was broken in two by a mailer; save the patch as it was sent", strings.TrimSpace(lines[i]))}
-		}
 		return nil
 	}
-	_, moved := movedFrom(lines, i)
-	if strip != 0 && !moved && base(old) != base(new) && strings.HasPrefix(old, `"`) == strings.HasPrefix(new, `"`) {
+	if strip != 0 && !one {
 		return &lineError{i + 1, fmt.Sprintf("%q names two files and moves none, so it cannot be told which is meant; make the diff with git's own a/ and b/", strings.TrimSpace(lines[i]))}
 	}
 	if strip != 0 && !bare(lines, i, old, new) {
@@ -245,6 +243,24 @@ func gitNames(lines []string, i, strip int) error {
 		}
 	}
 	return nil
+}
+
+// mailers says what a mailer did to the header line at i, from which the file's names cannot be
+// told; empty for nothing.
+func mailers(lines []string, i int) string {
+	line := strings.TrimSpace(lines[i])
+	if slices.ContainsFunc(extended, func(p string) bool { return strings.Contains(line, " "+p) }) {
+		return "joined with the next one"
+	}
+	next := ""
+	if i+1 < len(lines) {
+		next = strings.TrimSpace(lines[i+1])
+	}
+	if next != "" && !slices.ContainsFunc(extended, func(p string) bool { return strings.HasPrefix(next, p) }) ||
+		!strings.Contains(strings.TrimPrefix(line, "diff --git "), " ") {
+		return "broken in two"
+	}
+	return ""
 }
 
 // prefixed puts a/ or b/ before a name, which may be quoted.
