@@ -20,9 +20,9 @@ type message struct {
 	patch Patch
 	// err says why there is no patch: errNoDiff for prose.
 	err error
-	// sender is the address in the mail's own From, in small letters.
-	sender string
-	id     string
+	// sender is the address in the mail's own From, in small letters, and name the name there.
+	sender, name string
+	id           string
 	// answers are the ids of In-Reply-To and References, the nearest first.
 	answers []string
 	// sent is the mail's date, which an in-body Date does not change.
@@ -83,7 +83,7 @@ func (l letter) read(path string, number int) []message {
 
 	parts, err := decode(h, body, first, 0)
 	if err != nil {
-		m.err = locate(path, m.name(), first, err)
+		m.err = locate(path, m.called(), first, err)
 		return []message{m}
 	}
 	for i := range parts {
@@ -94,7 +94,7 @@ func (l letter) read(path string, number int) []message {
 	}
 	p, err := m.choose(parts)
 	if err != nil {
-		m.err = locate(path, m.name(), p.first, err)
+		m.err = locate(path, m.called(), p.first, err)
 		return []message{m}
 	}
 	if l.mboxrd {
@@ -104,8 +104,8 @@ func (l letter) read(path string, number int) []message {
 	return []message{m}
 }
 
-// name is how an error calls the mail.
-func (m *message) name() string {
+// called is how an error calls the mail.
+func (m *message) called() string {
 	return fmt.Sprintf("message %d: %s", m.patch.Message, cmp.Or(m.patch.Subject, "no subject"))
 }
 
@@ -115,7 +115,7 @@ func (m *message) readHeader(h header) {
 	m.patch.Subject, m.patch.Prefix = cleanSubject(raw), subjectPrefix(raw)
 	m.patch.Author, m.patch.Email = identity(h.get("From"))
 	m.unmunge(h)
-	m.sender = strings.ToLower(m.patch.Email)
+	m.sender, m.name = strings.ToLower(m.patch.Email), m.patch.Author
 	m.id = oneLine(strings.Trim(h.get("Message-ID"), " <>"))
 	m.patch.MessageID = m.id
 	for _, name := range []string{"References", "In-Reply-To"} {
@@ -180,7 +180,7 @@ func (m *message) take(p part) {
 			m.readTrailers(raw)
 			m.readBase(raw)
 		}
-		m.err = locate(m.patch.Path, m.name(), p.first, err)
+		m.err = locate(m.patch.Path, m.called(), p.first, err)
 		return
 	}
 	for _, f := range d.files {

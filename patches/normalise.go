@@ -44,7 +44,8 @@ func outlineOf(lines []string) outline {
 		case strings.HasPrefix(line, "diff --git "):
 			o.git = append(o.git, i)
 			inGit = true
-		case strings.HasPrefix(line, "--- ") && i+1 < len(lines) && strings.HasPrefix(lines[i+1], "+++ "):
+		case strings.HasPrefix(line, "--- ") && i+1 < len(lines) && strings.HasPrefix(lines[i+1], "+++ ") && (inGit || hunkAt(lines, i+2)):
+			// Without a hunk it is prose: strace writes --- and +++ as well.
 			if !inGit {
 				o.plain = append(o.plain, i)
 			}
@@ -63,6 +64,8 @@ func outlineOf(lines []string) outline {
 	}
 	return o
 }
+
+func hunkAt(lines []string, i int) bool { return i < len(lines) && strings.HasPrefix(lines[i], "@@ -") }
 
 // hunkEnd gives the index behind the lines that the hunk at i counts.
 func hunkEnd(lines []string, i int) int {

@@ -19,6 +19,8 @@ type tag struct {
 	// put between two patches: 2.5/3 or 2a/3.
 	number, half, of int
 	resend, rfc      bool
+	// patchset means that the numbers may be those of a set of patches among several.
+	patchset bool
 	// meant are the other words in the brackets, sorted: the trees and branches that it is for.
 	meant string
 }
@@ -64,8 +66,11 @@ var (
 	// the ones that backports are sent for.
 	kernelRelease = regexp.MustCompile(`^v(?:[2-9]\.\d\d|4\.4|4\.9|5\.4|6\.1|6\.6)$`)
 	releaseWord   = regexp.MustCompile(`\d\.\d`)
-	plainNumber   = regexp.MustCompile(`^[\d/]+$`)
-	patchWord     = regexp.MustCompile(`(?i)patch|^rfc`)
+	setWord       = regexp.MustCompile(`(?i)^(?:patch-?set|patch-?series)`)
+	// unopened is a prefix whose first bracket is missing.
+	unopened    = regexp.MustCompile(`(?i)^(?:rfc|resend)?\s*patch[^:\[\]]{0,30}\]`)
+	plainNumber = regexp.MustCompile(`^[\d/]+$`)
+	patchWord   = regexp.MustCompile(`(?i)patch|^rfc`)
 	// prefixForm is a bracket as git format-patch writes it: words, and then the number.
 	prefixForm = regexp.MustCompile(`^\[([\w./+-]+(?: [\w./+-]+)*?)(?: \d{1,4}/\d{1,4})?\]`)
 )
@@ -96,6 +101,9 @@ func parseSubject(s string) tag {
 		if m := loosePrefix.FindStringSubmatch(s); m != nil && (s[0] != '[' || !strings.Contains(s, "]")) {
 			t.read(m[1])
 			return t
+		}
+		if unopened.MatchString(s) {
+			s = "[" + s
 		}
 		if !strings.HasPrefix(s, "[") {
 			return t
@@ -164,6 +172,7 @@ func (t *tag) read(inside string) {
 		t.tagged = t.tagged || patchWord.MatchString(word)
 		t.resend = t.resend || again(word)
 		t.rfc = t.rfc || strings.EqualFold(word, "rfc")
+		t.patchset = t.patchset || setWord.MatchString(word)
 	}
 }
 

@@ -24,6 +24,7 @@ func assemble(path string, mails []message, want int) (Series, error) {
 	for i := range mails {
 		t.add(&mails[i])
 	}
+	t.samePeople()
 	patches, err := t.patches()
 	if err != nil {
 		return Series{}, err
@@ -37,6 +38,21 @@ func assemble(path string, mails []message, want int) (Series, error) {
 		return Series{}, err
 	}
 	return t.series(chosen, sets)
+}
+
+// samePeople gives one sender to the mails of a person who writes from two addresses.
+func (t *thread) samePeople() {
+	first := map[string]string{}
+	for _, m := range t.mails {
+		// One word may be many people's name.
+		if !strings.Contains(m.name, " ") {
+			continue
+		}
+		if first[m.name] == "" {
+			first[m.name] = m.sender
+		}
+		m.sender = first[m.name]
+	}
 }
 
 // add takes a mail in, unless it is there already: one that went to a list and to a
@@ -100,7 +116,7 @@ func (t *thread) patches() ([]*message, error) {
 			if !m.noDiff() {
 				t.leave(m, "a cover letter; the diff in it, between two versions perhaps, is no patch of the series")
 			}
-		case m.noDiff() && (m.reply || m.of == 0 || !m.tagged && m.meant != ""):
+		case m.noDiff() && (m.reply || m.of == 0 || m.patchset || !m.tagged && m.meant != ""):
 			// A robot names the commit of a tree that it tells of as [tree:branch 14/22].
 		case m.reply:
 			if m.err == nil || len(t.mails) == 1 {

@@ -148,6 +148,10 @@ func TestThreads(t *testing.T) {
 		{"v2 by another", []sketch{{subject: "[PATCH] a", id: "1", line: 5}, {subject: "[PATCH v2] a", id: "2", re: "1", from: bo, line: 6, date: later}}, 0, "6", "v2 (v1 is there, too)"},
 		{"same patch again, threaded", []sketch{{subject: "[PATCH] a", id: "1", line: 5}, {subject: "[PATCH] a", id: "2", re: "1", line: 6, date: later}}, 0, "6", "sent later"},
 		{"another patch in answer to the own", []sketch{{subject: "[PATCH] a", id: "1", line: 5}, {subject: "[PATCH] b", id: "2", re: "1", line: 6, date: later}}, 0, "neither is numbered", ""},
+		{"a set of patches among several", []sketch{{subject: "[PATCHSET 0/2] all", id: "0"}, {subject: "[PATCHSET 1/3] one of three", id: "s", re: "0"}, {subject: "[PATCH 1/2] a", id: "1", re: "s", line: 5}, {subject: "[PATCH 2/2] b", id: "2", re: "s", line: 15}}, 0, "5 15", "2 patches"},
+		{"v2 with a bracket missing", []sketch{{subject: "[PATCH] a", id: "1", line: 5}, {subject: "PATCH v2] a", id: "2", re: "1", line: 6, date: later}}, 0, "6", "v2 (v1 is there, too)"},
+
+		{"a series of the author's from another address", []sketch{{subject: "[PATCH] a", id: "1", from: "Ada L <ada@example.com>", line: 5}, {subject: "[PATCH 1/2] b", id: "2", re: "1", from: "Ada L <ada@example.org>", line: 6, date: later}, {subject: "[PATCH 2/2] c", id: "3", re: "1", from: "Ada L <ada@example.org>", line: 16, date: later}}, 0, "these look like two series", ""},
 		{"patches sent together without numbers", []sketch{{subject: "[PATCH] b", id: "2", re: "1", line: 15, date: "Sat, 2 May 2020 10:00:01 +0200"}, {subject: "[PATCH] a", id: "1", line: 5}}, 0, "5 15", "in the order in which they were sent"},
 		{"v1 in answer to the v2 of another patch", []sketch{{subject: "[PATCH v2] a", id: "1", line: 5}, {subject: "[PATCH] b", id: "2", re: "1", line: 15}}, 0, "they are no versions of each other", ""},
 		{"two patches again, without their numbers", with(v1, sketch{subject: "[PATCH v2] b", id: "22", re: "2", line: 16, date: later}, sketch{subject: "[PATCH v2] a", id: "12", re: "1", line: 6, date: later}), 0, "6 16", "message 4: it has no number; taken for 2/2"},
@@ -216,7 +220,9 @@ func TestThreads(t *testing.T) {
 			}
 			s, err := ReadVersion(write(t, t.TempDir(), "t.mbox", text.String()), tc.version)
 			if err != nil {
-				if !strings.Contains(err.Error(), tc.want) {
+				// The folder of the test may have the numbers of lines in its name.
+				lines := strings.Trim(tc.want, "0123456789 ") == ""
+				if lines || !strings.Contains(err.Error(), tc.want) {
 					t.Errorf("ReadVersion() = %v; want %q", err, tc.want)
 				}
 				return
@@ -296,6 +302,7 @@ func TestMails(t *testing.T) {
 		{"a name behind the address", "[PATCH] a", "From: Bo <bo@example.org> (Corp)\n", "Why.\n---\n" + diff, "Bo (Corp) <bo@example.org> 2020-05-02T08:00:00Z a|Why."},
 		{"an answer in German", "Antw: [PATCH] a", "", "Why.\n---\n" + diff, ada},
 		{"an answer that is counted", "Re [2]: Re[3]: [PATCH] a", "", "Why.\n---\n" + diff, ada},
+		{"strace in the message", "[PATCH] a", "", "Why.\n--- SIGFPE {si_signo=SIGFPE} ---\n+++ killed by SIGFPE +++\nMore.\n---\n" + diff, "Ada <ada@example.org> 2020-05-02T08:00:00Z a|Why."},
 		{"text that looks like a header", "[PATCH] a", "", "Date: is a field.\nWhy.\n---\n" + diff, "Ada <ada@example.org> 2020-05-02T08:00:00Z a|Why."},
 		{"a header line that is none", "[PATCH] a", "X-Odd\n", "", "no diff"},
 		{"name below the patch", "[PATCH] a", "", "Why.\n---\n" + diff + "\n- Ada\n", ada},
