@@ -186,7 +186,43 @@ func readFolder(dir string, version int) (Series, error) {
 	if err := gap(dir, files); err != nil {
 		return Series{}, err
 	}
-	return readFiles(dir, files, version)
+	s, err := readFiles(dir, files, version)
+	if err != nil && version == 0 {
+		if kept, keptErr := keptInOrder(files); keptErr == nil && kept {
+			return readEach(dir, files, "in the order of their names, whatever numbers their subjects have")
+		}
+	}
+	return s, err
+}
+
+// ownNumber is what a file's name begins with in a folder that somebody keeps in order.
+var ownNumber = regexp.MustCompile(`^(\d+)[-_.]`)
+
+// keptInOrder says that the files' names have numbers of their own, which are not those of the
+// subjects: the patches were taken from several series, as distributions do. Where there are two
+// versions of a patch or replies, it is no such folder.
+func keptInOrder(files []string) (bool, error) {
+	titles := map[string]bool{}
+	own := false
+	for _, file := range files {
+		m := ownNumber.FindStringSubmatch(filepath.Base(file))
+		if m == nil {
+			return false, nil
+		}
+		data, err := readFile(file)
+		if err != nil {
+			return false, err
+		}
+		for _, l := range split(data) {
+			t, title := parseSubject(l.subject()), cleanSubject(l.subject())
+			if titles[title] || t.reply {
+				return false, nil
+			}
+			titles[title] = true
+			own = own || t.of > 0 && strconv.Itoa(t.number) != strings.TrimLeft(m[1], "0")
+		}
+	}
+	return own, nil
 }
 
 // trashed is the mark of a maildir's mail that was deleted.
@@ -226,7 +262,7 @@ func gap(dir string, files []string) error {
 		if err != nil {
 			return err
 		}
-		if letters := split(data); len(letters) > 0 && letters[0].numbered() {
+		if letters := split(data); len(letters) > 0 && parseSubject(letters[0].subject()).of > 0 {
 			return nil
 		}
 		number, err := strconv.Atoi(m[2])
@@ -268,10 +304,16 @@ func readFiles(path string, files []string, version int) (Series, error) {
 	if version > 0 {
 		return Series{}, fmt.Errorf("%s: V=%d selects a version of a mailed series, and some of these are no mails", path, version)
 	}
-	s := Series{Name: stem(path), Path: path, Notes: []string{fmt.Sprintf("%d files, in the order of their names", len(files))}}
-	if !isFolder(path) {
-		s.Notes = []string{fmt.Sprintf("%d files, in the order given", len(files))}
+	order := "in the order given"
+	if isFolder(path) {
+		order = "in the order of their names"
 	}
+	return readEach(path, files, order)
+}
+
+// readEach reads files of one patch each, which are in order already.
+func readEach(path string, files []string, order string) (Series, error) {
+	s := Series{Name: stem(path), Path: path, Notes: []string{fmt.Sprintf("%d files, %s", len(files), order)}}
 	for _, file := range files {
 		p, err := readOne(file, autoStrip)
 		if errors.Is(err, errNoDiff) && coverName.MatchString(filepath.Base(file)) {

@@ -32,13 +32,13 @@ type letter struct {
 	flat bool
 }
 
-// numbered says that the mail's subject tells its place in a series.
-func (l letter) numbered() bool {
+// subject is the mail's, decoded.
+func (l letter) subject() string {
 	lines := bytes.SplitAfter(l.raw, []byte("\n"))
 	if bytes.HasPrefix(l.raw, fromWord) {
 		lines = lines[1:]
 	}
-	return parseSubject(decodeWords(headers(lines).get("Subject"))).of > 0
+	return decodeWords(headers(lines).get("Subject"))
 }
 
 // split cuts a mailbox into mails; it returns none when data is no mail.

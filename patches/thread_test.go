@@ -378,6 +378,10 @@ func TestFolders(t *testing.T) {
 		{"the first one is not there", map[string]string{"0002-a.patch": bare(first), "0003-b.patch": bare(second)}, "there is no file 0001-*.patch"},
 		{"a leftover", map[string]string{"0001-a.patch": bare(first), "0001-b.patch": bare(second)}, "have the same number"},
 		{"a leftover of diffs", map[string]string{"0001-a.patch": diffAt(5), "0001-b.patch": diffAt(15)}, "have the same number"},
+		{"names have numbers of their own", map[string]string{"100-a.patch": first, "110-x.patch": strings.Replace(second, "2/2] b", "1/3] x", 1), "120-b.patch": bare(second)}, "a x b"},
+		{"a patch of another series is missing", map[string]string{"100-a.patch": first, "110-x.patch": strings.Replace(second, "2/2] b", "3/3] x", 1)}, "a x"},
+		{"two versions, with numbers of their own", map[string]string{"100-a.patch": first, "110-b.patch": strings.Replace(first, "1/2", "v2 1/2", 1)}, "v2: patch 2/2 is missing"},
+		{"one of git format-patch is missing", map[string]string{"0001-a.patch": strings.Replace(first, "1/2", "1/3", 1), "0003-b.patch": strings.Replace(second, "2/2", "3/3", 1)}, "patch 2/3 is missing"},
 		{"numbers in the subjects count", map[string]string{"0003-a.patch": first, "0007-b.patch": second}, "a b"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
