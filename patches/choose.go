@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -160,7 +161,11 @@ func (t *thread) oneOf(sets []*set) (*set, error) {
 		}
 		for _, m := range older.members {
 			same := newer.members[max(0, slices.IndexFunc(newer.members, func(o *message) bool { return o.patch.Subject == m.patch.Subject }))]
-			t.leave(m, fmt.Sprintf("message %d is the same patch, sent later", same.patch.Message))
+			what := "is the same patch,"
+			if !same.sameChange(m) {
+				what = "is this patch, changed and"
+			}
+			t.leave(m, fmt.Sprintf("message %d %s sent later", same.patch.Message, what))
 		}
 		sets = slices.DeleteFunc(sets, func(s *set) bool { return s == older })
 	}
@@ -181,6 +186,9 @@ func (t *thread) neitherNumbered(a, b *message) error {
 	return fmt.Errorf("%s: %s is a reply to %s, and neither is numbered: keep the one you mean, or number them", t.path, b.title(), a.title())
 }
 
+// titleVersion is a version that is not in the brackets of a subject but before or behind its text.
+var titleVersion = regexp.MustCompile(`(?i)^v\d{1,2}:? |[ ,]+\(?v\d{1,2}\)?$`)
+
 // sequence makes one series of patches that have no numbers: they are taken in the file's
 // order, as git am does, or, if they answer each other, in the one in which they were sent.
 func (t *thread) sequence(sets []*set) (*set, error) {
@@ -188,10 +196,11 @@ func (t *thread) sequence(sets []*set) (*set, error) {
 	titles := map[string]*message{}
 	for _, s := range sets {
 		for _, m := range s.members {
-			if before := titles[m.patch.Subject]; before != nil {
+			title := strings.TrimSpace(titleVersion.ReplaceAllString(m.patch.Subject, ""))
+			if before := titles[title]; before != nil {
 				return nil, fmt.Errorf("%s: %s has the subject of message %d; keep one of them", t.path, m.title(), before.patch.Message)
 			}
-			titles[m.patch.Subject] = m
+			titles[title] = m
 			for _, o := range whole.members {
 				if err := t.neitherNumbered(o, m); err != nil {
 					return nil, err

@@ -471,18 +471,20 @@ func limited(r io.Reader) ([]byte, error) {
 	return data, err
 }
 
-// unpack returns what a compressed file holds, and other data as it is.
+// unpack returns what a compressed file holds, and other data as it is. What a server has packed
+// for the way may be packed a second time.
 func unpack(data []byte) ([]byte, error) {
-	r, format, err := Unpacked(bytes.NewReader(data))
-	if err != nil {
-		return nil, err
+	for range 3 {
+		r, format, err := Unpacked(bytes.NewReader(data))
+		if err != nil {
+			return nil, err
+		}
+		if format == "" {
+			break
+		}
+		if data, err = limited(r); err != nil {
+			return nil, notUnpacked(format, err)
+		}
 	}
-	if format == "" {
-		return data, nil
-	}
-	out, err := limited(r)
-	if err != nil {
-		return nil, notUnpacked(format, err)
-	}
-	return out, nil
+	return data, nil
 }

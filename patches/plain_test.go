@@ -235,7 +235,12 @@ func TestReadPacked(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, data := range map[string]string{"a.mbox": mail, "a.mbox.gz": gz.String(), "a.mbox.xz": x.String(), "a.mbox.zst": zs.String()} {
+	var twice bytes.Buffer
+	again := gzip.NewWriter(&twice)
+	if _, err := again.Write(gz.Bytes()); cmpErr(err, again.Close()) != nil {
+		t.Fatal("not packed")
+	}
+	for name, data := range map[string]string{"a.mbox": mail, "a.mbox.gz": gz.String(), "a.eml.gz": twice.String(), "a.mbox.xz": x.String(), "a.mbox.zst": zs.String()} {
 		s, err := Read(write(t, t.TempDir(), name, data))
 		if err != nil || s.Name != "a" || s.Version != 2 || len(s.Patches) != 1 || s.Patches[0].Subject != "x" {
 			t.Errorf("Read(%s) = %+v, %v", name, s, err)
