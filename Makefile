@@ -4,6 +4,16 @@
 # is told too: what was typed for this run is used or refused (docs/variables.md).
 export PATCHPROOF_TYPED := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
 
+# With these make ends with 0 where nothing was tested, or with 1 where nothing failed. They may come
+# from a MAKEFLAGS that somebody exported, or from a make around this one. It is make's own way to
+# end with 1 that turns -q on below, when it starts over.
+ifndef MAKE_RESTARTS
+NOT_HEEDED := $(foreach f,i q t,$(if $(findstring $f,$(firstword -$(MAKEFLAGS))),-$f))
+ifneq (,$(strip $(NOT_HEEDED)))
+$(error with $(strip $(NOT_HEEDED)) the exit code would say nothing; leave it out, and look at MAKEFLAGS)
+endif
+endif
+
 GO ?= go
 # Go needs it, and a service or a cron job may have none.
 ifeq (,$(HOME))

@@ -174,3 +174,17 @@ func TestMakeBuildsTheCommandForThisMachine(t *testing.T) {
 		t.Errorf("Go was asked for a program %q, %v; want one for the machine that it runs on", got, err)
 	}
 }
+
+// Flags of make's that change what it ends with may come from anywhere, and 0 would be taken for a
+// run that passed.
+func TestMakeRefusesWhatHidesAFailure(t *testing.T) {
+	t.Parallel()
+	for _, flag := range []string{"-i", "-t", "-q", "--ignore-errors", "-kis"} {
+		cmd := exec.Command("make", "vmtest", "PROGRAMS=none-of-them", "GO=true", "PATCHPROOF=false")
+		cmd.Dir, cmd.Env = topFolder(), append(os.Environ(), "MAKEFLAGS="+flag)
+		out, _ := cmd.CombinedOutput()
+		if code := cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), "MAKEFLAGS") {
+			t.Errorf("with MAKEFLAGS=%s make ends with %d; want 2, and the reason:\n%s", flag, code, out)
+		}
+	}
+}
