@@ -153,7 +153,7 @@ func (s Store) Export(ctx context.Context, key, to string) (path string, err err
 }
 
 func addFile(path string, add func(size int64, from io.Reader) error) error {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return err
 	}
@@ -323,7 +323,7 @@ func checkImported(m manifest, dir string) error {
 			return fmt.Errorf("its %s has %q, which is no hash", manifestFile, request)
 		}
 	}
-	text, err := os.ReadFile(filepath.Join(dir, builtFile))
+	text, err := regular.ReadFile(filepath.Join(dir, builtFile))
 	if err != nil {
 		return errors.New("it has no " + builtFile)
 	}
@@ -353,7 +353,7 @@ func checkImported(m manifest, dir string) error {
 	if info, err := os.Stat(filepath.Join(dir, r.Image)); err != nil || info.Size() != r.Size {
 		return fmt.Errorf("its %s does not have the size that it had", r.Image)
 	}
-	config, err := os.ReadFile(filepath.Join(dir, "config"))
+	config, err := regular.ReadFile(filepath.Join(dir, "config"))
 	if err != nil {
 		return errors.New("it has no config")
 	}

@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"patchproof/patches/regular"
 )
 
 // The steps of a build, in order, as Progress names them.
@@ -77,7 +79,7 @@ func (b *Built) Lacks(options []string) (string, error) {
 	if len(options) == 0 {
 		return "", nil
 	}
-	config, err := os.ReadFile(b.Config)
+	config, err := regular.ReadFile(b.Config)
 	if err != nil {
 		return "", err
 	}

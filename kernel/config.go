@@ -3,7 +3,6 @@ package kernel
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -356,7 +355,8 @@ func (j *job) config(ctx context.Context, m *makeRun, commit string) (string, er
 			return "", err
 		}
 	}
-	return config, os.WriteFile(stamp, []byte(commit+" "+inputs+"\n"), 0o644)
+	// It replaces what a makefile may have put there, a link out of the folder included.
+	return config, writeAtomic(stamp, commit+" "+inputs+"\n")
 }
 
 // sameOptions reports whether two commits differ in C and assembler code only.
@@ -382,29 +382,34 @@ const tinyGoal = "tinyconfig"
 // fragments, olddefconfig. A .config that comes out as it was gets its time stamp
 // back, by which make decides whether to go through all options again.
 func (m *makeRun) configure(ctx context.Context, goal string, requests []request) (string, error) {
-	path := filepath.Join(m.out, ".config")
-	before, beforeErr := regular.ReadFile(path)
-	info, statErr := os.Stat(path)
-	if err := m.run(ctx, cmp.Or(goal, tinyGoal)); err != nil {
-		return "", err
-	}
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	// What a makefile puts in the place of a .config is written and dated here, outside of the
+	// sandbox that it ran in.
+	out, err := os.OpenRoot(m.out)
 	if err != nil {
 		return "", err
 	}
-	_, err = f.WriteString(fragmentText(requests))
-	if err := errors.Join(err, f.Close()); err != nil {
+	defer out.Close()
+	before, beforeErr := regular.ReadFileIn(out, ".config")
+	info, statErr := out.Stat(".config")
+	if err := m.run(ctx, cmp.Or(goal, tinyGoal)); err != nil {
+		return "", err
+	}
+	started, err := regular.ReadFileIn(out, ".config")
+	if err != nil {
+		return "", err
+	}
+	if err := out.WriteFile(".config", append(started, fragmentText(requests)...), 0o644); err != nil {
 		return "", err
 	}
 	if err := m.run(ctx, "olddefconfig"); err != nil {
 		return "", err
 	}
-	config, err := os.ReadFile(path)
+	config, err := regular.ReadFileIn(out, ".config")
 	if err != nil {
 		return "", err
 	}
 	if beforeErr == nil && statErr == nil && string(before) == string(config) {
-		err = os.Chtimes(path, info.ModTime(), info.ModTime())
+		err = out.Chtimes(".config", info.ModTime(), info.ModTime())
 	}
 	return string(config), err
 }

@@ -196,7 +196,7 @@ func (j *job) examine(ctx context.Context, file string, sparse bool) (x Examined
 		return x, err
 	}
 	for _, name := range left[1:] {
-		if text, err := root.ReadFile(name); err == nil {
+		if text, err := regular.ReadFileIn(root, name); err == nil {
 			x.Stack = stackUse(string(text))
 		}
 	}
@@ -205,7 +205,7 @@ func (j *job) examine(ctx context.Context, file string, sparse bool) (x Examined
 	}
 	var text bytes.Buffer
 	m := &makeRun{src: j.tree.src(), out: j.folder.dir, jobs: j.jobs(), compiler: j.Compiler, sandbox: j.sandbox, log: io.MultiWriter(j.log, &text), object: func(int) {}}
-	config, err := os.ReadFile(filepath.Join(j.folder.dir, ".config"))
+	config, err := regular.ReadFile(filepath.Join(j.folder.dir, ".config"))
 	if err != nil {
 		return x, err
 	}
@@ -233,7 +233,7 @@ func unnumbered(name string) string { return numbered.ReplaceAllString(name, "$1
 
 // objectSizes are the sizes of the functions and objects in an object file.
 func objectSizes(root *os.Root, name string) (map[string]int, error) {
-	file, err := root.Open(name)
+	file, err := regular.OpenIn(root, name)
 	if err != nil {
 		return nil, err
 	}
@@ -370,7 +370,7 @@ var place = regexp.MustCompile(`\+0x[0-9a-f]+`)
 
 // SectionMismatches are those that the link of a kernel warned of.
 func (b *Built) SectionMismatches() ([]string, error) {
-	log, err := os.ReadFile(b.Log)
+	log, err := regular.ReadFile(b.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"patchproof/kernel/sandbox"
+	"patchproof/patches/regular"
 )
 
 // stallAfter is how long a server may send nothing before the next source's turn.
@@ -40,7 +41,7 @@ func (a Archive) verifyFile(file string) error {
 	if info.Size() != a.Size {
 		return fmt.Errorf("%s has %d bytes, the pin wants %d: truncated, or another file", file, info.Size(), a.Size)
 	}
-	f, err := os.Open(file)
+	f, err := regular.Open(file)
 	if err != nil {
 		return err
 	}
@@ -204,7 +205,7 @@ func open(ctx context.Context, u string, offset int64) (io.ReadCloser, int64, er
 		return nil, 0, err
 	}
 	if parsed.Scheme == "file" || parsed.Scheme == "copy" {
-		f, err := os.Open(parsed.Path)
+		f, err := regular.Open(parsed.Path)
 		return f, 0, err
 	}
 	if parsed.Scheme != "http" && parsed.Scheme != "https" {

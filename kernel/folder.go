@@ -215,7 +215,7 @@ func fileSum(name string) (string, error) {
 		}
 		io.WriteString(sum, target)
 	case info.Mode().IsRegular():
-		file, err := os.Open(name)
+		file, err := regular.Open(name)
 		if err != nil {
 			return "", err
 		}

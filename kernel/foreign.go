@@ -176,6 +176,9 @@ func (b *Builder) makeForeign(ctx context.Context, f Foreign, source release, di
 	if runErr != nil {
 		b.report(Progress{Step: fmt.Sprintf("note: not all tests of %s %s were built: %v; log: %s", f.Package, source.Version, runErr, path)})
 	}
+	if err := ownFolder(installed); err != nil {
+		return err
+	}
 	for _, test := range tests {
 		if err := os.Rename(test, filepath.Join(installed, filepath.Base(test))); err != nil {
 			return err

@@ -370,7 +370,7 @@ func (h *Handwork) unresolved(ctx context.Context) (conflicts, rejected []string
 		return nil, nil, err
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(out, "\x00"), "\x00") {
-		text, err := os.ReadFile(filepath.Join(h.dir, name))
+		text, err := regular.ReadFile(filepath.Join(h.dir, name))
 		if name != "" && err == nil && strings.Contains("\n"+string(text), "\n<<<<<<< ") {
 			conflicts = append(conflicts, name)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"patchproof/kernel/arch"
 	"patchproof/kernel/sandbox"
+	"patchproof/patches/regular"
 )
 
 // job is one build in a locked tree.
@@ -314,7 +315,7 @@ func (j *job) made(config string) (map[string]string, error) {
 		"vmlinux": filepath.Join(out, "vmlinux"), "config": filepath.Join(out, ".config"),
 		"System.map": filepath.Join(out, "System.map"), "build.log": j.log.Name(),
 	}
-	if now, err := os.ReadFile(files["config"]); err != nil || string(now) != config {
+	if now, err := regular.ReadFile(files["config"]); err != nil || string(now) != config {
 		return nil, &hostError{what: "the .config in the build folder is not what it was resolved to before the build"}
 	}
 	// kbuild names the whole of a kernel last, so a linker that was cut off left none.

@@ -3,13 +3,13 @@ package kernel
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
 	"patchproof/kernel/arch"
+	"patchproof/patches/regular"
 )
 
 // symbol is what Kconfig files say about an option, all its declarations together.
@@ -71,7 +71,7 @@ func (k *kconfig) file(name string, outer []string) error {
 		return nil
 	}
 	k.seen[name] = true
-	text, err := os.ReadFile(filepath.Join(k.src, name))
+	text, err := regular.ReadFile(filepath.Join(k.src, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

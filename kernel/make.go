@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"patchproof/kernel/sandbox"
+	"patchproof/patches/regular"
 
 	"golang.org/x/sys/unix"
 )
@@ -116,7 +117,7 @@ func quirks(src, config string) []string {
 	if set("PVH") && set("KASAN") {
 		vars = append(vars, "KASAN_SANITIZE_enlighten.o=n", "KASAN_SANITIZE_string.o=n")
 	}
-	text, err := os.ReadFile(filepath.Join(src, "tools/objtool/elf.c"))
+	text, err := regular.ReadFile(filepath.Join(src, "tools/objtool/elf.c"))
 	if err != nil || !strings.Contains(string(text), `WARN("missing symbol table")`) {
 		return vars
 	}

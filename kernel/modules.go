@@ -17,6 +17,8 @@ import (
 	"strings"
 
 	"github.com/u-root/mkuimage/cpio"
+
+	"patchproof/patches/regular"
 )
 
 // modulesFile is beside a kernel that was built with modules: what its guests have below
@@ -73,7 +75,7 @@ func (m *makeRun) installModules(ctx context.Context, config, to string) (map[st
 	}
 	files := map[string]string{modulesFile: filepath.Join(to, modulesFile+tmpSuffix)}
 	err = packModules(names, files[modulesFile], func(name string) ([]byte, error) {
-		return out.ReadFile(path.Join(installed, name))
+		return regular.ReadFileIn(out, path.Join(installed, name))
 	})
 	if err != nil || !strings.Contains(config, "\nCONFIG_DEBUG_INFO=y\n") {
 		return files, err
@@ -83,9 +85,9 @@ func (m *makeRun) installModules(ctx context.Context, config, to string) (map[st
 		// As it was built, at its place among the installed ones.
 		_, built, ok := strings.Cut(name, "/kernel/")
 		if base, _, isModule := strings.Cut(path.Base(built), ".ko"); ok && isModule {
-			return out.ReadFile(path.Join(path.Dir(built), base+".ko"))
+			return regular.ReadFileIn(out, path.Join(path.Dir(built), base+".ko"))
 		}
-		return out.ReadFile(path.Join(installed, name))
+		return regular.ReadFileIn(out, path.Join(installed, name))
 	})
 }
 
@@ -148,7 +150,7 @@ func packModules(names []string, to string, read func(name string) ([]byte, erro
 // readModules returns the modules of a kernel's archive by their paths below their
 // release's folder, which are the same for each release.
 func readModules(archive string) (map[string][]byte, error) {
-	f, err := os.Open(archive)
+	f, err := regular.Open(archive)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

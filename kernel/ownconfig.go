@@ -268,7 +268,7 @@ func (b *Builder) tellDisplaced(built *Built, v Variant) error {
 	if err != nil {
 		return err
 	}
-	config, err := os.ReadFile(built.Config)
+	config, err := regular.ReadFile(built.Config)
 	if err != nil {
 		return err
 	}

@@ -108,6 +108,8 @@ func TestHostilePatches(t *testing.T) {
 		"mounts over the system":        "unshare -rm sh -c 'mount --bind /dev/null " + victim + "; echo PWNED >" + victim + "'",
 		"kills processes of the host":   fmt.Sprintf("kill -9 %d", os.Getpid()),
 		"links out of the build folder": "ln -s " + victim + " $$PF_OUT/System.map.tmp; echo PWNED >$$PF_OUT/System.map.tmp",
+		"links what is noted elsewhere": "ln -sf " + victim + " $$PF_OUT/.patchproof-config",
+		"has a pipe for a config":       "rm -f $$PF_OUT/.config; mkfifo $$PF_OUT/.config; cat $$PF_OUT/.config &",
 		"leaves a process behind":       "setsid sh -c 'sleep 2; echo PWNED >" + victim + "' &",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -254,5 +256,43 @@ func TestMachinery(t *testing.T) {
 		if got := machinery(name); got != want {
 			t.Errorf("machinery(%q) = %v; want %v", name, got, want)
 		}
+	}
+}
+
+// What is written beside the tests of a hostile tree, outside of the sandbox, stays in their folder.
+func TestHostileSelftests(t *testing.T) {
+	needSandbox(t)
+	for name, command := range map[string]string{
+		"links its sum elsewhere":     "ln -s VICTIM/file $(KSFT_INSTALL_PATH)/.sum",
+		"links its unbuilt elsewhere": "ln -s VICTIM/file $(KSFT_INSTALL_PATH)/.unbuilt.json",
+		"is a link elsewhere":         "cp -a $(KSFT_INSTALL_PATH) $(KSFT_INSTALL_PATH).2; rm -rf $(KSFT_INSTALL_PATH); ln -s VICTIM $(KSFT_INSTALL_PATH)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			victim := t.TempDir()
+			writeFile(t, filepath.Join(victim, "file"), "{}\n")
+			writeFile(t, filepath.Join(victim, selftestsList), "size:test\n")
+			repo := fixtureRepo(t)
+			makefile, err := os.ReadFile(filepath.Join(repo, "Makefile"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, filepath.Join(repo, "Makefile"), string(makefile)+"\nheaders:\n\t@true\n")
+			writeFile(t, filepath.Join(repo, SelftestsDir, "Makefile"), "install:\n\t@mkdir -p $(KSFT_INSTALL_PATH)/size\n"+
+				"\t@printf '\\043!/bin/sh\\n' >$(KSFT_INSTALL_PATH)/size/test; chmod 755 $(KSFT_INSTALL_PATH)/size/test\n"+
+				"\t@echo size:test >$(KSFT_INSTALL_PATH)/kselftest-list.txt\n\t-@"+strings.ReplaceAll(command, "VICTIM", victim)+"\n")
+			userGit(t, repo, "add", "-A")
+			userGit(t, repo, "commit", "-qm", "hostile")
+			b := &Builder{Cache: t.TempDir()}
+			// What comes of it is not what matters.
+			_, err = b.Selftests(t.Context(), localSpec(repo, "base"), []string{"size", "none"})
+			t.Log(err)
+			if text, err := os.ReadFile(filepath.Join(victim, "file")); err != nil || string(text) != "{}\n" {
+				t.Errorf("the victim's file = %q, %v", text, err)
+			}
+			if left := strings.Join(list(t, victim), " "); left != "file "+selftestsList {
+				t.Errorf("the victim's folder has %q", left)
+			}
+		})
 	}
 }

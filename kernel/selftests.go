@@ -159,6 +159,9 @@ func (b *Builder) makeSelftests(ctx context.Context, t tree, spec Spec, commit s
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if err := ownFolder(installed); err != nil {
+		return err
+	}
 	found, err := readSelftests(installed)
 	if err != nil && makeErr == nil {
 		return withLog(fmt.Errorf("kselftest %s of %s does not build here: %w", strings.Join(targets, ", "), spec.Name, err), j.log.Name())
@@ -236,10 +239,23 @@ func (u unbuiltTargets) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := ownFolder(dir); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, unbuiltFile), text, 0o644)
+	return writeAtomic(filepath.Join(dir, unbuiltFile), string(text))
+}
+
+// ownFolder makes a folder of what is installed, unless it is there, and refuses what else a
+// makefile has put in its place: a link would lead what is written there out of the store.
+func ownFolder(dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := os.Lstat(dir)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("what is built puts something else than a folder into the place of %s", dir)
+	}
+	return err
 }
 
 func readUnbuilt(dir string) (u unbuiltTargets, err error) {
@@ -279,11 +295,14 @@ const sumFile = ".sum"
 
 // storeTests makes dir of what is installed, with its sumFile.
 func storeTests(installed, dir string) error {
+	if err := ownFolder(installed); err != nil {
+		return err
+	}
 	sum, err := contentSum(installed)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(installed, sumFile), []byte(sum+"\n"), 0o644); err != nil {
+	if err := writeAtomic(filepath.Join(installed, sumFile), sum+"\n"); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
@@ -382,7 +401,7 @@ func readSelftests(dir string) (Selftests, error) {
 		return s, err
 	}
 	s.Unbuilt = unbuilt.Targets
-	f, err := os.Open(filepath.Join(dir, selftestsList))
+	f, err := regular.Open(filepath.Join(dir, selftestsList))
 	if errors.Is(err, fs.ErrNotExist) && len(s.Unbuilt) > 0 {
 		return s, nil
 	}
@@ -390,7 +409,7 @@ func readSelftests(dir string) (Selftests, error) {
 		return s, fmt.Errorf("no list of tests was installed (trees before v5.10 make none): %w", err)
 	}
 	defer f.Close()
-	runner, err := os.ReadFile(filepath.Join(dir, "kselftest", "runner.sh"))
+	runner, err := regular.ReadFile(filepath.Join(dir, "kselftest", "runner.sh"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return s, err
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"patchproof/kernel/sandbox"
+	"patchproof/patches/regular"
 )
 
 // entry is a file of a kernel source: path relative to the top, slash-separated.
@@ -244,7 +245,7 @@ func dirEntry(name, rel string, d fs.DirEntry, links map[string]bool) (entry, *o
 // it were read. xz reads the blocks of a file on several CPUs.
 func archiveEntries(ctx context.Context, file string, report func(read int64)) iter.Seq2[entry, error] {
 	return func(yield func(entry, error) bool) {
-		f, err := os.Open(file)
+		f, err := regular.Open(file)
 		if err != nil {
 			yield(entry{}, err)
 			return

@@ -205,7 +205,7 @@ func (s Store) add(key string, r record, files map[string]string) (err error) {
 }
 
 func copyFile(to, from string) (int64, error) {
-	in, err := os.Open(from)
+	in, err := regular.Open(from)
 	if err != nil {
 		return 0, err
 	}

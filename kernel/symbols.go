@@ -9,12 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+
+	"patchproof/patches/regular"
 )
 
 // Symbols finds the places of a kernel's code in its patched source. It reads
@@ -240,7 +241,7 @@ func (s *Symbols) module(name string) (*image, error) {
 
 // readTouched takes what is stored of the patched files, where it fits the patches.
 func (s *Symbols) readTouched() {
-	text, err := os.ReadFile(filepath.Join(filepath.Dir(s.vmlinux), touchedFile))
+	text, err := regular.ReadFile(filepath.Join(filepath.Dir(s.vmlinux), touchedFile))
 	var t touchedFiles
 	if err != nil || json.Unmarshal(text, &t) != nil || t.Patches != s.patches {
 		return // The repository is asked.

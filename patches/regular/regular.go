@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 )
 
 // Open opens a file for reading. Anything but a regular file, or a link to one, is refused: opening
@@ -19,6 +20,29 @@ func Open(name string) (*os.File, error) {
 		return nil, fmt.Errorf("%s: not a regular file", name)
 	}
 	return os.Open(name)
+}
+
+// OpenIn is Open for a file below a folder in which somebody else may put things, such as the
+// makefiles of a patch: a link that leads out of the folder is refused, too.
+func OpenIn(root *os.Root, name string) (*os.File, error) {
+	info, err := root.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", filepath.Join(root.Name(), name))
+	}
+	return root.Open(name)
+}
+
+// ReadFileIn reads all of a file that OpenIn takes.
+func ReadFileIn(root *os.Root, name string) ([]byte, error) {
+	f, err := OpenIn(root, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
 }
 
 // ReadFile reads all of a file that Open takes.

@@ -35,3 +35,38 @@ func TestReadFile(t *testing.T) {
 		t.Errorf("ReadFile of nothing = %v", err)
 	}
 }
+
+func TestReadFileIn(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "outside"), []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for name, make := range map[string]func(name string) error{
+		"link": func(name string) error { return root.Symlink(filepath.Join(dir, "outside"), name) },
+		"pipe": func(name string) error { return unix.Mkfifo(filepath.Join(root.Name(), name), 0o600) },
+		"dir":  func(name string) error { return root.Mkdir(name, 0o700) },
+	} {
+		if err := make(name); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := ReadFileIn(root, name); err == nil {
+			t.Errorf("ReadFileIn of a %s = %q; want an error", name, text)
+		}
+	}
+	if err := root.WriteFile("file", []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := root.Symlink("file", "inner"); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"file", "inner"} {
+		if text, err := ReadFileIn(root, name); string(text) != "text" || err != nil {
+			t.Errorf("ReadFileIn(%s) = %q, %v; want text", name, text, err)
+		}
+	}
+}

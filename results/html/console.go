@@ -10,6 +10,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"patchproof/patches/regular"
 	"patchproof/patches/subjects"
 	"patchproof/results"
 )
@@ -94,7 +95,7 @@ func readEnds(dir, path string) (head, tail string, left int64, err error) {
 		return "", "", 0, err
 	}
 	defer root.Close()
-	f, err := root.Open(path)
+	f, err := regular.OpenIn(root, path)
 	if err != nil {
 		return "", "", 0, err
 	}
@@ -102,9 +103,6 @@ func readEnds(dir, path string) (head, tail string, left int64, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return "", "", 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return "", "", 0, fmt.Errorf("%s is not a file", path)
 	}
 	if info.Size() <= consoleHead+consoleTail {
 		text, err := io.ReadAll(io.LimitReader(f, consoleHead+consoleTail))
