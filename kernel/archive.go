@@ -137,9 +137,10 @@ func (s Store) Export(ctx context.Context, key, to string) (path string, err err
 	if err := add(manifestFile, int64(len(first)), bytes.NewReader(first)); err != nil {
 		return "", err
 	}
-	for _, name := range slices.Concat([]string{builtFile}, slices.Sorted(maps.Keys(r.SHA256)), []string{logFile}) {
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(r.SHA256)), func(name string) bool { return name == logFile })
+	for _, name := range slices.Concat([]string{builtFile}, names, []string{logFile}) {
 		err := addFile(filepath.Join(dir, name), func(size int64, from io.Reader) error { return add(name, size, from) })
-		if name == logFile && errors.Is(err, os.ErrNotExist) {
+		if name == logFile && r.SHA256[logFile] == "" && errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
@@ -249,7 +250,7 @@ func unpack(path, dir string) (m manifest, err error) {
 	defer packed.Close()
 	room := &allowance{from: packed, left: min(mostUnpacked, max(leastAllowance, mostTimes*info.Size()))}
 	archive := tar.NewReader(room)
-	allowed := slices.Concat([]string{manifestFile, builtFile, logFile}, keptFiles)
+	allowed := slices.Concat([]string{manifestFile, builtFile}, keptFiles)
 	seen := map[string]bool{}
 	for {
 		h, err := archive.Next()
@@ -338,7 +339,7 @@ func checkImported(m manifest, dir string) error {
 	case r.Sum != r.sum():
 		return fmt.Errorf("its %s was changed", builtFile)
 	}
-	sums, err := hashes(dir)
+	sums, err := r.hashes(dir)
 	if err != nil {
 		return err
 	}

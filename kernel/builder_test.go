@@ -30,6 +30,27 @@ func mustBuild(t *testing.T, b *Builder, spec Spec) *Built {
 	return built
 }
 
+// Which warnings of the link a patched kernel adds is found out by base's log.
+func TestACutLogIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	dir := fixtureRepo(t)
+	b := &Builder{Cache: t.TempDir()}
+	base := mustBuild(t, b, localSpec(dir, "base"))
+	for _, spoil := range []func() error{
+		func() error { return os.Truncate(base.Log, 3) },
+		func() error { return os.Remove(base.Log) },
+	} {
+		if err := spoil(); err != nil {
+			t.Fatal(err)
+		}
+		intact.Delete(base.Dir) // as in another process
+		again := mustBuild(t, b, localSpec(dir, "base"))
+		if info, err := os.Stat(again.Log); again.Reused || err != nil || info.Size() == 3 {
+			t.Errorf("reused %v, its log: %v, %v; want the kernel built again", again.Reused, info, err)
+		}
+	}
+}
+
 func TestBuildGoesThroughTheStore(t *testing.T) {
 	t.Parallel()
 	dir := fixtureRepo(t)
@@ -264,6 +285,25 @@ func TestCacheThatIsSomebodysFolder(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(s.Dir, file)); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A CI job brings some files of a cache, and what it makes there is for all of its users.
+func TestCacheOfAPart(t *testing.T) {
+	t.Parallel()
+	s := Store{t.TempDir()}
+	writeFile(t, filepath.Join(s.Dir, "releases-liburing.json"), "[]\n")
+	release, err := s.Use(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	if err := s.remember(hashOf("request"), hashOf("key")); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(filepath.Join(s.Dir, requestsDir, hashOf("request")))
+	if err != nil || info.Mode() != 0o644 {
+		t.Errorf("the request's record: %v, %v; want one that others can read", info, err)
 	}
 }
 

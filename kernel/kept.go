@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
+
+	"patchproof/patches/regular"
 )
 
 // Kept returns a file that Keep put into a folder of the store under that name, and
@@ -51,7 +54,8 @@ const tempLock = ".patchproof-lock"
 func TempDir(what string) (dir string, remove func(), err error) {
 	left, _ := filepath.Glob(filepath.Join(os.TempDir(), "patchproof-*", tempLock))
 	for _, file := range left {
-		lock := flock.New(file, flock.SetFlag(os.O_RDONLY))
+		// Anybody may have put a pipe into a folder that all can write to.
+		lock := flock.New(file, flock.SetFlag(os.O_RDONLY|unix.O_NONBLOCK))
 		if free, err := lock.TryLock(); err == nil && free {
 			// What cannot be removed takes space, no more.
 			_ = os.RemoveAll(filepath.Dir(file))
@@ -63,7 +67,7 @@ func TempDir(what string) (dir string, remove func(), err error) {
 		if dir, err = os.MkdirTemp("", "patchproof-"+what+"-"); err != nil {
 			return "", nil, err
 		}
-		lock := flock.New(filepath.Join(dir, tempLock))
+		lock := regular.Lock(filepath.Join(dir, tempLock))
 		var mine bool
 		if mine, err = lock.TryLock(); err == nil && mine {
 			// He may have let go of the lock by then, and have removed the folder.

@@ -1,10 +1,13 @@
 package kernel
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestKeptIsWhatWasKept(t *testing.T) {
@@ -48,6 +51,11 @@ func TestTempDirRemovesThatOfTheDead(t *testing.T) {
 	dead := filepath.Join(os.TempDir(), "patchproof-vm-1")
 	writeFile(t, filepath.Join(dead, tempLock), "")
 	writeFile(t, filepath.Join(dead, "disk0.img"), "data")
+	// Opening a pipe would wait for somebody who never comes.
+	pipe := filepath.Join(os.TempDir(), "patchproof-vm-2", tempLock)
+	if err := errors.Join(os.Mkdir(filepath.Dir(pipe), 0o755), unix.Mkfifo(pipe, 0o644)); err != nil {
+		t.Fatal(err)
+	}
 	stranger := filepath.Join(os.TempDir(), "patchproof-notes", "file")
 	writeFile(t, stranger, "mine")
 	alive, remove, err := TempDir("vm")
@@ -58,7 +66,7 @@ func TestTempDirRemovesThatOfTheDead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]bool{dead: false, stranger: true, alive: true, other: true} {
+	for path, want := range map[string]bool{dead: false, pipe: false, stranger: true, alive: true, other: true} {
 		if exists(path) != want {
 			t.Errorf("%s is there: %v; want %v", path, !want, want)
 		}

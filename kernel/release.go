@@ -60,6 +60,12 @@ var origFile = regexp.MustCompile(`^linux_(\d+\.\d+(?:\.\d+)?)\.orig\.tar\.xz$`)
 // when the index has it no more: what was trusted once is the same file for ever.
 const releasesFile = "releases.json"
 
+// isReleases says that a file of the cache is such a list, of Linux or of a suite of tests.
+func isReleases(name string) bool {
+	fits, err := filepath.Match("releases-*.json", name)
+	return name == releasesFile || err == nil && fits
+}
+
 const (
 	// indexAge is how old the list may be where the newest of a branch is asked for,
 	// and missAge where it lacks what is asked for.
@@ -291,8 +297,15 @@ func readReleases(file string) ([]release, time.Duration, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	// A hash stands before it, unless it is of old: a damaged one would go on naming another source,
+	// or one that nobody has.
+	list := string(text)
+	sum, rest, hashed := strings.Cut(list, "\n")
+	if hashed = hashed && !strings.HasPrefix(list, "["); hashed {
+		list = rest
+	}
 	var known []release
-	if err := json.Unmarshal(text, &known); err != nil {
+	if hashed && sum != hashOf(list) || json.Unmarshal([]byte(list), &known) != nil {
 		// It is looked up again.
 		return nil, 1<<63 - 1, nil
 	}
@@ -309,7 +322,7 @@ func writeReleases(file string, list []release) error {
 	if err != nil {
 		return err
 	}
-	return writeAtomic(file, string(text)+"\n")
+	return writeAtomic(file, hashOf(string(text))+"\n"+string(text))
 }
 
 // localSize is the size of the file that KERNEL_SRC names.
@@ -412,11 +425,11 @@ func debianReleases(ctx context.Context, name string, orig *regexp.Regexp) ([]re
 		return nil, err
 	}
 	// apt's downloads run as another user, who could not look into the cache.
-	dir, err := os.MkdirTemp("", "patchproof-apt-")
+	dir, remove, err := TempDir("apt")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}

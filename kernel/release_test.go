@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -93,6 +94,38 @@ func TestReleasesFromTheFutureAreOld(t *testing.T) {
 	}
 	if _, age, err := readReleases(file); err != nil || age <= indexAge {
 		t.Errorf("a list from the future is %v old, %v", age, err)
+	}
+}
+
+// A damaged list would name another source for ever, as if Debian had signed that.
+func TestDamagedReleasesAreLookedUpAgain(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), releasesFile)
+	list := []release{{Version: "7.1.13", File: orig("7.1.13"), SHA256: strings.Repeat("a", 64), Size: 5}}
+	if err := writeReleases(file, list); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read, age, err := readReleases(file); err != nil || age > indexAge || !cmp.Equal(read, list) {
+		t.Fatalf("readReleases = %v, %v, %v; want what was written", read, age, err)
+	}
+	for i := range text {
+		for bit := range 8 {
+			damaged := bytes.Clone(text)
+			damaged[i] ^= 1 << bit
+			writeFile(t, file, string(damaged))
+			if read, age, err := readReleases(file); err != nil || len(read) > 0 || age <= indexAge {
+				t.Errorf("with bit %d of byte %d flipped readReleases = %v, %v, %v; want nothing", bit, i, read, age, err)
+			}
+		}
+	}
+	// What an older patchproof wrote has no hash.
+	writeFile(t, file, "[\n  {\"Version\": \"7.1.13\"}\n]\n")
+	if read, _, err := readReleases(file); err != nil || len(read) != 1 {
+		t.Errorf("of an old list readReleases = %v, %v", read, err)
 	}
 }
 

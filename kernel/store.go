@@ -15,8 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"patchproof/kernel/host"
 	"patchproof/patches/regular"
 )
@@ -95,8 +93,9 @@ func (r record) write(dir string) error {
 	return writeAtomic(filepath.Join(dir, builtFile), string(text)+"\n")
 }
 
-// keptFiles are hashed; a log serves people only.
-var keptFiles = []string{"vmlinux", "bzImage", "config", "System.map", touchedFile, modulesFile, debugModulesFile}
+// keptFiles are hashed. The log is one of them: what the link of base warned of is in it, and what
+// is cut off there would be new in a patched kernel.
+var keptFiles = []string{"vmlinux", "bzImage", "config", "System.map", touchedFile, modulesFile, debugModulesFile, logFile}
 
 // hashes returns the hashes of a kernel's files.
 func hashes(dir string) (map[string]string, error) {
@@ -112,6 +111,15 @@ func hashes(dir string) (map[string]string, error) {
 		sums[name] = sum
 	}
 	return sums, nil
+}
+
+// hashes are those of a kernel's files as far as the record goes: one of old has none of the log.
+func (r record) hashes(dir string) (map[string]string, error) {
+	sums, err := hashes(dir)
+	if r.SHA256 != nil && r.SHA256[logFile] == "" {
+		delete(sums, logFile)
+	}
+	return sums, err
 }
 
 // intact remembers the kernels that this process has found to be what was stored.
@@ -139,7 +147,7 @@ func (s Store) lookup(key string) (record, bool) {
 	// Damage within a run is not looked for: each look takes as long as a read.
 	state := hashOf(string(text), info.ModTime().String())
 	if seen, ok := intact.Load(dir); !ok || seen != state {
-		sums, err := hashes(dir)
+		sums, err := r.hashes(dir)
 		switch {
 		case err != nil:
 			return record{}, false
@@ -229,7 +237,8 @@ func writeAtomic(file, text string) error {
 	}
 	defer os.Remove(f.Name())
 	_, err = f.WriteString(text)
-	if err := errors.Join(err, f.Close()); err != nil {
+	// Another user of the cache reads it, too, as far as its folders let him.
+	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), file)
@@ -276,7 +285,7 @@ func (s Store) own() error {
 		case name == lockFile:
 			return nil // it has been a cache
 		// A CI job may have brought a part of one. A new file system has lost+found.
-		case slices.Contains(storeFolders, name), slices.Contains(storeFiles, name), strings.HasSuffix(name, tmpSuffix), name == "lost+found":
+		case slices.Contains(storeFolders, name), slices.Contains(storeFiles, name), isReleases(name), strings.HasSuffix(name, tmpSuffix), name == "lost+found":
 		default:
 			other = name
 		}
@@ -337,7 +346,7 @@ func (s Store) lock(ctx context.Context, file, about string, waiting func(holder
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return nil, err
 	}
-	lock := flock.New(file)
+	lock := regular.Lock(file)
 	ok, err := lock.TryLock()
 	if err == nil && !ok {
 		holder, _ := regular.ReadFile(file + ".holder")
@@ -366,7 +375,7 @@ func (s Store) Use(ctx context.Context) (release func(), err error) {
 	if err := s.writable(); err != nil {
 		return nil, err
 	}
-	lock := flock.New(filepath.Join(s.Dir, lockFile))
+	lock := regular.Lock(filepath.Join(s.Dir, lockFile))
 	// Nobody else is here, so what is unfinished stays so.
 	if alone, err := lock.TryLock(); err == nil && alone {
 		s.sweep()
@@ -383,7 +392,7 @@ func (s Store) Use(ctx context.Context) (release func(), err error) {
 
 // sweep removes what runs that were killed left unfinished.
 func (s Store) sweep() {
-	for _, pattern := range []string{"*" + tmpSuffix, "kernels/*" + tmpSuffix, "requests/*" + tmpSuffix, selftestsDir + "/*" + tmpSuffix, "trees/*" + tmpSuffix, "trees/*/*" + tmpSuffix} {
+	for _, pattern := range []string{"*" + tmpSuffix, "kernels/*" + tmpSuffix, "requests/*" + tmpSuffix, checksDir + "/*" + tmpSuffix, selftestsDir + "/*" + tmpSuffix, "trees/*" + tmpSuffix, "trees/*/*" + tmpSuffix} {
 		left, _ := filepath.Glob(filepath.Join(s.Dir, pattern))
 		for _, path := range left {
 			// What cannot be removed takes space, no more.
@@ -493,7 +502,7 @@ func (s Store) GC(keep time.Duration) ([]Item, error) {
 	if err := s.own(); err != nil {
 		return nil, err
 	}
-	lock := flock.New(filepath.Join(s.Dir, lockFile))
+	lock := regular.Lock(filepath.Join(s.Dir, lockFile))
 	ok, err := lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("locking %s: %w", s.Dir, err)

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
+	"patchproof/patches/regular"
 )
 
 // lockFile, in a run's folder, is locked as long as the process of the run lives.
@@ -153,7 +153,7 @@ var errLocked = errors.New("locked by another process")
 
 // lockRun takes the lock of a run's folder; nobody is waited for.
 func lockRun(dir string) (unlock func(), err error) {
-	lock := flock.New(filepath.Join(dir, lockFile))
+	lock := regular.Lock(filepath.Join(dir, lockFile))
 	ok, err := lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("locking %s: %w", dir, err)

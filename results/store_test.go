@@ -1,6 +1,7 @@
 package results
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"patchproof/guest/event"
 )
@@ -52,6 +54,22 @@ func TestGCLeavesRunsAtWork(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(root, "latest", "run.json")); err != nil {
 		t.Errorf("the latest run is gone: %v", err)
+	}
+}
+
+// A pipe in the place of a run's lock is not waited for.
+func TestListPipes(t *testing.T) {
+	root := t.TempDir()
+	w, err := Create(root, sampleRun())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock := filepath.Join(w.Dir(), lockFile)
+	if err := errors.Join(os.Remove(lock), unix.Mkfifo(lock, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if items, err := List(root); err != nil || len(items) != 1 {
+		t.Errorf("List = %v, %v; want the run", items, err)
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package regular opens files that a person named, or that others can put something else in the
-// place of.
+// Package regular opens and locks files that a person named, or that others can put something else
+// in the place of.
 package regular
 
 import (
@@ -7,6 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
 )
 
 // Open opens a file for reading. Anything but a regular file, or a link to one, is refused: opening
@@ -43,6 +46,11 @@ func ReadFileIn(root *os.Root, name string) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(f)
+}
+
+// Lock is the lock of a file, which it makes if need be. To open a pipe in its place is not waited for.
+func Lock(name string) *flock.Flock {
+	return flock.New(name, flock.SetFlag(os.O_CREATE|os.O_RDONLY|unix.O_NONBLOCK))
 }
 
 // ReadFile reads all of a file that Open takes.
