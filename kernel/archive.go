@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -19,6 +20,8 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/klauspost/compress/zstd"
 
+	"patchproof/kernel/host"
+	"patchproof/kernel/sandbox"
 	"patchproof/patches/regular"
 )
 
@@ -113,6 +116,7 @@ func (s Store) Export(ctx context.Context, key, to string) (path string, err err
 	if err != nil {
 		return "", err
 	}
+	defer func() { err = unwritten(err, to, to, "") }()
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return "", err
 	}
@@ -151,6 +155,16 @@ func (s Store) Export(ctx context.Context, key, to string) (path string, err err
 		return "", err
 	}
 	return path, out.CloseAtomicallyReplace()
+}
+
+// unwritten says what to do about an error that is of a file below a folder, and leaves others
+// as they are; dir and variable are host.Unwritable's.
+func unwritten(err error, below, dir, variable string) error {
+	var at *fs.PathError
+	if errors.As(err, &at) && sandbox.Within(at.Path, below) {
+		return host.Unwritable(err, dir, variable)
+	}
+	return err
 }
 
 func addFile(path string, add func(size int64, from io.Reader) error) error {
@@ -203,6 +217,9 @@ func (s Store) Import(ctx context.Context, path string) (key string, had bool, e
 		return "", false, err
 	}
 	m, err := unpack(path, tmp)
+	if full := unwritten(err, tmp, s.Dir, "CACHE"); full != err {
+		return "", false, full
+	}
 	if err == nil {
 		err = checkImported(m, tmp)
 	}

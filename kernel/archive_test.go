@@ -3,13 +3,16 @@ package kernel
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -95,6 +98,38 @@ func TestExportImport(t *testing.T) {
 }
 
 // A store's own knowledge stays, and a damaged kernel in it is replaced.
+// A disk that is full is not the archive's fault, and it is said what to do about it.
+func TestExportImportOnAFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting a small tmpfs needs root")
+	}
+	from := Store{t.TempDir()}
+	noise := make([]byte, 100<<10)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	key := storedKernel(t, from, hex.EncodeToString(noise))
+	path, err := from.Export(t.Context(), key, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := t.TempDir()
+	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("mounting a small tmpfs: %v", err)
+	}
+	defer syscall.Unmount(small, syscall.MNT_DETACH)
+	_, exportErr := from.Export(t.Context(), key, filepath.Join(small, "exported"))
+	_, _, importErr := Store{filepath.Join(small, "cache")}.Import(t.Context(), path)
+	for _, err := range []error{exportErr, importErr} {
+		if err == nil || !strings.Contains(err.Error(), "free some space") || strings.Contains(err.Error(), "is not taken") {
+			t.Errorf("error = %v; want one that asks for space", err)
+		}
+	}
+	for _, pattern := range []string{"exported/*", "exported/.*", "cache/kernels/*"} {
+		if left, _ := filepath.Glob(filepath.Join(small, pattern)); len(left) > 0 {
+			t.Errorf("left behind: %q", left)
+		}
+	}
+}
+
 func TestImportIntoStoreThatHasMore(t *testing.T) {
 	from, to := Store{t.TempDir()}, Store{t.TempDir()}
 	key := storedKernel(t, from, "base")
