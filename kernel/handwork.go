@@ -214,14 +214,20 @@ func (h *Handwork) state() (s handState, of int, err error) {
 		return s, 0, err
 	}
 	if _, err := fmt.Sscanf(text, "%d %s %t", &s.next, &s.head, &s.stopped); err != nil {
-		return s, 0, fmt.Errorf("%s: %q: %w", h.file(handFile), text, err)
+		return s, 0, h.damaged(handFile, text)
 	}
 	count, err := h.read("count")
 	if err != nil {
 		return s, 0, err
 	}
-	of, err = strconv.Atoi(count)
-	return s, of, err
+	if of, err = strconv.Atoi(count); err != nil {
+		return s, 0, h.damaged("count", count)
+	}
+	return s, of, nil
+}
+
+func (h *Handwork) damaged(name, text string) error {
+	return fmt.Errorf("the record of the hand work in %s is damaged: %s says %q; what is done there is in git, and another folder (WORK) begins anew", h.dir, h.file(name), text)
 }
 
 // Continue applies the patches that are not applied yet. It ends with *StoppedError at one

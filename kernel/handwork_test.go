@@ -236,7 +236,7 @@ func TestHandworkCommittedByHand(t *testing.T) {
 	t.Parallel()
 	dir, series := seriesRepo(t)
 	series.Patches = series.Patches[2:]
-	work := filepath.Join(t.TempDir(), "work")
+	work := filepath.Join(t.TempDir(), "two\nlines")
 	h, err := (&Builder{Cache: t.TempDir()}).StartHandwork(t.Context(), treeSpec(dir, series, 1), work)
 	if err != nil {
 		t.Fatal(err)
@@ -260,6 +260,10 @@ func TestHandworkCommittedByHand(t *testing.T) {
 	again, err := patches.Read(work + "-patches")
 	if err != nil || len(again.Patches) != 2 || len(again.Patches[1].Files) != 1 {
 		t.Errorf("read again: %+v, %v; want two patches of one file each", again.Patches, err)
+	}
+	writeFile(t, h.file("count"), "")
+	if _, err := h.Continue(t.Context()); err == nil || !strings.Contains(err.Error(), "damaged") || !strings.Contains(err.Error(), "WORK") {
+		t.Errorf("with a damaged record Continue = %v; want what to do", err)
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // Refresh writes what became of the series to a folder, a mail for each commit with the
@@ -94,8 +93,13 @@ func (h *Handwork) writeMails(ctx context.Context, base, to string) (int, error)
 	if out == "" {
 		return 0, fmt.Errorf("nothing is left of the series: %s has no commit on top of its base", h.dir)
 	}
-	files := strings.Split(out, "\n")
-	for _, file := range files {
+	// Their folder is the user's, and its name may have more than one line.
+	files, err := os.ReadDir(to)
+	if err != nil {
+		return 0, err
+	}
+	for _, entry := range files {
+		file := filepath.Join(to, entry.Name())
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return 0, err
