@@ -192,6 +192,55 @@ func TestFolderOfAKilledBuildIsNotTrusted(t *testing.T) {
 	}
 }
 
+// What an earlier source noted of its files in the folder says nothing of a later one.
+func TestFileThatIsGone(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		// file is gone in the later commit; note is the folder's that says who needs it, if one is made.
+		file, note string
+		// anew says that the later commit is built in a new folder, refused that it does not build.
+		anew    bool
+		refused string
+	}{
+		{"noted in the folder", "old.h", "main.d", true, ""},
+		{"noted by the tools", "tools/old.h", "tools/main.d", false, ""},
+		{"needed", "data.bin", "", true, "No rule to make target 'data.bin', needed by 'vmlinux'.  Stop."},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			dir := fixtureRepo(t)
+			makefile := fixtureFiles["Makefile"]
+			if test.note != "" {
+				makefile += "\t@mkdir -p $(O)/tools\n" +
+					"\t@[ ! -e " + test.file + " ] || echo '$(O)/main.o: $(CURDIR)/" + test.file + "' > $(O)/" + test.note + "\n" +
+					"-include $(O)/" + test.note + "\n"
+			} else {
+				makefile += "vmlinux: $(CURDIR)/" + test.file + "\n"
+			}
+			writeFile(t, filepath.Join(dir, "Makefile"), makefile)
+			writeFile(t, filepath.Join(dir, test.file), "")
+			userGit(t, dir, "add", "-Af")
+			userGit(t, dir, "commit", "-qm", "with the file")
+			userGit(t, dir, "rm", "-q", test.file)
+			userGit(t, dir, "commit", "-qm", "without it")
+			anew := false
+			b := &Builder{Cache: t.TempDir(), Progress: func(p Progress) { anew = anew || strings.Contains(p.Step, "in a new folder") }}
+			earlier := localSpec(dir, "earlier")
+			earlier.Rev = "HEAD~1"
+			mustBuild(t, b, earlier)
+			_, err := b.Build(t.Context(), localSpec(dir, "later"), plain)
+			var refused *BuildError
+			if errors.As(err, &refused) != (test.refused != "") || refused != nil && refused.Message != test.refused {
+				t.Errorf("the later commit: %v; want %q", err, test.refused)
+			}
+			if anew != test.anew {
+				t.Errorf("built in a new folder: %v; want %v", anew, test.anew)
+			}
+		})
+	}
+}
+
 func TestTwoBuildersAtOnce(t *testing.T) {
 	t.Parallel()
 	dir := fixtureRepo(t)

@@ -30,6 +30,8 @@ const (
 	// folderFile says what the folder holds: the commits that its objects may be of,
 	// and the hash of each file.
 	folderFile = ".patchproof-folder"
+	// toolsDir is where a kernel builds what it needs on the host beside kbuild's own programs.
+	toolsDir = "tools"
 	// scratchDir is TMPDIR of the commands that run in the folder.
 	scratchDir = ".patchproof-tmp"
 )
@@ -39,8 +41,10 @@ const (
 // differs in the source from that must be newer.
 type folder struct {
 	dir string
-	// commits are those that an object in it may have been compiled from.
+	// commits are those that an object in it may have been compiled from, fresh says that
+	// there was none before this build.
 	commits []string
+	fresh   bool
 	// kept is where the folder's content waits while something that is not trusted
 	// works on a copy.
 	kept string
@@ -69,6 +73,7 @@ func openFolder(dir string) (f *folder, note string, err error) {
 			}
 		}
 	}
+	f.fresh = len(f.commits) == 0
 	return f, note, f.begin()
 }
 
@@ -259,6 +264,13 @@ func (f *folder) date(ctx context.Context, src, commit string) error {
 			continue
 		}
 		if err := setTime(full, now); errors.Is(err, fs.ErrNotExist) {
+			// What the build of tools notes of the files that it has read, unlike kbuild's
+			// notes, ends make if one is gone (tools/build/Build.include).
+			if top, _, _ := strings.Cut(name, "/"); top == toolsDir {
+				if err := os.RemoveAll(filepath.Join(f.dir, toolsDir)); err != nil {
+					return err
+				}
+			}
 			continue
 		} else if err != nil {
 			return err
@@ -276,7 +288,7 @@ func (f *folder) renew(commit string) error {
 	if err := f.empty(); err != nil {
 		return err
 	}
-	f.commits = []string{commit}
+	f.commits, f.fresh = []string{commit}, true
 	return f.begin()
 }
 

@@ -147,6 +147,13 @@ func (j *job) build(ctx context.Context) (key string, err error) {
 		case err == nil || ctx.Err() != nil || errors.Is(err, sandbox.ErrKilled):
 			return key, err
 		case errors.As(err, &refused):
+			if refused.ofFolder() && !j.folder.fresh {
+				j.note("make lacks a file that an earlier source may have had; it is built once more in a new folder")
+				if err := j.folder.renew(j.commit); err != nil {
+					return "", err
+				}
+				continue
+			}
 			if !refused.saidBefore(said) {
 				if said = refused; try <= tries {
 					fmt.Fprintln(j.log, "+ once more, to see whether the same is said")

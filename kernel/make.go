@@ -343,7 +343,7 @@ func (f *failureFinder) line(line string) {
 		return
 	}
 	if found := kbuildError.FindStringSubmatch(line); found != nil {
-		f.found = append(f.found, BuildError{Message: f.relative(found[1] + found[2] + found[3])})
+		f.found = append(f.found, BuildError{Message: strings.ReplaceAll(found[1]+found[2]+found[3], filepath.Clean(f.src)+"/", "")})
 	}
 }
 
@@ -408,6 +408,18 @@ var harmless = regexp.MustCompile(`^error: (?:.* has no member named |.* undecla
 // others hide behind.
 func (e *BuildError) SaysAll(file string) bool {
 	return !slices.ContainsFunc(e.all, func(said BuildError) bool { return said.File != file || !harmless.MatchString(said.Message) })
+}
+
+// missing is make's word of a file that it needs and that is not there, goal one of a file
+// that it should make itself.
+var missing, goal = regexp.MustCompile(`^No rule to make target `), regexp.MustCompile(`^No rule to make target '[^']*\.(?:o|a|ko)'`)
+
+// ofFolder says that nothing was said but that a file is missing. Who needs it may be what an
+// earlier source has left in the folder.
+func (e *BuildError) ofFolder() bool {
+	return !slices.ContainsFunc(e.all, func(said BuildError) bool {
+		return !missing.MatchString(said.Message) || goal.MatchString(said.Message)
+	})
 }
 
 // saidBefore says that one of the messages was among those of an earlier try.
