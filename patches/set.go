@@ -216,7 +216,7 @@ func (t *thread) aside(s *set, all []*set) string {
 		top = s.cover
 	}
 	for _, o := range all {
-		if s.of == 0 && s.cover != nil && o.cover == s.cover && o.of > 0 {
+		if s.of == 0 && o.of > 0 && s.version == o.version && (s.cover != nil && o.cover == s.cover || o.cover == nil && t.sameLetter(top, o.members[0])) {
 			return "a reply to the cover letter, without a number; to test it on top, give it as a second file"
 		}
 	}
@@ -240,6 +240,13 @@ func (t *thread) aside(s *set, all []*set) string {
 		}
 	}
 	return ""
+}
+
+// sameLetter says that two patches answer one mail of the author's that has no diff: a cover letter
+// without a number.
+func (t *thread) sameLetter(m, other *message) bool {
+	a, b := t.ancestors(m), t.ancestors(other)
+	return len(a) > 0 && len(b) > 0 && a[0] == b[0] && a[0].noDiff() && !a[0].reply && a[0].sender == m.sender && m.sender == other.sender
 }
 
 // owner is who sent the series: the cover letter, or the most of its patches. Of several who sent
