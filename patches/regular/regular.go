@@ -45,6 +45,21 @@ func ReadFileIn(root *os.Root, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return readAll(f)
+}
+
+// most is what a file may have that is read as a whole. A sparse one, which takes no room on the
+// disk, would otherwise take all of the machine's memory.
+const most = 1 << 30
+
+func readAll(f *os.File) ([]byte, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > most {
+		return nil, fmt.Errorf("%s: has more than %d MiB", f.Name(), most>>20)
+	}
 	return io.ReadAll(f)
 }
 
@@ -60,5 +75,5 @@ func ReadFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(f)
+	return readAll(f)
 }

@@ -1,6 +1,7 @@
 package regular
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,6 +34,26 @@ func TestReadFile(t *testing.T) {
 	}
 	if _, err := ReadFile(filepath.Join(dir, "nothing")); !os.IsNotExist(err) {
 		t.Errorf("ReadFile of nothing = %v", err)
+	}
+}
+
+// A makefile makes a file of any size in no time.
+func TestReadHugeFile(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	name := filepath.Join(root.Name(), "huge")
+	if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Truncate(name, most+1)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = ReadFile(name)
+	_, errIn := ReadFileIn(root, "huge")
+	for _, err := range []error{err, errIn} {
+		if err == nil || !strings.HasSuffix(err.Error(), "has more than 1024 MiB") {
+			t.Errorf("reading a huge file: %v; want it refused", err)
+		}
 	}
 }
 
