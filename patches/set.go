@@ -116,6 +116,7 @@ func (t *thread) renumber(patches []*message) {
 			}
 		}
 	}
+	t.firstOnes(patches)
 	for _, list := range anew {
 		for _, m := range list {
 			a := first[m]
@@ -127,6 +128,26 @@ func (t *thread) renumber(patches []*message) {
 				m.number, m.half, m.of = a.number, a.half, a.of
 				m.note("it has no number; taken for %d/%d, which it answers", m.number, m.of)
 			}
+		}
+	}
+}
+
+// firstOnes gives 1/N to a patch without a number that 2/N to N/N of its author's answer.
+func (t *thread) firstOnes(patches []*message) {
+	for _, m := range patches {
+		if m.of > 0 {
+			continue
+		}
+		of, there := 0, map[int]bool{}
+		for _, p := range patches {
+			if p.of > 1 && (p.of == of || of == 0) && p.sender == m.sender && p.version == m.version && t.answersAny(p, m) {
+				of = p.of
+				there[p.number] = true
+			}
+		}
+		if of > 1 && len(there) == of-1 && !there[0] && !there[1] {
+			m.number, m.of = 1, of
+			m.note("it has no number; taken for 1/%d, as the others of %d answer it", of, of)
 		}
 	}
 }
