@@ -1,6 +1,7 @@
 package bisect
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -52,10 +53,11 @@ type Answer struct {
 	Doubt string `json:"doubt,omitempty"`
 	// Candidates are what may be the culprit when some could not be judged.
 	Candidates []string `json:"candidates,omitempty"`
-	// Signature is what was searched for. Shown are the symptoms of the culprit's
-	// kernel, each in a line, and Evidence the stacks or the splat behind them.
+	// Signature is what was searched for. Shown are the symptoms of the culprit's kernel, or
+	// of what ShownBy names, each in a line, and Evidence the stacks or the splat behind them.
 	Signature *Symptom `json:"signature,omitempty"`
 	Shown     []string `json:"shown,omitempty"`
+	ShownBy   string   `json:"shown_by,omitempty"`
 	Evidence  string   `json:"evidence,omitempty"`
 	// Before and With are the verdicts on both sides of the culprit.
 	Before *Side `json:"before,omitempty"`
@@ -219,7 +221,7 @@ func (r *Record) Report() string {
 		fmt.Fprintf(&b, "\n  before  %s\n  with    %s\n", a.Before.Text, a.With.Text)
 	}
 	if len(a.Shown) > 0 {
-		b.WriteString("\n  it shows:\n")
+		fmt.Fprintf(&b, "\n  %s shows:\n", cmp.Or(a.ShownBy, "it"))
 		for _, line := range a.Shown {
 			fmt.Fprintf(&b, "    %s\n", results.Line(line))
 		}

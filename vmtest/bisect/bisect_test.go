@@ -289,7 +289,7 @@ func numbered(n int, culprit int, text string) []change {
 
 func TestSearchNamesTheCulprit(t *testing.T) {
 	t.Parallel()
-	dir := fixture(t, numbered(8, 5, leak)...)
+	dir := fixture(t, numbered(8, 5, leak+"const char *more = \"RARE\";\n")...)
 	b := newBench(t, 1)
 	q, s := b.question(t, dir, "HEAD~8")
 	r := b.mustSearch(t, q, s)
@@ -297,7 +297,7 @@ func TestSearchNamesTheCulprit(t *testing.T) {
 	if a.Outcome != Found || a.Culprit.Subject != "change 5" || a.Culprit.Author != "u <u@localhost>" {
 		t.Fatalf("answer = %s, %+v; want change 5 found", a.Outcome, a.Culprit)
 	}
-	for _, want := range []string{"cured", "ring-gone", "io_ring_exit_work", "main.c", "change 4", "confidence"} {
+	for _, want := range []string{"cured", "the bad end shows:", "hang of rare", "ring-gone", "io_ring_exit_work", "main.c", "change 4", "confidence"} {
 		if !strings.Contains(r.Report(), want) {
 			t.Errorf("the report lacks %q", want)
 		}

@@ -29,6 +29,12 @@ func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error)
 	}
 	with := s.record.trial(culprit.key)
 	a.Shown, a.Evidence = s.sig.evidence(with.Cells)
+	// A run of the culprit ends with the signature, and those of the bad end tell all.
+	if end := s.record.trial(bad); end != nil && end != with {
+		if shown, evidence := s.sig.evidence(end.Cells); len(shown) > len(a.Shown) {
+			a.Shown, a.Evidence, a.ShownBy = shown, evidence, "the bad end"
+		}
+	}
 	if len(s.sig.build) > 0 {
 		a.Evidence = with.Detail
 	}
