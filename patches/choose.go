@@ -194,6 +194,7 @@ var titleVersion = regexp.MustCompile(`(?i)^v\d{1,2}:? |[ ,]+\(?v\d{1,2}\)?$`)
 func (t *thread) sequence(sets []*set) (*set, error) {
 	whole := &set{version: sets[0].version, minor: sets[0].minor, bySlot: map[slot][]*message{}, order: "in the order of the file"}
 	titles := map[string]*message{}
+	answering := false
 	for _, s := range sets {
 		for _, m := range s.members {
 			title := strings.TrimSpace(titleVersion.ReplaceAllString(m.patch.Subject, ""))
@@ -205,14 +206,13 @@ func (t *thread) sequence(sets []*set) (*set, error) {
 				if err := t.neitherNumbered(o, m); err != nil {
 					return nil, err
 				}
-				if t.answersAny(m, o) || t.answersAny(o, m) {
-					whole.order = "in the order in which they were sent"
-				}
+				answering = answering || t.answersAny(m, o) || t.answersAny(o, m)
 			}
 			whole.put(m)
 		}
 	}
-	if whole.order != "in the order of the file" {
+	if answering {
+		whole.order = "in the order in which they were sent"
 		slices.SortStableFunc(whole.members, func(a, b *message) int { return a.sent.Compare(b.sent) })
 	}
 	var list []Patch

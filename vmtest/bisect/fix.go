@@ -24,12 +24,8 @@ func exchanged(m kernel.Mark) kernel.Mark {
 // verifyFix holds the first commit that passes again against its parent, which must
 // fail, and tries the newer end without it, which must fail, too.
 func (s *search) verifyFix(ctx context.Context, first, newer string) (*Answer, error) {
-	fix, err := s.at(ctx, first)
+	fix, a, err := s.found(ctx, first)
 	if err != nil {
-		return nil, err
-	}
-	a := &Answer{Outcome: Found, Culprit: fix.commit, Title: fix.title, Signature: &s.sig.Symptom}
-	if a.Touched, err = s.history.Touched(ctx, *fix.commit); err != nil {
 		return nil, err
 	}
 	if len(fix.commit.Parents) == 0 {

@@ -16,15 +16,21 @@ import (
 // noParent is why what begins a history, as one of several that were merged, is not proven.
 const noParent = "it has no parent to be held against"
 
+// found is a commit that a search ends at, and the answer that names it, if it is believed.
+func (s *search) found(ctx context.Context, id string) (subject, *Answer, error) {
+	point, err := s.at(ctx, id)
+	if err != nil {
+		return point, nil, err
+	}
+	touched, err := s.history.Touched(ctx, *point.commit)
+	return point, &Answer{Outcome: Found, Culprit: point.commit, Title: point.title, Signature: &s.sig.Symptom, Touched: touched}, err
+}
+
 // verify holds a culprit against its parent, and the bad end against itself
 // without the culprit.
 func (s *search) verify(ctx context.Context, first, bad string) (*Answer, error) {
-	culprit, err := s.at(ctx, first)
+	culprit, a, err := s.found(ctx, first)
 	if err != nil {
-		return nil, err
-	}
-	a := &Answer{Outcome: Found, Culprit: culprit.commit, Title: culprit.title, Signature: &s.sig.Symptom}
-	if a.Touched, err = s.history.Touched(ctx, *culprit.commit); err != nil {
 		return nil, err
 	}
 	with := s.record.trial(culprit.key)

@@ -148,15 +148,21 @@ type question struct {
 	ran func(*Trial) (kernel.Mark, string)
 }
 
+// trial is what the record has of a kernel, a new trial in that role where it has none.
+func (l *trials) trial(s subject, role string) *Trial {
+	t := l.record.trial(s.key)
+	if t == nil {
+		t = &Trial{Key: s.key, Title: s.title, Role: role, Commit: s.commit, Options: s.options, Fixups: s.fixups, Cells: []results.Cell{}}
+		l.record.Trials = append(l.record.Trials, t)
+	}
+	return t
+}
+
 // try builds a kernel and runs the program on it until that is enough or has
 // been done count times. What the record has of it is not done again. A kernel
 // that its code keeps from being built has no cells and the mark Skip.
 func (l *trials) try(ctx context.Context, s subject, q question) (*Trial, error) {
-	t := l.record.trial(s.key)
-	if t == nil {
-		t = &Trial{Key: s.key, Title: s.title, Role: q.role, Commit: s.commit, Options: s.options, Fixups: s.fixups, Cells: []results.Cell{}}
-		l.record.Trials = append(l.record.Trials, t)
-	}
+	t := l.trial(s, q.role)
 	news := false
 	var built *kernel.Built
 	if q.built != nil {
@@ -220,11 +226,7 @@ func (l *trials) try(ctx context.Context, s subject, q question) (*Trial, error)
 // again runs a kernel once more than it has been run for this search, unless the
 // record has that run already. A kernel that cannot be built has the mark Skip.
 func (l *trials) again(ctx context.Context, s subject, q question, runs int) (*Trial, error) {
-	t := l.record.trial(s.key)
-	if t == nil {
-		t = &Trial{Key: s.key, Title: s.title, Role: q.role, Commit: s.commit, Fixups: s.fixups, Cells: []results.Cell{}}
-		l.record.Trials = append(l.record.Trials, t)
-	}
+	t := l.trial(s, q.role)
 	if t.Broken == "" && len(t.Cells) < runs {
 		started := time.Now()
 		built, err := l.build(ctx, s, t)
