@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -82,6 +83,81 @@ func TestWatchIgnores(t *testing.T) {
 		}
 		if got := w.Splats(); len(got) > 0 {
 			t.Errorf("watch of %q = %+v; want nothing", line, got)
+		}
+	}
+}
+
+// The thread of init that goes last, on a kernel without CONFIG_PID_NS, may tell its BUG() before the
+// panic of init's end, in the middle of it, or keep it from being told. What others tell stays.
+func TestInitGoesLast(t *testing.T) {
+	const (
+		panics = "[    2.035468][   T31] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000200\n"
+		traced = "[    2.036213][   T31] CPU: 1 PID: 31 Comm: init Not tainted 5.10.13 #1\n[    2.037680][   T31] Call Trace:\n[    2.043214][   T31]  panic+0xe7/0x273\n"
+		last   = "[    2.039651][   T29] ------------[ cut here ]------------\n[    2.039950][   T29] kernel BUG at include/linux/pid_namespace.h:78!\n" +
+			"[    2.040696][   T29] invalid opcode: 0000 [#1] SMP NOPTI\n[    2.041259][   T29] RIP: 0010:do_exit+0x8a7/0x8b0\n" +
+			"[    2.043214][   T29] Call Trace:\n[    2.043214][   T29]  do_group_exit+0x2e/0x90\n[    2.059769][   T29] ---[ end trace e3dffc35cb88ad2a ]---\n"
+		fatal = "[    2.059770][   T29] Kernel panic - not syncing: Fatal exception\n"
+		other = "[    2.039952][   T40] BUG: kernel NULL pointer dereference, address: 0000000000000008\n[    2.039953][   T40] RIP: 0010:quokka_read+0x1/0x2\n"
+	)
+	for name, c := range map[string]struct {
+		log  string
+		want []string
+	}{
+		"after it": {panics + traced + last, nil}, "before it": {last + panics + traced, nil}, "in its place": {last + fatal, nil},
+		"beside another": {last + other + panics, []string{"BUG: kernel NULL pointer dereference in quokka_read"}},
+	} {
+		for _, log := range []string{c.log, regexp.MustCompile(`\[ +T\d+\]`).ReplaceAllString(c.log, "")} {
+			if name == "beside another" && log != c.log {
+				continue // nobody can tell who prints
+			}
+			w := &Watcher{}
+			for l := range strings.Lines(log) {
+				w.Line(strings.TrimSuffix(l, "\n"))
+			}
+			var got []string
+			for _, s := range w.Splats() {
+				got = append(got, s.Title)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" || !w.InitExited || w.Died {
+				t.Errorf("%s: init exited: %v, the kernel died: %v, titles (-want +got):\n%s", name, w.InitExited, w.Died, diff)
+			}
+		}
+	}
+}
+
+// A panic that bytes of a program's stand in the middle of is told, as far as it can be read.
+func TestTornPanic(t *testing.T) {
+	const trace = "\n[    2.036213][   T31] CPU: 1 PID: 31 Comm: init Not tainted 5.10.13 #1\n[    2.037680][   T31] Call Trace:\n" +
+		"[    2.043214][   T31]  dump_stack+0x57/0x6a\n[    2.043214][   T31]  panic+0xe7/0x273\n[    2.043214][   T31]  quokka_burrow+0x1/0x2\n" +
+		"[    2.043214][   T31] Kernel Offset: disabled"
+	for _, c := range []struct {
+		said, title string // none is that init exited
+	}{
+		{"<0>[    1.70857e974ec00 sp=50][   T31] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000200", ""},
+		{"[    1.487396][   T31] Kernel panic -8 99f970\nrsp   not syncing: Attempted to kill init! exitcode=0x00000200", ""},
+		{"[    1.487396][   T31] Kernel panic - not s0x33\nAttempted to kill init! exitcode=0x00000200", ""},
+		{"[    1.487396][   T31] Kernel panic - not s0x33\nAttempted to kill init! exitcode=0x0000000b", panicHead + "Attempted to kill init! exitcode"},
+		{"[    2.03program51][   T31] Kernel panic - not syncing: quokkas", panicHead + "quokkas"},
+		{"[    2.035151][   T31] Kernel paprogram\nnnot syncing: quokkas", panicHead + "quokkas"},
+		{"[    2.035151][   T31] Kernel panic - not syprogram\nncing: quokkas", panicHead + "its line cannot be read"},
+		{"[    2.035151][   T31] Kernel panic - not syncing: quokkas", panicHead + "quokkas"},
+	} {
+		w := &Watcher{}
+		for line := range strings.SplitSeq(c.said+trace, "\n") {
+			w.Line(line)
+		}
+		var titles, want []string
+		for _, s := range w.Splats() {
+			titles = append(titles, s.Title)
+			if !strings.Contains(s.Text, "quokka_burrow") {
+				t.Errorf("%q: its stack is not in %q", c.said, s.Text)
+			}
+		}
+		if c.title != "" {
+			want = []string{c.title}
+		}
+		if diff := cmp.Diff(want, titles); diff != "" || w.InitExited != (c.title == "") {
+			t.Errorf("%q: init exited: %v, titles (-want +got):\n%s", c.said, w.InitExited, diff)
 		}
 	}
 }
