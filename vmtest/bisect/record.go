@@ -9,9 +9,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"patchproof/kernel"
+	"patchproof/patches/regular"
 	"patchproof/results"
 	"patchproof/results/seal"
 )
@@ -160,7 +159,7 @@ func open(name string, r Record, fresh bool) (_ *Record, unlock func(), err erro
 
 // lock keeps two runs from working on one record.
 func (r *Record) lock() (unlock func(), err error) {
-	file := flock.New(filepath.Join(r.dir(), "lock"))
+	file := regular.Lock(filepath.Join(r.dir(), "lock"))
 	ok, err := file.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("locking %s: %w", r.dir(), err)

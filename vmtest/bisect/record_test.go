@@ -46,6 +46,20 @@ func TestFindDamaged(t *testing.T) {
 	}
 }
 
+// A pipe in the place of a search's lock is not waited at for ever.
+func TestLockThatIsAPipe(t *testing.T) {
+	t.Parallel()
+	r := &Record{path: filepath.Join(t.TempDir(), "bisect.json")}
+	if err := unix.Mkfifo(filepath.Join(r.dir(), "lock"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := r.lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock()
+}
+
 // A clock that was set back during a search makes none that ended before it began.
 func TestNoSearchEndsBeforeItBegan(t *testing.T) {
 	t.Parallel()

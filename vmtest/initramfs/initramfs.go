@@ -23,7 +23,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/google/renameio/v2"
 	"github.com/u-root/gobusybox/src/pkg/bb"
 	"github.com/u-root/gobusybox/src/pkg/golang"
@@ -37,6 +36,7 @@ import (
 	"patchproof/kernel"
 	"patchproof/kernel/arch"
 	"patchproof/kernel/host"
+	"patchproof/patches/regular"
 )
 
 // module is the import path of this repository's module.
@@ -76,7 +76,7 @@ func Build(ctx context.Context, cache string, commands ...string) (string, error
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", host.Unwritable(err, cache, "CACHE")
 	}
-	lock := flock.New(dir + ".lock")
+	lock := regular.Lock(dir + ".lock")
 	if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
 		return "", fmt.Errorf("waiting for another run that builds the initramfs: %w", err)
 	}

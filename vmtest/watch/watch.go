@@ -26,6 +26,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"patchproof/patches/regular"
 	"patchproof/results"
 	"patchproof/results/seal"
 )
@@ -226,7 +227,7 @@ func (w *Watch) lock() (*flock.Flock, error) {
 	if err := os.MkdirAll(filepath.Join(w.State, jobsDir), 0o755); err != nil {
 		return nil, err
 	}
-	lock := flock.New(filepath.Join(w.State, "lock"))
+	lock := regular.Lock(filepath.Join(w.State, "lock"))
 	locked, err := lock.TryLock()
 	if err == nil && !locked {
 		err = fmt.Errorf("%s: another watch is at work there; --state=FOLDER names another place", w.State)
