@@ -1,7 +1,6 @@
 package console
 
 import (
-	"cmp"
 	"math"
 	"regexp"
 	"slices"
@@ -60,27 +59,10 @@ const (
 
 const cutHere = "------------[ cut here ]------------"
 
-// panicHead is what a panic begins with, before what it is for.
-const panicHead = "Kernel panic - not syncing: "
-
-// initLast is in the BUG() of a kernel without CONFIG_PID_NS whose init ends as in initExit while
-// one of init's threads is the last to go. That is beside the panic, before or after it
-// (find_child_reaper in kernel/exit.c, since v5.6), and nothing else comes to that line.
-const initLast = "include/linux/pid_namespace.h:"
-
 var (
 	// inTrace are the lines that belong to a complaint after its stack began.
 	inTrace = regexp.MustCompile(`^(?: |\t|$|R[A-Z0-9]{1,2}:|E[A-Z]{2}:|[CDEFGS][SR]\d?:|ORIG_RAX|CR\d|DR\d|Code:|Call [Tt]race|Modules linked in|CPU: |Hardware name|Workqueue|Kernel Offset|irq event|hardirqs|softirqs|PKRU|Stack:|Rebooting|---|===|-----|Dumping ftrace|Disabling |Allocated by|Freed by|The buggy|addr |this frame|Memory state|page:|page dumped|flags:|raw:|Last potentially|Dead code|>|\(stack is|NMI backtrace|Sending NMI|task:|rcu:|Showing|Mem-Info|INFO: lockdep|#\d|\d+ locks? held|no locks held|Object|Redzone|Padding|FIX |pc :|lr :|sp :|x\d+ ?:|pstate:|handlers:|\(?\[<|\[[0-9a-f]{8,16}(?:\+ *\d+)?\] ?(?:\[|[A-Za-z_.][\w.]*\+0x)|</?(?:IRQ|TASK|NMI|SOFTIRQ)>|(?:\? )?[A-Za-z_][\w.]*\+0x[0-9a-f]+/0x|NIP|LR |GPR|CFAR|MSR:|REGS:|EIP|Last Breaking|(?:\? )?[A-Za-z_][\w.]* \(\S+:[\d?]+|Uninit was|SMP:|Exception stack|[0-9a-f]{4}: [ 0-9a-f]+$)`)
 	onStack = regexp.MustCompile(`^ +(?:\? )?[A-Za-z_\[<][\w.]*(?:\+0x|>\] |>$)|^ </`)
-	// initExit is the panic that follows when init ends by itself, with whatever
-	// status, and not by a signal: u-root's init does when its program has ended
-	// without powering the machine off. That is no fault of the kernel of a guest; of any
-	// other it is not known what its init had for it.
-	initExit = regexp.MustCompile(`^Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000[0-9a-f]{2}00`)
-	// inPanic is where panic() stands on a stack, notSyncing and exitCode what is left of its line.
-	inPanic    = regexp.MustCompile(`^ +v?panic\+0x`)
-	notSyncing = regexp.MustCompile(`not syncing: (.+)`)
-	exitCode   = regexp.MustCompile(`exitcode=0x[0-9a-f]{8}()`)
 	// stoppedCPU are the scheduler's complaints about a CPU that is marked offline
 	// without having been taken offline. At a power-off all but one are stopped so
 	// (arch/x86/kernel/reboot.c, native_machine_shutdown), and one that is still
@@ -354,50 +336,6 @@ func (w *Watcher) noteMachine(text string) {
 		// What is shown now is none of what was being told.
 		w.closeAll()
 	}
-}
-
-// unheeded says that a line is not looked at any further: it tells that init has ended, or is
-// of a flood. The first panic is heeded in a flood as well.
-func (w *Watcher) unheeded(caller, text string) bool {
-	if w.lastOfInit != nil && caller == *w.lastOfInit {
-		return true
-	}
-	if w.asking.guest || !w.asking.log {
-		last := strings.HasPrefix(text, "kernel BUG at ") && strings.Contains(text, initLast)
-		if last {
-			w.lastOfInit = &caller
-		}
-		if last || initExit.MatchString(text) {
-			w.InitExited = true
-			w.closeAll()
-			return true
-		}
-	}
-	flooded := w.work >= mostWork
-	if !strings.HasPrefix(text, panicHead) {
-		return flooded
-	}
-	again := w.Died
-	w.Died = true
-	return flooded && again
-}
-
-// tornPanic finds what a panic was for, from where panic() stands on a stack, if the panic itself could
-// not be read. A kernel that goes down prints without the port's lock (oops_in_progress in
-// serial8250_console_write): bytes that another processor just sends for a program come to stand in the
-// middle of its line.
-func (w *Watcher) tornPanic(caller, text string) string {
-	if w.Died || w.InitExited || !inPanic.MatchString(text) || w.reader(caller) != nil {
-		return ""
-	}
-	for _, said := range []*regexp.Regexp{notSyncing, exitCode} {
-		for _, line := range w.printed.lines {
-			if m := said.FindStringSubmatch(line); m != nil {
-				return panicHead + cmp.Or(m[1], "Attempted to kill init! "+m[0])
-			}
-		}
-	}
-	return panicHead + "its line cannot be read"
 }
 
 // cut takes the line that the kernel puts before a report, and what it told then is closed.
