@@ -76,8 +76,13 @@ func digest(dump string) (text, places string) {
 
 // idle says whether a task with these functions on its stack, the innermost
 // first, is a kernel thread that waits in its own loop: between the scheduler
-// and kthread() there is no more than that loop.
+// and kthread() there is no more than that loop. So does a worker without work that
+// waits for another to be made (kernel/workqueue.c, manage_workers), which a key that is
+// sent to the guest's console may bring about.
 func idle(stack []string) bool {
+	if slices.Contains(stack, "worker_thread") && slices.Contains(stack, "kthread_create_on_node") {
+		return !slices.ContainsFunc(stack, func(f string) bool { return strings.HasPrefix(f, "process_") })
+	}
 	stack = slices.DeleteFunc(slices.Clone(stack), waits)
 	loop := slices.Index(stack, "kthread")
 	if loop < 0 {

@@ -2,6 +2,7 @@ package console
 
 import (
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,5 +31,23 @@ func TestDigest(t *testing.T) {
 	const where = "init in do_epoll_wait, do_wait, futex_wait_queue_me (2); dd in futex_wait_queue_me (4), n_tty_read"
 	if diff := cmp.Diff(where, places); diff != "" {
 		t.Errorf("places (-want +got):\n%s", diff)
+	}
+}
+
+// A worker that has another one made is in its own loop; one whose work has a thread made is not.
+func TestIdleWorker(t *testing.T) {
+	made := []string{"__schedule", "schedule", "schedule_timeout", "wait_for_completion_killable", "__kthread_create_on_node", "kthread_create_on_node"}
+	for _, c := range []struct {
+		loop []string
+		want bool
+	}{
+		{[]string{"create_worker", "worker_thread", "kthread", "ret_from_fork"}, true},
+		{[]string{"quokka_work", "process_one_work", "worker_thread", "kthread", "ret_from_fork"}, false},
+		{[]string{"quokka_work", "process_scheduled_works", "worker_thread", "kthread", "ret_from_fork"}, false},
+		{[]string{"quokka_probe", "kthread", "ret_from_fork"}, false},
+	} {
+		if got := idle(slices.Concat(made, c.loop)); got != c.want {
+			t.Errorf("idle of a thread in %v = %v, want %v", c.loop, got, c.want)
+		}
 	}
 }
