@@ -118,6 +118,8 @@ func (r *recent) add(line string) {
 	r.n++
 }
 
+func (r *recent) last() string { return r.lines[(r.n+len(r.lines)-1)%len(r.lines)] }
+
 var (
 	// retelling is what a test prints in front of a line that it tells of: a diagnostic of TAP's.
 	retelling = regexp.MustCompile(`^\s*#|\b(?:got|want|expected)\b\W*$`)
@@ -135,7 +137,7 @@ func (r *recent) retold(line string, start int) bool {
 		return false
 	}
 	at := timeAt.FindStringSubmatch(line[start:])[1]
-	return seconds(r.lines[(r.n-1)%len(r.lines)])-seconds(line) > retoldAfter ||
+	return seconds(r.last())-seconds(line) > retoldAfter ||
 		slices.ContainsFunc(r.lines[:], func(old string) bool { return strings.Contains(old, at) })
 }
 

@@ -180,10 +180,8 @@ type Watcher struct {
 	InitBegan, UnpackedInPart bool
 	// running is the test of a suite that runs (event.Running).
 	running string
-	// before is the line before this one.
-	before string
-	recent recent
-	// printed are the latest lines, whoever printed them.
+	recent  recent
+	// printed are the lines before this one, whoever printed them.
 	printed recent
 	// Last is the last line before Ask, and before a panic, with something in it.
 	Last string
@@ -233,8 +231,7 @@ func (w *Watcher) Line(line string) {
 	if len(line) > longestLine {
 		line = line[:longestLine]
 	}
-	defer func() { w.before = line }()
-	w.printed.add(line)
+	defer w.printed.add(line)
 	start, caller, text, ok := stamped(line)
 	if ok && start > 0 && w.recent.retold(line, start) {
 		return
@@ -293,7 +290,7 @@ func (w *Watcher) record(caller, text, line string) {
 		return
 	}
 	// Two consoles that go to one log print each line twice.
-	twice := line == w.before
+	twice := line == w.printed.last()
 	if text == cutHere {
 		if !twice {
 			w.cut(caller, line)
