@@ -34,13 +34,6 @@ func findTests(sel Selection) (asked suites.Asked, tests []userland.Test, err er
 	return asked, tests, err
 }
 
-// Kselftest says whether TEST asks for targets of kselftest, and whether they may be among
-// what is nearest to the patch.
-func (s Selection) Kselftest() (asked, near bool, err error) {
-	what, _, err := suites.Split(s.Test, s.Tree)
-	return len(what.Targets) > 0, what.Auto, err
-}
-
 // withSuites adds what the suites that TEST names come down to in the sources under test:
 // programs, and the config that they need. It fetches the sources if need be, so that
 // what they do not have is said before anything is built.

@@ -12,24 +12,19 @@ import (
 	"time"
 
 	"patchproof/kernel"
-	"patchproof/vmtest"
 )
 
 type depsCmd struct {
 	flags
 }
 
-// Run installs what is missing, for the tests as well, optional tools excepted.
+// Run installs whatever is missing, for the tests as well, optional tools excepted.
 func (c depsCmd) Run(ctx context.Context, t *terminal) error {
 	compiler, err := kernel.ParseCompiler(c.value("CC"), c.value("LLVM"))
 	if err != nil {
 		return err
 	}
-	asked, near, err := vmtest.Selection{Test: c.value("TEST")}.Kselftest()
-	if err != nil {
-		return err
-	}
-	if err := install(ctx, t, compiler, func(tool kernel.Tool) bool { return !tool.Kselftest || asked || near }); err != nil {
+	if err := install(ctx, t, compiler, func(kernel.Tool) bool { return true }); err != nil {
 		return err
 	}
 	t.printf("All needed system packages are installed.\n")

@@ -92,7 +92,7 @@ var table = []variable{
 		meaning: "issues that your tree is known to have, declared as in a `known-issues.toml`"},
 	{name: "STRICT", form: "1", commands: suite,
 		meaning: "`1`: with PATCH, a check that fails a little more often than on base counts as worse"},
-	{name: "TEST", form: "TEST", commands: slices.Concat(tested, []string{"deps"}), common: true,
+	{name: "TEST", form: "TEST", commands: tested, common: true,
 		meaning: "your own test: an executable, a script, a folder of them or a command line; or the kernel's own: `kunit:NAMES`, `kselftest:TARGETS`, `auto` for what is nearest to a patch; or `liburing`; several with semicolons; see docs/tests.md"},
 	{name: "TIMEOUT", form: "TIME", standard: "60s", commands: tested, common: true,
 		meaning: "how long a test may run"},
