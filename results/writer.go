@@ -69,6 +69,15 @@ func Create(root string, run Run) (*Writer, error) {
 	return w, nil
 }
 
+// CheckRoot finds what would keep a run from being the latest below root, if there is a root.
+func CheckRoot(root string) error {
+	link := filepath.Join(root, latestLink)
+	if info, err := os.Lstat(link); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a folder, and a link to the run goes there; move it away", link)
+	}
+	return nil
+}
+
 // NewFolder makes a new folder for a run below root (results/out) and returns its name, which sorts by
 // time. Runs that start in the same millisecond are told apart by mkdir, which
 // lets only one of them have a name.

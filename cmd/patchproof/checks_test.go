@@ -90,6 +90,7 @@ func hostChecks() []fault {
 	add("TMPDIR has no room for the guests' disks", "set -- 2m $TMPDIR; "+small+"; TEST=/bin/true DISK=64M patchproof vmtest", "TMPDIR=", "the disks of a guest take 64 MiB")
 	add("results/out is mounted read-only", "mount -t tmpfs -o ro none results/out; TEST=/bin/true patchproof vmtest", "results/out cannot be written", "read-only")
 	add("results/out has no room", "set -- 100k results/out; "+small+"; TEST=/bin/true patchproof vmtest", "KiB free, and the record of a run takes")
+	add("results/out/latest is a folder", "mount -t tmpfs none results/out; mkdir results/out/latest; TEST=/bin/true patchproof vmtest", "results/out/latest is a folder", "move it away")
 	add("there is no /dev/ptmx", "mount --bind /dev/null /dev/ptmx; TEST=/bin/true patchproof vmtest", "no pseudo-terminal", "devpts")
 	add("no sandbox can be had", `printf '#!/bin/sh\nexit 1\n' >$TMPDIR/../bwrap; chmod 755 $TMPDIR/../bwrap; PATH=$(dirname $TMPDIR):$PATH patchproof build`, "no sandbox", "SANDBOX=off")
 	for _, tool := range []string{"qemu-system-x86_64", "flex", "xz", "make", "bwrap"} {

@@ -60,7 +60,10 @@ func (o Options) Check(ctx context.Context) error {
 		}
 		need.Results = filepath.Join(root, "results", "out")
 	}
-	return host.Check(need)
+	if err := host.Check(need); err != nil || o.NoRecord {
+		return err
+	}
+	return results.CheckRoot(need.Results)
 }
 
 // Lab is an open laboratory.
