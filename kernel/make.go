@@ -261,20 +261,28 @@ func (e *hostError) Error() string {
 type failureFinder struct {
 	src string
 	// found are what compilers, linkers and makefiles say about the source.
-	found   []BuildError
-	trouble *hostError
+	found []BuildError
+	// mismatches are modpost's warnings, which say what is meant if it ends for them.
+	mismatches []BuildError
+	trouble    *hostError
 	// last is the last line before make's first complaint: what some tool said
 	// whose way of speaking is not known here.
 	last    string
 	stopped bool
 }
 
+// sectionMismatches is what modpost says at its end where the warnings of them are errors.
+const sectionMismatches = "Section mismatches detected"
+
 var (
 	// compilerError is gcc's, as's and Kconfig's form of a message with a place.
 	compilerError = regexp.MustCompile(`^([^\s:]+|\{standard input\}):(\d+):(?:\d+:)? ((?:fatal )?[Ee]rror:? .*)$`)
 	// linkerError is ld's and lld's: a symbol that nobody defines, a section that is too big;
 	// modpost's, and depmod's of modules that need each other.
-	linkerError   = regexp.MustCompile(`^(?:(?:\S+/)?ld(?:\.lld(?:-\d+)?)?|\S+\.o): .*|.*undefined reference to .*|^ERROR: .*|^depmod: ERROR: (?:Cycle detected|Found \d+ modules in dependency cycles).*`)
+	linkerError = regexp.MustCompile(`^(?:(?:\S+/)?ld(?:\.lld(?:-\d+)?)?|\S+\.o): .*|.*undefined reference to .*|^ERROR: .*|^depmod: ERROR: (?:Cycle detected|Found \d+ modules in dependency cycles).*`)
+	// modpost's last words, where what is wrong with the source ends it at once; since v5.13 most
+	// of them begin with ERROR (scripts/mod/modpost.c and file2alias.c).
+	modpostError  = regexp.MustCompile(`^FATAL: modpost: (?:` + sectionMismatches + `|GPL-incompatible module |The relocation at |\S+: (?:sizeof\(struct |struct \w+ is not terminated |Masked-off bit))`)
 	linkerWarning = regexp.MustCompile(`: (?:warning|NOTE|note): `)
 	// minimum is what a source says that it wants where it finds a compiler too old.
 	minimum = regexp.MustCompile(`^\*\*\*\s+Minimum (.+) version:\s*(\S+)$`)
@@ -316,7 +324,7 @@ var troubles = []troubleKind{
 		hostError{what: "a compiler or another tool was terminated or crashed", raise: "if it does so again, look at the memory, the disk and the compiler of this machine", passing: true}},
 	{regexp.MustCompile(`: (?:Input/output error|Bad file descriptor|Stale file handle|Permission denied|Operation not permitted|Device or resource busy|Text file busy|Remote I/O error|Transport endpoint is not connected|Structure needs cleaning|Bad message|Exec format error|Connection timed out|Host is down|No such device.*|Interrupted system call|Too many levels of symbolic links|Not a directory|Bad address|Key has expired|Required key not available)\.?$`),
 		hostError{what: "this machine could not read or write a file", raise: "look at its disk, and at the rights on CACHE"}},
-	{regexp.MustCompile(`file truncated|file format not recognized|file not recognized|is not an object|malformed archive|[Nn]ot an ELF|invalid ELF|corrupt|bad section|error adding symbols|[Uu]nexpected end of file|end of file not at end of a line|\.o: file is empty|cannot (?:find|open) \S+\.[oas]\b|failed to elf_begin|elf_(?:begin|update|getshdr)`),
+	{regexp.MustCompile(`file truncated|file format not recognized|file not recognized|is not an object|malformed archive|[Nn]ot an ELF|invalid ELF|(?:^|[\s(])[Cc]orrupt(?:ed|ion)?\b|bad section|error adding symbols|[Uu]nexpected end of file|end of file not at end of a line|\.o: file is empty|cannot (?:find|open) \S+\.[oas]\b|failed to elf_begin|elf_(?:begin|update|getshdr)`),
 		hostError{what: "an object in the build folder is damaged", raise: "look at the disk of CACHE"}},
 	{regexp.MustCompile(`[Cc]an't (?:open|create|write|read|close) |[Cc]annot (?:create|open|write|read) (?:temporary|output|intermediate)|[Cc]annot create temporary|error (?:closing|writing to|reading) |could not (?:open|create|write)`),
 		hostError{what: "this machine could not keep a temporary file", raise: "look at its disk, and at what cleans TMPDIR"}},
@@ -338,7 +346,14 @@ func (f *failureFinder) line(line string) {
 		f.found = append(f.found, BuildError{File: f.relative(found[1]), Line: number, Message: found[3]})
 		return
 	}
-	if linkerError.MatchString(line) && !linkerWarning.MatchString(line) {
+	if found := mismatchLine.FindStringSubmatch(line); found != nil {
+		f.mismatches = append(f.mismatches, BuildError{Message: place.ReplaceAllString(found[1], "")})
+		return
+	}
+	if linkerError.MatchString(line) && !linkerWarning.MatchString(line) || modpostError.MatchString(line) {
+		if strings.Contains(line, sectionMismatches) {
+			f.found = append(f.found, f.mismatches...)
+		}
 		f.found = append(f.found, BuildError{Message: line})
 		return
 	}
