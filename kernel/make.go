@@ -275,14 +275,18 @@ type failureFinder struct {
 const sectionMismatches = "Section mismatches detected"
 
 var (
-	// compilerError is gcc's, as's and Kconfig's form of a message with a place.
+	// compilerError is gcc's and as's form of a message with a place.
 	compilerError = regexp.MustCompile(`^([^\s:]+|\{standard input\}):(\d+):(?:\d+:)? ((?:fatal )?[Ee]rror:? .*)$`)
+	// kconfigError is Kconfig's. Those of scripts/Kconfig.include are about the compiler.
+	kconfigError = regexp.MustCompile(`^((?:\S+/)?Kconfig[^\s:/]*):(\d+): ?(\S.*)$`)
 	// linkerError is ld's and lld's: a symbol that nobody defines, a section that is too big;
 	// modpost's, and depmod's of modules that need each other.
-	linkerError = regexp.MustCompile(`^(?:(?:\S+/)?ld(?:\.lld(?:-\d+)?)?|\S+\.o): .*|.*undefined reference to .*|^ERROR: .*|^depmod: ERROR: (?:Cycle detected|Found \d+ modules in dependency cycles).*`)
-	// modpost's last words, where what is wrong with the source ends it at once; since v5.13 most
-	// of them begin with ERROR (scripts/mod/modpost.c and file2alias.c).
-	modpostError  = regexp.MustCompile(`^FATAL: modpost: (?:` + sectionMismatches + `|GPL-incompatible module |The relocation at |\S+: (?:sizeof\(struct |struct \w+ is not terminated |Masked-off bit))`)
+	linkerError = regexp.MustCompile(`^(?:(?:\S+/)?ld(?:\.lld(?:-\d+)?)?|\S+\.(?:o|so(?:\.\w+)?)): .*|.*undefined reference to .*|^ERROR: .*|^depmod: ERROR: (?:Cycle detected|Found \d+ modules in dependency cycles).*`)
+	// toolError is what the kernel's own tools say of the source: modpost's last words (since v5.13
+	// most of them begin with ERROR), those of arch/x86/tools/relocs, scripts/link-vmlinux.sh and
+	// scripts/headers_install.sh; rustc; and whatever reads a script that is none.
+	toolError = regexp.MustCompile(`^FATAL: modpost: (?:` + sectionMismatches + `|GPL-incompatible module |The relocation at |\S+: (?:sizeof\(struct |struct \w+ is not terminated |Masked-off bit))` +
+		`|^Invalid (?:\w+ )?R_\w+ relocation|^Unsupported relocation type: |^Inconsistent kallsyms data|^error(?:\[E\d+\]|: \S+: leak )|[Ss]yntax ?[Ee]rror\b`)
 	linkerWarning = regexp.MustCompile(`: (?:warning|NOTE|note): `)
 	// minimum is what a source says that it wants where it finds a compiler too old.
 	minimum = regexp.MustCompile(`^\*\*\*\s+Minimum (.+) version:\s*(\S+)$`)
@@ -294,7 +298,7 @@ var (
 	// ownWords are lines about the source whose words could be mistaken for the
 	// host's: kbuild's steps, the compiler's excerpts, its warnings and its errors that
 	// leave it alive.
-	ownWords = regexp.MustCompile(`^\s|: (?:warning|note): |^\S+:\d+:(?:\d+:)? error: `)
+	ownWords = regexp.MustCompile(`^\s|: (?:warning|note): |^\S+:\d+:(?:\d+:)? error: |^(?:\S+/)?Kconfig\S*:\d+: can't open file "`)
 )
 
 // A troubleKind is how tools tell of trouble of the host's.
@@ -346,11 +350,17 @@ func (f *failureFinder) line(line string) {
 		f.found = append(f.found, BuildError{File: f.relative(found[1]), Line: number, Message: found[3]})
 		return
 	}
+	found := kconfigError.FindStringSubmatch(line)
+	if found != nil && !strings.HasSuffix(found[1], ".include") && !strings.HasPrefix(found[3], "warning:") {
+		number, _ := strconv.Atoi(found[2])
+		f.found = append(f.found, BuildError{File: f.relative(found[1]), Line: number, Message: found[3]})
+		return
+	}
 	if found := mismatchLine.FindStringSubmatch(line); found != nil {
 		f.mismatches = append(f.mismatches, BuildError{Message: place.ReplaceAllString(found[1], "")})
 		return
 	}
-	if linkerError.MatchString(line) && !linkerWarning.MatchString(line) || modpostError.MatchString(line) {
+	if (linkerError.MatchString(line) || toolError.MatchString(line)) && !linkerWarning.MatchString(line) {
 		if strings.Contains(line, sectionMismatches) {
 			f.found = append(f.found, f.mismatches...)
 		}
