@@ -345,13 +345,11 @@ func (f *failureFinder) line(line string) {
 	if !f.stopped && text != "" && !folders.MatchString(text) {
 		f.last = text
 	}
-	if found := compilerError.FindStringSubmatch(line); found != nil {
-		number, _ := strconv.Atoi(found[2])
-		f.found = append(f.found, BuildError{File: f.relative(found[1]), Line: number, Message: found[3]})
-		return
+	found := compilerError.FindStringSubmatch(line)
+	if found == nil {
+		found = kconfigError.FindStringSubmatch(line)
 	}
-	found := kconfigError.FindStringSubmatch(line)
-	if found != nil && !strings.HasSuffix(found[1], ".include") && !strings.HasPrefix(found[3], "warning:") {
+	if found != nil && !strings.HasSuffix(found[1], "/Kconfig.include") && !strings.HasPrefix(found[3], "warning:") {
 		number, _ := strconv.Atoi(found[2])
 		f.found = append(f.found, BuildError{File: f.relative(found[1]), Line: number, Message: found[3]})
 		return
